@@ -1,0 +1,86 @@
+"""soupmerge: merge image-classifier checkpoints, and know what the soup does under attack.
+
+A classifier is a function images → logits. A soup is a matrix of coefficients applied to stacked
+weights: θ_soup[g] = Σ_k W[g, k] · θ_k[g]. Names load when first used, so that importing soupmerge
+costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from soupmerge.binding import bind as bind
+    from soupmerge.robustness.attacks import APGD as APGD
+    from soupmerge.robustness.attacks import PGD as PGD
+    from soupmerge.robustness.autoattack import AutoAttack as AutoAttack
+    from soupmerge.robustness.benchmark import Benchmark as Benchmark
+    from soupmerge.robustness.benchmark import evaluate as evaluate
+    from soupmerge.robustness.objectives import Adversarial as Adversarial
+    from soupmerge.robustness.objectives import against as against
+    from soupmerge.robustness.report import Report as Report
+    from soupmerge.robustness.threats import L1 as L1
+    from soupmerge.robustness.threats import L2 as L2
+    from soupmerge.robustness.threats import Linf as Linf
+    from soupmerge.robustness.threats import Threat as Threat
+    from soupmerge.soups.grid import grid as grid
+    from soupmerge.soups.learning import learn as learn
+    from soupmerge.soups.trials import Trials as Trials
+    from soupmerge.sources.data import Images as Images
+    from soupmerge.sources.data import data as data
+    from soupmerge.sources.models import model as model
+    from soupmerge.sources.refs import load as load
+    from soupmerge.training.finetuning import Schedule as Schedule
+    from soupmerge.training.finetuning import finetune as finetune
+    from soupmerge.weights.files import Checkpoint as Checkpoint
+    from soupmerge.weights.ingredients import Ingredients as Ingredients
+    from soupmerge.weights.mixing import mix as mix
+    from soupmerge.weights.mixing import save as save
+    from soupmerge.weights.recipe import Recipe as Recipe
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "APGD": "robustness.attacks",
+    "Adversarial": "robustness.objectives",
+    "AutoAttack": "robustness.autoattack",
+    "Benchmark": "robustness.benchmark",
+    "Checkpoint": "weights.files",
+    "Images": "sources.data",
+    "Ingredients": "weights.ingredients",
+    "L1": "robustness.threats",
+    "L2": "robustness.threats",
+    "Linf": "robustness.threats",
+    "PGD": "robustness.attacks",
+    "Recipe": "weights.recipe",
+    "Report": "robustness.report",
+    "Schedule": "training.finetuning",
+    "Threat": "robustness.threats",
+    "Trials": "soups.trials",
+    "against": "robustness.objectives",
+    "bind": "binding",
+    "data": "sources.data",
+    "evaluate": "robustness.benchmark",
+    "finetune": "training.finetuning",
+    "grid": "soups.grid",
+    "learn": "soups.learning",
+    "load": "sources.refs",
+    "mix": "weights.mixing",
+    "model": "sources.models",
+    "save": "weights.mixing",
+}
+
+__all__ = list(_HOMES)  # noqa: PLE0605 - one list, not two
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'soupmerge' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"soupmerge.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,152 @@
+"""Module + state → classifier, on a copy: the caller's module is never touched."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from soupmerge.errors import InputError, UsageError, itemised
+from soupmerge.types import Classifier, State
+
+WRAPPER_PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "base_model.",
+    "attacker.model.",
+    "net.",
+    "1.",
+)
+"""Prefixes that training wrappers put before every tensor name."""
+
+
+def bind(net: nn.Module, state: State, *, device: torch.device | str | None = None) -> nn.Module:
+    """Return a copy of *net* with the weights of *state*: a classifier, ready to be judged.
+
+    The copy is in evaluation mode, its parameters take no gradient, and it stays on *device*
+    (default: where *net* is). *net* and *state* are left as they are.
+
+    Raises:
+        InputError: a name or shape of *state* does not fit *net*; all offences are listed.
+
+    Example:
+        >>> import torch, soupmerge as sm
+        >>> net = torch.nn.Linear(2, 3)
+        >>> soup = sm.bind(net, {"weight": torch.ones(3, 2), "bias": torch.zeros(3)})
+        >>> soup(torch.ones(1, 2)).tolist()
+        [[2.0, 2.0, 2.0]]
+    """
+    bound = copy.deepcopy(net).eval().requires_grad_(False)
+    pour(bound, state)
+    # channels-last is the layout in which convolutions run fastest on current CPUs and GPUs.
+    bound = bound.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return bound if device is None else bound.to(device)
+
+
+def pour(bound: nn.Module, state: State) -> None:
+    """Put the weights of *state* into *bound*, in place."""
+    aligned = align(state, bound)
+    with torch.no_grad():
+        for name, target in bound.state_dict().items():
+            target.copy_(aligned[name])
+
+
+def align(state: State, net: nn.Module) -> State:
+    """Return *state* under the names of *net*, which may differ by a wrapper's prefix.
+
+    Raises:
+        InputError: names or shapes differ; all offences are listed.
+    """
+    wanted = net.state_dict()
+    renamed = _renamed(state, set(wanted))
+    problems = [f"{name}: missing from the checkpoint" for name in sorted(set(wanted) - set(renamed))]
+    problems += [f"{name}: not in the model" for name in sorted(set(renamed) - set(wanted))]
+    problems += [
+        f"{name}: model has shape {tuple(wanted[name].shape)}, checkpoint {tuple(tensor.shape)}"
+        for name, tensor in renamed.items()
+        if name in wanted and wanted[name].shape != tensor.shape
+    ]
+    if problems:
+        raise InputError(
+            "the checkpoint does not fit the model: " + itemised(_shortened(problems)),
+            fix="name the network it was trained with by --model",
+        )
+    return renamed
+
+
+def _renamed(state: State, wanted: set[str]) -> State:
+    if set(state) == wanted:
+        return state
+    for prefix in WRAPPER_PREFIXES:
+        if {prefix + name for name in state} == wanted:
+            return {prefix + name: tensor for name, tensor in state.items()}
+    return state
+
+
+def _shortened(problems: list[str], most: int = 10) -> list[str]:
+    more = len(problems) - most
+    return problems if more <= 0 else [*problems[:most], f"… and {more} more"]
+
+
+def ref_of(net: nn.Module) -> str | None:
+    """Return the written form of *net*, if soupmerge made it."""
+    ref = getattr(net, "soupmerge_ref", None)
+    return ref if isinstance(ref, str) else None
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device called *name*: ``auto``, ``cpu`` or ``cuda[:i]``.
+
+    Raises:
+        UsageError: there is no such device here; those present are listed.
+    """
+    present = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if name == "auto":
+        return torch.device(present[-1] if len(present) == 1 else "cuda:0")
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in present:
+        raise UsageError(f"no device {name!r} here", fix="choose auto or one of " + ", ".join(present))
+    return torch.device(wanted)
+
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def cast(classifier: Classifier, precision: str, device: torch.device) -> Classifier:
+    """Return *classifier* computing in *precision* (``fp32`` or ``bf16`` autocast).
+
+    Weights and images stay float32, and so do the logits that come out.
+
+    Raises:
+        UsageError: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        fix = "choose " + " or ".join(PRECISIONS)
+        raise UsageError(f"no precision {precision!r}", where="precision", fix=fix)
+    if precision == "fp32":
+        return classifier
+
+    def in_bf16(x: Tensor, /) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return classifier(x).float()
+
+    return in_bf16
+
+
+@contextlib.contextmanager
+def frozen(net: nn.Module) -> Iterator[None]:
+    """Hold *net* in evaluation mode, its parameters without gradient, and put both back after."""
+    modes = [(module, module.training) for module in net.modules()]
+    wants = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
+    net.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, want in wants:
+            parameter.requires_grad_(want)

@@ -1,0 +1,84 @@
+"""What can go wrong, in one tree; the command line turns each class into its exit status.
+
+    SoupmergeError        70  a bug of ours
+    ├── UsageError         2  an option or argument cannot be meant
+    ├── InputError         3  a file, a data set or a model is not what was expected
+    ├── UnsafeError        4  reading on could run code or harm the machine
+    ├── OutputError        5  the result cannot be written, or the environment lacks something
+    ├── NetworkError       6  a site could not be reached or did not answer as it should
+    └── NumericsError      7  a number that must be finite is not
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class SoupmergeError(Exception):
+    """Base of all errors: *where* it is, *what* was expected and found, and the *fix*."""
+
+    exit_status = 70
+
+    def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
+        self.what, self.where, self.fix = what, where, fix
+        place = "" if where is None else f"{printable(where)}: "
+        super().__init__(place + what + ("" if fix is None else f"; {fix}"))
+
+
+class UsageError(SoupmergeError, ValueError):
+    """An option or argument cannot be meant."""
+
+    exit_status = 2
+
+
+class InputError(SoupmergeError, ValueError):
+    """A file, a data set or a model is not what was expected."""
+
+    exit_status = 3
+
+
+class UnsafeError(SoupmergeError):
+    """Reading on could run code or harm the machine."""
+
+    exit_status = 4
+
+
+class OutputError(SoupmergeError, OSError):
+    """The result cannot be written, or the environment lacks something."""
+
+    exit_status = 5
+
+    # OSError has a __str__ of its own for two and more arguments; ours has one.
+    __str__ = Exception.__str__
+
+
+class NetworkError(SoupmergeError):
+    """A site could not be reached or did not answer as it should."""
+
+    exit_status = 6
+
+
+class NumericsError(SoupmergeError, ArithmeticError):
+    """A number that must be finite is not."""
+
+    exit_status = 7
+
+
+def printable(value: object) -> str:
+    """Return *value* as text that cannot steer a terminal: control characters are escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+
+
+def itemised(problems: Sequence[str]) -> str:
+    """Return all *problems* as one text: alone on its line, or one below the other."""
+    if len(problems) == 1:
+        return problems[0]
+    return f"{len(problems)} problems:" + "".join(f"\n  - {problem}" for problem in problems)
+
+
+def near_miss(word: str, known: Iterable[str]) -> str:
+    """Return ``"did you mean 'x'?"``, or the whole list of *known* words if none is near."""
+    known = list(known)
+    matches = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {matches[0]!r}?" if matches else "known are " + ", ".join(known)

@@ -1,0 +1,1 @@
+"""Images, never a weight file: threats, attacks, and verdicts that can be trusted."""

@@ -1,0 +1,98 @@
+"""Report: one flag per example per threat, and every number that follows from the flags."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from soupmerge.errors import InputError
+
+CLEAN, UNION = "clean", "union"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a classifier did on a data set.
+
+    Attributes:
+        data: fingerprint of the data set.
+        flags: metric → ``(N,)`` bool, right on this example? ``clean`` and one for each threat.
+        attacks: threat → the attack's name and settings.
+        cost: gradient evaluations, forward evaluations (both per image) and seconds.
+    """
+
+    data: Mapping[str, Any]
+    flags: Mapping[str, Tensor]
+    attacks: Mapping[str, Mapping[str, Any]]
+    cost: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return len(self.flags[CLEAN])
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all metrics: clean, each threat, and their union if there are any."""
+        return (*self.flags, UNION) if self.attacks else tuple(self.flags)
+
+    def right(self, metric: str) -> Tensor:
+        """Return ``(N,)`` bool: which examples count for *metric*; union is right under all."""
+        if metric == UNION:
+            return torch.stack(list(self.flags.values())).all(0)
+        if metric not in self.flags:
+            raise InputError(f"no metric {metric!r} was judged", fix="known are " + ", ".join(self.metrics))
+        return self.flags[metric]
+
+    def correct(self, metric: str) -> int:
+        """Return how many examples are right for *metric*."""
+        return int(self.right(metric).sum())
+
+    def accuracy(self, metric: str) -> float:
+        """Return the fraction that is right for *metric*; under attack, an upper bound."""
+        return self.correct(metric) / self.n
+
+    def interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
+        """Return Wilson's interval for the accuracy on unseen examples of the same kind."""
+        interval = binomtest(self.correct(metric), self.n).proportion_ci(level, method="wilson")
+        return float(interval.low), float(interval.high)
+
+    def to_metrics(self) -> dict[str, dict[str, Any]]:
+        """Return each metric's accuracy, counts, interval and attack, as JSON values."""
+        return {metric: self._metric(metric) for metric in self.metrics}
+
+    def _metric(self, metric: str) -> dict[str, Any]:
+        low, high = self.interval(metric)
+        counted = {"correct": self.correct(metric), "n": self.n}
+        interval = {"ci95": [round(low, 4), round(high, 4)]}
+        attack = dict(self.attacks.get(metric, {}))
+        return {"accuracy": self.accuracy(metric), **counted, **interval, **attack}
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the report as JSON values that `from_record` turns back; without the cost."""
+        packed = {metric: _pack(flags) for metric, flags in self.flags.items()}
+        return {"metrics": self.to_metrics(), "flags": packed}
+
+    @classmethod
+    def from_record(
+        cls, record: Mapping[str, Any], data: Mapping[str, Any], attacks: Mapping[str, Any]
+    ) -> Report:
+        """Return the report that `to_record` wrote about *data* under *attacks*."""
+        n = record["metrics"][CLEAN]["n"]
+        return cls(data, {m: _unpack(text, n) for m, text in record["flags"].items()}, attacks)
+
+
+def _pack(flags: Tensor) -> str:
+    return base64.b64encode(np.packbits(flags.cpu().numpy()).tobytes()).decode()
+
+
+def _unpack(text: str, n: int) -> Tensor:
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8), count=n)
+    return torch.from_numpy(bits.astype(bool))

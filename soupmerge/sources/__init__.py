@@ -1,0 +1,1 @@
+"""Where things come from: references to weights, networks and images."""

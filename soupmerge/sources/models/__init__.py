@@ -1,0 +1,168 @@
+"""Written forms of networks → modules: ``resnet9?width=16``, ``timm:resnet18``, ``pkg.mod:fn``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import torch
+from torch import Tensor, nn
+
+from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.sources.models.resnet import ResNet9, ResNet18
+from soupmerge.sources.models.tiny import DigitsCNN
+from soupmerge.sources.models.wide_resnet import WideResNet
+from soupmerge.types import State
+
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
+    "digits-cnn": DigitsCNN,
+    "resnet9": ResNet9,
+    "resnet18-cifar": ResNet18,
+    "wrn-28-10": WideResNet,
+}
+"""Name → network, each called with ``num_classes`` and its own arguments."""
+
+
+class Normaliser:
+    """Takes images to (x − mean) / std before a network sees them, without naming a tensor.
+
+    It hooks on to the module's input, so that tensor names stay those of the bare network.
+    """
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        if not mean or len(mean) != len(std) or min(std) <= 0:
+            fix = "give one mean and one std > 0 per channel"
+            raise UsageError(f"mean {mean} and std {std} do not fit", where="model", fix=fix)
+        self.mean, self.std = mean, std
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the module's arguments, with normalised images."""
+        x: Tensor = args[0]
+        mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        return ((x - mean) / std, *args[1:])
+
+
+def model(ref: str | None = None, *, like: Any = None, **arguments: Any) -> nn.Module:
+    """Return the network that *ref* names, in evaluation mode.
+
+    Args:
+        ref: a built-in name, ``timm:NAME`` or ``package.module:function``, with arguments as a
+            query (``resnet9?width=16``); ``mean`` and ``std`` put a normaliser inside.
+        like: ingredients or a state whose files may name the network, and whose head says how
+            many classes it has.
+        arguments: added to those of the query.
+
+    Raises:
+        UsageError: there is no such network, or it does not take these arguments.
+
+    Example:
+        >>> sum(p.numel() for p in model("resnet9?width=16").parameters())
+        414666
+    """
+    ref = ref or getattr(like, "model", None)
+    if ref is None:
+        raise UsageError("the checkpoints do not name their network", where="model", fix="give --model")
+    name, _, query = ref.partition("?")
+    given = {**{k: _value(v) for k, v in parse_qsl(query)}, **arguments}
+    net = _made(name, given)
+    state = next(iter(like), None) if like is not None and not isinstance(like, Mapping) else like
+    classes = _classes_of(net, state)
+    if classes is not None and "num_classes" not in given:
+        given["num_classes"] = classes
+        net = _made(name, given)
+    written = name + ("?" + urlencode(_written(given), safe=",") if given else "")
+    net.soupmerge_ref = written  # type: ignore[assignment]
+    return net.eval()
+
+
+def _made(name: str, given: Mapping[str, Any]) -> nn.Module:
+    arguments = dict(given)
+    mean, std = (_floats(arguments.pop(key, None)) for key in ("mean", "std"))
+    try:
+        net = _maker(name)(**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"cannot be made: {error}", where=f"model {name}") from error
+    if not isinstance(net, nn.Module):
+        raise InputError(f"gave a {type(net).__name__}, not a torch module", where=f"model {name}")
+    if name.startswith("timm:") and mean is None and std is None:
+        mean, std = _timm_constants(net)
+    if mean is not None or std is not None:
+        net.register_forward_pre_hook(Normaliser(mean or (), std or ()))
+    return net
+
+
+def _maker(name: str) -> Callable[..., nn.Module]:
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    kind, colon, rest = name.partition(":")
+    if kind == "timm":
+        return lambda **arguments: _timm(rest, arguments)
+    if colon and kind.replace(".", "").isidentifier():
+        return imported(name, "model")  # type: ignore[no-any-return]
+    fix = near_miss(name, [*BUILT_IN, "timm:NAME", "package.module:function"])
+    raise UsageError(f"no network {name!r}", where="model", fix=fix)
+
+
+def _timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        raise UsageError(f"timm has no {name!r}", where="model", fix=near_miss(name, timm.list_models()))
+    net: nn.Module = timm.create_model(name, pretrained=False, **arguments)
+    return net
+
+
+def _timm_constants(net: nn.Module) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    config: Any = getattr(net, "pretrained_cfg", {})
+    return _floats(config.get("mean")), _floats(config.get("std"))
+
+
+def imported(name: str, where: str) -> Any:
+    """Return the object written ``package.module:function``.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        fix = "write package.module:function, importable from here"
+        raise UsageError(f"{name!r} cannot be imported: {error}", where=where, fix=fix) from error
+
+
+def _classes_of(net: nn.Module, state: State | None) -> int | None:
+    """Return the classes of *state*'s head, if it is *net*'s head but for their number."""
+    heads = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)]
+    if state is None or not heads:
+        return None
+    name, head = heads[-1]
+    shape = next((tuple(state[n].shape) for n in state if n.endswith(f"{name}.weight")), None)
+    same_input = shape is not None and len(shape) == 2 and shape[1] == head.in_features
+    return shape[0] if shape and same_input and shape[0] != head.out_features else None
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def _floats(value: Any) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        words = value.split(",") if isinstance(value, str) else value
+        return tuple(float(w) for w in (words if isinstance(words, (list, tuple)) else [words]))
+    except ValueError as error:
+        raise UsageError(f"{value!r} is not a list of numbers", where="mean/std") from error
+
+
+def _written(given: Mapping[str, Any]) -> dict[str, str]:
+    joined = {k: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v) for k, v in given.items()}
+    return dict(sorted(joined.items()))

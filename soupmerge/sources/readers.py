@@ -1,0 +1,151 @@
+"""Readers of data sets: each returns ids, pixels ``(N, C_in, H, W)``, labels and class count."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from soupmerge.errors import InputError, NetworkError, UnsafeError, UsageError
+from soupmerge.sources.models import imported
+
+Read: TypeAlias = tuple[Sequence[str], Tensor, Tensor, int]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+MOST_PIXELS = 89_000_000
+"""Of one image: Pillow's own limit against decompression bombs."""
+
+
+def digits(rest: str, split: str) -> Read:
+    """Read scikit-learn's embedded 8×8 digits: 1197 to train, 300 to choose, 300 to judge."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    index, y = np.arange(len(bunch.target)), bunch.target
+    train, rest_of = train_test_split(index, test_size=600, random_state=0, stratify=y)
+    val, test = train_test_split(rest_of, test_size=300, random_state=0, stratify=y[rest_of])
+    parts = {"train": train, "val": val, "test": test}
+    chosen = np.sort(_part(parts, split, "digits"))
+    pixels = torch.from_numpy(bunch.images[chosen]).float().div(16).unsqueeze(1)
+    return _numbered(chosen), pixels, torch.from_numpy(y[chosen]).long(), 10
+
+
+def cifar10(rest: str, split: str) -> Read:
+    """Read CIFAR-10 through torchvision, which downloads it once."""
+    return _cifar("CIFAR10", split, 10)
+
+
+def cifar100(rest: str, split: str) -> Read:
+    """Read CIFAR-100 through torchvision, which downloads it once."""
+    return _cifar("CIFAR100", split, 100)
+
+
+def folder(rest: str, split: str) -> Read:
+    """Read class folders of images at ``rest/split`` if there is such a folder, else at *rest*."""
+    root = Path(rest)
+    if not root.is_dir():
+        raise InputError("there is no such folder", where=f"folder:{rest}")
+    if (root / split).is_dir():
+        root = root / split
+    names = sorted(f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+    files = [(f, c) for c, name in enumerate(names) for f in _images_in(root / name)]
+    if not files:
+        fix = "give a folder with one folder of images per class"
+        raise InputError("holds no images in class folders", where=root, fix=fix)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        arrays = list(pool.map(_decode, [file for file, _ in files]))
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1:
+        fix = "resize them to one size first"
+        raise InputError(f"images of several shapes, such as {shapes[0]} and {shapes[-1]}", where=root, fix=fix)
+    pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
+    ids = [file.relative_to(root).as_posix() for file, _ in files]
+    return ids, pixels, torch.tensor([c for _, c in files]), len(names)
+
+
+def npz(rest: str, split: str) -> Read:
+    """Read arrays ``x``, ``y`` (or ``SPLIT_x``, ``SPLIT_y``) from a numpy archive."""
+    path = Path(rest)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = [n for n in (f"{split}_x", "x") if n in archive.files]
+            if not names or names[0].removesuffix("x") + "y" not in archive.files:
+                found = ", ".join(archive.files) or "nothing"
+                raise InputError(f"has no arrays x and y for {split!r}, found {found}", where=path)
+            x, y = archive[names[0]], archive[names[0].removesuffix("x") + "y"]
+    except FileNotFoundError as error:
+        raise InputError("there is no such file", where=path) from error
+    except ValueError as error:
+        if "pickle" in str(error):
+            fix = "save plain numbers"
+            raise UnsafeError("holds Python objects, which would run code", where=path, fix=fix) from error
+        raise InputError(f"is not a numpy archive: {error}", where=path) from error
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"is not a numpy archive: {error}", where=path) from error
+    return _from_arrays(x, y, str(path))
+
+
+def function(ref: str, split: str) -> Read:
+    """Call ``package.module:function`` with the split; it gives images and labels."""
+    result = imported(ref, "data")(split)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise InputError(f"gave a {type(result).__name__}, not (images, labels)", where=ref)
+    return _from_arrays(*result, ref)
+
+
+def _from_arrays(x: Any, y: Any, where: str) -> Read:
+    pixels, labels = torch.as_tensor(x), torch.as_tensor(y).flatten()
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise InputError(f"labels are {labels.dtype}, not integers", where=where)
+    if pixels.dtype != torch.uint8:
+        pixels = pixels.float()
+    classes = int(labels.max()) + 1 if len(labels) else 0
+    return _numbered(range(len(pixels))), pixels, labels.long(), classes
+
+
+def _cifar(name: str, split: str, classes: int) -> Read:
+    import torchvision
+
+    home = Path(os.environ.get("SOUPMERGE_HOME", Path.home() / ".cache" / "soupmerge"))
+    part = _part({"train": True, "test": False}, split, name.lower())
+    try:
+        found = getattr(torchvision.datasets, name)(home, train=part, download=True)
+    except (OSError, RuntimeError) as error:
+        fix = f"download it to {home}, or give folder:PATH"
+        raise NetworkError(f"could not be downloaded: {error}", where=name.lower(), fix=fix) from error
+    pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
+    return _numbered(range(len(pixels))), pixels, torch.tensor(found.targets), classes
+
+
+def _part(parts: dict[str, Any], split: str, where: str) -> Any:
+    if split not in parts:
+        fix = "it has " + ", ".join(parts) + ", and parts such as train[:45000]"
+        raise UsageError(f"no split {split!r}", where=where, fix=fix)
+    return parts[split]
+
+
+def _numbered(indices: Any) -> tuple[str, ...]:
+    return tuple(str(int(i)) for i in indices)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+
+
+def _decode(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    try:
+        with Image.open(file) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(f"has {image.width}×{image.height} pixels, too many", where=file)
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"is not a readable image: {error}", where=file) from error

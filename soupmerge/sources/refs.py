@@ -1,0 +1,47 @@
+"""Written forms of checkpoints → `Ingredients`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from soupmerge.errors import UsageError
+from soupmerge.weights.files import Checkpoint, open_checkpoint
+from soupmerge.weights.ingredients import Ingredients
+
+REMOTE = ("hf-hub:", "timm:", "rb:")
+
+
+def opened(ref: str | Path, *, weights_key: str | None = None) -> Checkpoint:
+    """Return the checkpoint at *ref*, a file or a folder.
+
+    Raises:
+        UsageError: *ref* names a site, which this version cannot pull from.
+        InputError, UnsafeError: see `soupmerge.weights.files.open_checkpoint`.
+    """
+    if str(ref).startswith(REMOTE):
+        fix = "download it and name the file"
+        raise UsageError("pulling from a site is not there yet", where=ref, fix=fix)
+    return open_checkpoint(ref, weights_key=weights_key)
+
+
+def load(*refs: str | Path, weights_key: str | None = None) -> Ingredients:
+    """Return the checkpoints at *refs* as ingredients, checked to fit together.
+
+    Args:
+        refs: files or folders of weights; the first sets names, shapes and dtypes.
+        weights_key: which state dict to take from files that wrap several.
+
+    Raises:
+        UsageError: no ref is given.
+        InputError: one cannot be read, or they do not fit; all misfits are listed.
+        UnsafeError: reading one would run code.
+    """
+    if not refs:
+        raise UsageError("no checkpoint is given")
+    return Ingredients(tuple(opened(ref, weights_key=weights_key) for ref in refs))
+
+
+def opened_all(refs: Sequence[str], *, weights_key: str | None = None) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints at *refs*, whether they fit together or not."""
+    return tuple(opened(ref, weights_key=weights_key) for ref in refs)

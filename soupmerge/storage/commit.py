@@ -1,0 +1,121 @@
+"""One way to put a file on disk: beside the target, synced, renamed; whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from soupmerge.errors import OutputError, UsageError
+
+
+@contextlib.contextmanager
+def committed(path: Path | str, *, force: bool = False) -> Iterator[BinaryIO]:
+    """Open a file that appears at *path* when the block ends well, and not before.
+
+    The bytes go to a temporary file in the target's folder, are synced to disk, and replace the
+    target in one rename, after which the folder is synced. If *path* is a symbolic link, the file
+    it points to is replaced and the link stays.
+
+    Raises:
+        OutputError: *path* exists (without *force*), or cannot be written.
+    """
+    check_free(path, force=force)
+    target = Path(os.path.realpath(path))
+    _sweep(target)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        # 0o666 lets the umask decide, as for any file a user makes; tempfile would give 0o600.
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str, *, force: bool = False) -> None:
+    """Put *text* at *path*, whole or not at all."""
+    with committed(path, force=force) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path | str, value: Any, *, force: bool = False) -> None:
+    """Put *value* at *path* as indented JSON; equal values give equal bytes."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n", force=force)
+
+
+def check_free(path: Path | str, *, force: bool = False, inputs: Iterable[Path] = ()) -> None:
+    """Refuse an output that cannot be meant, before any work is done for it.
+
+    Raises:
+        UsageError: *path* is one of *inputs*, also through a link.
+        OutputError: *path* exists (without *force*), or its folder is missing or read-only.
+    """
+    path = Path(path)
+    try:
+        for source in inputs:
+            if path.exists() and source.exists() and path.samefile(source):
+                raise UsageError("the output is also an input", where=path, fix="choose another -o")
+        if path.is_dir():
+            raise OutputError("is a folder", where=path, fix="name a file in it")
+        if path.exists() and not force:
+            raise OutputError("exists already", where=path, fix="choose another -o, or give --force")
+        parent = Path(os.path.realpath(path)).parent
+        if not parent.is_dir():
+            raise OutputError(f"there is no folder {parent}", where=path, fix="create it first")
+        if not os.access(parent, os.W_OK):
+            raise OutputError(f"the folder {parent} is read-only", where=path, fix="choose another -o")
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise _unwritable(path, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in *folder* survive a loss of power."""
+    if os.name == "nt":  # pragma: no cover - folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sweep(target: Path) -> None:
+    """Remove drafts of *target* whose writer is dead."""
+    for draft in target.parent.glob(f".{_escaped(target.name)}.*.tmp"):
+        pid = draft.name.rsplit(".", 2)[-2]
+        if pid.isdigit() and not _alive(int(pid)):
+            with contextlib.suppress(OSError):
+                draft.unlink()
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _unwritable(path: Path | str, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(f"cannot be written: {reason}", where=path, fix="check the place and its space")

@@ -1,0 +1,1 @@
+"""Making ingredients: fine-tuning a base towards a threat."""

@@ -1,0 +1,259 @@
+"""Making an ingredient: adversarial (or clean) training of a base, or from scratch."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from soupmerge.binding import cast, frozen, pour, ref_of
+from soupmerge.errors import NumericsError, UsageError, near_miss
+from soupmerge.schedule import cosine, order, stream
+from soupmerge.storage import commit, run
+from soupmerge.storage.snapshot import Snapshot
+from soupmerge.training.augment import AUGMENTS
+from soupmerge.types import Examples, Objective, Progress, quiet
+from soupmerge.weights import mixing
+from soupmerge.weights.files import Checkpoint
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train; the defaults are the papers' for fine-tuning.
+
+    SGD with momentum 0.9 and no weight decay, batches of 128, learning rate 0.001 falling to 0 as
+    a cosine over 10 epochs (Huang 2023, section 4).
+
+    Attributes:
+        epochs: passes over the data.
+        lr: learning rate at the start; 0.1 is usual from scratch.
+        warmup: epochs over which the learning rate rises first; a few help from scratch.
+        batch_size: images a step.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        augment: ``crop-flip`` or ``none``.
+        precision: ``fp32``, or ``bf16`` autocast.
+        every: write a snapshot every so many epochs; 0 writes none.
+    """
+
+    epochs: int = 10
+    lr: float = 0.001
+    warmup: float = 0.0
+    batch_size: int = 128
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    augment: str = "crop-flip"
+    precision: str = "fp32"
+    every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0 or self.every < 0:
+            raise UsageError("epochs, batch size and learning rate must be positive", where="finetune")
+        if self.augment not in AUGMENTS:
+            fix = near_miss(self.augment, AUGMENTS)
+            raise UsageError(f"no augmentation {self.augment!r}", where="augment", fix=fix)
+
+
+@dataclass
+class _Progressed:
+    """Where training stands: the next step to take, and the sums over this epoch so far."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    right: int = 0
+    seen: int = 0
+
+    def next_epoch(self) -> None:
+        self.epoch, self.step, self.loss, self.right, self.seen = self.epoch + 1, 0, 0.0, 0, 0
+
+
+def finetune(
+    net: nn.Module,
+    data: Examples,
+    objective: Objective,
+    out: Path | str,
+    *,
+    base: Checkpoint | None = None,
+    schedule: Schedule = Schedule(),  # noqa: B008 - frozen
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    force: bool = False,
+    progress: Progress = quiet,
+) -> Path:
+    """Train *net* on *data*, from *base* or from scratch, and write the result to *out*.
+
+    Images are crafted with the network in evaluation mode; the step on them is taken in training
+    mode. State is kept in the folder ``OUT.run`` beside *out*, so that a killed training goes on
+    where it was, and gives the same bytes.
+
+    Args:
+        net: the network; it is copied, not changed.
+        data: training examples.
+        objective: what to minimise, such as ``against(Linf(8 / 255))``.
+        out: a ``.safetensors`` file; snapshots go to ``OUT-epochN`` beside it.
+        base: weights to start from; None starts from fresh ones, drawn from *seed*.
+        schedule: length, learning rate, augmentation, precision.
+        seed: for fresh weights, order, augmentation and attacks.
+        device: where to train.
+        force: replace *out* and forget the state of an earlier training.
+        progress: is told of steps.
+
+    Returns:
+        *out*.
+
+    Raises:
+        UsageError: the folder ``OUT.run`` holds a training with other settings.
+        OutputError: *out* exists and is not this training's, or cannot be written.
+        InputError: *base* does not fit *net*.
+        NumericsError: the loss is not finite; the last good state is kept.
+    """
+    out = Path(out)
+    folder = out.with_suffix(".run")
+    if not (folder / run.MANIFEST).exists():
+        commit.check_free(out, force=force, inputs=base.files if base else ())
+    trainer = _Trainer(net, data, objective, base, schedule, seed, torch.device(device))
+    with run.opened(folder, trainer.manifest, force=force) as opened:
+        trainer.train(opened, out, force=force or opened.resumed, progress=progress)
+    return out
+
+
+@dataclass
+class _Trainer:
+    net: nn.Module
+    data: Examples
+    objective: Objective
+    base: Checkpoint | None
+    schedule: Schedule
+    seed: int
+    device: torch.device
+    at: _Progressed = field(default_factory=_Progressed)
+
+    def __post_init__(self) -> None:
+        self.model_ref = ref_of(self.net)
+        self.net = copy.deepcopy(self.net)
+        if self.base is None:
+            _refresh(self.net, self.seed)
+        else:
+            pour(self.net, self.base)
+        self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net.requires_grad_(True).train()
+        self.optimiser = torch.optim.SGD(
+            self.net.parameters(),
+            momentum=self.schedule.momentum,
+            weight_decay=self.schedule.weight_decay,
+        )
+        self.classifier = cast(self.net, self.schedule.precision, self.device)
+        self.steps = -(-len(self.data) // self.schedule.batch_size)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        base = {"ref": self.base.ref, "sha256": self.base.sha256} if self.base else None
+        return {
+            "command": "finetune",
+            "model": self.model_ref,
+            "base": base,
+            "data": self.data.fingerprint(),
+            "objective": self.objective.describe(),
+            "schedule": asdict(self.schedule),
+            "seed": self.seed,
+            "device": self.device.type,
+            "decisions": {"batch norm": "evaluation mode to craft, training mode to step"},
+        }
+
+    def train(self, opened: run.RunFolder, out: Path, *, force: bool, progress: Progress) -> None:
+        history = opened.journal("history")
+        snapshot = Snapshot(opened.file("state.safetensors"))
+        kept = snapshot.load()
+        if kept is None and len(history.records) == self.schedule.epochs and out.exists():
+            progress("epochs", self.schedule.epochs, self.schedule.epochs, "done before")
+            return
+        if kept is not None:
+            self._restore(*kept)
+        while self.at.epoch < self.schedule.epochs:
+            self._epoch(snapshot, progress)
+            if len(history.records) == self.at.epoch:
+                history.append(self._record())
+            self.at.next_epoch()
+            snapshot.save(*self._kept())
+            if self.schedule.every and self.at.epoch % self.schedule.every == 0:
+                self._write(out.with_stem(f"{out.stem}-epoch{self.at.epoch}"), force=True)
+        self._write(out, force=force)
+        snapshot.clear()
+
+    def _epoch(self, snapshot: Snapshot, progress: Progress) -> None:
+        indices = order(len(self.data), self.seed, self.at.epoch).split(self.schedule.batch_size)
+        while self.at.step < self.steps:
+            if snapshot.due():
+                snapshot.save(*self._kept())
+            self._step(indices[self.at.step])
+            self.at.step += 1
+            done = self.at.epoch * self.steps + self.at.step
+            note = f"loss {self.at.loss / self.at.seen:.3f}, accuracy {self.at.right / self.at.seen:.1%}"
+            progress("steps", done, self.schedule.epochs * self.steps, note)
+
+    def _step(self, indices: Tensor) -> None:
+        place = (self.seed, self.at.epoch, self.at.step)
+        x, y = self.data.batch(indices)
+        x = AUGMENTS[self.schedule.augment](x, stream("augment", *place))
+        x, y = x.to(self.device), y.to(self.device)
+        with frozen(self.net):
+            generator = stream("attack", *place)
+            x_adv = self.objective.craft(self.classifier, x, y, generator=generator)
+        logits: list[Tensor] = []
+
+        def watched(images: Tensor, /) -> Tensor:
+            logits.append(self.classifier(images))
+            return logits[-1]
+
+        loss = self.objective.loss(watched, x, x_adv, y)
+        if not torch.isfinite(loss):
+            where = f"epoch {self.at.epoch + 1}, step {self.at.step + 1}"
+            raise NumericsError("the loss is not finite", where=where, fix="try a lower --lr")
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        done = self.at.epoch * self.steps + self.at.step
+        warmup = round(self.schedule.warmup * self.steps)
+        lr = cosine(self.schedule.lr, done, self.schedule.epochs * self.steps, warmup)
+        self.optimiser.param_groups[0]["lr"] = lr
+        self.optimiser.step()
+        self.at.loss += loss.item() * len(y)
+        self.at.right += int((logits[0].argmax(1) == y).sum())
+        self.at.seen += len(y)
+
+    def _kept(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {f"weight/{n}": t for n, t in self.net.state_dict().items()}
+        for name, parameter in self.net.named_parameters():
+            state = self.optimiser.state.get(parameter, {})
+            tensors |= {f"{key}/{name}": t for key, t in state.items() if isinstance(t, Tensor)}
+        return tensors, asdict(self.at)
+
+    def _restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
+        pour(self.net, {n.removeprefix("weight/"): t for n, t in tensors.items() if n.startswith("weight/")})
+        for name, parameter in self.net.named_parameters():
+            if f"momentum_buffer/{name}" in tensors:
+                velocity = torch.empty_like(parameter).copy_(tensors[f"momentum_buffer/{name}"])
+                self.optimiser.state[parameter] = {"momentum_buffer": velocity}
+        self.at = _Progressed(**position)
+
+    def _record(self) -> dict[str, Any]:
+        at = self.at
+        return {"epoch": at.epoch + 1, "loss": at.loss / at.seen, "accuracy": at.right / at.seen}
+
+    def _write(self, out: Path, *, force: bool) -> None:
+        training = {k: v for k, v in self.manifest.items() if k not in ("command", "model")}
+        notes = {"training": {**training, "epochs done": self.at.epoch}}
+        mixing.save(out, self.net.state_dict(), model=self.model_ref, notes=notes, force=force)
+
+
+def _refresh(net: nn.Module, seed: int) -> None:
+    """Draw the weights of *net* anew from *seed*, without touching the caller's random state."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in net.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()

@@ -1,0 +1,1 @@
+"""Tensors, never an image: checkpoints, how they fit, recipes, and the formula."""

@@ -1,0 +1,356 @@
+"""Weights on disk ↔ `Checkpoint`: one file or folder, read lazily, unwrapped, said so.
+
+Reads safetensors and torch pickles, single or sharded. No code from a file ever runs:
+``torch.load`` is always called with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import safetensors
+import torch
+from torch import Tensor
+
+from soupmerge.binding import WRAPPER_PREFIXES
+from soupmerge.errors import InputError, UnsafeError, itemised
+from soupmerge.storage import commit
+from soupmerge.weights import pickles
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""The dtypes soupmerge mixes or copies, by their safetensors name."""
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".th", ".ckpt", ".bin")
+PREFERRED = (
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "soup.safetensors",
+    "model.safetensors",
+    "pytorch_model.bin",
+)
+"""What stands for a folder, best first."""
+
+
+class TensorInfo(NamedTuple):
+    """What is known of a tensor without reading it."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the data."""
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One opened file: how to read each of its tensors."""
+
+    infos: Mapping[str, TensorInfo]
+    read: Any
+    metadata: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint(Mapping[str, Tensor]):
+    """Weights at *ref*, read lazily: tensor name → tensor, in order of names.
+
+    Attributes:
+        ref: the reference as it was given.
+        files: the files that hold the tensors.
+        infos: dtype and shape of each tensor.
+        metadata: what the writer noted; soupmerge's own notes are in `notes_of_soupmerge`.
+        notes: what was unwrapped or stripped to get at the tensors.
+    """
+
+    ref: str
+    files: tuple[Path, ...]
+    infos: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+    notes: tuple[str, ...]
+    _homes: Mapping[str, tuple[_Part, str]]
+
+    def __getitem__(self, name: str) -> Tensor:
+        part, original = self._homes[name]
+        tensor: Tensor = part.read(original)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.infos)
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.ref!r}, {len(self)} tensors, {self.numel} numbers)"
+
+    @property
+    def numel(self) -> int:
+        """How many numbers all tensors hold."""
+        return sum(torch.Size(info.shape).numel() for info in self.infos.values())
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file, or of the list of all files' hashes if there are several."""
+        digests = [_sha256(file) for file in self.files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+    @property
+    def notes_of_soupmerge(self) -> dict[str, Any]:
+        """What soupmerge wrote about this file: the model's name, the recipe, the training."""
+        try:
+            notes = json.loads(self.metadata.get("soupmerge", "{}"))
+        except ValueError:
+            return {}
+        return notes if isinstance(notes, dict) else {}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return what is in the checkpoint, as rows to draw."""
+        kinds = sorted({str(info.dtype).removeprefix("torch.") for info in self.infos.values()})
+        bad = sorted(n for n in self if self.infos[n].dtype.is_floating_point and not _finite(self[n]))
+        notes = self.notes_of_soupmerge
+        return [
+            ("files", ", ".join(str(file) for file in self.files)),
+            ("sha256", self.sha256),
+            ("tensors", str(len(self))),
+            ("numbers", f"{self.numel:,}"),
+            ("dtypes", ", ".join(kinds)),
+            ("NaN or Inf", ", ".join(bad) or "none"),
+            ("unwrapped", "; ".join(self.notes) or "nothing"),
+            ("model", str(notes.get("model") or "not named in the file")),
+        ]
+
+
+def open_checkpoint(ref: str | Path, *, weights_key: str | None = None) -> Checkpoint:
+    """Open the file or folder *ref*; tensors are read when asked for.
+
+    Args:
+        ref: a file of weights, or a folder that holds one (or shards and their index).
+        weights_key: which state dict to take from a file that wraps several, as ``a.b``.
+
+    Raises:
+        InputError: missing, truncated, foreign, or with several candidates and no *weights_key*.
+        UnsafeError: reading it would run code, or its index points out of its folder.
+    """
+    files = _files_of(Path(ref))
+    parts = [(file, _open_part(file, weights_key)) for file in files]
+    homes: dict[str, tuple[_Part, str]] = {}
+    for file, part in parts:
+        twice = sorted(set(homes) & set(part.infos))
+        if twice:
+            raise InputError(f"{twice[0]!r} is also in another shard", where=file)
+        homes.update({name: (part, name) for name in part.infos})
+    if not homes:
+        raise InputError("holds no tensors", where=ref)
+    notes = [note for _, part in parts for note in part.notes]
+    prefix = _shared_prefix(homes)
+    if prefix:
+        notes.append(f"stripped the prefix {prefix!r} that every name shares")
+    named = {name.removeprefix(prefix): homes[name] for name in sorted(homes)}
+    infos = {name: part.infos[original] for name, (part, original) in named.items()}
+    metadata = {key: value for _, part in parts for key, value in part.metadata.items()}
+    return Checkpoint(str(ref), tuple(files), infos, metadata, tuple(dict.fromkeys(notes)), named)
+
+
+def save(
+    path: Path | str,
+    infos: Mapping[str, TensorInfo],
+    tensors: Iterable[tuple[str, Tensor]],
+    *,
+    notes: Mapping[str, Any],
+    force: bool = False,
+) -> None:
+    """Write *tensors*, as they come, to the safetensors file *path*: whole or not at all.
+
+    Args:
+        infos: dtype and shape of every tensor, in the order in which *tensors* come.
+        notes: what to note about the file, as JSON under the metadata key ``soupmerge``.
+
+    Equal arguments give equal bytes: one canonical header, tensors in the order of *infos*.
+    """
+    with commit.committed(path, force=force) as file:
+        file.write(_header(infos, {"format": "pt", "soupmerge": json.dumps(notes)}))
+        for name, tensor in tensors:
+            if TensorInfo(tensor.dtype, tuple(tensor.shape)) != infos[name]:
+                raise AssertionError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} was not announced")
+            _write_tensor(file, tensor)
+
+
+def _write_tensor(file: BinaryIO, tensor: Tensor) -> None:
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    file.write(memoryview(flat.numpy()))
+
+
+def _header(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
+    # https://github.com/huggingface/safetensors#format; written here because the library can only
+    # write what is all in memory, and orders several metadata keys differently in each process.
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, info in infos.items():
+        start, end = end, end + info.bytes
+        entry = {"dtype": names[info.dtype], "shape": list(info.shape), "data_offsets": [start, end]}
+        header[name] = entry
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def layout(infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """Return *infos* in file order: widest dtype first, so that all data stay aligned."""
+    return dict(sorted(infos.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
+
+
+# ---- from a reference to the files behind it
+
+
+def _files_of(path: Path) -> list[Path]:
+    try:
+        if path.is_dir():
+            return _files_in(path)
+        if path.name.endswith(".index.json"):
+            return _shards(path)
+        if not path.exists():
+            raise InputError("there is no such file or folder", where=path, fix=_neighbour(path))
+        if not path.is_file():
+            raise InputError("is not a regular file", where=path, fix="name a file of weights")
+    except OSError as error:
+        raise InputError(f"cannot be reached: {error.strerror}", where=path) from error
+    return [path]
+
+
+def _neighbour(path: Path) -> str:
+    found = [f for f in path.parent.glob("*") if f.stem == path.stem] if path.parent.is_dir() else []
+    return f"did you mean {found[0]}?" if found else "check the path"
+
+
+def _files_in(folder: Path) -> list[Path]:
+    for name in PREFERRED:
+        if (folder / name).is_file():
+            return _shards(folder / name) if name.endswith(".json") else [folder / name]
+    found = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES and f.is_file())
+    if len(found) != 1:
+        listed = ", ".join(f.name for f in found) or "none"
+        raise InputError(f"this folder should hold one file of weights, found {listed}", where=folder)
+    return found
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"is not an index of shards ({error})", where=index) from error
+    outside = sorted(str(name) for name in names if Path(str(name)).name != name)
+    if outside:
+        raise UnsafeError(f"points out of its folder: {outside[0]!r}", where=index)
+    missing = sorted(name for name in names if not (index.parent / name).is_file())
+    if missing:
+        raise InputError(itemised([f"shard {m!r} is missing" for m in missing]), where=index)
+    return [index.parent / name for name in sorted(names)]
+
+
+# ---- from a file to its tensors
+
+
+def _open_part(file: Path, weights_key: str | None) -> _Part:
+    try:
+        with open(file, "rb") as handle:
+            head = handle.read(64)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=file) from error
+    kind = _kind(head)
+    if kind == "safetensors":
+        return _open_safetensors(file)
+    if kind == "pickle":
+        loaded = pickles.load(file, weights_key)
+        return _Part(_infos_of(file, loaded.tensors), loaded.tensors.__getitem__, {}, loaded.notes)
+    raise InputError(f"is not a checkpoint: {kind}", where=file, fix="name a safetensors or torch file")
+
+
+def _kind(head: bytes) -> str:
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, whose data were not fetched (run git lfs pull)"
+    if head.lstrip()[:1] == b"<":
+        return "it is a web page, perhaps a failed download"
+    if head.startswith(b"PK") or head.startswith(b"\x80"):
+        return "pickle"
+    if len(head) > 8 and head[8:9] == b"{":
+        return "safetensors"
+    return f"it begins with {head[:8]!r}"
+
+
+def _open_safetensors(file: Path) -> _Part:
+    try:
+        handle = safetensors.safe_open(file, framework="pt")
+        names = list(handle.keys())
+        slices = {name: handle.get_slice(name) for name in names}
+        dtypes = {name: piece.get_dtype() for name, piece in slices.items()}
+        shapes = {name: tuple(piece.get_shape()) for name, piece in slices.items()}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(
+            f"is a damaged safetensors file ({error})", where=file, fix="download or save it again"
+        ) from error
+    _require_known_dtypes(file, dtypes)
+    infos = {name: TensorInfo(DTYPES[dtypes[name]], shapes[name]) for name in names}
+    return _Part(infos, handle.get_tensor, handle.metadata() or {})
+
+
+def _infos_of(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
+    known = {dtype: name for name, dtype in DTYPES.items()}
+    _require_known_dtypes(file, {n: known.get(t.dtype, str(t.dtype)) for n, t in tensors.items()})
+    odd = [n for n, t in tensors.items() if t.layout != torch.strided or t.device.type == "meta"]
+    if odd:
+        raise InputError(f"{odd[0]!r} is sparse or holds no data", where=file, fix="make it dense")
+    return {name: TensorInfo(t.dtype, tuple(t.shape)) for name, t in tensors.items()}
+
+
+def _require_known_dtypes(file: Path, dtypes: Mapping[str, str]) -> None:
+    odd = [f"{name}: dtype {d} is not one of {', '.join(DTYPES)}" for name, d in dtypes.items() if d not in DTYPES]
+    if odd:
+        raise InputError(itemised(sorted(odd)), where=file)
+
+
+def _shared_prefix(names: Iterable[str]) -> str:
+    """Return the run of wrappers' prefixes that all *names* begin with."""
+    names, stripped = list(names), ""
+    while True:
+        for prefix in WRAPPER_PREFIXES:
+            if all(len(n) > len(prefix) and n.startswith(prefix) for n in names):
+                stripped += prefix
+                names = [n.removeprefix(prefix) for n in names]
+                break
+        else:
+            return stripped
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
