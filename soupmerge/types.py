@@ -5,7 +5,7 @@ Images are ``(B, C_in, H, W)`` float32 in ``[0, 1]``; labels ``(B,)`` int64; log
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -16,6 +16,10 @@ State: TypeAlias = Mapping[str, Tensor]
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator]
 """A source of randomness for a batch: one for all examples, or one for each."""
+
+
+Augment: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
+"""Changes training images ``(B, C_in, H, W)``, drawn from the generator, and keeps their labels."""
 
 
 class Classifier(Protocol):

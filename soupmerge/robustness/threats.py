@@ -49,6 +49,19 @@ class Threat:
                 fix=f"did you mean linf:{self.eps:g}/255?",
             )
 
+    @classmethod
+    def parse(cls, text: str) -> Threat:
+        """Return the threat written as ``norm:eps``, such as ``linf:8/255``; fractions are exact.
+
+        Raises:
+            UsageError: the form, the norm or eps cannot be meant.
+        """
+        norm, colon, eps = text.strip().partition(":")
+        if not colon:
+            fix = "write norm:eps, such as linf:8/255, l2:0.5 or l1:12"
+            raise UsageError(f"{text!r} is not a threat", where="threat", fix=fix)
+        return cls(norm.lower(), parse_eps(eps))
+
     def __str__(self) -> str:
         return f"{self.norm}:{_written(self.eps)}"
 
@@ -131,19 +144,6 @@ def parse_eps(text: str) -> float:
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         fix = "write a decimal or a fraction such as 8/255"
         raise UsageError(f"eps {text!r} is not a number", where="threat", fix=fix) from error
-
-
-def parse_threat(text: str) -> Threat:
-    """Return the threat written as ``norm:eps``, such as ``linf:8/255``.
-
-    Raises:
-        UsageError: the form, the norm or eps cannot be meant.
-    """
-    norm, colon, eps = text.strip().partition(":")
-    if not colon:
-        fix = "write norm:eps, such as linf:8/255, l2:0.5 or l1:12"
-        raise UsageError(f"{text!r} is not a threat", where="threat", fix=fix)
-    return Threat(norm.lower(), parse_eps(eps))
 
 
 def norm_l2(delta: Tensor) -> Tensor:

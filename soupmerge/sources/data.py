@@ -31,6 +31,10 @@ READERS = {
 """The word before the colon → reader of (what follows it, split)."""
 
 
+VAL_OF = {"cifar10": "train[45000:]", "cifar100": "train[45000:]"}
+"""What ``val`` means for sets without one: choose on it only what was trained on the rest."""
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
     """A labelled set of images, in memory.
@@ -113,7 +117,7 @@ def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
         >>> len(data("digits", split="train")), len(data("digits", split="test", limit=100))
         (1197, 100)
     """
-    name, start, stop = _parse_split(split)
+    name, start, stop = _parse_split(VAL_OF.get(ref, split) if split == "val" else split)
     images = _read(ref, name)
     shuffled = torch.randperm(len(images), generator=stream("split", len(images)))
     if start is not None or stop is not None:

@@ -56,6 +56,8 @@ def folder(rest: str, split: str) -> Read:
         raise InputError("there is no such folder", where=f"folder:{rest}")
     if (root / split).is_dir():
         root = root / split
+    elif splits := [s for s in ("train", "val", "test") if (root / s).is_dir()]:
+        _part(dict.fromkeys(splits), split, f"folder:{rest}")
     names = sorted(f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
     files = [(f, c) for c, name in enumerate(names) for f in _images_in(root / name)]
     if not files:

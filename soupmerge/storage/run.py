@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import socket
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from soupmerge.storage.journal import Journal
 
 MANIFEST = "manifest.json"
 OWN = ("trials.jsonl", "history.jsonl", "recipe.json", "soup.safetensors", "state.safetensors")
+BEST = "best"
 """What a run leaves beside its manifest; ``--force`` removes these and nothing else."""
 
 
@@ -37,6 +39,12 @@ class RunFolder:
     def file(self, name: str) -> Path:
         """Return where this run keeps the file *name*."""
         return self.path / name
+
+    def best(self, metric: str) -> Path:
+        """Return where this run keeps the best recipe by *metric*."""
+        folder = self.path / BEST
+        folder.mkdir(exist_ok=True)
+        return folder / (re.sub(r"[^\w.]+", "-", metric) + ".json")
 
 
 @contextlib.contextmanager
@@ -127,6 +135,8 @@ def _clear(path: Path) -> None:
     if (path / MANIFEST).exists():
         for name in (MANIFEST, *OWN):
             (path / name).unlink(missing_ok=True)
+        for recipe in (path / BEST).glob("*.json"):
+            recipe.unlink()
 
 
 @contextlib.contextmanager

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
+from soupmerge.types import Augment
 
 
 def none(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -123,11 +123,16 @@ class Checkpoint(Mapping[str, Tensor]):
             return {}
         return notes if isinstance(notes, dict) else {}
 
+    @property
+    def model(self) -> str | None:
+        """The network's written form, if the file names it."""
+        model = self.notes_of_soupmerge.get("model")
+        return model if isinstance(model, str) else None
+
     def rows(self) -> list[tuple[str, str]]:
         """Return what is in the checkpoint, as rows to draw."""
         kinds = sorted({str(info.dtype).removeprefix("torch.") for info in self.infos.values()})
         bad = sorted(n for n in self if self.infos[n].dtype.is_floating_point and not _finite(self[n]))
-        notes = self.notes_of_soupmerge
         return [
             ("files", ", ".join(str(file) for file in self.files)),
             ("sha256", self.sha256),
@@ -136,7 +141,7 @@ class Checkpoint(Mapping[str, Tensor]):
             ("dtypes", ", ".join(kinds)),
             ("NaN or Inf", ", ".join(bad) or "none"),
             ("unwrapped", "; ".join(self.notes) or "nothing"),
-            ("model", str(notes.get("model") or "not named in the file")),
+            ("model", self.model or "not named in the file"),
         ]
 
 

@@ -111,9 +111,8 @@ class Ingredients:
     @property
     def model(self) -> str | None:
         """The network's written form, if the files name one and name the same."""
-        named = {c.notes_of_soupmerge.get("model") for c in self.checkpoints}
-        model = named.pop() if len(named) == 1 else None
-        return model if isinstance(model, str) else None
+        named = {c.model for c in self.checkpoints}
+        return named.pop() if len(named) == 1 else None
 
     def fingerprint(self) -> list[dict[str, str]]:
         """Return each source with its hash, for a manifest."""

@@ -84,7 +84,13 @@ def save(
 
 
 def mix_to_file(
-    path: Path | str, pots: Ingredients, recipe: Recipe, *, model: str | None = None, force: bool = False
+    path: Path | str,
+    pots: Ingredients,
+    recipe: Recipe,
+    *,
+    model: str | None = None,
+    notes: Mapping[str, Any] | None = None,
+    force: bool = False,
 ) -> None:
     """Write the soup of *pots* by *recipe* to *path*, tensor by tensor: it is never whole in memory.
 
@@ -95,8 +101,8 @@ def mix_to_file(
     """
     commit.check_free(path, force=force, inputs=[f for pot in pots for f in pot.files])
     infos = files.layout(pots.infos)
-    notes = _notes(recipe, model or pots.model, None)
-    files.save(path, infos, mixed(pots, recipe, infos), notes=notes, force=force)
+    written = _notes(recipe, model or pots.model, notes)
+    files.save(path, infos, mixed(pots, recipe, infos), notes=written, force=force)
 
 
 def _notes(

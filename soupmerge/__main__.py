@@ -1,0 +1,5 @@
+"""``python -m soupmerge``."""
+
+from soupmerge.cli.main import main
+
+main()

@@ -1,0 +1,82 @@
+"""``soupmerge grid``: every soup of the simplex lattice, judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import soupmerge as sm
+from soupmerge.cli import options, results, show
+
+
+@click.command()
+@options.refs
+@options.data("val")
+@options.attack
+@click.option("--step", default="0.2", show_default=True, help="Between coefficients; divides 1.")
+@click.option("--best", metavar="METRIC", help="What the written soup is best in [default: union].")
+@click.option("-o", "--out", required=True, metavar="RUN", help="Run folder; resumes by itself.")
+@options.buffers
+@options.model
+@options.weights_key
+@options.batch_size
+@options.machine
+@options.force
+@options.dry_run
+@options.as_json
+def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -> None:
+    """Judge every soup whose coefficients are multiples of a step, and write the best.
+
+    At step 0.2 that is 6, 21, 56 soups for 2, 3, 4 checkpoints. The data choose the soup: judge it
+    on others.
+    """
+    from soupmerge.soups.grid import lattice_size, parts_of
+
+    device = options.device(given)
+    pots = sm.load(*refs, weights_key=given["weights_key"])
+    size = lattice_size(len(pots), parts_of(given["step"]))
+    net = options.network(given, like=pots)
+    benchmark = options.benchmark(given, "val")
+    images, threats = len(benchmark.data), len(benchmark.attacks)
+    show.note(f"{size} soups of {len(pots)} ingredients, {images} images, {threats} threats")
+    if dry_run:
+        return
+    _announce_resume(given["out"], given["force"])
+    with show.Progress(given["quiet"]) as progress:
+        trials = sm.grid(
+            net,
+            pots,
+            benchmark,
+            step=given["step"],
+            choose=given["best"],
+            buffers=given["buffers"],
+            base=options.ingredient(given, pots),
+            device=device,
+            out=given["out"],
+            force=given["force"],
+            progress=progress,
+        )
+    if as_json:
+        show.dump(trials.summary())
+        return
+    names = [" ".join(f"{w:.3g}" for w in t.recipe.weights[0]) for t in trials]
+    results.print_reports(names, [t.judged() for t in trials], "coefficients of " + ", ".join(pots.names))
+    best = trials.best(given["best"] or benchmark_metric(benchmark))
+    weights = ", ".join(f"{w:.3g}" for w in best.recipe.weights[0])
+    show.note(f"best: {weights}; written to {given['out']}/soup.safetensors")
+
+
+def benchmark_metric(benchmark: sm.Benchmark) -> str:
+    """Return the metric that chooses when none is named."""
+    return "union" if benchmark.attacks else "clean"
+
+
+def _announce_resume(out: str, force: bool) -> None:
+    from pathlib import Path
+
+    from soupmerge.storage.journal import Journal
+
+    journal = Path(out) / "trials.jsonl"
+    if journal.exists() and not force:
+        show.note(f"resuming {out}: {len(Journal(journal).records)} soups were judged before")

@@ -1,0 +1,120 @@
+"""``soupmerge COMMAND``: finds the command, and turns what goes wrong into one line and a status."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import traceback
+import warnings
+from typing import Any, NoReturn
+
+import click
+
+from soupmerge.errors import SoupmergeError, near_miss, printable
+
+COMMANDS = ("demo", "inspect", "check", "mix", "grid", "learn", "eval", "finetune", "report")
+TERMINATED = 143
+
+
+class Commands(click.Group):
+    """The commands, each in the file of its name, imported when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all commands, in the order in which one would meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the command, or None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"soupmerge.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which was meant."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"no command {args[0]!r}; {near_miss(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="soupmerge")
+def cli() -> None:
+    """Merge image-classifier checkpoints into soups, and know what they do under attack.
+
+    Start with `soupmerge demo`. Threats are written linf:8/255, l2:0.5 or l1:12; every command
+    takes -h.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line, and exit."""
+    warnings.showwarning = _warn
+    signal.signal(signal.SIGTERM, _terminate)
+    status = run(sys.argv[1:])
+    _close_stdout()
+    sys.exit(status)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command that *arguments* name, and return its exit status."""
+    try:
+        result = cli.main(args=arguments, prog_name="soupmerge", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        _say("error", error.format_message())
+        return 2
+    except SoupmergeError as error:
+        return _failed(error, error.exit_status, arguments)
+    except BrokenPipeError:
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        resume = "soupmerge " + " ".join(arguments)
+        _say("interrupted", f"finished units are kept; go on with: {resume}")
+        return 130
+    except _TerminatedError:
+        return TERMINATED
+    except Exception as error:  # the last line of defence: a bug becomes one line and a status
+        what = f"{type(error).__name__}: {error} (a bug of ours; --debug shows where)"
+        return _failed(what, SoupmergeError.exit_status, arguments)
+
+
+class _TerminatedError(BaseException):
+    """The process was asked to end."""
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise _TerminatedError
+
+
+def _failed(what: object, status: int, arguments: list[str]) -> int:
+    if "--debug" in arguments:
+        traceback.print_exc()
+    _say("error", str(what))
+    return status
+
+
+def _warn(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    _say("warning", str(message))
+
+
+def _say(kind: str, text: str) -> None:
+    lines = "\n".join(printable(line) for line in text.splitlines())
+    with contextlib.suppress(OSError):
+        click.echo(f"soupmerge: {kind}: {lines}", err=True)
+
+
+def _close_stdout() -> None:
+    """Flush here: a reader that went away (`| head`) is no error of ours."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

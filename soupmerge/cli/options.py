@@ -1,0 +1,196 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+import soupmerge as sm
+from soupmerge.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ThreatType(click.ParamType):
+    """A threat model as text: ``linf:8/255``; ``clean`` is none, where that makes sense."""
+
+    name = "threat"
+
+    def __init__(self, *, clean: bool = False) -> None:
+        self.clean = clean
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a `Threat`, or None for ``clean``."""
+        if not isinstance(value, str) or (self.clean and value == "clean"):
+            return None if value == "clean" else value
+        return sm.Threat.parse(value)
+
+
+def _several(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+refs = click.argument("refs", nargs=-1, required=True, metavar="REF...")
+weights_key = click.option(
+    "--weights-key", metavar="KEY", help="Which state dict to take from a file that wraps several."
+)
+model = _several(
+    click.option(
+        "--model", metavar="NAME", help="Network: resnet18-cifar, timm:NAME?..., package.module:fn."
+    ),
+    click.option("--mean", metavar="M,M,M", help="Mean of a normaliser to put inside the network."),
+    click.option("--std", metavar="S,S,S", help="Standard deviation of that normaliser."),
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+force = click.option("--force", is_flag=True, help="Replace what is at the output.")
+dry_run = click.option("--dry-run", is_flag=True, help="Print the plan, and stop.")
+buffers = _several(
+    click.option(
+        "--buffers",
+        type=click.Choice(["average", "base"]),
+        default="average",
+        show_default=True,
+        help="Batch-norm statistics: averaged like weights, or taken from one ingredient.",
+    ),
+    click.option(
+        "--base",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="The ingredient, counted from 1, that counters and base statistics come from.",
+    ),
+)
+debug = _several(
+    click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
+    click.option("--debug", is_flag=True, help="Show a traceback if something goes wrong."),
+)
+machine = _several(
+    click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]"),
+    click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True),
+    click.option("-j", "--workers", type=click.IntRange(1), help="CPU threads [default: all]."),
+    debug,
+)
+batch_size = click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+precision = click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Compute in float32, or in bfloat16 where the device is faster so.",
+)
+augment = click.option(
+    "--augment",
+    type=click.Choice(["crop-flip", "none"]),
+    default="crop-flip",
+    show_default=True,
+    help="What is done to training images.",
+)
+attack = _several(
+    click.option(
+        "--threat",
+        "threats",
+        multiple=True,
+        type=ThreatType(),
+        metavar="NORM:EPS",
+        help="Threat model to judge under, such as linf:8/255; may be repeated.",
+    ),
+    click.option(
+        "--attack",
+        type=click.Choice(["apgd", "pgd", "autoattack"]),
+        default="apgd",
+        show_default=True,
+        help="Attack to judge with.",
+    ),
+    click.option(
+        "--steps",
+        type=click.IntRange(1),
+        default=100,
+        show_default=True,
+        help="Steps of apgd or pgd.",
+    ),
+    click.option(
+        "--autoattack-version",
+        type=click.Choice(["standard", "plus", "rand", "custom"]),
+        default="standard",
+        show_default=True,
+    ),
+    click.option(
+        "--autoattack-attacks",
+        metavar="A,B",
+        help="Attacks of the version custom, such as apgd-ce,square.",
+    ),
+)
+
+
+def data(split: str) -> Callable[[F], F]:
+    """Return the options that name a data set, *split* being the part that the command uses."""
+    return _several(
+        click.option(
+            "--data",
+            "data_ref",
+            required=True,
+            metavar="DATA",
+            help="digits, cifar10, folder:PATH, npz:PATH or package.module:function.",
+        ),
+        click.option(
+            "--split",
+            default=split,
+            show_default=True,
+            help="Part of the data: train, val, test, or train[:45000], say.",
+        ),
+        click.option("--limit", type=click.IntRange(1), metavar="N", help="Use only N images."),
+    )
+
+
+def attacks(given: dict[str, Any]) -> list[Any]:
+    """Return the attacks that the options *given* describe, one for each threat."""
+    listed = given["autoattack_attacks"]
+    chosen = tuple(word.strip() for word in listed.split(",")) if listed else ()
+    makers: dict[str, Callable[[Any], Any]] = {
+        "apgd": lambda threat: sm.APGD(threat, steps=given["steps"]),
+        "pgd": lambda threat: sm.PGD(threat, steps=given["steps"]),
+        "autoattack": lambda threat: sm.AutoAttack(
+            threat, version=given["autoattack_version"], attacks=chosen, seed=given["seed"]
+        ),
+    }
+    return [makers[given["attack"]](threat) for threat in given["threats"]]
+
+
+def benchmark(given: dict[str, Any], name: str, split: str | None = None) -> sm.Benchmark:
+    """Return the benchmark that the options *given* describe, to judge or choose as *name* says."""
+    images = sm.data(given["data_ref"], split=split or given["split"], limit=given["limit"])
+    return sm.Benchmark(
+        images, attacks(given), name=name, seed=given["seed"], batch_size=given["batch_size"]
+    )
+
+
+def network(given: dict[str, Any], like: Any, **arguments: Any) -> Any:
+    """Return the network that the options *given* name, or the files of *like* do."""
+    normaliser = {k: given[k] for k in ("mean", "std") if given.get(k)}
+    return sm.model(given["model"], like=like, **normaliser, **arguments)
+
+
+def ingredient(given: dict[str, Any], pots: sm.Ingredients) -> int:
+    """Return the index of the base ingredient, which people count from 1."""
+    if not 1 <= given["base"] <= len(pots):
+        raise UsageError(f"{given['base']} is not one of {len(pots)} ingredients", where="--base")
+    return int(given["base"]) - 1
+
+
+def device(given: dict[str, Any]) -> Any:
+    """Return the device that the options *given* name, and set the number of threads."""
+    import torch
+
+    from soupmerge.binding import device_of
+
+    if given["workers"]:
+        torch.set_num_threads(given["workers"])
+    return device_of(given["device"])

@@ -1,0 +1,36 @@
+"""Reports as tables: what each accuracy was measured with stands in its heading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import soupmerge as sm
+from soupmerge.cli import show
+
+
+def print_reports(names: Sequence[str], reports: Sequence[sm.Report], title: str) -> None:
+    """Print one row per report, and below it what was measured, on what."""
+    first = reports[0]
+    rows = [
+        [name, *(show.percent(metric) for metric in report.to_metrics().values())]
+        for name, report in zip(names, reports)
+    ]
+    show.table(["network", *first.metrics], rows, title)
+    show.note(caption(first))
+
+
+def caption(report: sm.Report) -> str:
+    """Return how the accuracies of *report* were measured."""
+    data = report.data
+    attacks = {f"{a['attack']}, {a['steps']} steps" for a in report.attacks.values()}
+    measured = f"under {'; '.join(sorted(attacks))}" if attacks else "clean only"
+    return (
+        f"{data['n']} images of {data['ref']} ({data['split']}); {measured}; "
+        "95% intervals; accuracies under attack are upper bounds"
+    )
+
+
+def cost(reports: Sequence[sm.Report]) -> dict[str, float]:
+    """Return what judging cost in all."""
+    keys = ("gradient_evaluations", "forward_evaluations", "seconds")
+    return {key: round(sum(r.cost.get(key, 0) for r in reports), 3) for key in keys}

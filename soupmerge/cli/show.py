@@ -1,0 +1,118 @@
+"""What people see: tables on stdout, progress on stderr; plain text where there is no terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import click
+
+from soupmerge.errors import printable
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    """Print *rows* under *headers*: a rich table on a terminal, aligned plain text elsewhere."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _rich_table(headers, cells, title)
+    else:
+        _plain_table(headers, cells)
+
+
+def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title or None, title_justify="left")
+    for i, header in enumerate(headers):
+        drawn.add_column(header, justify="right" if i and _numeric(cells, i) else "left")
+    for row in cells:
+        drawn.add_row(*map(Text, row))
+    Console().print(drawn)
+
+
+def _plain_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(headers, *cells)]
+    for row in (headers, *cells):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _numeric(cells: Sequence[Sequence[str]], i: int) -> bool:
+    return all(row[i][:1].isdigit() or row[i][:1] in "-–" for row in cells if row[i])
+
+
+def dump(value: Any) -> None:
+    """Print *value* as JSON."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """Say *text* on stderr, beside the data."""
+    click.echo(printable(text), err=True)
+
+
+def percent(metric: dict[str, Any]) -> str:
+    """Return an accuracy with its 95% interval, such as ``45.0% (41.9–48.1)``."""
+    low, high = metric["ci95"]
+    return f"{metric['accuracy']:.1%} ({100 * low:.1f}–{100 * high:.1f})"
+
+
+class Progress:
+    """Bars on a terminal, a line now and then elsewhere, nothing if *quiet*; a context manager."""
+
+    SECONDS = 15.0
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.bars: Any = None
+        self.tasks: dict[str, Any] = {}
+        self.last = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        if not self.quiet and sys.stderr.isatty():
+            self.bars = _bars()
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bars:
+            self.bars.stop()
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show that *done* of *total* units of *what* are done."""
+        if self.bars:
+            self._draw(what, done, total, note)
+        elif not self.quiet and time.monotonic() - self.last >= self.SECONDS:
+            self.last = time.monotonic()
+            click.echo(f"{what}: {done} of {total} {note}".rstrip(), err=True)
+
+    def _draw(self, what: str, done: int, total: int, note: str) -> None:
+        if what not in self.tasks:
+            self.tasks[what] = self.bars.add_task(what, total=total, note=note)
+        elif done <= 1 or self.bars.tasks[self.tasks[what]].completed > done:
+            self.bars.reset(self.tasks[what], total=total, note=note)
+        self.bars.update(self.tasks[what], completed=done, total=total, note=note)
+
+
+def _bars() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+    )

@@ -1,0 +1,55 @@
+"""A run folder → its figures: which ones, by what the run was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from soupmerge.errors import InputError
+from soupmerge.figures import fronts, history, simplex, style
+from soupmerge.storage.journal import Journal
+from soupmerge.storage.run import read_manifest
+
+
+def draw(run: Path | str) -> list[str]:
+    """Draw what there is to see in the run folder *run*, and return the paths of the figures.
+
+    Raises:
+        InputError: *run* is no run folder, or nothing in it is finished.
+    """
+    run = Path(run)
+    manifest = read_manifest(run)
+    folder = run / "figures"
+    drawn = list(_figures(run, manifest))
+    if not drawn:
+        raise InputError("holds nothing finished to draw", where=run, fix="finish the run first")
+    folder.mkdir(exist_ok=True)
+    return [style.save(figure, folder / f"{name}.png") for name, figure in drawn]
+
+
+def _figures(run: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
+    records = Journal(run / "trials.jsonl").records
+    names = [_short(source["ref"]) for source in manifest.get("inputs", [])]
+    if manifest["command"] == "learn":
+        epochs = Journal(run / "history.jsonl").records
+        if epochs:
+            yield "learning", history.learning(epochs, names)
+    elif not records:
+        return
+    elif manifest["command"] == "grid":
+        if len(names) == 3:
+            yield "ternary", simplex.ternary_maps(records, names)
+        if len(names) == 2:
+            yield "path", simplex.path_lines(records, names)
+        yield "front", fronts.grid_front(records, names)
+    elif manifest["command"] == "eval":
+        yield "comparison", fronts.comparison([{**r, "name": _short(r["ref"])} for r in records])
+
+
+def _short(ref: str) -> str:
+    """Return the file's name, or its run folder's if it is the soup of a run."""
+    path = Path(ref)
+    return path.parent.name if path.stem == "soup" and path.parent.name else path.stem

@@ -1,0 +1,100 @@
+"""Several networks under one benchmark: one table, one flag per example per threat on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from soupmerge.binding import bind, ref_of
+from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.robustness.report import Report
+from soupmerge.storage import commit, run
+from soupmerge.types import Progress, quiet
+from soupmerge.weights.files import Checkpoint
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint, and the network it belongs to."""
+
+    checkpoint: Checkpoint
+    net: nn.Module
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies the entry, and how its weights were made, if they say so."""
+        notes = self.checkpoint.notes_of_soupmerge
+        made = notes.get("made by") or ("finetune" if "training" in notes else None)
+        threat = notes.get("objective", {}).get("threat")
+        return {
+            "ref": self.checkpoint.ref,
+            "sha256": self.checkpoint.sha256,
+            "model": ref_of(self.net),
+            "made by": made,
+            **({"threat": threat} if threat else {}),
+        }
+
+
+def compare(
+    entries: Sequence[Entry],
+    benchmark: Benchmark,
+    *,
+    device: torch.device | str = "cpu",
+    out: Path | str | None = None,
+    force: bool = False,
+    progress: Progress = quiet,
+) -> list[Report]:
+    """Judge each of *entries* by *benchmark*, and return a report for each.
+
+    Args:
+        entries: what to judge.
+        benchmark: judges.
+        device: where to judge.
+        out: run folder; journals one line a network and resumes, and receives ``flags.csv``: one
+            row per network and example, one column per threat.
+        force: start over if *out* holds another run.
+        progress: is told of networks.
+    """
+    described = [entry.describe() for entry in entries]
+    manifest = {
+        "command": "eval",
+        "inputs": described,
+        "benchmark": benchmark.describe(),
+        "device": torch.device(device).type,
+    }
+    with contextlib.ExitStack() as stack:
+        folder = None if out is None else stack.enter_context(run.opened(out, manifest, force=force))
+        journal = folder.journal("trials") if folder else None
+        known = journal.records if journal else []
+        told = benchmark.describe()
+        reports = [Report.from_record(r, told["data"], told["attacks"]) for r in known]
+        for i in range(len(reports), len(entries)):
+            progress("networks", i, len(entries))
+            bound = bind(entries[i].net, entries[i].checkpoint, device=device)
+            reports.append(benchmark(bound, progress=progress))
+            if journal:
+                journal.append({**described[i], **reports[i].to_record()})
+        progress("networks", len(entries), len(entries))
+        if folder:
+            table = _flags(entries, benchmark, reports)
+            commit.write_text(folder.file("flags.csv"), table, force=True)
+    return reports
+
+
+def _flags(entries: Sequence[Entry], benchmark: Benchmark, reports: Sequence[Report]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "id", "label", *reports[0].flags])
+    labels = benchmark.data.labels.tolist()
+    for entry, report in zip(entries, reports):
+        columns = [flags.int().tolist() for flags in report.flags.values()]
+        for row in zip(benchmark.data.ids, labels, *columns):
+            writer.writerow([entry.checkpoint.ref, *row])
+    return text.getvalue()

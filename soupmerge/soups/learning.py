@@ -1,0 +1,240 @@
+"""Training the coefficients of a soup: adversarially, cleanly, or both."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from soupmerge.binding import bind, cast, ref_of
+from soupmerge.errors import NumericsError, UsageError
+from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.schedule import cosine, order, stream
+from soupmerge.soups.grid import write_choice
+from soupmerge.soups.learned import LearnedSoup, draw_live
+from soupmerge.soups.trials import Trial
+from soupmerge.storage import run
+from soupmerge.storage.snapshot import Snapshot
+from soupmerge.types import Augment, Examples, Objective, Progress, quiet
+from soupmerge.weights import mixing
+from soupmerge.weights.ingredients import Ingredients
+from soupmerge.weights.recipe import Recipe
+
+DECISIONS = {
+    "batch norm": "evaluation mode, with the soup's own statistics, to craft and to step",
+    "statistics": "follow the coefficients (policy average), constant in the gradient",
+    "attack": "on the mixed weights held fixed; then one differentiated pass",
+    "xavier": "a matrix (1, K) for each group",
+    "detach dropout": "at least one live group, no rescaling",
+    "optimiser": "SGD without momentum or weight decay",
+}
+"""What the paper leaves open, and how it is settled here; goes into every manifest."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How coefficients are learned; the defaults are the paper's (Huang 2023, sections 3 and 4).
+
+    Attributes:
+        by: grouping: ``model``, ``module`` or ``tensor``.
+        epochs: passes over the data: 30 for up to 3 ingredients, 50 for 5.
+        lr: learning rate at the start, falling to 0 as a cosine.
+        dropout: probability with which a group is detached in a step.
+        init: where the logits start: ``xavier`` or ``uniform``.
+        batch_size: images a step.
+        buffers: policy for batch-norm statistics: ``average`` or ``base``.
+        base: the ingredient that counters (and ``base`` statistics) come from.
+        precision: ``fp32``, or ``bf16`` autocast.
+    """
+
+    by: str = "tensor"
+    epochs: int = 30
+    lr: float = 10.0
+    dropout: float = 0.8
+    init: str = "xavier"
+    batch_size: int = 128
+    buffers: str = "average"
+    base: int = 0
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0:
+            raise UsageError("epochs, batch size and learning rate must be positive", where="learn")
+        if not 0 <= self.dropout <= 1:
+            raise UsageError(f"{self.dropout} is not a probability", where="dropout")
+
+
+def learn(
+    net: nn.Module,
+    pots: Ingredients,
+    data: Examples,
+    objective: Objective,
+    *,
+    epochs: int | None = None,
+    settings: Settings = Settings(),  # noqa: B008 - frozen
+    augment: Augment | None = None,
+    benchmark: Benchmark | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    out: Path | str | None = None,
+    force: bool = False,
+    progress: Progress = quiet,
+) -> Trial:
+    """Learn the coefficients of a soup by gradient descent, the ingredients held fixed.
+
+    minimise over logits a:  E loss(θ(W); x_adv, y),  W[g] = softmax(a[g]),  x_adv from *objective*.
+
+    Args:
+        net: the network of the ingredients.
+        pots: K ≥ 2 ingredients; all are held in memory.
+        data: examples to learn from, which must not judge the soup.
+        objective: what to minimise, such as ``against(Linf(8 / 255))``.
+        epochs: replaces that of *settings*.
+        settings: groups, length, learning rate, detach dropout, start, buffers.
+        augment: changes images before they are attacked; None leaves them.
+        benchmark: judges the soup at the end.
+        seed: for the start, order, augmentation, attacks and dropout.
+        device: where to learn.
+        out: run folder; journals epochs, resumes bit for bit, and receives recipe and soup.
+        force: start over if *out* holds another run.
+        progress: is told of steps.
+
+    Returns:
+        The learned recipe, judged if there is a *benchmark*.
+
+    Raises:
+        UsageError: K < 2, a setting cannot be meant, or *out* holds a run with other settings.
+        NumericsError: the loss is not finite; the last good state is kept in *out*.
+    """
+    if len(pots) < 2:
+        raise UsageError(f"learning needs two or more ingredients, not {len(pots)}")
+    settings = settings if epochs is None else Settings(**{**asdict(settings), "epochs": epochs})
+    learner = _Learner(net, pots, data, objective, settings, augment, seed, torch.device(device))
+    judge = None if benchmark is None else benchmark.describe()
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if out is not None:
+            manifest = {**learner.manifest(), "benchmark": judge}
+            folder = stack.enter_context(run.opened(out, manifest, force=force))
+        trials = folder.journal("trials") if folder else None
+        if trials and trials.records:
+            return Trial.from_record(trials.records[0], judge)
+        recipe = learner.learn(folder, progress)
+        report = None
+        if benchmark is not None:
+            soup = bind(net, mixing.mix(pots, recipe), device=device)
+            report = benchmark(soup, progress=progress)
+        trial = Trial(recipe, report)
+        if folder and trials:
+            made = {"made by": "learn", "objective": objective.describe()}
+            write_choice(folder, pots, recipe, ref_of(net), made)
+            folder.file("state.safetensors").unlink(missing_ok=True)
+            trials.append(trial.to_record())
+    return trial
+
+
+class _Learner:
+    def __init__(
+        self,
+        net: nn.Module,
+        pots: Ingredients,
+        data: Examples,
+        objective: Objective,
+        settings: Settings,
+        augment: Augment | None,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.data, self.objective, self.settings, self.augment = data, objective, settings, augment
+        self.seed, self.device, self.model_ref = seed, device, ref_of(net)
+        own = copy.deepcopy(net).eval().requires_grad_(False)
+        own = own.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        how = {"by": settings.by, "buffers": settings.buffers, "base": settings.base}
+        self.soup = LearnedSoup(own, pots, **how, device=device)  # type: ignore[arg-type]
+        start = self.soup.start(settings.init, stream("start", seed))
+        self.logits = start.to(device).requires_grad_()
+        self.optimiser = torch.optim.SGD([self.logits], lr=settings.lr)
+        self.steps = -(-len(data) // settings.batch_size)
+        self.at: dict[str, Any] = {"step": 0, "loss": 0.0, "seen": 0}
+
+    def manifest(self) -> dict[str, Any]:
+        return {
+            "command": "learn",
+            "model": self.model_ref,
+            "inputs": self.soup.pots.fingerprint(),
+            "data": self.data.fingerprint(),
+            "objective": self.objective.describe(),
+            "settings": asdict(self.settings),
+            "augment": getattr(self.augment, "__name__", None) if self.augment else None,
+            "seed": self.seed,
+            "device": self.device.type,
+            "decisions": DECISIONS,
+        }
+
+    def learn(self, folder: run.RunFolder | None, progress: Progress) -> Recipe:
+        history = folder.journal("history") if folder else None
+        snapshot = Snapshot(folder.file("state.safetensors"), seconds=20) if folder else None
+        if snapshot and (kept := snapshot.load()):
+            self.logits.data.copy_(kept[0]["logits"])
+            self.at = kept[1]
+        total = self.settings.epochs * self.steps
+        while self.at["step"] < total:
+            epoch, step = divmod(self.at["step"], self.steps)
+            indices = order(len(self.data), self.seed, epoch)
+            self._step(indices.split(self.settings.batch_size)[step], total)
+            ended = step + 1 == self.steps
+            progress("steps", self.at["step"], total, self._note())
+            if ended:
+                if history and len(history.records) == epoch:
+                    history.append(self._record(epoch))
+                self.at |= {"loss": 0.0, "seen": 0}
+            if snapshot and (ended or snapshot.due()):
+                snapshot.save({"logits": self.logits}, self.at)
+        return self.soup.recipe(self.logits)
+
+    def _step(self, indices: Tensor, total: int) -> None:
+        place = (self.seed, self.at["step"])
+        x, y = self.data.batch(indices)
+        if self.augment:
+            x = self.augment(x, stream("augment", *place))
+        x, y = x.to(self.device), y.to(self.device)
+        alpha = self.logits.softmax(1)
+        with torch.no_grad():
+            held = self.soup.weights(alpha)
+        still = cast(self.soup.classifier(held), self.settings.precision, self.device)
+        x_adv = self.objective.craft(still, x, y, generator=stream("attack", *place))
+        live = draw_live(len(alpha), self.settings.dropout, stream("dropout", *place))
+        moving = self.soup.classifier(self.soup.weights(alpha, live, held))
+        self._descend(cast(moving, self.settings.precision, self.device), x, x_adv, y, total)
+
+    def _descend(self, classifier: Any, x: Tensor, x_adv: Tensor, y: Tensor, total: int) -> None:
+        loss = self.objective.loss(classifier, x, x_adv, y)
+        step = self.at["step"]
+        if not torch.isfinite(loss):
+            fix = "the last good state is kept; try a lower --lr"
+            raise NumericsError("the loss is not finite", where=f"step {step + 1}", fix=fix)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.param_groups[0]["lr"] = cosine(self.settings.lr, step, total)
+        self.optimiser.step()
+        self.at["step"] = step + 1
+        self.at["loss"] += loss.item() * len(y)
+        self.at["seen"] += len(y)
+
+    def _note(self) -> str:
+        return f"loss {self.at['loss'] / self.at['seen']:.4f}" if self.at["seen"] else ""
+
+    def _record(self, epoch: int) -> dict[str, Any]:
+        alpha = self.logits.detach().cpu().double().softmax(1)
+        entropy = -(alpha * alpha.clamp(min=1e-30).log()).sum(1).mean()
+        return {
+            "epoch": epoch + 1,
+            "loss": self.at["loss"] / self.at["seen"],
+            "entropy": entropy.item(),
+            "weights": [round(w, 6) for w in alpha.mean(0).tolist()],
+        }
