@@ -63,7 +63,9 @@ def align(state: State, net: nn.Module) -> State:
     """
     wanted = net.state_dict()
     renamed = _renamed(state, set(wanted))
-    problems = [f"{name}: missing from the checkpoint" for name in sorted(set(wanted) - set(renamed))]
+    problems = [
+        f"{name}: missing from the checkpoint" for name in sorted(set(wanted) - set(renamed))
+    ]
     problems += [f"{name}: not in the model" for name in sorted(set(renamed) - set(wanted))]
     problems += [
         f"{name}: model has shape {tuple(wanted[name].shape)}, checkpoint {tuple(tensor.shape)}"
@@ -109,7 +111,9 @@ def device_of(name: str) -> torch.device:
         return torch.device(present[-1] if len(present) == 1 else "cuda:0")
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in present:
-        raise UsageError(f"no device {name!r} here", fix="choose auto or one of " + ", ".join(present))
+        raise UsageError(
+            f"no device {name!r} here", fix="choose auto or one of " + ", ".join(present)
+        )
     return torch.device(wanted)
 
 

@@ -1,12 +1,12 @@
 """What can go wrong, in one tree; the command line turns each class into its exit status.
 
-    SoupmergeError        70  a bug of ours
-    ├── UsageError         2  an option or argument cannot be meant
-    ├── InputError         3  a file, a data set or a model is not what was expected
-    ├── UnsafeError        4  reading on could run code or harm the machine
-    ├── OutputError        5  the result cannot be written, or the environment lacks something
-    ├── NetworkError       6  a site could not be reached or did not answer as it should
-    └── NumericsError      7  a number that must be finite is not
+SoupmergeError        70  a bug of ours
+├── UsageError         2  an option or argument cannot be meant
+├── InputError         3  a file, a data set or a model is not what was expected
+├── UnsafeError        4  reading on could run code or harm the machine
+├── OutputError        5  the result cannot be written, or the environment lacks something
+├── NetworkError       6  a site could not be reached or did not answer as it should
+└── NumericsError      7  a number that must be finite is not
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from soupmerge.cli import options, show
 @options.as_json
 @options.debug
 def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool, **given: Any) -> int:
-    """Compare checkpoints with the first: names, shapes, dtypes, normalisers; with --model, with it.
+    """Compare checkpoints with the first, and with --model: names, shapes, dtypes, normalisers.
 
     Lists every mismatch; exit status 1 if there is any. Whether they share a loss basin is not
     measured yet.

@@ -76,6 +76,8 @@ def command(out: str, quiet: bool, debug: bool) -> Any:
         if status := cli.main(args=arguments, prog_name="soupmerge", standalone_mode=False):
             return status
     show.note("")
-    click.echo(f"The soup the grid chose is {out}/grid/soup.safetensors, its recipe {out}/grid/recipe.json;")
-    click.echo(f"{out}/*/figures holds the pictures. Any command above can be run by hand.")
+    click.echo(
+        f"The chosen soup is {out}/grid/soup.safetensors, its recipe {out}/grid/recipe.json."
+    )
+    click.echo(f"The pictures are in {out}/*/figures. Any command above can be run by hand.")
     return None

@@ -26,8 +26,8 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
 
     Union counts the images that are right under every threat. Several REFs make one table.
     """
-    from soupmerge.sources.refs import opened_all
     from soupmerge.soups.comparing import Entry, compare
+    from soupmerge.sources.refs import opened_all
 
     device = options.device(given)
     checkpoints = opened_all(refs, weights_key=given["weights_key"])
@@ -39,12 +39,20 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
         return
     with show.Progress(given["quiet"]) as progress:
         reports = compare(
-            entries, benchmark, device=device, out=given["out"], force=given["force"], progress=progress
+            entries,
+            benchmark,
+            device=device,
+            out=given["out"],
+            force=given["force"],
+            progress=progress,
         )
     if as_json:
         cost = results.cost(reports)
         data = benchmark.data.fingerprint()
-        values = [{"model": r, "data": data, "metrics": p.to_metrics()} for r, p in zip(refs, reports)]
+        values = [
+            {"model": r, "data": data, "metrics": p.to_metrics()}
+            for r, p in zip(refs, reports, strict=True)
+        ]
         one = {**values[0], "cost": cost}
         show.dump(one if len(refs) == 1 else {"reports": values, "cost": cost})
     else:

@@ -27,7 +27,9 @@ from soupmerge.errors import UsageError
 @click.option("--weight-decay", type=float, default=0.0, show_default=True)
 @click.option("--trades", type=float, default=0.0, metavar="A", help="Weight of the clean loss.")
 @click.option("--attack-steps", type=click.IntRange(1), default=2, show_default=True)
-@click.option("--every", type=click.IntRange(0), default=0, metavar="N", help="Keep every Nth epoch.")
+@click.option(
+    "--every", type=click.IntRange(0), default=0, metavar="N", help="Keep every Nth epoch."
+)
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file.")
 @options.augment
 @options.precision
@@ -50,7 +52,7 @@ def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
     checkpoint = opened(base, weights_key=given["weights_key"]) if base else None
     images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
     fresh = {} if checkpoint else _arguments(given["model"], images)
-    net = options.network(given, like=checkpoint, **fresh)
+    net = options.network(given, like=checkpoint, seed=given["seed"], **fresh)
     schedule = sm.Schedule(
         epochs=given["epochs"],
         lr=given["lr"] or (0.001 if checkpoint else 0.1),

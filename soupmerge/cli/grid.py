@@ -61,7 +61,9 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
         show.dump(trials.summary())
         return
     names = [" ".join(f"{w:.3g}" for w in t.recipe.weights[0]) for t in trials]
-    results.print_reports(names, [t.judged() for t in trials], "coefficients of " + ", ".join(pots.names))
+    results.print_reports(
+        names, [t.judged() for t in trials], "coefficients of " + ", ".join(pots.names)
+    )
     best = trials.best(given["best"] or benchmark_metric(benchmark))
     weights = ", ".join(f"{w:.3g}" for w in best.recipe.weights[0])
     show.note(f"best: {weights}; written to {given['out']}/soup.safetensors")

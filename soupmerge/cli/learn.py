@@ -15,9 +15,7 @@ from soupmerge.errors import UsageError
 @options.refs
 @options.data("train")
 @click.option("--eps", required=True, help="Radius of the attack to learn under; 0 learns clean.")
-@click.option(
-    "--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True
-)
+@click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True)
 @click.option("--trades", type=float, default=0.0, metavar="A", help="Weight of the clean loss.")
 @click.option("--attack-steps", type=click.IntRange(1), default=2, show_default=True)
 @click.option(
@@ -96,7 +94,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
         show.dump(Trials((trial,)).summary())
         return
     weights = [f"{w:.4f}" for w in trial.recipe.mean_weights]
-    show.table(["ingredient", "mean coefficient"], list(zip(pots.names, weights)))
+    show.table(["ingredient", "mean coefficient"], list(zip(pots.names, weights, strict=True)))
     if trial.report:
         results.print_reports([f"{given['out']}/soup.safetensors"], [trial.report], "accuracy")
     show.note(f"written to {given['out']}/soup.safetensors")

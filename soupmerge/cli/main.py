@@ -1,4 +1,4 @@
-"""``soupmerge COMMAND``: finds the command, and turns what goes wrong into one line and a status."""
+"""``soupmerge COMMAND``: finds the command; what goes wrong becomes one line and a status."""
 
 from __future__ import annotations
 

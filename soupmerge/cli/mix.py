@@ -15,7 +15,10 @@ from soupmerge.errors import InputError, UsageError
 @click.command()
 @click.argument("refs", nargs=-1, metavar="[REF...]")
 @click.option(
-    "-w", "--weights", metavar="W,W,...", help="Coefficients: 0.5,0.3,0.2 or 1/3,1/3,1/3 or uniform."
+    "-w",
+    "--weights",
+    metavar="W,W,...",
+    help="Coefficients: 0.5,0.3,0.2 or 1/3,1/3,1/3 or uniform.",
 )
 @click.option("--recipe", "recipe_file", metavar="FILE", help="A recipe.json to make again.")
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file.")
@@ -32,7 +35,9 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     from soupmerge.weights.mixing import mix_to_file
 
     if not out.endswith(".safetensors"):
-        raise UsageError(f"cannot write {Path(out).suffix!r} files", where=out, fix="name a .safetensors file")
+        raise UsageError(
+            f"cannot write {Path(out).suffix!r} files", where=out, fix="name a .safetensors file"
+        )
     if (given["weights"] is None) == (given["recipe_file"] is None):
         raise UsageError("give either coefficients (-w) or a recipe (--recipe)")
     if given["recipe_file"]:
@@ -42,7 +47,7 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     size = sum(info.bytes for info in pots.infos.values())
     if dry_run:
         weights = [f"{w:.6g}" for w in recipe.mean_weights]
-        show.table(["ingredient", "coefficient"], list(zip(pots.names, weights)))
+        show.table(["ingredient", "coefficient"], list(zip(pots.names, weights, strict=True)))
         show.note(f"would write {len(pots.infos)} tensors, {size:,} bytes, to {out}")
         return
     mix_to_file(out, pots, recipe, force=force)
@@ -69,7 +74,7 @@ def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredi
     pots = sm.load(*found, weights_key=given["weights_key"])
     if len(pots) != len(recipe.sources):
         raise UsageError(f"the recipe has {len(recipe.sources)} ingredients, not {len(pots)}")
-    for pot, source in zip(pots, recipe.sources):
+    for pot, source in zip(pots, recipe.sources, strict=True):
         if pot.sha256 != source.sha256:
             raise InputError(
                 f"has sha256 {pot.sha256[:16]}…, the recipe wants {source.sha256[:16]}…",

@@ -13,7 +13,7 @@ from soupmerge.errors import UsageError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class ThreatType(click.ParamType):
+class ThreatType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A threat model as text: ``linf:8/255``; ``clean`` is none, where that makes sense."""
 
     name = "threat"

@@ -13,7 +13,7 @@ def print_reports(names: Sequence[str], reports: Sequence[sm.Report], title: str
     first = reports[0]
     rows = [
         [name, *(show.percent(metric) for metric in report.to_metrics().values())]
-        for name, report in zip(names, reports)
+        for name, report in zip(names, reports, strict=True)
     ]
     show.table(["network", *first.metrics], rows, title)
     show.note(caption(first))

@@ -37,9 +37,11 @@ def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]], title: s
 
 
 def _plain_table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(headers, *cells)]
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     for row in (headers, *cells):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def _numeric(cells: Sequence[Sequence[str]], i: int) -> bool:
@@ -106,7 +108,13 @@ class Progress:
 
 def _bars() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     return Progress(
         TextColumn("{task.description}"),

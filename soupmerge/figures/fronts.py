@@ -18,10 +18,14 @@ def grid_front(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figur
     figure, panels = _panels(records)
     for axes, metric in panels:
         points = [_point(record, metric) for record in records]
-        axes.scatter(*zip(*points), s=14, color=style.colour(metric), alpha=0.5, label="soup")
-        front = sorted(p for p in points if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points))
-        axes.plot(*zip(*front), color=style.colour(metric), linewidth=1, label="front")
-        for record, point in zip(records, points):
+        axes.scatter(
+            *zip(*points, strict=True), s=14, color=style.colour(metric), alpha=0.5, label="soup"
+        )
+        front = sorted(
+            p for p in points if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points)
+        )
+        axes.plot(*zip(*front, strict=True), color=style.colour(metric), linewidth=1, label="front")
+        for record, point in zip(records, points, strict=True):
             if max(record["weights"]) == 1:
                 _name(axes, names[record["weights"].index(1)], point)
         axes.legend(fontsize=7)
@@ -43,7 +47,7 @@ def comparison(records: Sequence[dict[str, Any]]) -> Figure:
             points = sorted(_point(record, metric) for record in group)
             line = {"learn": "-", "grid": "--"}.get(kind, "")
             shade = style.colour(metric) if kind == "learn" else "#666666"
-            x, y = zip(*points)
+            x, y = zip(*points, strict=True)
             axes.plot(x, y, mark + line, color=shade, markersize=6, linewidth=1, label=LEGEND[kind])
             for record in group:
                 _intervals(axes, record, metric)

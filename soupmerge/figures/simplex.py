@@ -16,7 +16,7 @@ def ternary_maps(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
     """Return one ternary map per metric (Huang 2023, figures 2 and 3): a dot is a judged soup."""
     metrics = list(records[0]["metrics"])
     figure = style.new_figure(3.6 * len(metrics), 3.7)
-    weights = list(zip(*(record["weights"] for record in records)))
+    weights = list(zip(*(record["weights"] for record in records), strict=True))
     for i, metric in enumerate(metrics):
         values = [record["metrics"][metric]["accuracy"] for record in records]
         axes: Any = figure.add_subplot(1, len(metrics), i + 1, projection="ternary")
@@ -25,7 +25,9 @@ def ternary_maps(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
         axes.scatter(*weights, s=8, linewidth=0.4, zorder=3, **dots)
         best = values.index(max(values))
         axes.scatter(*([column[best]] for column in weights), s=100, marker="*", zorder=4, **dots)
-        for setter, name in zip((axes.set_tlabel, axes.set_llabel, axes.set_rlabel), names):
+        for setter, name in zip(
+            (axes.set_tlabel, axes.set_llabel, axes.set_rlabel), names, strict=True
+        ):
             setter(name)
         axes.set_title(f"{style.pretty(metric)}: best {max(values):.1%}", pad=26)
         bar = figure.colorbar(shades, ax=axes, shrink=0.7, pad=0.16)

@@ -21,7 +21,7 @@ COLOURS = {
     "union": "#000000",
 }
 COLOUR_MAP = "cividis"
-SETTINGS = {
+SETTINGS: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

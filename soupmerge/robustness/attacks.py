@@ -98,7 +98,11 @@ class APGD:
     ) -> Tensor:
         """Return adversarial images for *x*, in the threat model."""
         sparse = self.threat.norm == "l1"
-        rule = _SparseAdaptive(self.threat, self.steps) if sparse else _Adaptive(self.threat, self.steps)
+        rule = (
+            _SparseAdaptive(self.threat, self.steps)
+            if sparse
+            else _Adaptive(self.threat, self.steps)
+        )
         return _run(self, rule, classifier, x, y, generator)
 
 
@@ -142,7 +146,9 @@ class _Fixed:
         climb.step = torch.full_like(climb.step, self.size)
 
     def move(self, climb: Climb, i: int) -> Tensor:
-        return self.threat.project(climb.x_adv + climb.step * self.threat.steepest(climb.grad), climb.x)
+        return self.threat.project(
+            climb.x_adv + climb.step * self.threat.steepest(climb.grad), climb.x
+        )
 
     def adapt(self, climb: Climb, i: int) -> None:
         pass

@@ -47,7 +47,9 @@ class AutoAttack:
             raise UsageError(f"no version {self.version!r}", where="autoattack", fix=fix)
         if (self.version == "custom") != bool(self.attacks):
             fix = "give attacks with the version custom, and only with it"
-            raise UsageError(f"version {self.version} with attacks {self.attacks}", where="autoattack", fix=fix)
+            raise UsageError(
+                f"version {self.version} with attacks {self.attacks}", where="autoattack", fix=fix
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return name and settings."""
@@ -82,7 +84,9 @@ def _reference() -> Any:
     try:
         import pyautoattack
     except ImportError as error:  # pragma: no cover - a declared dependency
-        raise OutputError("pyautoattack is not installed", fix="pip install pyautoattack") from error
+        raise OutputError(
+            "pyautoattack is not installed", fix="pip install pyautoattack"
+        ) from error
     return pyautoattack.AutoAttack
 
 

@@ -57,7 +57,12 @@ class Benchmark:
     def describe(self) -> dict[str, Any]:
         """Return all that changes a verdict, for a manifest."""
         attacks = {str(a.threat): a.describe() for a in self.attacks}
-        return {"data": self.data.fingerprint(), "name": self.name, "attacks": attacks, "seed": self.seed}
+        return {
+            "data": self.data.fingerprint(),
+            "name": self.name,
+            "attacks": attacks,
+            "seed": self.seed,
+        }
 
     def __call__(self, classifier: Classifier, *, progress: Progress = quiet) -> Report:
         """Return the report on *classifier*, which must be in evaluation mode if it is a module.
@@ -84,9 +89,7 @@ class Benchmark:
             progress("clean", int(indices[-1]) + 1, len(self.data))
         return right
 
-    def _attacked(
-        self, meter: _Meter, attack: Attack, clean: Tensor, progress: Progress
-    ) -> Tensor:
+    def _attacked(self, meter: _Meter, attack: Attack, clean: Tensor, progress: Progress) -> Tensor:
         robust, done = torch.zeros_like(clean), 0
         todo = clean.nonzero().squeeze(1)
         for indices in self._batches(todo):
@@ -122,7 +125,9 @@ def _right(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
 def _confirm(classifier: Classifier, attack: Attack, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Return ``(B,)`` bool: which images hold against *x_adv*, judged here, inside the threat."""
     if x_adv.shape != x.shape:
-        raise InputError(f"gave images of shape {tuple(x_adv.shape)}, not {tuple(x.shape)}", where=attack)
+        raise InputError(
+            f"gave images of shape {tuple(x_adv.shape)}, not {tuple(x.shape)}", where=attack
+        )
     x_adv = x_adv.detach().float()
     outside = ~attack.threat.contains(x_adv, x)
     if bool(outside.any()):
@@ -149,7 +154,9 @@ def _require_logits(logits: object, y: Tensor) -> None:
 def _require_evaluation(net: nn.Module) -> None:
     training = [name or "the model" for name, module in net.named_modules() if module.training]
     if training:
-        raise InputError(f"{training[0]} is in training mode", where="model", fix="use bind(), or eval()")
+        raise InputError(
+            f"{training[0]} is in training mode", where="model", fix="use bind(), or eval()"
+        )
 
 
 class _Meter:

@@ -48,7 +48,9 @@ class Report:
         if metric == UNION:
             return torch.stack(list(self.flags.values())).all(0)
         if metric not in self.flags:
-            raise InputError(f"no metric {metric!r} was judged", fix="known are " + ", ".join(self.metrics))
+            raise InputError(
+                f"no metric {metric!r} was judged", fix="known are " + ", ".join(self.metrics)
+            )
         return self.flags[metric]
 
     def correct(self, metric: str) -> int:

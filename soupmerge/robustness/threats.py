@@ -72,7 +72,8 @@ class Threat:
         then of the box, which stays in the ball because *x* is in the box. Shapes ``(B, …)``.
         """
         if self.norm == "linf":
-            return torch.clamp(torch.min(torch.max(x_adv, x - self.eps), x + self.eps), 0.0, 1.0)
+            near = torch.min(torch.max(x_adv, x - self.eps), x + self.eps)
+            return near.clamp(0.0, 1.0)
         if self.norm == "l2":
             delta = x_adv - x
             return torch.clamp(x + unit_l2(delta) * norm_l2(delta).clamp(max=self.eps), 0.0, 1.0)
@@ -93,7 +94,8 @@ class Threat:
         """Return ``(B,)`` float64: how far *x_adv* is from *x* in this norm."""
         order = {"linf": math.inf, "l2": 2, "l1": 1}[self.norm]
         delta = (x_adv.double() - x.double()).flatten(1)
-        return torch.linalg.vector_norm(delta, ord=order, dim=1)
+        length: Tensor = torch.linalg.vector_norm(delta, ord=order, dim=1)
+        return length
 
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Return ``(B,)`` bool: is each image of *x_adv* in the set, but for float32 rounding?"""

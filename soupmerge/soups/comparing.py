@@ -70,7 +70,9 @@ def compare(
         "device": torch.device(device).type,
     }
     with contextlib.ExitStack() as stack:
-        folder = None if out is None else stack.enter_context(run.opened(out, manifest, force=force))
+        folder = (
+            None if out is None else stack.enter_context(run.opened(out, manifest, force=force))
+        )
         journal = folder.journal("trials") if folder else None
         known = journal.records if journal else []
         told = benchmark.describe()
@@ -93,8 +95,8 @@ def _flags(entries: Sequence[Entry], benchmark: Benchmark, reports: Sequence[Rep
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["model", "id", "label", *reports[0].flags])
     labels = benchmark.data.labels.tolist()
-    for entry, report in zip(entries, reports):
+    for entry, report in zip(entries, reports, strict=True):
         columns = [flags.int().tolist() for flags in report.flags.values()]
-        for row in zip(benchmark.data.ids, labels, *columns):
+        for row in zip(benchmark.data.ids, labels, *columns, strict=True):
             writer.writerow([entry.checkpoint.ref, *row])
     return text.getvalue()

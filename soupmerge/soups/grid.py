@@ -112,7 +112,9 @@ def grid(
         raise UsageError(f"a grid needs two or more ingredients, not {len(pots)}")
     size = lattice_size(len(pots), parts)
     if size > MOST_SOUPS:
-        raise UsageError(f"{size:,} soups are too many to judge", where="step", fix="take a larger step")
+        raise UsageError(
+            f"{size:,} soups are too many to judge", where="step", fix="take a larger step"
+        )
     choose = choose or ("union" if benchmark.attacks else "clean")
     recipes = (Recipe.of(pots, w, buffers=buffers, base=base) for w in lattice(len(pots), parts))
     manifest = {
@@ -124,7 +126,9 @@ def grid(
         "device": torch.device(device).type,
     }
     with contextlib.ExitStack() as stack:
-        folder = None if out is None else stack.enter_context(run.opened(out, manifest, force=force))
+        folder = (
+            None if out is None else stack.enter_context(run.opened(out, manifest, force=force))
+        )
         trials = _judge(net, pots, benchmark, recipes, size, folder, device, progress)
         if folder is not None:
             for metric in trials.metrics:
@@ -146,7 +150,9 @@ def _judge(
     progress: Progress,
 ) -> Trials:
     journal = folder.journal("trials") if folder else None
-    known = [Trial.from_record(r, benchmark.describe()) for r in (journal.records if journal else [])]
+    known = [
+        Trial.from_record(r, benchmark.describe()) for r in (journal.records if journal else [])
+    ]
     bound = bind(net, pots[0], device=device)
     trials: list[Trial] = []
     for i, recipe in enumerate(recipes):

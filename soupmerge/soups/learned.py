@@ -51,7 +51,7 @@ class LearnedSoup:
         self.by, self.buffers, self.base = by, buffers, base
         groups = group_by(by, pots.mixed)
         self.groups = tuple(groups)
-        self._renamed = dict(zip(pots.infos, align(pots[0], net)))
+        self._renamed = dict(zip(pots.infos, align(pots[0], net), strict=True))
         row = {name: g for g, names in enumerate(groups.values()) for name in names}
         # The last row stands for the mean of all, for statistics whose module has no weight.
         mean = len(groups)

@@ -219,7 +219,7 @@ class _Learner:
             fix = "the last good state is kept; try a lower --lr"
             raise NumericsError("the loss is not finite", where=f"step {step + 1}", fix=fix)
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.param_groups[0]["lr"] = cosine(self.settings.lr, step, total)
         self.optimiser.step()
         self.at["step"] = step + 1

@@ -124,7 +124,7 @@ class Trials(Sequence[Trial]):
 
     def _ingredients(self) -> dict[str, int]:
         """Return ingredient → its trial, for the pure soups among the trials."""
-        pure = {}
+        pure: dict[str, int] = {}
         for i, trial in enumerate(self.trials):
             if max(trial.recipe.mean_weights) == 1:
                 k = trial.recipe.mean_weights.index(1)

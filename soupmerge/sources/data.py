@@ -1,4 +1,4 @@
-"""Written forms of data → labelled images: ``digits``, ``cifar10``, ``folder:``, ``npz:``, a function.
+"""Written forms of data → labelled images: ``digits``, ``folder:PATH``, ``npz:PATH``, a function.
 
 A split is written ``train``, or ``train[:45000]`` for part of it: parts are taken from one fixed
 shuffle, so that any part holds all classes, and two parts that do not overlap share no image.
@@ -91,7 +91,7 @@ class Images:
         """Hash of ids, labels and pixels."""
         digest = hashlib.sha256("\n".join(self.ids).encode())
         for tensor in (self.labels, self.pixels):
-            digest.update(memoryview(tensor.contiguous().numpy()).cast("B"))
+            digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
     def fingerprint(self) -> dict[str, Any]:
@@ -129,7 +129,9 @@ def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
     if not len(shuffled):
         raise InputError("holds no images", where=f"{ref} {split}")
     whole = len(shuffled) == len(images)
-    return images.take(shuffled.sort().values, split if whole or limit is None else f"{split}, {limit} of it")
+    return images.take(
+        shuffled.sort().values, split if whole or limit is None else f"{split}, {limit} of it"
+    )
 
 
 def _read(ref: str, split: str) -> Images:
@@ -164,7 +166,9 @@ def _require_images(ref: str, pixels: Tensor) -> None:
     low, high = (float(pixels.min()), float(pixels.max())) if len(pixels) else (0.0, 0.0)
     if not (low >= 0 and high <= 1):
         fix = "give raw images; put mean and std into the model" if low < 0 else "divide by 255"
-        raise InputError(f"pixels range from {low:g} to {high:g}, not in [0, 1]", where=ref, fix=fix)
+        raise InputError(
+            f"pixels range from {low:g} to {high:g}, not in [0, 1]", where=ref, fix=fix
+        )
 
 
 def _require_labels(ref: str, pixels: Tensor, labels: Tensor, classes: int) -> None:

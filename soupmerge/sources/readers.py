@@ -68,7 +68,9 @@ def folder(rest: str, split: str) -> Read:
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         fix = "resize them to one size first"
-        raise InputError(f"images of several shapes, such as {shapes[0]} and {shapes[-1]}", where=root, fix=fix)
+        raise InputError(
+            f"images of several shapes, such as {shapes[0]} and {shapes[-1]}", where=root, fix=fix
+        )
     pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     ids = [file.relative_to(root).as_posix() for file, _ in files]
     return ids, pixels, torch.tensor([c for _, c in files]), len(names)
@@ -89,7 +91,9 @@ def npz(rest: str, split: str) -> Read:
     except ValueError as error:
         if "pickle" in str(error):
             fix = "save plain numbers"
-            raise UnsafeError("holds Python objects, which would run code", where=path, fix=fix) from error
+            raise UnsafeError(
+                "holds Python objects, which would run code", where=path, fix=fix
+            ) from error
         raise InputError(f"is not a numpy archive: {error}", where=path) from error
     except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"is not a numpy archive: {error}", where=path) from error
@@ -123,7 +127,9 @@ def _cifar(name: str, split: str, classes: int) -> Read:
         found = getattr(torchvision.datasets, name)(home, train=part, download=True)
     except (OSError, RuntimeError) as error:
         fix = f"download it to {home}, or give folder:PATH"
-        raise NetworkError(f"could not be downloaded: {error}", where=name.lower(), fix=fix) from error
+        raise NetworkError(
+            f"could not be downloaded: {error}", where=name.lower(), fix=fix
+        ) from error
     pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
     return _numbered(range(len(pixels))), pixels, torch.tensor(found.targets), classes
 

@@ -70,12 +70,16 @@ def check_free(path: Path | str, *, force: bool = False, inputs: Iterable[Path] 
         if path.is_dir():
             raise OutputError("is a folder", where=path, fix="name a file in it")
         if path.exists() and not force:
-            raise OutputError("exists already", where=path, fix="choose another -o, or give --force")
+            raise OutputError(
+                "exists already", where=path, fix="choose another -o, or give --force"
+            )
         parent = Path(os.path.realpath(path)).parent
         if not parent.is_dir():
             raise OutputError(f"there is no folder {parent}", where=path, fix="create it first")
         if not os.access(parent, os.W_OK):
-            raise OutputError(f"the folder {parent} is read-only", where=path, fix="choose another -o")
+            raise OutputError(
+                f"the folder {parent} is read-only", where=path, fix="choose another -o"
+            )
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -118,4 +122,6 @@ def _alive(pid: int) -> bool:
 
 def _unwritable(path: Path | str, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
-    return OutputError(f"cannot be written: {reason}", where=path, fix="check the place and its space")
+    return OutputError(
+        f"cannot be written: {reason}", where=path, fix="check the place and its space"
+    )

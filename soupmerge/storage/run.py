@@ -48,7 +48,9 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def opened(path: Path | str, manifest: dict[str, Any], *, force: bool = False) -> Iterator[RunFolder]:
+def opened(
+    path: Path | str, manifest: dict[str, Any], *, force: bool = False
+) -> Iterator[RunFolder]:
     """Open the run folder at *path* for the work *manifest* describes; resume it if it has begun.
 
     The manifest holds whatever changes a number: ``command``, ``inputs``, ``settings``. The

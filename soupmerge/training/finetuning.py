@@ -52,7 +52,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0 or self.every < 0:
-            raise UsageError("epochs, batch size and learning rate must be positive", where="finetune")
+            raise UsageError(
+                "epochs, batch size and learning rate must be positive", where="finetune"
+            )
         if self.augment not in AUGMENTS:
             fix = near_miss(self.augment, AUGMENTS)
             raise UsageError(f"no augmentation {self.augment!r}", where="augment", fix=fix)
@@ -96,9 +98,9 @@ def finetune(
         data: training examples.
         objective: what to minimise, such as ``against(Linf(8 / 255))``.
         out: a ``.safetensors`` file; snapshots go to ``OUT-epochN`` beside it.
-        base: weights to start from; None starts from fresh ones, drawn from *seed*.
+        base: weights to start from; None starts from those of *net*.
         schedule: length, learning rate, augmentation, precision.
-        seed: for fresh weights, order, augmentation and attacks.
+        seed: for order, augmentation and attacks.
         device: where to train.
         force: replace *out* and forget the state of an earlier training.
         progress: is told of steps.
@@ -136,9 +138,7 @@ class _Trainer:
     def __post_init__(self) -> None:
         self.model_ref = ref_of(self.net)
         self.net = copy.deepcopy(self.net)
-        if self.base is None:
-            _refresh(self.net, self.seed)
-        else:
+        if self.base is not None:
             pour(self.net, self.base)
         self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.net.requires_grad_(True).train()
@@ -193,8 +193,7 @@ class _Trainer:
             self._step(indices[self.at.step])
             self.at.step += 1
             done = self.at.epoch * self.steps + self.at.step
-            note = f"loss {self.at.loss / self.at.seen:.3f}, accuracy {self.at.right / self.at.seen:.1%}"
-            progress("steps", done, self.schedule.epochs * self.steps, note)
+            progress("steps", done, self.schedule.epochs * self.steps, self._note())
 
     def _step(self, indices: Tensor) -> None:
         place = (self.seed, self.at.epoch, self.at.step)
@@ -215,7 +214,7 @@ class _Trainer:
             where = f"epoch {self.at.epoch + 1}, step {self.at.step + 1}"
             raise NumericsError("the loss is not finite", where=where, fix="try a lower --lr")
         self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         done = self.at.epoch * self.steps + self.at.step
         warmup = round(self.schedule.warmup * self.steps)
         lr = cosine(self.schedule.lr, done, self.schedule.epochs * self.steps, warmup)
@@ -233,12 +232,20 @@ class _Trainer:
         return tensors, asdict(self.at)
 
     def _restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
-        pour(self.net, {n.removeprefix("weight/"): t for n, t in tensors.items() if n.startswith("weight/")})
+        pour(
+            self.net,
+            {n.removeprefix("weight/"): t for n, t in tensors.items() if n.startswith("weight/")},
+        )
         for name, parameter in self.net.named_parameters():
             if f"momentum_buffer/{name}" in tensors:
                 velocity = torch.empty_like(parameter).copy_(tensors[f"momentum_buffer/{name}"])
                 self.optimiser.state[parameter] = {"momentum_buffer": velocity}
         self.at = _Progressed(**position)
+
+    def _note(self) -> str:
+        return (
+            f"loss {self.at.loss / self.at.seen:.3f}, accuracy {self.at.right / self.at.seen:.1%}"
+        )
 
     def _record(self) -> dict[str, Any]:
         at = self.at
@@ -248,12 +255,3 @@ class _Trainer:
         training = {k: v for k, v in self.manifest.items() if k not in ("command", "model")}
         notes = {"training": {**training, "epochs done": self.at.epoch}}
         mixing.save(out, self.net.state_dict(), model=self.model_ref, notes=notes, force=force)
-
-
-def _refresh(net: nn.Module, seed: int) -> None:
-    """Draw the weights of *net* anew from *seed*, without touching the caller's random state."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in net.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()

@@ -112,7 +112,11 @@ class Checkpoint(Mapping[str, Tensor]):
     def sha256(self) -> str:
         """Hash of the file, or of the list of all files' hashes if there are several."""
         digests = [_sha256(file) for file in self.files]
-        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+        return (
+            digests[0]
+            if len(digests) == 1
+            else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+        )
 
     @property
     def notes_of_soupmerge(self) -> dict[str, Any]:
@@ -132,7 +136,9 @@ class Checkpoint(Mapping[str, Tensor]):
     def rows(self) -> list[tuple[str, str]]:
         """Return what is in the checkpoint, as rows to draw."""
         kinds = sorted({str(info.dtype).removeprefix("torch.") for info in self.infos.values()})
-        bad = sorted(n for n in self if self.infos[n].dtype.is_floating_point and not _finite(self[n]))
+        bad = sorted(
+            n for n in self if self.infos[n].dtype.is_floating_point and not _finite(self[n])
+        )
         return [
             ("files", ", ".join(str(file) for file in self.files)),
             ("sha256", self.sha256),
@@ -196,13 +202,15 @@ def save(
         file.write(_header(infos, {"format": "pt", "soupmerge": json.dumps(notes)}))
         for name, tensor in tensors:
             if TensorInfo(tensor.dtype, tuple(tensor.shape)) != infos[name]:
-                raise AssertionError(f"{name}: {tensor.dtype} {tuple(tensor.shape)} was not announced")
+                raise AssertionError(
+                    f"{name}: {tensor.dtype} {tuple(tensor.shape)} was not announced"
+                )
             _write_tensor(file, tensor)
 
 
 def _write_tensor(file: BinaryIO, tensor: Tensor) -> None:
     flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    file.write(memoryview(flat.numpy()))
+    file.write(flat.numpy().data)
 
 
 def _header(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
@@ -213,7 +221,11 @@ def _header(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> byt
     end = 0
     for name, info in infos.items():
         start, end = end, end + info.bytes
-        entry = {"dtype": names[info.dtype], "shape": list(info.shape), "data_offsets": [start, end]}
+        entry = {
+            "dtype": names[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [start, end],
+        }
         header[name] = entry
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -244,7 +256,9 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _neighbour(path: Path) -> str:
-    found = [f for f in path.parent.glob("*") if f.stem == path.stem] if path.parent.is_dir() else []
+    found = (
+        [f for f in path.parent.glob("*") if f.stem == path.stem] if path.parent.is_dir() else []
+    )
     return f"did you mean {found[0]}?" if found else "check the path"
 
 
@@ -255,7 +269,9 @@ def _files_in(folder: Path) -> list[Path]:
     found = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES and f.is_file())
     if len(found) != 1:
         listed = ", ".join(f.name for f in found) or "none"
-        raise InputError(f"this folder should hold one file of weights, found {listed}", where=folder)
+        raise InputError(
+            f"this folder should hold one file of weights, found {listed}", where=folder
+        )
     return found
 
 
@@ -288,7 +304,9 @@ def _open_part(file: Path, weights_key: str | None) -> _Part:
     if kind == "pickle":
         loaded = pickles.load(file, weights_key)
         return _Part(_infos_of(file, loaded.tensors), loaded.tensors.__getitem__, {}, loaded.notes)
-    raise InputError(f"is not a checkpoint: {kind}", where=file, fix="name a safetensors or torch file")
+    raise InputError(
+        f"is not a checkpoint: {kind}", where=file, fix="name a safetensors or torch file"
+    )
 
 
 def _kind(head: bytes) -> str:
@@ -331,7 +349,11 @@ def _infos_of(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo
 
 
 def _require_known_dtypes(file: Path, dtypes: Mapping[str, str]) -> None:
-    odd = [f"{name}: dtype {d} is not one of {', '.join(DTYPES)}" for name, d in dtypes.items() if d not in DTYPES]
+    odd = [
+        f"{name}: dtype {d} is not one of {', '.join(DTYPES)}"
+        for name, d in dtypes.items()
+        if d not in DTYPES
+    ]
     if odd:
         raise InputError(itemised(sorted(odd)), where=file)
 

@@ -30,9 +30,11 @@ def _differences(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
         yield f"has no tensor name in common with {base.ref} ({len(other)} against {len(base)})"
         return
     for name in sorted(set(base) - set(other)):
-        yield f"{name}: missing ({near_miss(name, set(other) - set(base))})" if set(other) - set(
-            base
-        ) else f"{name}: missing"
+        yield (
+            f"{name}: missing ({near_miss(name, set(other) - set(base))})"
+            if set(other) - set(base)
+            else f"{name}: missing"
+        )
     for name in sorted(set(other) - set(base)):
         yield f"{name}: not in {base.ref}"
     for name in sorted(set(base) & set(other)):

@@ -19,7 +19,7 @@ from soupmerge.weights.recipe import Recipe
 
 
 def combine(weights: Tensor, stack: Tensor) -> Tensor:
-    """Return Σ_k w_k · θ_k for *weights* ``(K,)`` and *stack* ``(K, …)``; differentiable in both."""
+    """Return Σ_k w_k · θ_k, differentiable, for *weights* ``(K,)`` and *stack* ``(K, …)``."""
     return torch.einsum("k,k...->...", weights, stack)
 
 
@@ -45,7 +45,9 @@ def mixed(
         tensor = _mix_tensor(name, pots, rows[name], info.dtype)
         if not bool(torch.isfinite(tensor).all()):
             raise NumericsError(
-                "the soup would hold NaN or Inf", where=name, fix="soupmerge inspect names the culprit"
+                "the soup would hold NaN or Inf",
+                where=name,
+                fix="soupmerge inspect names the culprit",
             )
         yield name, tensor
 
@@ -85,7 +87,7 @@ def save(
 
 def mix_to_file(
     path: Path | str,
-    pots: Ingredients,
+    """Write the soup of *pots* by *recipe* to *path*, never holding more than one tensor of it.
     recipe: Recipe,
     *,
     model: str | None = None,

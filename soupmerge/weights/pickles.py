@@ -42,7 +42,9 @@ def load(file: Path, weights_key: str | None = None) -> Unwrapped:
         raise InputError("holds no state dict (names to tensors)", where=file)
     if len(found) > 1:
         raise InputError(
-            f"holds several state dicts: {_listed(found)}", where=file, fix="choose one by --weights-key"
+            f"holds several state dicts: {_listed(found)}",
+            where=file,
+            fix="choose one by --weights-key",
         )
     return _pick(found, next(iter(found)))
 
@@ -60,7 +62,9 @@ def _read(file: Path) -> Any:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"is a damaged torch file ({_reason(error)})", where=file, fix="download or save it again"
+            f"is a damaged torch file ({_reason(error)})",
+            where=file,
+            fix="download or save it again",
         ) from error
 
 
@@ -69,10 +73,16 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
     text = (telling or lines or [type(error).__name__])[0]
-    return text.split(". Please")[0].split(" was not an allowed")[0].removeprefix("WeightsUnpickler error: ")
+    return (
+        text.split(". Please")[0]
+        .split(" was not an allowed")[0]
+        .removeprefix("WeightsUnpickler error: ")
+    )
 
 
-def _candidates(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def _candidates(
+    value: Any, path: str = "", depth: int = 0
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Yield each mapping of names to tensors, at most two wrappers deep, with its path."""
     if not isinstance(value, Mapping):
         return

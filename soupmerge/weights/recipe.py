@@ -52,9 +52,15 @@ class Recipe:
     base: int = 0
 
     def __post_init__(self) -> None:
-        problems = [p for g, row in zip(self.groups, self.weights) for p in self._faults(g, row)]
+        problems = [
+            p
+            for g, row in zip(self.groups, self.weights, strict=False)
+            for p in self._faults(g, row)
+        ]
         if len(self.groups) != len(self.weights):
-            problems.append(f"{len(self.groups)} groups, but {len(self.weights)} rows of coefficients")
+            problems.append(
+                f"{len(self.groups)} groups, but {len(self.weights)} rows of coefficients"
+            )
         if self.buffers not in buffers.POLICIES:
             fix = near_miss(self.buffers, buffers.POLICIES)
             problems.append(f"no buffer policy {self.buffers!r}; {fix}")
@@ -87,12 +93,12 @@ class Recipe:
         base: int = 0,
     ) -> Recipe:
         """Return the recipe that mixes *pots* with *weights*, a row per group (or just one row)."""
-        rows = [w if isinstance(w, Sequence) else None for w in weights]
-        table = [list(weights)] if None in rows else rows
+        nested = any(isinstance(row, Sequence) for row in weights)
+        table: Any = weights if nested else [weights]
         return cls(
             sources=tuple(Source(c.ref, c.sha256) for c in pots),
             groups=tuple(group_by(by, pots.mixed)),
-            weights=tuple(tuple(float(w) for w in row) for row in table),  # type: ignore[union-attr]
+            weights=tuple(tuple(float(w) for w in row) for row in table),
             by=by,
             buffers=buffers,
             base=base,
@@ -112,11 +118,15 @@ class Recipe:
         groups = group_by(self.by, pots.mixed)
         if tuple(groups) != self.groups:
             raise InputError(
-                f"the recipe's {len(self.groups)} groups are not the {len(groups)} of these checkpoints",
+                f"the recipe has {len(self.groups)} groups, these checkpoints {len(groups)} others",
                 fix="use the checkpoints that it names",
             )
-        row = {name: w for w, names in zip(self.weights, groups.values()) for name in names}
-        mean = tuple(sum(column) / len(self.weights) for column in zip(*self.weights))
+        row = {
+            name: w
+            for w, names in zip(self.weights, groups.values(), strict=True)
+            for name in names
+        }
+        mean = tuple(sum(column) / len(self.weights) for column in zip(*self.weights, strict=True))
         alone = tuple(float(k == self.base) for k in range(len(self.sources)))
         for name in pots.infos:
             if name in row:
@@ -131,7 +141,7 @@ class Recipe:
     @property
     def mean_weights(self) -> tuple[float, ...]:
         """The K coefficients, averaged over groups: how much of each ingredient is in the soup."""
-        return tuple(sum(column) / len(self.weights) for column in zip(*self.weights))
+        return tuple(sum(column) / len(self.weights) for column in zip(*self.weights, strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values; numbers survive exactly."""
@@ -139,7 +149,7 @@ class Recipe:
             "format": FORMAT,
             "ingredients": [{"ref": s.ref, "sha256": s.sha256} for s in self.sources],
             "groups": self.by,
-            "weights": {g: list(row) for g, row in zip(self.groups, self.weights)},
+            "weights": {g: list(row) for g, row in zip(self.groups, self.weights, strict=True)},
             "buffers": {"policy": self.buffers, "base": self.base},
         }
 
@@ -196,7 +206,9 @@ def parse_weights(text: str) -> tuple[float, ...]:
         return tuple(float(Fraction(word.strip())) for word in text.split(","))
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         fix = "write decimals or fractions between commas, such as 0.5,0.3,0.2"
-        raise UsageError(f"{text!r} is not a list of numbers", where="coefficients", fix=fix) from error
+        raise UsageError(
+            f"{text!r} is not a list of numbers", where="coefficients", fix=fix
+        ) from error
 
 
 def _listed(row: Sequence[float]) -> str:

@@ -40,11 +40,16 @@ class Normaliser:
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the module's arguments, with normalised images."""
         x: Tensor = args[0]
-        mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1)
+            for v in (self.mean, self.std)
+        )
         return ((x - mean) / std, *args[1:])
 
 
-def model(ref: str | None = None, *, like: Any = None, **arguments: Any) -> nn.Module:
+def model(
+    ref: str | None = None, *, like: Any = None, seed: int = 0, **arguments: Any
+) -> nn.Module:
     """Return the network that *ref* names, in evaluation mode.
 
     Args:
@@ -52,6 +57,7 @@ def model(ref: str | None = None, *, like: Any = None, **arguments: Any) -> nn.M
             query (``resnet9?width=16``); ``mean`` and ``std`` put a normaliser inside.
         like: ingredients or a state whose files may name the network, and whose head says how
             many classes it has.
+        seed: for its fresh weights; the caller's random state is left alone.
         arguments: added to those of the query.
 
     Raises:
@@ -63,25 +69,29 @@ def model(ref: str | None = None, *, like: Any = None, **arguments: Any) -> nn.M
     """
     ref = ref or getattr(like, "model", None)
     if ref is None:
-        raise UsageError("the checkpoints do not name their network", where="model", fix="give --model")
+        raise UsageError(
+            "the checkpoints do not name their network", where="model", fix="give --model"
+        )
     name, _, query = ref.partition("?")
     given = {**{k: _value(v) for k, v in parse_qsl(query)}, **arguments}
-    net = _made(name, given)
+    net = _made(name, given, seed)
     state = next(iter(like), None) if like is not None and not isinstance(like, Mapping) else like
     classes = _classes_of(net, state)
     if classes is not None and "num_classes" not in given:
         given["num_classes"] = classes
-        net = _made(name, given)
+        net = _made(name, given, seed)
     written = name + ("?" + urlencode(_written(given), safe=",") if given else "")
     net.soupmerge_ref = written  # type: ignore[assignment]
     return net.eval()
 
 
-def _made(name: str, given: Mapping[str, Any]) -> nn.Module:
+def _made(name: str, given: Mapping[str, Any], seed: int) -> nn.Module:
     arguments = dict(given)
     mean, std = (_floats(arguments.pop(key, None)) for key in ("mean", "std"))
     try:
-        net = _maker(name)(**arguments)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            net = _maker(name)(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"cannot be made: {error}", where=f"model {name}") from error
     if not isinstance(net, nn.Module):
@@ -109,7 +119,9 @@ def _timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     import timm
 
     if not timm.is_model(name):
-        raise UsageError(f"timm has no {name!r}", where="model", fix=near_miss(name, timm.list_models()))
+        raise UsageError(
+            f"timm has no {name!r}", where="model", fix=near_miss(name, timm.list_models())
+        )
     net: nn.Module = timm.create_model(name, pretrained=False, **arguments)
     return net
 
@@ -164,5 +176,8 @@ def _floats(value: Any) -> tuple[float, ...] | None:
 
 
 def _written(given: Mapping[str, Any]) -> dict[str, str]:
-    joined = {k: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v) for k, v in given.items()}
+    joined = {
+        k: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v)
+        for k, v in given.items()
+    }
     return dict(sorted(joined.items()))

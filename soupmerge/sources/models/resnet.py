@@ -88,7 +88,9 @@ class ResNet18(nn.Module):
 
     @staticmethod
     def _stage(channels_in: int, channels: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(BasicBlock(channels_in, channels, stride), BasicBlock(channels, channels, 1))
+        return nn.Sequential(
+            BasicBlock(channels_in, channels, stride), BasicBlock(channels, channels, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -18,7 +20,7 @@ class DigitsCNN(nn.Module):
         super().__init__()
         widths = [in_channels, width, 2 * width, 4 * width]
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip(widths, widths[1:])):
+        for i, (before, after) in enumerate(pairwise(widths)):
             layers.append(nn.Conv2d(before, after, 3, stride=2 if i else 1, padding=1, bias=False))
             layers += [nn.BatchNorm2d(after), nn.ReLU()]
         self.features = nn.Sequential(*layers)

@@ -22,8 +22,9 @@ class WideBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
         active = F.relu(self.bn1(x))
-        out = self.conv2(F.relu(self.bn2(self.conv1(active))))
-        return out + (x if self.equal else self.convShortcut(active))
+        out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active))))
+        shortcut: Tensor = x if self.equal else self.convShortcut(active)
+        return out + shortcut
 
 
 class WideStage(nn.Module):
