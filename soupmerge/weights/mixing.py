@@ -87,14 +87,14 @@ def save(
 
 def mix_to_file(
     path: Path | str,
-    """Write the soup of *pots* by *recipe* to *path*, never holding more than one tensor of it.
+    pots: Ingredients,
     recipe: Recipe,
     *,
     model: str | None = None,
     notes: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> None:
-    """Write the soup of *pots* by *recipe* to *path*, tensor by tensor: it is never whole in memory.
+    """Write the soup of *pots* by *recipe* to *path*, never holding more than one tensor of it.
 
     Raises:
         UsageError: *path* is one of the ingredients.
