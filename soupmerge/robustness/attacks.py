@@ -162,7 +162,7 @@ class _Adaptive:
         self.window = max(int(0.22 * steps), 1)
         self.least = max(int(0.06 * steps), 1)
         self.shrink = max(int(0.03 * steps), 1)
-        self.since = 0
+        self.next = self.window
 
     def begin(self, climb: Climb) -> None:
         climb.step = torch.full_like(climb.step, 2 * self.threat.eps)
@@ -177,8 +177,7 @@ class _Adaptive:
         return self.threat.project(climb.x_adv + (ahead - climb.x_adv) * a + inertia, climb.x)
 
     def adapt(self, climb: Climb, i: int) -> None:
-        self.since += 1
-        if self.since < self.window:
+        if i < self.next:
             return
         oscillates = climb.wins <= 0.75 * self.window
         stuck = ~climb.halved & (climb.loss_mark >= climb.loss_best)
@@ -187,7 +186,8 @@ class _Adaptive:
         wide = climb.halved.view(-1, *[1] * (climb.x.ndim - 1))
         climb.step = torch.where(wide, climb.step / 2, climb.step)
         _return_to_best(climb, wide)
-        self.window, self.since = max(self.window - self.shrink, self.least), 0
+        self.window = max(self.window - self.shrink, self.least)
+        self.next = i + self.window
 
 
 class _SparseAdaptive:
@@ -196,7 +196,7 @@ class _SparseAdaptive:
     def __init__(self, threat: Threat, steps: int) -> None:
         self.threat = threat
         self.window = max(int(0.04 * steps), 1)
-        self.since = 0
+        self.next = self.window
 
     def begin(self, climb: Climb) -> None:
         climb.step = torch.full_like(climb.step, self.threat.eps)
@@ -208,8 +208,7 @@ class _SparseAdaptive:
         return self.threat.project(climb.x_adv + climb.step * direction, climb.x)
 
     def adapt(self, climb: Climb, i: int) -> None:
-        self.since += 1
-        if self.since < self.window:
+        if i < self.next:
             return
         support = (climb.x_best != climb.x).flatten(1).sum(1).to(climb.density)
         sparser = support / climb.support < 0.95
@@ -219,7 +218,7 @@ class _SparseAdaptive:
         climb.step = torch.where(wide, eps, climb.step / 1.5).clamp(eps / 10, eps)
         climb.support = support
         _return_to_best(climb, wide)
-        self.since = 0
+        self.next = i + self.window
 
 
 def _return_to_best(climb: Climb, wide: Tensor) -> None:

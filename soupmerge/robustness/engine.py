@@ -57,11 +57,11 @@ class Rule(Protocol):
     def begin(self, climb: Climb) -> None:
         """Set step sizes and whatever else the rule keeps."""
 
+    def adapt(self, climb: Climb, i: int) -> None:
+        """Before step *i*, adapt step sizes to what was seen, and perhaps go back to the best."""
+
     def move(self, climb: Climb, i: int) -> Tensor:
         """Return the points of step *i*."""
-
-    def adapt(self, climb: Climb, i: int) -> None:
-        """Adapt step sizes after step *i*; may send examples back to their best point."""
 
 
 def climb(
@@ -85,23 +85,26 @@ def climb(
     rule.begin(state)
     for i in range(steps):
         if until_fooled:
-            out[state.place[fooled]] = state.x_adv[fooled]
-            if bool(fooled.any()):
-                state.keep(~fooled)
-            if not len(state.x):
-                return out
-        moved = rule.move(state, i)
-        state.x_old, state.x_adv = state.x_adv, moved
-        # The last point is only judged: no step follows that would need its gradient.
-        values, state.grad, fooled = _ask(classifier, moved, state.y, loss, need_grad=i + 1 < steps)
-        _remember(state, values)
+            _release(state, fooled, out)
+        if not len(state.x):
+            return out
         rule.adapt(state, i)
-    best = state.x_best
+        state.x_old, state.x_adv = state.x_adv, rule.move(state, i)
+        # The last point is only judged: no step follows that would need its gradient.
+        more = i + 1 < steps
+        values, state.grad, fooled = _ask(classifier, state.x_adv, state.y, loss, need_grad=more)
+        _remember(state, values)
     if until_fooled:
-        last = fooled.view(-1, *[1] * (x.ndim - 1))
-        best = torch.where(last, moved if steps else start, best)
-    out[state.place] = best
+        _release(state, fooled, out)
+    out[state.place] = state.x_best
     return out
+
+
+def _release(state: Climb, fooled: Tensor, out: Tensor) -> None:
+    """Let the fooled examples go, each with the point that fooled the classifier."""
+    if bool(fooled.any()):
+        out[state.place[fooled]] = state.x_adv[fooled]
+        state.keep(~fooled)
 
 
 def _begin(
@@ -148,7 +151,7 @@ def _ask(
     with torch.set_grad_enabled(need_grad):
         point = x_adv.detach().requires_grad_(need_grad)
         logits = classifier(point)
-        values = loss(logits.float(), y)
+        values = loss(logits, y)
         grad = torch.autograd.grad(values.sum(), point)[0] if need_grad else torch.zeros_like(x_adv)
     logits = logits.detach()
     # Logits that are not finite are no right answer, and their gradient leads nowhere.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from soupmerge.errors import UsageError
 from soupmerge.robustness.attacks import APGD
+from soupmerge.robustness.losses import cross_entropy
 from soupmerge.robustness.threats import Threat
 from soupmerge.types import Attack, Classifier, Generators
 
@@ -53,10 +53,10 @@ class Adversarial:
 
     def loss(self, classifier: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar, to be differentiated in the weights."""
-        robust = F.cross_entropy(classifier(x_adv).float(), y)
+        robust = cross_entropy(classifier(x_adv), y).mean()
         if self.alpha == 0:
             return robust
-        return self.alpha * F.cross_entropy(classifier(x).float(), y) + (1 - self.alpha) * robust
+        return self.alpha * cross_entropy(classifier(x), y).mean() + (1 - self.alpha) * robust
 
 
 def against(threat: Threat | None, *, alpha: float = 0.0, steps: int = 2) -> Adversarial:

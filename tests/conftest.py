@@ -1,0 +1,102 @@
+"""What the tests share: small networks near one base, embedded data, a way to type commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+import soupmerge as sm
+from soupmerge.cli import main
+
+settings.register_profile("soupmerge", deadline=None, max_examples=40)
+settings.load_profile("soupmerge")
+
+REAL = "SOUPMERGE_CIFAR10_FOLDER"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reasons = {
+        "gpu": (not torch.cuda.is_available(), "needs a CUDA device"),
+        "real": (REAL not in os.environ, f"needs real images: set {REAL}"),
+    }
+    for item in items:
+        for mark, (missing, reason) in reasons.items():
+            if item.get_closest_marker(mark) and missing:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def near(base: nn.Module, seed: int, scale: float = 0.05) -> dict[str, torch.Tensor]:
+    """Return the weights of *base*, moved a little: what fine-tuning would do to them."""
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, tensor in base.state_dict().items():
+        if tensor.is_floating_point():
+            noise = torch.randn(tensor.shape, generator=generator)
+            state[name] = tensor + scale * noise * (tensor.abs().mean() + 0.1)
+            if name.endswith("running_var"):
+                state[name] = state[name].abs() + 0.1
+        else:
+            state[name] = tensor + seed
+    return state
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    return sm.model("digits-cnn?width=4")
+
+
+@pytest.fixture
+def pots(net: nn.Module, tmp_path: Path) -> sm.Ingredients:
+    """Three batch-norm networks around one base, written as files that name their network."""
+    paths = []
+    for seed, name in enumerate(("a", "b", "c"), start=1):
+        paths.append(tmp_path / f"{name}.safetensors")
+        sm.save(paths[-1], near(net, seed), model="digits-cnn?width=4")
+    return sm.load(*paths)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A network trained on digits and two fine-tunes of it, which share a basin."""
+    home = tmp_path_factory.mktemp("trained")
+    train = sm.data("digits", split="train")
+    schedule = sm.Schedule(epochs=8, lr=0.1, augment="none")
+    base = home / "base.safetensors"
+    sm.finetune(
+        sm.model("digits-cnn?width=8"), train, sm.against(sm.Linf(0.1)), base, schedule=schedule
+    )
+    schedule = sm.Schedule(epochs=4, lr=0.05, augment="none")
+    paths = []
+    for name, threat in (("linf", sm.Linf(0.15)), ("l2", sm.L2(1.0)), ("clean", None)):
+        paths.append(home / f"{name}.safetensors")
+        pot = sm.load(base)[0]
+        net = sm.model(like=pot)
+        sm.finetune(net, train, sm.against(threat), paths[-1], base=pot, schedule=schedule)
+    return paths
+
+
+@dataclass
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def soupmerge(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Type a command; see its exit status, standard output and standard error."""
+
+    def typed(*words: object) -> Outcome:
+        capfd.readouterr()
+        status = main.run([str(word) for word in words])
+        caught = capfd.readouterr()
+        return Outcome(status, caught.out, caught.err)
+
+    return typed

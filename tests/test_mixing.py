@@ -1,0 +1,226 @@
+"""The formula's laws, for any coefficients and tensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import soupmerge as sm
+from soupmerge.errors import InputError, NumericsError, UsageError
+from soupmerge.weights.ingredients import mismatches
+from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.recipe import parse_weights, read_recipe
+from tests.conftest import near
+
+weights_of = st.integers(2, 4).flatmap(
+    lambda k: st.lists(st.floats(0.01, 1.0), min_size=k, max_size=k)
+)
+
+
+def pots_of(home: Path, *states: dict[str, torch.Tensor]) -> sm.Ingredients:
+    home.mkdir(exist_ok=True)
+    for i, state in enumerate(states):
+        sm.save(home / f"{i}.safetensors", state, force=True)
+    return sm.load(*(home / f"{i}.safetensors" for i in range(len(states))))
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_a_one_hot_recipe_returns_that_ingredient_bit_for_bit(pots: sm.Ingredients, k: int) -> None:
+    recipe = sm.Recipe.of(pots, [float(i == k) for i in range(3)], base=k)
+    assert equal(sm.mix(pots, recipe), dict(pots[k]))
+
+
+@given(weights=weights_of, data=st.data())
+def test_a_soup_of_copies_is_the_copy(
+    tmp_path_factory: pytest.TempPathFactory, weights: list[float], data: st.DataObject
+) -> None:
+    seed = data.draw(st.integers(0, 2**16))
+    state = {"w": torch.randn(7, generator=torch.Generator().manual_seed(seed))}
+    pots = pots_of(tmp_path_factory.mktemp("copies"), *[state] * len(weights))
+    normal = [w / sum(weights) for w in weights]
+    assert equal(sm.mix(pots, sm.Recipe.of(pots, normal)), state)
+
+
+@given(weights=weights_of, data=st.data())
+def test_permuting_ingredients_with_their_columns_changes_nothing_but_rounding(
+    tmp_path_factory: pytest.TempPathFactory, weights: list[float], data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(len(weights))))
+    states = [{"w": torch.randn(9, generator=torch.Generator().manual_seed(i))} for i in order]
+    by_index = [
+        {"w": torch.randn(9, generator=torch.Generator().manual_seed(i))} for i in range(len(order))
+    ]
+    normal = [w / sum(weights) for w in weights]
+    home = tmp_path_factory.mktemp("permuted")
+    straight = pots_of(home / "a", *by_index)
+    permuted = pots_of(home / "b", *states)
+    a = sm.mix(straight, sm.Recipe.of(straight, normal))
+    b = sm.mix(permuted, sm.Recipe.of(permuted, [normal[i] for i in order]))
+    torch.testing.assert_close(a["w"], b["w"], rtol=2e-7, atol=1e-9)
+
+
+@given(weights=weights_of)
+def test_a_soup_lies_between_its_ingredients_and_is_the_float64_sum(
+    tmp_path_factory: pytest.TempPathFactory, weights: list[float]
+) -> None:
+    states = [
+        {"w": torch.randn(11, generator=torch.Generator().manual_seed(i))}
+        for i in range(len(weights))
+    ]
+    pots = pots_of(tmp_path_factory.mktemp("between"), *states)
+    normal = [w / sum(weights) for w in weights]
+    soup = sm.mix(pots, sm.Recipe.of(pots, normal))["w"]
+    stack = torch.stack([s["w"] for s in states])
+    assert bool((soup >= stack.amin(0)).all() and (soup <= stack.amax(0)).all())
+    reference = sum(w * s["w"].double() for w, s in zip(normal, states, strict=True))
+    torch.testing.assert_close(soup, reference.float(), rtol=1e-7, atol=0)
+
+
+def test_equal_rows_are_the_one_group_recipe(pots: sm.Ingredients) -> None:
+    row = [0.5, 0.3, 0.2]
+    whole = sm.mix(pots, sm.Recipe.of(pots, row))
+    for by in ("tensor", "module"):
+        groups = len(sm.Recipe.of(pots, row).rows_by_tensor(pots))
+        rows = [row] * groups
+        count = (
+            len(set(n.rpartition(".")[0] for n in pots.mixed))
+            if by == "module"
+            else len(pots.mixed)
+        )
+        assert equal(sm.mix(pots, sm.Recipe.of(pots, rows[:count], by=by)), whole)
+
+
+def test_a_mix_of_mixes_is_the_product_of_their_coefficients(
+    pots: sm.Ingredients, tmp_path: Path
+) -> None:
+    first, second = [0.5, 0.25, 0.25], [0.0, 0.5, 0.5]
+    states = [sm.mix(pots, sm.Recipe.of(pots, row)) for row in (first, second)]
+    nested = pots_of(tmp_path / "nested", *states)
+    twice = sm.mix(nested, sm.Recipe.of(nested, [0.75, 0.25]))
+    product = [0.75 * a + 0.25 * b for a, b in zip(first, second, strict=True)]
+    once = sm.mix(pots, sm.Recipe.of(pots, product))
+    for name in once:
+        torch.testing.assert_close(twice[name], once[name], rtol=1e-6, atol=1e-7)
+
+
+def test_buffers_follow_the_policy_and_counters_are_copied(pots: sm.Ingredients) -> None:
+    row = [0.5, 0.25, 0.25]
+    average = sm.mix(pots, sm.Recipe.of(pots, row, base=2))
+    base = sm.mix(pots, sm.Recipe.of(pots, row, buffers="base", base=2))
+    mean = next(n for n in pots.infos if n.endswith("running_mean"))
+    counter = next(n for n in pots.infos if n.endswith("num_batches_tracked"))
+    expected = sum(w * pot[mean].double() for w, pot in zip(row, pots, strict=True))
+    assert torch.equal(average[mean], expected.float())
+    assert torch.equal(base[mean], pots[2][mean])
+    for soup in (average, base):
+        assert torch.equal(soup[counter], pots[2][counter])
+        assert soup[counter].dtype == torch.int64
+
+
+def test_ingredients_may_differ_in_their_wrapper_and_dtype(net: nn.Module, tmp_path: Path) -> None:
+    torch.save(
+        {"state_dict": {f"module.{n}": t for n, t in near(net, 1).items()}}, tmp_path / "a.pt"
+    )
+    half = {n: t.half() if t.is_floating_point() else t for n, t in near(net, 2).items()}
+    sm.save(tmp_path / "b.safetensors", half)
+    pots = sm.load(tmp_path / "a.pt", tmp_path / "b.safetensors")
+    soup = sm.mix(pots, sm.Recipe.uniform(pots))
+    assert {t.dtype for t in soup.values() if t.is_floating_point()} == {torch.float32}
+    sm.bind(net, soup)
+
+
+def test_all_mismatches_are_listed_at_once(net: nn.Module, tmp_path: Path) -> None:
+    good, bad = near(net, 1), near(net, 2)
+    bad["head.weight"], bad["head.bias"] = torch.ones(7, 16), torch.ones(7)
+    bad["extra"] = torch.ones(1)
+    del bad["features.0.weight"]
+    sm.save(tmp_path / "good.safetensors", good)
+    sm.save(tmp_path / "bad.safetensors", bad)
+    with pytest.raises(InputError) as caught:
+        sm.load(tmp_path / "good.safetensors", tmp_path / "bad.safetensors")
+    for words in (
+        "head.weight: shape (7, 16)",
+        "7 and 10 classes",
+        "features.0.weight: missing",
+        "extra: not",
+    ):
+        assert words in str(caught.value)
+
+
+def test_normalisers_must_agree(tmp_path: Path) -> None:
+    for name, mean in (("a", 0.4), ("b", 0.5)):
+        sm.save(
+            tmp_path / f"{name}.safetensors", {"w": torch.ones(1), "mean": torch.tensor([mean])}
+        )
+    with pytest.raises(InputError, match="normalisers differ"):
+        sm.load(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ([0.5, 0.5], "3 checkpoints, 2 coefficients"),
+        ([0.5, 0.5, 0.5], "sum to 1.5, not 1"),
+        ([1.5, -0.25, -0.25], "between 0 and 1"),
+        ([float("nan"), 0.5, 0.5], "not all finite"),
+    ],
+)
+def test_coefficients_that_cannot_be_meant(
+    pots: sm.Ingredients, row: list[float], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        sm.Recipe.of(pots, row)
+
+
+@pytest.mark.parametrize("text", ["0,5;1", "abc", "1/0,1", "", "1e400,0"])
+def test_text_that_is_no_coefficients(text: str) -> None:
+    with pytest.raises(UsageError, match="not a list of numbers"):
+        parse_weights(text)
+
+
+def test_nothing_non_finite_is_written(net: nn.Module, tmp_path: Path) -> None:
+    bad = near(net, 2)
+    bad["head.bias"][3] = float("nan")
+    pots = pots_of(tmp_path / "pots", near(net, 1), bad)
+    with pytest.raises(NumericsError, match=r"head.bias: .*NaN"):
+        mix_to_file(tmp_path / "soup.safetensors", pots, sm.Recipe.uniform(pots))
+    assert not (tmp_path / "soup.safetensors").exists()
+
+
+def test_a_recipe_survives_its_text_and_makes_the_same_bytes(
+    pots: sm.Ingredients, tmp_path: Path
+) -> None:
+    rows = torch.rand(len(pots.mixed), 3, dtype=torch.float64).softmax(1).tolist()
+    recipe = sm.Recipe.of(pots, rows, by="tensor", buffers="base", base=1)
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
+    again = read_recipe(tmp_path / "recipe.json")
+    assert again == recipe
+    mix_to_file(tmp_path / "one.safetensors", pots, recipe)
+    mix_to_file(tmp_path / "two.safetensors", pots, again)
+    assert (tmp_path / "one.safetensors").read_bytes() == (
+        tmp_path / "two.safetensors"
+    ).read_bytes()
+    assert sm.load(tmp_path / "one.safetensors")[0].notes_of_soupmerge["recipe"] == recipe.to_json()
+
+
+def test_mixing_agrees_with_torch_s_averaged_model(pots: sm.Ingredients, net: nn.Module) -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(net)
+    for pot in pots:
+        averaged.update_parameters(sm.bind(net, pot))
+    soup = sm.mix(pots, sm.Recipe.uniform(pots))
+    for name, tensor in averaged.module.named_parameters():
+        torch.testing.assert_close(soup[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_mismatches_of_a_checkpoint_with_itself_are_none(pots: sm.Ingredients) -> None:
+    assert mismatches([pots[0], pots[0]]) == []
