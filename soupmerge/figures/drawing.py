@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from soupmerge.errors import InputError
 from soupmerge.figures import fronts, history, simplex, style
 from soupmerge.storage.journal import Journal
-from soupmerge.storage.run import read_manifest
+from soupmerge.storage.run import FIGURES, read_manifest
 
 
 def draw(run: Path | str) -> list[str]:
@@ -22,7 +22,7 @@ def draw(run: Path | str) -> list[str]:
     """
     run = Path(run)
     manifest = read_manifest(run)
-    folder = run / "figures"
+    folder = run / FIGURES
     drawn = list(_figures(run, manifest))
     if not drawn:
         raise InputError("holds nothing finished to draw", where=run, fix="finish the run first")

@@ -21,8 +21,17 @@ from soupmerge.storage import commit
 from soupmerge.storage.journal import Journal
 
 MANIFEST = "manifest.json"
-OWN = ("trials.jsonl", "history.jsonl", "recipe.json", "soup.safetensors", "state.safetensors")
-BEST = "best"
+BEST, FIGURES = "best", "figures"
+OWN = (
+    "trials.jsonl",
+    "history.jsonl",
+    "recipe.json",
+    "soup.safetensors",
+    "state.safetensors",
+    "flags.csv",
+    f"{BEST}/*.json",
+    f"{FIGURES}/*.png",
+)
 """What a run leaves beside its manifest; ``--force`` removes these and nothing else."""
 
 
@@ -101,7 +110,11 @@ def environment() -> dict[str, str]:
 
 def _begun(path: Path, manifest: dict[str, Any]) -> bool:
     if not (path / MANIFEST).exists():
-        foreign = [f.name for f in path.iterdir() if not f.name.startswith(".")]
+        foreign = [
+            f.name
+            for f in path.iterdir()
+            if not f.name.startswith(".") and f.name not in (BEST, FIGURES)
+        ]
         if foreign:
             raise OutputError(
                 f"is not empty and not a run folder (it holds {sorted(foreign)[0]!r})",
@@ -135,10 +148,9 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
 
 def _clear(path: Path) -> None:
     if (path / MANIFEST).exists():
-        for name in (MANIFEST, *OWN):
-            (path / name).unlink(missing_ok=True)
-        for recipe in (path / BEST).glob("*.json"):
-            recipe.unlink()
+        for pattern in (*OWN, MANIFEST):
+            for file in path.glob(pattern):
+                file.unlink()
 
 
 @contextlib.contextmanager
