@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -16,7 +17,7 @@ import click
 from soupmerge.errors import SoupmergeError, near_miss, printable
 
 COMMANDS = ("demo", "inspect", "check", "mix", "grid", "learn", "eval", "finetune", "report")
-TERMINATED = 143
+INTERRUPTED, TERMINATED = 130, 143
 
 
 class Commands(click.Group):
@@ -74,14 +75,13 @@ def run(arguments: list[str]) -> int:
         return 2
     except SoupmergeError as error:
         return _failed(error, error.exit_status, arguments)
-    except BrokenPipeError:
+    except SystemExit:
+        # click exits so only when the reader of our output went away (`| head`).
         return 0
     except (KeyboardInterrupt, click.Abort):
-        resume = "soupmerge " + " ".join(arguments)
-        _say("interrupted", f"finished units are kept; go on with: {resume}")
-        return 130
+        return _interrupted(INTERRUPTED, arguments)
     except _TerminatedError:
-        return TERMINATED
+        return _interrupted(TERMINATED, arguments)
     except Exception as error:  # the last line of defence: a bug becomes one line and a status
         what = f"{type(error).__name__}: {error} (a bug of ours; --debug shows where)"
         return _failed(what, SoupmergeError.exit_status, arguments)
@@ -93,6 +93,12 @@ class _TerminatedError(BaseException):
 
 def _terminate(number: int, frame: Any) -> None:
     raise _TerminatedError
+
+
+def _interrupted(status: int, arguments: list[str]) -> int:
+    resume = shlex.join(["soupmerge", *arguments])
+    _say("interrupted", f"what was finished is kept; go on with: {resume}")
+    return status
 
 
 def _failed(what: object, status: int, arguments: list[str]) -> int:

@@ -65,7 +65,7 @@ def model(
 
     Example:
         >>> sum(p.numel() for p in model("resnet9?width=16").parameters())
-        414666
+        412954
     """
     ref = ref or getattr(like, "model", None)
     if ref is None:
