@@ -13,6 +13,7 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError, NumericsError, UsageError
+from soupmerge.weights.groups import group_by
 from soupmerge.weights.ingredients import mismatches
 from soupmerge.weights.mixing import mix_to_file
 from soupmerge.weights.recipe import parse_weights, read_recipe
@@ -90,14 +91,9 @@ def test_equal_rows_are_the_one_group_recipe(pots: sm.Ingredients) -> None:
     row = [0.5, 0.3, 0.2]
     whole = sm.mix(pots, sm.Recipe.of(pots, row))
     for by in ("tensor", "module"):
-        groups = len(sm.Recipe.of(pots, row).rows_by_tensor(pots))
-        rows = [row] * groups
-        count = (
-            len(set(n.rpartition(".")[0] for n in pots.mixed))
-            if by == "module"
-            else len(pots.mixed)
-        )
-        assert equal(sm.mix(pots, sm.Recipe.of(pots, rows[:count], by=by)), whole)
+        groups = group_by(by, pots.mixed)
+        assert len(groups) > 1
+        assert equal(sm.mix(pots, sm.Recipe.of(pots, [row] * len(groups), by=by)), whole)
 
 
 def test_a_mix_of_mixes_is_the_product_of_their_coefficients(

@@ -1,4 +1,4 @@
-"""Choosing coefficients: the lattice, the learned soup and its gradient, trials and their choice."""
+"""Choosing coefficients: the lattice, the learned soup and its gradient, trials, the choice."""
 
 from __future__ import annotations
 

@@ -29,9 +29,14 @@ def test_a_file_appears_whole_and_with_the_mode_of_the_umask(tmp_path: Path) -> 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError), commit.committed(target, force=True) as file:
-        file.write(b"half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with commit.committed(target, force=True) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 

@@ -1,0 +1,18 @@
+"""How long `soupmerge --help` takes, against importing the two libraries it draws with."""
+
+from __future__ import annotations
+
+import common
+
+
+def main() -> None:
+    given = common.options(__doc__ or "")
+    ours = [common.PYTHON, "-m", "soupmerge", "--help"]
+    floor = [common.PYTHON, "-c", "import click, rich"]
+    help_time, floor_time = common.in_turn(ours, floor, times=10 if given.quick else 30)
+    ratios = {"soupmerge --help / import click, rich": common.ratio(help_time / floor_time, "<= 2")}
+    common.answer(ratios, as_json=given.json)
+
+
+if __name__ == "__main__":
+    main()
