@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from soupmerge.errors import InputError, UsageError, itemised
-from soupmerge.types import Classifier, State
+from soupmerge.errors import InputError, UsageError
+from soupmerge.types import Classifier, Examples, State
 
 WRAPPER_PREFIXES = (
     "module.",
@@ -74,7 +74,9 @@ def align(state: State, net: nn.Module) -> State:
     ]
     if problems:
         raise InputError(
-            "the checkpoint does not fit the model: " + itemised(_shortened(problems)),
+            "the checkpoint does not fit the model",
+            problems=problems,
+            where=getattr(state, "ref", None),
             fix="name the network it was trained with by --model",
         )
     return renamed
@@ -89,9 +91,34 @@ def _renamed(state: State, wanted: set[str]) -> State:
     return state
 
 
-def _shortened(problems: list[str], most: int = 10) -> list[str]:
-    more = len(problems) - most
-    return problems if more <= 0 else [*problems[:most], f"… and {more} more"]
+def probe(classifier: Classifier, data: Examples, device: torch.device) -> None:
+    """Ask *classifier* about one image of *data*, to refuse what cannot work before any work.
+
+    Raises:
+        InputError: it cannot take the images, gives no row of logits, or lacks classes.
+    """
+    x, _ = data.batch(torch.zeros(1, dtype=torch.long))
+    try:
+        with torch.no_grad():
+            logits: object = classifier(x.to(device))
+    except Exception as error:  # the network may be anyone's
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = f"cannot take images of shape {tuple(x.shape[1:])}: {reason}"
+        raise InputError(
+            what, where="model", fix="choose data of the kind it was made for"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"gives {found}, not logits (1, classes)", where="model")
+    if not logits.is_floating_point():
+        raise InputError(f"gives logits of {logits.dtype}, not floating point", where="model")
+    top = int(data.labels.max())
+    if top >= logits.shape[1]:
+        raise InputError(
+            f"has {logits.shape[1]} classes, but the data have a label {top}",
+            where="model",
+            fix="choose data with the classes it was trained on",
+        )
 
 
 def ref_of(net: nn.Module) -> str | None:
@@ -111,9 +138,8 @@ def device_of(name: str) -> torch.device:
         return torch.device(present[-1] if len(present) == 1 else "cuda:0")
     wanted = "cuda:0" if name == "cuda" else name
     if wanted not in present:
-        raise UsageError(
-            f"no device {name!r} here", fix="choose auto or one of " + ", ".join(present)
-        )
+        fix = "choose auto or one of " + ", ".join(present)
+        raise UsageError(f"no device {name!r} here", where="--device", fix=fix)
     return torch.device(wanted)
 
 

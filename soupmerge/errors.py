@@ -16,14 +16,25 @@ from collections.abc import Iterable, Sequence
 
 
 class SoupmergeError(Exception):
-    """Base of all errors: *where* it is, *what* was expected and found, and the *fix*."""
+    """Base of all errors: *where* it is, *what* was expected and found, and the *fix*.
+
+    *problems* lists all offences, where there can be several.
+    """
 
     exit_status = 70
 
-    def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
-        self.what, self.where, self.fix = what, where, fix
+    def __init__(
+        self,
+        what: str,
+        *,
+        problems: Sequence[str] = (),
+        where: object = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what, self.problems, self.where, self.fix = what, tuple(problems), where, fix
         place = "" if where is None else f"{printable(where)}: "
-        super().__init__(place + what + ("" if fix is None else f"; {fix}"))
+        listed = f": {itemised(problems)}" if problems else ""
+        super().__init__(place + what + listed + ("" if fix is None else f"; {fix}"))
 
 
 class UsageError(SoupmergeError, ValueError):
@@ -78,7 +89,10 @@ def itemised(problems: Sequence[str]) -> str:
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """Return ``"did you mean 'x'?"``, or the whole list of *known* words if none is near."""
+    """Return ``"did you mean 'x'?"``, or a list of *known* words if none is near."""
     known = list(known)
     matches = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {matches[0]!r}?" if matches else "known are " + ", ".join(known)
+    if matches:
+        return f"did you mean {matches[0]!r}?"
+    more = f" and {len(known) - 12} more" if len(known) > 12 else ""
+    return "known are " + ", ".join(known[:12]) + more

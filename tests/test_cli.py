@@ -53,7 +53,7 @@ def test_check(soupmerge: Typed, trained: list[Path], tmp_path: Path) -> None:
     assert told["basin"]["verdict"] == "unknown"
     wrong = soupmerge("check", trained[0], "--model", "digits-cnn?width=4")
     assert wrong.status == 1
-    assert "does not fit the model" in wrong.out
+    assert "model has shape" in wrong.out
 
 
 def test_mix_and_mix_again(soupmerge: Typed, trained: list[Path], tmp_path: Path) -> None:
@@ -209,6 +209,31 @@ def damaged_run(home: Path, good: Path) -> Path:
     return home / "run"
 
 
+def sinister(home: Path, good: Path) -> Path:
+    command = f"subprocess:getoutput?cmd=touch+{home}/canary"
+    sm.save(home / "s.safetensors", dict(sm.load(good)[0]), model=command)
+    return home / "s.safetensors"
+
+
+def rgb(home: Path, good: Path) -> Path:
+    np.savez(home / "x.npz", x=np.zeros((4, 3, 8, 8)), y=np.arange(4))
+    return home / "x.npz"
+
+
+def pipe(home: Path, good: Path) -> Path:
+    (home / "pictures" / "cat").mkdir(parents=True)
+    os.mkfifo(home / "pictures" / "cat" / "a.png")
+    os.mkfifo(home / "x.npz")
+    return home
+
+
+def with_nan(home: Path, good: Path) -> Path:
+    state = {n: t.clone() for n, t in sm.load(good)[0].items()}
+    state["head.bias"][2] = float("nan")
+    sm.save(home / "nan.safetensors", state, model=sm.load(good)[0].model)
+    return home / "nan.safetensors"
+
+
 EVAL, MIX = "eval {good} --data digits --limit 9", "mix {good} {good2}"
 BAD: list[tuple[str, Any, int, str]] = [
     (
@@ -257,8 +282,8 @@ BAD: list[tuple[str, Any, int, str]] = [
     (MIX + " -w 0.5,0.4 -o {home}/s.safetensors", None, 2, "sum to 0.9, not 1"),
     (MIX + " -w 1 -o {home}/s.safetensors", None, 2, "2 checkpoints, 1 coefficients"),
     (MIX + " -w nan,1 -o {home}/s.safetensors", None, 2, "nan"),
-    (MIX + " -w a,b -o {home}/s.safetensors", None, 2, "'a,b' is not a list of numbers"),
-    (MIX + " -o {home}/s.safetensors", None, 2, "either coefficients"),
+    (MIX + " -w a,b -o {home}/s.safetensors", None, 2, "'a' is not a number"),
+    (MIX + " -o {home}/s.safetensors", None, 2, "give one of the two"),
     (MIX + " -w .5,.5 -o {home}/s.pt", None, 2, "cannot write '.pt' files"),
     (MIX + " -w .5,.5 -o {x}", occupied, 5, "exists already"),
     (MIX + " -w .5,.5 -o {good} --force", None, 2, "also an input"),
@@ -266,6 +291,41 @@ BAD: list[tuple[str, Any, int, str]] = [
     (MIX + " -w .5,.5 --base 3 -o {home}/s.safetensors", None, 2, "3 is not one of 2"),
     ("mix --recipe {good} -o {home}/s.safetensors", None, 3, "is not a recipe"),
     ("finetune {good} --threat linf:0.1 --data digits -o {x}", occupied, 5, "exists already"),
+    ("eval {x} --data digits", sinister, 4, "could run code"),
+    ("eval {good} --data npz:{x}", rgb, 3, "cannot take images of shape (3, 8, 8)"),
+    ("learn {good} {good2} --eps 0 --data npz:{x} -o {home}/r", rgb, 3, "cannot take images"),
+    (
+        "finetune {good} --threat clean --data npz:{x} -o {home}/f.safetensors",
+        rgb,
+        3,
+        "cannot take",
+    ),
+    ("learn {good} {good2} --eps 0 --data npz:{x} -o {home}/r", many_classes, 3, "label 12"),
+    ("eval {good} --data folder:{x}/pictures", pipe, 3, "no images in class folders"),
+    ("eval {good} --data npz:{x}/x.npz", pipe, 3, "not a regular file"),
+    ("eval {good} --data digits:foo", None, 2, "takes nothing after a colon"),
+    ("eval {good} --data digits --mean nan --std 1", None, 2, "do not fit"),
+    (MIX + " -w 1e999999999,0 -o {home}/s.safetensors", None, 2, "is not a number"),
+    ("mix {good} {x} -w 1,0 -o {home}/s.safetensors", with_nan, 7, "nan.safetensors: head.bias"),
+    ("learn {good} {x} --eps 0 --data digits -o {home}/r", with_nan, 7, "head.bias"),
+    ("finetune {x} --threat clean --data digits -o {home}/f.safetensors", with_nan, 7, "head.bias"),
+    ("grid {good} {good2} --data digits --best foo -o {home}/r", None, 2, "no metric 'foo'"),
+    (
+        "finetune {good} --threat clean --data digits --lr 0 -o {home}/f.safetensors",
+        None,
+        2,
+        "posi",
+    ),
+    (
+        "finetune {good} --threat clean --data digits --lr inf -o {home}/f.safetensors",
+        None,
+        2,
+        "fin",
+    ),
+    (EVAL + " --autoattack-attacks apgd-ce", None, 2, "would not be run"),
+    (EVAL + " --weights-key ema", None, 3, "has no weights 'ema'"),
+    ("eval nowhere.pt nothing.pt --data digits", None, 3, "nothing.pt: there is no such file"),
+    ("demo -o {good}/x", None, 5, "cannot be written"),
     ("report {home}", None, 3, "is not a run folder"),
     ("grod", None, 2, "did you mean 'grid'?"),
     ("grid", None, 2, "REF"),
@@ -297,6 +357,7 @@ def test_bad_input_is_one_clear_line(
     after = files_of(tmp_path), trained[0].read_bytes()
     assert after[1] == before[1]
     assert {n: b for n, b in after[0].items() if n in before[0]} == before[0]
+    assert not (tmp_path / "canary").exists()
 
 
 def test_a_control_character_in_a_name_does_not_reach_the_terminal(
@@ -321,6 +382,14 @@ def test_a_bug_is_one_line_and_debug_shows_where(
     assert result.status == 70
     assert result.err.count("\n") == 1
     assert "Traceback" in soupmerge("inspect", trained[0], "--debug").err
+
+
+def test_a_full_disk_behind_standard_output(trained: list[Path]) -> None:
+    with open("/dev/full", "w") as full, start("inspect", trained[0], stdout=full) as process:
+        _, err = process.communicate()
+    assert process.returncode == 5
+    assert "No space left" in err
+    assert "Traceback" not in err
 
 
 # ---- in processes of their own

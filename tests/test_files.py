@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,11 @@ def test_every_kind_of_checkpoint_reads_alike(tmp_path: Path, make: Callable[[Pa
     }
 
 
+def test_a_torch_file_may_bear_another_s_name(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "a.safetensors")
+    assert same(open_checkpoint(tmp_path / "a.safetensors"))
+
+
 def test_what_was_unwrapped_and_stripped_is_said(tmp_path: Path) -> None:
     notes = open_checkpoint(wrapped_with_an_optimiser(tmp_path)).notes
     assert notes == ("unwrapped 'net'", "stripped the prefix 'module.' that every name shares")
@@ -119,6 +125,18 @@ def test_a_prefix_is_stripped_only_in_front_and_from_all(tmp_path: Path) -> None
     names = ["module.a.weight", "block.module.weight"]
     torch.save({n: torch.ones(1) for n in names}, tmp_path / "a.pt")
     assert sorted(open_checkpoint(tmp_path / "a.pt")) == sorted(names)
+
+
+@pytest.mark.parametrize("first", [b"\x80", b"PK", b" <", b"\x80\x02"])
+def test_a_header_s_length_may_begin_like_another_format(tmp_path: Path, first: bytes) -> None:
+    """The first 8 bytes are a length, and 1 in 32 of them begins like a pickle."""
+    sm.save(tmp_path / "a.safetensors", STATE)
+    data = (tmp_path / "a.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    wanted = next(n for n in range(length, 1 << 17) if n.to_bytes(8, "little").startswith(first))
+    padded = wanted.to_bytes(8, "little") + data[8 : 8 + length].ljust(wanted) + data[8 + length :]
+    (tmp_path / "a.safetensors").write_bytes(padded)
+    assert same(open_checkpoint(tmp_path / "a.safetensors"))
 
 
 class Canary:
@@ -167,6 +185,26 @@ def missing_shard(home: Path) -> Path:
     return home / "s"
 
 
+def torchscript(home: Path) -> Path:
+    torch.save(STATE, home / "a.pt")
+    with zipfile.ZipFile(home / "a.pt", "a") as archive:
+        archive.writestr("a/constants.pkl", b"")
+    return home / "a.pt"
+
+
+def deep_index(home: Path) -> Path:
+    (home / "model.safetensors.index.json").write_text("[" * 100_000)
+    return home
+
+
+def lacking_a_tensor(home: Path) -> Path:
+    folder = sharded_torch(home)
+    index = json.loads((folder / "pytorch_model.bin.index.json").read_text())
+    index["weight_map"]["gone"] = "part-0.bin"
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return folder
+
+
 def fifo(home: Path) -> Path:
     os.mkfifo(home / "pipe")
     return home / "pipe"
@@ -193,7 +231,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[SoupmergeError], str]] = {
     "web page": (text(b"<!DOCTYPE html><html>"), InputError, "web page"),
     "lfs pointer": (text(b"version https://git-lfs.github.com/spec/v1\n"), InputError, "Git LFS"),
     "foreign": (text(b"\x89PNG\r\n\x1a\n00000000000"), InputError, "is not a checkpoint"),
-    "header too long": (text((1 << 62).to_bytes(8, "little") + b"{}"), InputError, "damaged"),
+    "header too long": (text((1 << 62).to_bytes(8, "little") + b"{}"), InputError, "longer"),
     "truncated safetensors": (truncated(single_safetensors, 0.9), InputError, "damaged"),
     "truncated zip": (truncated(torch_zip, 0.5), InputError, "damaged"),
     "truncated legacy": (truncated(torch_legacy, 0.5), InputError, "damaged"),
@@ -202,6 +240,9 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[SoupmergeError], str]] = {
     "index out of its folder": (traversal, UnsafeError, "points out of its folder"),
     "missing shard": (missing_shard, InputError, "part-1.bin"),
     "empty folder": (lambda home: home, InputError, "found none"),
+    "torchscript": (torchscript, UnsafeError, "TorchScript"),
+    "index of a missing tensor": (lacking_a_tensor, InputError, "no shard holds 'gone'"),
+    "deep index": (deep_index, InputError, "nested too deeply"),
     "fifo": (fifo, InputError, "not a regular file"),
     "no tensors": (no_tensors, InputError, "no state dict"),
     "sparse": (sparse, InputError, "'w' is sparse"),

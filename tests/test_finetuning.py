@@ -120,11 +120,53 @@ def test_another_s_output_is_left_alone(net: nn.Module, digits: sm.Images, tmp_p
         )
 
 
-def test_a_loss_that_explodes_stops(net: nn.Module, digits: sm.Images, tmp_path: Path) -> None:
-    wild = sm.Schedule(epochs=5, lr=1e30, batch_size=32, augment="none")
-    with pytest.raises(NumericsError, match=r"epoch \d+, step \d+: the loss is not finite"):
-        sm.finetune(net, digits, sm.against(None), tmp_path / "a.safetensors", schedule=wild)
+class Explodes:
+    """An objective that is no number from its fourth batch on."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"objective": "explodes"}
+
+    def craft(self, classifier: Any, x: torch.Tensor, y: Any, *, generator: Any) -> torch.Tensor:
+        return x
+
+    def loss(self, classifier: Any, x: Any, x_adv: Any, y: Any) -> torch.Tensor:
+        self.batches += 1
+        loss = nn.functional.cross_entropy(classifier(x), y)
+        return loss if self.batches < 4 else loss * torch.nan
+
+
+def test_a_loss_that_explodes_stops_and_keeps_the_last_good_state(
+    net: nn.Module, digits: sm.Images, tmp_path: Path
+) -> None:
+    with pytest.raises(NumericsError, match="epoch 2, step 1: the loss is not finite"):
+        sm.finetune(net, digits, Explodes(), tmp_path / "a.safetensors", schedule=SHORT)
     assert not (tmp_path / "a.safetensors").exists()
+    kept = Snapshot(tmp_path / "a.run" / "state.safetensors").load()
+    assert kept is not None
+    assert kept[1]["epoch"] == 1
+    assert all(bool(torch.isfinite(t).all()) for t in kept[0].values())
+
+
+def test_inputs_and_strangers_are_never_overwritten(
+    net: nn.Module, digits: sm.Images, tmp_path: Path
+) -> None:
+    base = tmp_path / "x-epoch1.safetensors"
+    sm.finetune(net, digits, sm.against(None), base, schedule=SHORT)
+    pot, kept = sm.load(base)[0], base.read_bytes()
+    each = sm.Schedule(epochs=2, lr=0.05, batch_size=32, augment="none", every=1)
+    for out, schedule in ((tmp_path / "x.safetensors", each), (base, SHORT)):
+        with pytest.raises(UsageError, match="also an input"):
+            sm.finetune(net, digits, sm.against(None), out, base=pot, schedule=schedule, force=True)
+    assert base.read_bytes() == kept
+    out = tmp_path / "y.safetensors"
+    sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
+    out.write_bytes(b"a stranger's")
+    with pytest.raises(OutputError, match="exists already"):
+        sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
+    assert out.read_bytes() == b"a stranger's"
 
 
 def test_crop_and_flip_move_images_within_their_padding() -> None:

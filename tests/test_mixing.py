@@ -129,7 +129,8 @@ def test_ingredients_may_differ_in_their_wrapper_and_dtype(net: nn.Module, tmp_p
     )
     half = {n: t.half() if t.is_floating_point() else t for n, t in near(net, 2).items()}
     sm.save(tmp_path / "b.safetensors", half)
-    pots = sm.load(tmp_path / "a.pt", tmp_path / "b.safetensors")
+    with pytest.warns(UserWarning, match="several dtypes"):
+        pots = sm.load(tmp_path / "a.pt", tmp_path / "b.safetensors")
     soup = sm.mix(pots, sm.Recipe.uniform(pots))
     assert {t.dtype for t in soup.values() if t.is_floating_point()} == {torch.float32}
     sm.bind(net, soup)
@@ -180,7 +181,7 @@ def test_coefficients_that_cannot_be_meant(
 
 @pytest.mark.parametrize("text", ["0,5;1", "abc", "1/0,1", "", "1e400,0"])
 def test_text_that_is_no_coefficients(text: str) -> None:
-    with pytest.raises(UsageError, match="not a list of numbers"):
+    with pytest.raises(UsageError, match="is not a number"):
         parse_weights(text)
 
 
@@ -188,7 +189,7 @@ def test_nothing_non_finite_is_written(net: nn.Module, tmp_path: Path) -> None:
     bad = near(net, 2)
     bad["head.bias"][3] = float("nan")
     pots = pots_of(tmp_path / "pots", near(net, 1), bad)
-    with pytest.raises(NumericsError, match=r"head.bias: .*NaN"):
+    with pytest.raises(NumericsError, match=r"1.safetensors: head.bias holds NaN"):
         mix_to_file(tmp_path / "soup.safetensors", pots, sm.Recipe.uniform(pots))
     assert not (tmp_path / "soup.safetensors").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
+from soupmerge.soups.comparing import Entry, compare
 from soupmerge.soups.grid import lattice, lattice_size, parts_of
 from soupmerge.soups.learned import LearnedSoup, draw_live
 from soupmerge.soups.learning import Settings
@@ -145,6 +147,74 @@ def test_a_run_folder_refuses_other_settings_and_says_which(
     with pytest.raises(UsageError, match="benchmark.seed was 0, now 1"):
         sm.grid(net, pots, replace(chooser, seed=1), step=1, out=tmp_path / "run")
     sm.grid(net, pots, chooser, step=0.5, out=tmp_path / "run", force=True)
+
+
+def test_a_run_folder_that_holds_an_input_is_refused(
+    kitchen: tuple[nn.Module, sm.Ingredients], chooser: sm.Benchmark, tmp_path: Path
+) -> None:
+    net, pots = kitchen
+    sm.grid(net, pots, chooser, step=1, out=tmp_path / "run")
+    soup = tmp_path / "run" / "soup.safetensors"
+    kept = soup.read_bytes()
+    again = sm.load(soup, pots[1].ref)
+    few = sm.data("digits", split="train", limit=20)
+    with pytest.raises(UsageError, match="holds an input"):
+        sm.grid(net, again, chooser, step=1, out=tmp_path / "run", force=True)
+    with pytest.raises(UsageError, match="holds an input"):
+        sm.learn(net, again, few, sm.against(None), out=tmp_path / "run", force=True)
+    with pytest.raises(UsageError, match="holds an input"):
+        compare([Entry(again[0], net)], chooser, out=tmp_path / "run", force=True)
+    assert soup.read_bytes() == kept
+
+
+def test_a_folder_with_a_stranger_s_manifest_is_left_alone(
+    kitchen: tuple[nn.Module, sm.Ingredients], chooser: sm.Benchmark, tmp_path: Path
+) -> None:
+    net, pots = kitchen
+    web = tmp_path / "web"
+    (web / "best").mkdir(parents=True)
+    for name in ("manifest.json", "recipe.json", "best/shot.json"):
+        (web / name).write_text('{"name": "my app"}')
+    before = files_of(web)
+    with pytest.raises(InputError, match="not the manifest of a run"):
+        sm.grid(net, pots, chooser, step=1, out=web, force=True)
+    assert files_of(web) == before
+
+
+@pytest.mark.parametrize("harm", ["swap", "double"])
+def test_a_journal_of_other_soups_is_not_believed(
+    kitchen: tuple[nn.Module, sm.Ingredients], chooser: sm.Benchmark, tmp_path: Path, harm: str
+) -> None:
+    net, pots = kitchen
+    sm.grid(net, pots, chooser, step=1, out=tmp_path / "run")
+    path = tmp_path / "run" / "trials.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[::-1] if harm == "swap" else lines * 2))
+    with pytest.raises(InputError, match=r"another soup|6 records of 3 soups"):
+        sm.grid(net, pots, chooser, step=1, out=tmp_path / "run")
+
+
+def test_a_finished_run_whose_soup_was_removed_writes_it_again(
+    kitchen: tuple[nn.Module, sm.Ingredients], tmp_path: Path
+) -> None:
+    net, pots = kitchen
+    few = sm.data("digits", split="train", limit=40)
+    sm.learn(net, pots, few, sm.against(None), epochs=1, out=tmp_path / "run")
+    before = files_of(tmp_path / "run")
+    (tmp_path / "run" / "soup.safetensors").unlink()
+    sm.learn(net, pots, few, sm.against(None), epochs=1, out=tmp_path / "run")
+    assert files_of(tmp_path / "run") == before
+
+
+def test_a_run_goes_on_when_its_ingredients_have_moved(
+    trained: list[Path], chooser: sm.Benchmark, tmp_path: Path
+) -> None:
+    pots = sm.load(*trained)
+    net = sm.model(like=pots)
+    with pytest.raises(Stop):
+        sm.grid(net, pots, chooser, step=1, out=tmp_path / "run", progress=stop_at(2, "soups"))
+    moved = [shutil.copy(path, tmp_path) for path in trained]
+    assert len(sm.grid(net, sm.load(*moved), chooser, step=1, out=tmp_path / "run")) == 3
 
 
 # ---- trials
@@ -403,7 +473,7 @@ def test_a_killed_learning_resumes_to_the_same_files(
             learn("cut", stop_at(n, "steps"))
     with pytest.raises(Stop):
         learn("cut", stop_at(1, "clean"))
-    assert learn("cut") == whole == learn("cut", stop_at(1, "steps"))
+    assert learn("cut") == whole == learn("cut", stop_at(1, "steps"))  # finished: no step is taken
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
     assert "state.safetensors" not in files_of(tmp_path / "cut")
 

@@ -103,10 +103,10 @@ def test_a_threat_survives_its_text(norm: str, eps: float) -> None:
         ("linf:8/0", "'8/0' is not a number"),
         ("l3:1", "no norm 'l3'"),
         ("linf", "is not a threat"),
-        ("linf:-1", "not a finite number"),
+        ("linf:-1", "is not in 0"),
         ("l2:nan", "is not a number"),
         ("l2:inf", "is not a number"),
-        ("l2:1e999", "not a finite number|is not a number"),
+        ("l2:1e999", "is not a number"),
     ],
 )
 def test_threats_that_cannot_be_meant(text: str, words: str) -> None:

@@ -28,13 +28,13 @@ def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool, **giv
 
     checkpoints = opened_all(refs, weights_key=weights_key)
     problems = mismatches(checkpoints)
-    if given["model"]:
+    if given["model"] is not None:
         net = options.network(given, like=checkpoints[0])
         for checkpoint in checkpoints:
             try:
                 align(checkpoint, net)
             except InputError as error:
-                problems.append(f"{checkpoint.ref}: {error.what}")
+                problems += [f"{checkpoint.ref}: {problem}" for problem in error.problems]
     if as_json:
         basin = {"verdict": "unknown", "barriers": []}
         show.dump({"compatible": not problems, "problems": problems, "basin": basin})

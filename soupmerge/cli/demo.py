@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from soupmerge.cli import options, show
+from soupmerge.storage import commit
 
 JUDGED = "--threat linf:0.1 --threat l2:0.5"
 TRAINED = "--data digits --split train --augment none"
@@ -66,7 +67,8 @@ def command(out: str, quiet: bool, debug: bool) -> Any:
     """
     from soupmerge.cli.main import cli
 
-    Path(out).mkdir(parents=True, exist_ok=True)
+    with commit.writing(out):
+        Path(out).mkdir(parents=True, exist_ok=True)
     chapters = list(story(out))
     for number, (title, line) in enumerate(chapters, start=1):
         click.secho(f"\n[{number}/{len(chapters)}] {title}", bold=True)

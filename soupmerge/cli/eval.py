@@ -16,7 +16,7 @@ from soupmerge.cli import options, results, show
 @options.model
 @options.weights_key
 @click.option("-o", "--out", metavar="RUN", help="Run folder: keeps every verdict, and resumes.")
-@options.batch_size
+@options.batch_size(256)
 @options.machine
 @options.force
 @options.dry_run

@@ -21,12 +21,17 @@ from soupmerge.errors import UsageError
     help="Threat model to train against, such as linf:8/255, or clean.",
 )
 @options.data("train")
-@click.option("--epochs", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "--epochs",
+    help="Passes over the data.",
+    type=click.IntRange(1, 1_000_000),
+    default=10,
+    show_default=True,
+)
 @click.option("--lr", type=float, help="At the start [default: 0.001, or 0.1 without BASE].")
 @click.option("--warmup", type=float, default=0.0, show_default=True, help="In epochs.")
 @click.option("--weight-decay", type=float, default=0.0, show_default=True)
 @click.option("--trades", type=float, default=0.0, metavar="A", help="Weight of the clean loss.")
-@click.option("--attack-steps", type=click.IntRange(1), default=2, show_default=True)
 @click.option(
     "--every", type=click.IntRange(0), default=0, metavar="N", help="Keep every Nth epoch."
 )
@@ -35,7 +40,8 @@ from soupmerge.errors import UsageError
 @options.precision
 @options.model
 @options.weights_key
-@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
+@options.batch_size(128)
+@options.attack_steps
 @options.machine
 @options.force
 @options.dry_run
@@ -55,7 +61,7 @@ def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
     net = options.network(given, like=checkpoint, seed=given["seed"], **fresh)
     schedule = sm.Schedule(
         epochs=given["epochs"],
-        lr=given["lr"] or (0.001 if checkpoint else 0.1),
+        lr=(0.001 if checkpoint else 0.1) if given["lr"] is None else given["lr"],
         warmup=given["warmup"],
         batch_size=given["batch_size"],
         weight_decay=given["weight_decay"],

@@ -15,12 +15,16 @@ from soupmerge.cli import options, results, show
 @options.data("val")
 @options.attack
 @click.option("--step", default="0.2", show_default=True, help="Between coefficients; divides 1.")
-@click.option("--best", metavar="METRIC", help="What the written soup is best in [default: union].")
+@click.option(
+    "--best",
+    metavar="METRIC",
+    help="What the written soup is best in: clean, a threat or union [default: union].",
+)
 @click.option("-o", "--out", required=True, metavar="RUN", help="Run folder; resumes by itself.")
 @options.buffers
 @options.model
 @options.weights_key
-@options.batch_size
+@options.batch_size(256)
 @options.machine
 @options.force
 @options.dry_run
@@ -31,13 +35,15 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     At step 0.2 that is 6, 21, 56 soups for 2, 3, 4 checkpoints. The data choose the soup: judge it
     on others.
     """
-    from soupmerge.soups.grid import lattice_size, parts_of
+    from soupmerge.soups.grid import plan
 
     device = options.device(given)
     pots = sm.load(*refs, weights_key=given["weights_key"])
-    size = lattice_size(len(pots), parts_of(given["step"]))
+    base = options.ingredient(given, pots)
+    size, _ = plan(pots, given["step"])
     net = options.network(given, like=pots)
     benchmark = options.benchmark(given, "val")
+    options.warn_of_test(given["split"], "chooses the soup")
     images, threats = len(benchmark.data), len(benchmark.attacks)
     show.note(f"{size} soups of {len(pots)} ingredients, {images} images, {threats} threats")
     if dry_run:
@@ -51,7 +57,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
             step=given["step"],
             choose=given["best"],
             buffers=given["buffers"],
-            base=options.ingredient(given, pots),
+            base=base,
             device=device,
             out=given["out"],
             force=given["force"],
@@ -64,21 +70,16 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     results.print_reports(
         names, [t.judged() for t in trials], "coefficients of " + ", ".join(pots.names)
     )
-    best = trials.best(given["best"] or benchmark_metric(benchmark))
+    best = trials.best(given["best"] or benchmark.metrics[-1])
     weights = ", ".join(f"{w:.3g}" for w in best.recipe.weights[0])
     show.note(f"best: {weights}; written to {given['out']}/soup.safetensors")
-
-
-def benchmark_metric(benchmark: sm.Benchmark) -> str:
-    """Return the metric that chooses when none is named."""
-    return "union" if benchmark.attacks else "clean"
 
 
 def _announce_resume(out: str, force: bool) -> None:
     from pathlib import Path
 
-    from soupmerge.storage.journal import Journal
+    from soupmerge.storage import journal
 
-    journal = Path(out) / "trials.jsonl"
-    if journal.exists() and not force:
-        show.note(f"resuming {out}: {len(Journal(journal).records)} soups were judged before")
+    done = [] if force else journal.read(Path(out) / "trials.jsonl")
+    if done:
+        show.note(f"resuming {out}: {len(done)} soups were judged before")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import click
 
+import soupmerge as sm
 from soupmerge.cli import options, show
+from soupmerge.errors import InputError
 
 
 @click.command()
@@ -30,14 +33,16 @@ def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool, **giv
 
 
 def _made(notes: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return how the weights were made; notes of anyone's, so nothing in them is relied on."""
     rows = []
-    if recipe := notes.get("recipe"):
-        sources = ", ".join(f"{s['ref']} ({s['sha256'][:12]})" for s in recipe["ingredients"])
-        rows = [("a soup of", sources), ("groups", recipe["groups"])]
-        if recipe["groups"] == "model":
-            rows.append(("coefficients", ", ".join(f"{w:.6g}" for w in recipe["weights"]["model"])))
-    if training := notes.get("training"):
+    with contextlib.suppress(InputError):
+        recipe = sm.Recipe.from_json(notes.get("recipe"))
+        sources = ", ".join(f"{s.ref} ({s.sha256[:12]})" for s in recipe.sources)
+        rows += [("a soup of", sources), ("chosen by", recipe.origin), ("groups", recipe.by)]
+        rows.append(("mean coefficients", ", ".join(f"{w:.6g}" for w in recipe.mean_weights)))
+    with contextlib.suppress(AttributeError, KeyError, TypeError):
+        training = notes["training"]
         objective = ", ".join(f"{k} {v}" for k, v in training["objective"].items())
         base = training["base"]["ref"] if training["base"] else "fresh weights"
-        rows += [("trained from", base), ("objective", objective)]
+        rows += [("trained from", str(base)), ("objective", objective)]
     return rows

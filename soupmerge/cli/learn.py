@@ -17,7 +17,6 @@ from soupmerge.errors import UsageError
 @click.option("--eps", required=True, help="Radius of the attack to learn under; 0 learns clean.")
 @click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True)
 @click.option("--trades", type=float, default=0.0, metavar="A", help="Weight of the clean loss.")
-@click.option("--attack-steps", type=click.IntRange(1), default=2, show_default=True)
 @click.option(
     "--groups",
     default="tensor",
@@ -25,8 +24,14 @@ from soupmerge.errors import UsageError
     metavar="tensor|module|model",
     help="What has coefficients of its own.",
 )
-@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True)
-@click.option("--lr", type=float, default=10.0, show_default=True)
+@click.option(
+    "--epochs",
+    help="Passes over the data.",
+    type=click.IntRange(1, 1_000_000),
+    default=30,
+    show_default=True,
+)
+@click.option("--lr", type=float, default=10.0, show_default=True, help="At the start.")
 @click.option("--dropout", type=float, default=0.8, show_default=True, help="Detach dropout.")
 @click.option("--init", default="xavier", show_default=True, metavar="xavier|uniform")
 @click.option("-o", "--out", required=True, metavar="RUN", help="Run folder; resumes by itself.")
@@ -37,7 +42,8 @@ from soupmerge.errors import UsageError
 @options.buffers
 @options.model
 @options.weights_key
-@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
+@options.batch_size(128)
+@options.attack_steps
 @options.machine
 @options.force
 @options.dry_run
@@ -70,9 +76,10 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     )
     steps = -(-len(images) // settings.batch_size) * settings.epochs
     show.note(f"{len(pots)} ingredients, {len(images)} images, {steps} steps against {threat}")
+    options.warn_of_test(given["split"], "teaches the soup")
+    judge = _judge(given)
     if dry_run:
         return
-    judge = _judge(given)
     with show.Progress(given["quiet"]) as progress:
         trial = sm.learn(
             net,

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
-from soupmerge.errors import SoupmergeError, near_miss, printable
+from soupmerge.errors import OutputError, SoupmergeError, near_miss, printable
 
 COMMANDS = ("demo", "inspect", "check", "mix", "grid", "learn", "eval", "finetune", "report")
 INTERRUPTED, TERMINATED = 130, 143
@@ -35,6 +35,13 @@ class Commands(click.Group):
         command: click.Command = module.command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that went away (`| head`) is no error of ours."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise click.exceptions.Exit(0) from None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -44,14 +51,21 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="soupmerge")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Merge image-classifier checkpoints into soups, and know what they do under attack.
 
     Start with `soupmerge demo`. Threats are written linf:8/255, l2:0.5 or l1:12; every command
     takes -h.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main() -> NoReturn:
@@ -59,8 +73,10 @@ def main() -> NoReturn:
     warnings.showwarning = _warn
     signal.signal(signal.SIGTERM, _terminate)
     status = run(sys.argv[1:])
-    _close_stdout()
-    sys.exit(status)
+    # What was to be done is done: a signal that comes now changes nothing.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(_close_stdout() or status)
 
 
 def run(arguments: list[str]) -> int:
@@ -75,15 +91,16 @@ def run(arguments: list[str]) -> int:
         return 2
     except SoupmergeError as error:
         return _failed(error, error.exit_status, arguments)
-    except SystemExit:
-        # click exits so only when the reader of our output went away (`| head`).
-        return 0
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(INTERRUPTED, arguments)
     except _TerminatedError:
         return _interrupted(TERMINATED, arguments)
+    except OSError as error:  # the system said no where no room expected it
+        what = f"{error.filename or 'output'}: {error.strerror or error}"
+        return _failed(what, OutputError.exit_status, arguments)
     except Exception as error:  # the last line of defence: a bug becomes one line and a status
-        what = f"{type(error).__name__}: {error} (a bug of ours; --debug shows where)"
+        reason = " ".join(str(error).split())
+        what = f"{type(error).__name__}: {reason} (a bug of ours; --debug shows where)"
         return _failed(what, SoupmergeError.exit_status, arguments)
 
 
@@ -118,9 +135,18 @@ def _say(kind: str, text: str) -> None:
         click.echo(f"soupmerge: {kind}: {lines}", err=True)
 
 
-def _close_stdout() -> None:
-    """Flush here: a reader that went away (`| head`) is no error of ours."""
+def _close_stdout() -> int:
+    """Flush here, where it can be said what went wrong; return the status if something did."""
+    if sys.stdout is None:
+        return 0
+    status = 0
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return status
+    except BrokenPipeError:  # a reader that went away (`| head`) is no error of ours
+        pass
+    except OSError as error:
+        status = OutputError.exit_status
+        _say("error", f"standard output: {error.strerror}")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status

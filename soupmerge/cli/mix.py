@@ -39,7 +39,7 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
             f"cannot write {Path(out).suffix!r} files", where=out, fix="name a .safetensors file"
         )
     if (given["weights"] is None) == (given["recipe_file"] is None):
-        raise UsageError("give either coefficients (-w) or a recipe (--recipe)")
+        raise UsageError("give one of the two", where="-w and --recipe")
     if given["recipe_file"]:
         pots, recipe = _by_recipe(refs, given)
     else:
@@ -85,6 +85,7 @@ def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredi
 
 
 def _located(ref: str, home: Path) -> str:
-    """Return where the ingredient *ref* is: as written, or seen from the recipe, or beside it."""
-    places = [Path(ref), home / ref, home / Path(ref).name]
+    """Return where the ingredient *ref* is: as written, or beside the recipe or its run folder."""
+    name = Path(ref).name
+    places = [Path(ref), home / ref, home / name, home.parent / name, home.parent.parent / name]
     return str(next((place for place in places if place.exists()), ref))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -43,13 +44,20 @@ weights_key = click.option(
 )
 model = _several(
     click.option(
-        "--model", metavar="NAME", help="Network: resnet18-cifar, timm:NAME?..., package.module:fn."
+        "--model",
+        metavar="NAME",
+        help="digits-cnn, resnet9, resnet18-cifar, wrn-28-10, timm:NAME, package.module:function; "
+        "arguments as a query, resnet9?width=16.",
     ),
     click.option("--mean", metavar="M,M,M", help="Mean of a normaliser to put inside the network."),
     click.option("--std", metavar="S,S,S", help="Standard deviation of that normaliser."),
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-force = click.option("--force", is_flag=True, help="Replace what is at the output.")
+force = click.option(
+    "--force",
+    is_flag=True,
+    help="Replace what is at the output; of a run folder, only what a run wrote.",
+)
 dry_run = click.option("--dry-run", is_flag=True, help="Print the plan, and stop.")
 buffers = _several(
     click.option(
@@ -75,16 +83,37 @@ debug = _several(
 machine = _several(
     click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]"),
     click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True),
-    click.option("-j", "--workers", type=click.IntRange(1), help="CPU threads [default: all]."),
+    click.option(
+        "-j", "--workers", type=click.IntRange(1, 1024), help="CPU threads [default: all]."
+    ),
     debug,
 )
-batch_size = click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+
+
+def batch_size(default: int) -> Callable[[F], F]:
+    """Return the option that says how many images go at a time."""
+    return click.option(
+        "--batch-size",
+        type=click.IntRange(1, 1_000_000),
+        default=default,
+        show_default=True,
+        help="Images at a time.",
+    )
+
+
 precision = click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),
     default="fp32",
     show_default=True,
     help="Compute in float32, or in bfloat16 where the device is faster so.",
+)
+attack_steps = click.option(
+    "--attack-steps",
+    type=click.IntRange(1, 10_000),
+    default=2,
+    show_default=True,
+    help="Steps of the APGD that is trained against.",
 )
 augment = click.option(
     "--augment",
@@ -121,6 +150,7 @@ attack = _several(
         type=click.Choice(["standard", "plus", "rand", "custom"]),
         default="standard",
         show_default=True,
+        help="Which of its attacks autoattack runs.",
     ),
     click.option(
         "--autoattack-attacks",
@@ -138,7 +168,7 @@ def data(split: str) -> Callable[[F], F]:
             "data_ref",
             required=True,
             metavar="DATA",
-            help="digits, cifar10, folder:PATH, npz:PATH or package.module:function.",
+            help="digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function.",
         ),
         click.option(
             "--split",
@@ -153,6 +183,9 @@ def data(split: str) -> Callable[[F], F]:
 def attacks(given: dict[str, Any]) -> list[Any]:
     """Return the attacks that the options *given* describe, one for each threat."""
     listed = given["autoattack_attacks"]
+    if listed and given["attack"] != "autoattack":
+        fix = "give --attack autoattack --autoattack-version custom"
+        raise UsageError("they would not be run", where="--autoattack-attacks", fix=fix)
     chosen = tuple(word.strip() for word in listed.split(",")) if listed else ()
     makers: dict[str, Callable[[Any], Any]] = {
         "apgd": lambda threat: sm.APGD(threat, steps=given["steps"]),
@@ -176,6 +209,12 @@ def network(given: dict[str, Any], like: Any, **arguments: Any) -> Any:
     """Return the network that the options *given* name, or the files of *like* do."""
     normaliser = {k: given[k] for k in ("mean", "std") if given.get(k)}
     return sm.model(given["model"], like=like, **normaliser, **arguments)
+
+
+def warn_of_test(split: str, does: str) -> None:
+    """Warn if images that should judge are about to choose."""
+    if split.startswith("test"):
+        warnings.warn(f"--split {split} {does}: judge the soup on other images", stacklevel=2)
 
 
 def ingredient(given: dict[str, Any], pots: sm.Ingredients) -> int:

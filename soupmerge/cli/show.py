@@ -16,6 +16,7 @@ from soupmerge.errors import printable
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """Print *rows* under *headers*: a rich table on a terminal, aligned plain text elsewhere."""
+    headers = [printable(header) for header in headers]
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _rich_table(headers, cells, title)
@@ -28,9 +29,9 @@ def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]], title: s
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title or None, title_justify="left")
+    drawn = Table(title=Text(title) if title else None, title_justify="left")
     for i, header in enumerate(headers):
-        drawn.add_column(header, justify="right" if i and _numeric(cells, i) else "left")
+        drawn.add_column(Text(header), justify="right" if i and _numeric(cells, i) else "left")
     for row in cells:
         drawn.add_row(*map(Text, row))
     Console().print(drawn)

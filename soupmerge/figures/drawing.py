@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from soupmerge.errors import InputError
 from soupmerge.figures import fronts, history, simplex, style
-from soupmerge.storage.journal import Journal
+from soupmerge.storage import commit, journal
 from soupmerge.storage.run import FIGURES, read_manifest
 
 
@@ -23,18 +23,23 @@ def draw(run: Path | str) -> list[str]:
     run = Path(run)
     manifest = read_manifest(run)
     folder = run / FIGURES
-    drawn = list(_figures(run, manifest))
+    try:
+        drawn = list(_figures(run, manifest))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"a record lacks something: {error!r}", where=run) from error
     if not drawn:
-        raise InputError("holds nothing finished to draw", where=run, fix="finish the run first")
-    folder.mkdir(exist_ok=True)
+        what = f"holds nothing finished to draw of {manifest.get('command')}"
+        raise InputError(what, where=run, fix="draw runs of grid, learn or eval")
+    with commit.writing(folder):
+        folder.mkdir(exist_ok=True)
     return [style.save(figure, folder / f"{name}.png") for name, figure in drawn]
 
 
 def _figures(run: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
-    records = Journal(run / "trials.jsonl").records
+    records = journal.read(run / "trials.jsonl")
     names = [_short(source["ref"]) for source in manifest.get("inputs", [])]
     if manifest["command"] == "learn":
-        epochs = Journal(run / "history.jsonl").records
+        epochs = journal.read(run / "history.jsonl")
         if epochs:
             yield "learning", history.learning(epochs, names)
     elif not records:
@@ -52,4 +57,5 @@ def _figures(run: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, Figure]
 def _short(ref: str) -> str:
     """Return the file's name, or its run folder's if it is the soup of a run."""
     path = Path(ref)
-    return path.parent.name if path.stem == "soup" and path.parent.name else path.stem
+    name = path.parent.name if path.stem == "soup" and path.parent.name else path.stem
+    return name.replace("$", r"\$")  # which would begin a formula

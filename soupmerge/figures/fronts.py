@@ -9,8 +9,14 @@ from matplotlib.figure import Figure
 
 from soupmerge.figures import style
 
-MARKS = {"finetune": "o", "grid": "s", "mix": "D", "learn": "^"}
-LEGEND = {"finetune": "ingredient", "grid": "best of grid", "mix": "mixed", "learn": "learned"}
+MARKS = {"finetune": "o", "elsewhere": "x", "grid": "s", "mix": "D", "learn": "^"}
+LEGEND = {
+    "finetune": "trained",
+    "elsewhere": "from elsewhere",
+    "grid": "best of grid",
+    "mix": "mixed by hand",
+    "learn": "learned",
+}
 
 
 def grid_front(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
@@ -33,26 +39,31 @@ def grid_front(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figur
 
 
 def comparison(records: Sequence[dict[str, Any]]) -> Figure:
-    """Return judged networks by kind; learned soups joined, and the chord of the grid's bests.
+    """Return judged networks by kind, numbered; learned soups joined, and the grid's chord.
 
     The chord between the grid's best clean and best robust soup is what a learned soup is measured
-    against (Huang 2023, figure 5).
+    against (Huang 2023, figure 5). Crosses are 95% intervals.
     """
     figure, panels = _panels(records)
     for axes, metric in panels:
+        places: dict[tuple[float, float], list[int]] = {}
+        for number, record in enumerate(records, start=1):
+            places.setdefault(_point(record, metric), []).append(number)
+            _intervals(axes, record, metric)
         for kind, mark in MARKS.items():
-            group = [r for r in records if (r.get("made by") or "mix") == kind]
-            if not group:
-                continue
-            points = sorted(_point(record, metric) for record in group)
-            line = {"learn": "-", "grid": "--"}.get(kind, "")
-            shade = style.colour(metric) if kind == "learn" else "#666666"
-            x, y = zip(*points, strict=True)
-            axes.plot(x, y, mark + line, color=shade, markersize=6, linewidth=1, label=LEGEND[kind])
-            for record in group:
-                _intervals(axes, record, metric)
-                _name(axes, record["name"], _point(record, metric))
+            points = sorted(_point(r, metric) for r in records if r.get("made by") == kind)
+            if points:
+                line = {"learn": "-", "grid": "--"}.get(kind, "")
+                shade = style.colour(metric) if kind == "learn" else "#666666"
+                how = {"color": shade, "markersize": 6, "linewidth": 1, "label": LEGEND[kind]}
+                axes.plot(*zip(*points, strict=True), mark + line, **how)
+        for point, numbers in places.items():
+            _name(axes, ", ".join(map(str, numbers)), point)
         axes.legend(fontsize=7)
+    key = "\n".join(f"{i}  {record['name']}" for i, record in enumerate(records, start=1))
+    panels[-1][0].annotate(
+        key, (1.04, 1.0), xycoords="axes fraction", va="top", fontsize=8, linespacing=1.5
+    )
     return figure
 
 

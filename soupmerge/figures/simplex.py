@@ -15,7 +15,7 @@ from soupmerge.figures import style
 def ternary_maps(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
     """Return one ternary map per metric (Huang 2023, figures 2 and 3): a dot is a judged soup."""
     metrics = list(records[0]["metrics"])
-    figure = style.new_figure(3.6 * len(metrics), 3.7)
+    figure = style.new_figure(3.4 * len(metrics), 4.2)
     weights = list(zip(*(record["weights"] for record in records), strict=True))
     for i, metric in enumerate(metrics):
         values = [record["metrics"][metric]["accuracy"] for record in records]
@@ -30,7 +30,7 @@ def ternary_maps(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
         ):
             setter(name)
         axes.set_title(f"{style.pretty(metric)}: best {max(values):.1%}", pad=26)
-        bar = figure.colorbar(shades, ax=axes, shrink=0.7, pad=0.16)
+        bar = figure.colorbar(shades, ax=axes, location="bottom", shrink=0.8, pad=0.2)
         bar.locator, bar.formatter = MaxNLocator(5), PercentFormatter(1.0, decimals=None)
         bar.update_ticks()
     return figure

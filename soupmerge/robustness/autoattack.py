@@ -18,6 +18,7 @@ from soupmerge.robustness.threats import Threat
 from soupmerge.types import Classifier, Generators
 
 VERSIONS = ("standard", "plus", "rand", "custom")
+ATTACKS = ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 
@@ -45,6 +46,10 @@ class AutoAttack:
         if self.version not in VERSIONS:
             fix = near_miss(self.version, VERSIONS)
             raise UsageError(f"no version {self.version!r}", where="autoattack", fix=fix)
+        unknown = [name for name in self.attacks if name not in ATTACKS]
+        if unknown:
+            fix = near_miss(unknown[0], ATTACKS)
+            raise UsageError(f"no attack {unknown[0]!r}", where="autoattack", fix=fix)
         if (self.version == "custom") != bool(self.attacks):
             fix = "give attacks with the version custom, and only with it"
             raise UsageError(

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from soupmerge.binding import probe
 from soupmerge.errors import InputError, UsageError
-from soupmerge.robustness.report import CLEAN, Report
+from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.schedule import stream
 from soupmerge.types import Attack, Classifier, Examples, Progress, quiet
 
@@ -54,6 +55,12 @@ class Benchmark:
         if not len(self.data):
             raise InputError("holds no images", where=self.data.ref)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics of its reports; the last is what chooses if none is named."""
+        threats = tuple(str(attack.threat) for attack in self.attacks)
+        return (CLEAN, *threats, UNION) if threats else (CLEAN,)
+
     def describe(self) -> dict[str, Any]:
         """Return all that changes a verdict, for a manifest."""
         attacks = {str(a.threat): a.describe() for a in self.attacks}
@@ -74,6 +81,7 @@ class Benchmark:
         if isinstance(classifier, nn.Module):
             _require_evaluation(classifier)
         began, meter = time.perf_counter(), _Meter(classifier)
+        probe(classifier, self.data, meter.device)
         flags = {CLEAN: self._clean(meter, progress)}
         for attack in self.attacks:
             flags[str(attack.threat)] = self._attacked(meter, attack, flags[CLEAN], progress)
@@ -118,7 +126,6 @@ def _right(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
     """Return ``(B,)`` bool: right, with finite logits. What is not finite is never right."""
     with torch.no_grad():
         logits = classifier(x)
-    _require_logits(logits, y)
     return (logits.argmax(1) == y) & torch.isfinite(logits).all(1)
 
 
@@ -137,18 +144,6 @@ def _confirm(classifier: Classifier, attack: Attack, x_adv: Tensor, x: Tensor, y
             fix="its verdicts cannot be used",
         )
     return _right(classifier, attack.threat.project(x_adv, x), y)
-
-
-def _require_logits(logits: object, y: Tensor) -> None:
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(y):
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"gives {found}, not logits ({len(y)}, classes)", where="model")
-    if int(y.max()) >= logits.shape[1]:
-        raise InputError(
-            f"has {logits.shape[1]} classes, but the data have a label {int(y.max())}",
-            where="model",
-            fix="choose data with the classes it was trained on",
-        )
 
 
 def _require_evaluation(net: nn.Module) -> None:

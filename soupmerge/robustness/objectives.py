@@ -54,7 +54,7 @@ class Adversarial:
     def loss(self, classifier: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
         """Return the loss, a scalar, to be differentiated in the weights."""
         robust = cross_entropy(classifier(x_adv), y).mean()
-        if self.alpha == 0:
+        if self.alpha == 0 or self.attack is None:
             return robust
         return self.alpha * cross_entropy(classifier(x), y).mean() + (1 - self.alpha) * robust
 
@@ -72,5 +72,5 @@ def against(threat: Threat | None, *, alpha: float = 0.0, steps: int = 2) -> Adv
         'apgd-ce'
     """
     if threat is None or threat.eps == 0:
-        return Adversarial(None)
+        return Adversarial(None, alpha=alpha)
     return Adversarial(APGD.training(threat, steps=steps), alpha=alpha)

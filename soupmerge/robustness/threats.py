@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from soupmerge.errors import UsageError, near_miss
+from soupmerge.numbers import exact
 from soupmerge.types import Generators
 
 NORMS = ("linf", "l2", "l1")
+MOST_EPS = 1e6
+"""Beyond any distance between two images."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Threat:
         if self.norm not in NORMS:
             fix = near_miss(self.norm, NORMS)
             raise UsageError(f"no norm {self.norm!r}", where="threat", fix=fix)
-        if not (math.isfinite(self.eps) and self.eps >= 0):
-            raise UsageError(f"eps {self.eps} is not a finite number ≥ 0", where="threat")
+        if not 0 <= self.eps <= MOST_EPS:
+            raise UsageError(f"eps {self.eps} is not in 0…{MOST_EPS:g}", where="threat")
         if self.norm == "linf" and self.eps > 1:
             raise UsageError(
                 f"eps {self.eps:g} is above 1, the width of the pixel box",
@@ -141,11 +143,7 @@ def parse_eps(text: str) -> float:
     Raises:
         UsageError: it is no number.
     """
-    try:
-        return float(Fraction(text.strip()))
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        fix = "write a decimal or a fraction such as 8/255"
-        raise UsageError(f"eps {text!r} is not a number", where="threat", fix=fix) from error
+    return float(exact(text, "eps"))
 
 
 def norm_l2(delta: Tensor) -> Tensor:

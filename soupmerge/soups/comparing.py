@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ import torch
 from torch import nn
 
 from soupmerge.binding import bind, ref_of
+from soupmerge.errors import InputError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.report import Report
+from soupmerge.soups.trials import START_OVER, recorded
 from soupmerge.storage import commit, run
 from soupmerge.types import Progress, quiet
 from soupmerge.weights.files import Checkpoint
@@ -31,14 +34,13 @@ class Entry:
     def describe(self) -> dict[str, Any]:
         """Return what identifies the entry, and how its weights were made, if they say so."""
         notes = self.checkpoint.notes_of_soupmerge
-        made = notes.get("made by") or ("finetune" if "training" in notes else None)
-        threat = notes.get("objective", {}).get("threat")
+        recipe = notes.get("recipe")
+        origin = recipe.get("origin") if isinstance(recipe, dict) else None
         return {
             "ref": self.checkpoint.ref,
             "sha256": self.checkpoint.sha256,
             "model": ref_of(self.net),
-            "made by": made,
-            **({"threat": threat} if threat else {}),
+            "made by": str(origin or ("finetune" if "training" in notes else "elsewhere")),
         }
 
 
@@ -70,15 +72,20 @@ def compare(
         "device": torch.device(device).type,
     }
     with contextlib.ExitStack() as stack:
-        folder = (
-            None if out is None else stack.enter_context(run.opened(out, manifest, force=force))
-        )
+        folder = None
+        if out is not None:
+            files = [file for entry in entries for file in entry.checkpoint.files]
+            folder = stack.enter_context(run.opened(out, manifest, inputs=files, force=force))
         journal = folder.journal("trials") if folder else None
         known = journal.records if journal else []
         told = benchmark.describe()
-        reports = [Report.from_record(r, told["data"], told["attacks"]) for r in known]
+        _require_same(known, described)
+        reports = [recorded(record, told) for record in known]
         for i in range(len(reports), len(entries)):
             progress("networks", i, len(entries))
+            if bad := entries[i].checkpoint.non_finite():
+                ref = entries[i].checkpoint.ref
+                warnings.warn(f"{ref}: {', '.join(bad)} hold NaN or Inf", stacklevel=2)
             bound = bind(entries[i].net, entries[i].checkpoint, device=device)
             reports.append(benchmark(bound, progress=progress))
             if journal:
@@ -88,6 +95,12 @@ def compare(
             table = _flags(entries, benchmark, reports)
             commit.write_text(folder.file("flags.csv"), table, force=True)
     return reports
+
+
+def _require_same(known: Sequence[dict[str, Any]], due: Sequence[dict[str, Any]]) -> None:
+    same = [r.get("sha256") == d["sha256"] for r, d in zip(known, due, strict=False)]
+    if len(known) > len(due) or not all(same):
+        raise InputError("a record is of another network", where="trials.jsonl", fix=START_OVER)
 
 
 def _flags(entries: Sequence[Entry], benchmark: Benchmark, reports: Sequence[Report]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ import torch
 from torch import nn
 
 from soupmerge.binding import bind, pour, ref_of
-from soupmerge.errors import UsageError
+from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.soups.trials import Trial, Trials
 from soupmerge.storage import commit, run
@@ -36,15 +36,11 @@ def parts_of(step: float | str) -> int:
         >>> parts_of(0.2), parts_of("1/3")
         (5, 3)
     """
-    try:
-        exact = Fraction(step) if isinstance(step, str) else Fraction(str(step))
-        parts = 1 / exact
-    except (ValueError, ZeroDivisionError) as error:
-        raise UsageError(f"{step!r} is not a number above 0", where="step") from error
-    if parts < 1 or parts.denominator != 1:
+    size = exact(str(step), "step")
+    if not 0 < size <= 1 or (1 / size).denominator != 1:
         fix = "take 0.5, 0.25, 0.2, 0.1 or 0.05, say"
         raise UsageError(f"{step} does not divide 1", where="step", fix=fix)
-    return int(parts)
+    return int(1 / size)
 
 
 def lattice_size(k: int, parts: int) -> int:
@@ -107,36 +103,50 @@ def grid(
     Raises:
         UsageError: K < 2, *step* does not divide 1, or *out* holds a run with other settings.
     """
-    parts = parts_of(step)
-    if len(pots) < 2:
-        raise UsageError(f"a grid needs two or more ingredients, not {len(pots)}")
-    size = lattice_size(len(pots), parts)
-    if size > MOST_SOUPS:
-        raise UsageError(
-            f"{size:,} soups are too many to judge", where="step", fix="take a larger step"
-        )
-    choose = choose or ("union" if benchmark.attacks else "clean")
-    recipes = (Recipe.of(pots, w, buffers=buffers, base=base) for w in lattice(len(pots), parts))
+    size, recipes = plan(pots, step, buffers=buffers, base=base)
+    choose = choose or benchmark.metrics[-1]
+    if choose not in benchmark.metrics:
+        fix = near_miss(choose, benchmark.metrics)
+        raise UsageError(f"no metric {choose!r} is judged", where="best", fix=fix)
     manifest = {
         "command": "grid",
         "model": ref_of(net),
         "inputs": pots.fingerprint(),
         "benchmark": benchmark.describe(),
-        "settings": {"step": str(Fraction(1, parts)), "buffers": buffers, "base": base},
+        "settings": {"step": str(exact(str(step), "step")), "buffers": buffers, "base": base},
         "device": torch.device(device).type,
     }
     with contextlib.ExitStack() as stack:
-        folder = (
-            None if out is None else stack.enter_context(run.opened(out, manifest, force=force))
-        )
+        folder = None
+        if out is not None:
+            run_folder = run.opened(out, manifest, inputs=pots.files, force=force)
+            folder = stack.enter_context(run_folder)
         trials = _judge(net, pots, benchmark, recipes, size, folder, device, progress)
         if folder is not None:
             for metric in trials.metrics:
                 recipe = trials.best(metric).recipe
                 commit.write_json(folder.best(metric), recipe.to_json(), force=True)
-            made = {"made by": "grid", "best": choose}
-            write_choice(folder, pots, trials.best(choose).recipe, ref_of(net), made)
+            write_choice(folder, pots, trials.best(choose).recipe, ref_of(net))
     return trials
+
+
+def plan(
+    pots: Ingredients, step: float | str, *, buffers: str = "average", base: int = 0
+) -> tuple[int, Iterator[Recipe]]:
+    """Return how many soups a grid judges, and their recipes.
+
+    Raises:
+        UsageError: K < 2, *step* does not divide 1, or there are too many soups.
+    """
+    parts = parts_of(step)
+    if len(pots) < 2:
+        raise UsageError(f"a grid needs two or more ingredients, not {len(pots)}", where="REF")
+    size = lattice_size(len(pots), parts)
+    if size > MOST_SOUPS:
+        fix = "take a larger step"
+        raise UsageError(f"{size:,} soups are too many to judge", where="step", fix=fix)
+    how: dict[str, Any] = {"buffers": buffers, "base": base, "origin": "grid"}
+    return size, (Recipe.of(pots, weights, **how) for weights in lattice(len(pots), parts))
 
 
 def _judge(
@@ -150,14 +160,17 @@ def _judge(
     progress: Progress,
 ) -> Trials:
     journal = folder.journal("trials") if folder else None
-    known = [
-        Trial.from_record(r, benchmark.describe()) for r in (journal.records if journal else [])
-    ]
+    known = journal.records if journal else []
+    if len(known) > size:
+        raise InputError(
+            f"holds {len(known)} records of {size} soups", where=journal and journal.path
+        )
+    told = benchmark.describe()
     bound = bind(net, pots[0], device=device)
     trials: list[Trial] = []
     for i, recipe in enumerate(recipes):
         if i < len(known):
-            trials.append(known[i])
+            trials.append(Trial.from_record(known[i], recipe, told))
             continue
         progress("soups", i, size)
         pour(bound, mixing.mix(pots, recipe))
@@ -170,13 +183,8 @@ def _judge(
 
 
 def write_choice(
-    folder: run.RunFolder,
-    pots: Ingredients,
-    recipe: Recipe,
-    model: str | None,
-    notes: dict[str, Any],
+    folder: run.RunFolder, pots: Ingredients, recipe: Recipe, model: str | None
 ) -> None:
     """Put ``recipe.json`` and ``soup.safetensors`` into a run folder."""
     commit.write_json(folder.file("recipe.json"), recipe.to_json(), force=True)
-    soup = folder.file("soup.safetensors")
-    mixing.mix_to_file(soup, pots, recipe, model=model, notes=notes, force=True)
+    mixing.mix_to_file(folder.file("soup.safetensors"), pots, recipe, model=model, force=True)

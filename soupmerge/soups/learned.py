@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class LearnedSoup:
 
     Args:
         net: an own copy, in evaluation mode: its statistics stay as mixed, and are not updated.
-        pots: the ingredients; all are held in memory, float32 (or float64 if they are).
+        pots: the ingredients; all are held in memory, in the dtype of *net*.
         by: grouping: ``model``, ``module`` or ``tensor``.
         buffers: policy for batch-norm statistics.
         base: the ingredient that counters (and ``base`` statistics) come from.
@@ -49,6 +50,7 @@ class LearnedSoup:
     ) -> None:
         self.net, self.pots = net, pots
         self.by, self.buffers, self.base = by, buffers, base
+        self.dtype = next((p.dtype for p in net.parameters()), torch.float32)
         groups = group_by(by, pots.mixed)
         self.groups = tuple(groups)
         self._renamed = dict(zip(pots.infos, align(pots[0], net), strict=True))
@@ -64,8 +66,7 @@ class LearnedSoup:
         self.stacks = {n: self._stack(n).to(device) for n in self.row}
 
     def _stack(self, name: str) -> Tensor:
-        stack = torch.stack([pot[name] for pot in self.pots])
-        return stack if stack.dtype == torch.float64 else stack.float()
+        return torch.stack([pot[name].to(self.dtype) for pot in self.pots])
 
     def start(self, how: str, generator: torch.Generator) -> Tensor:
         """Return the logits ``(G, K)`` to start from.
@@ -119,7 +120,8 @@ class LearnedSoup:
     def recipe(self, logits: Tensor) -> Recipe:
         """Return the recipe of the soup at *logits*, its softmax taken in float64."""
         rows = logits.detach().cpu().double().softmax(1).tolist()
-        return Recipe.of(self.pots, rows, by=self.by, buffers=self.buffers, base=self.base)
+        how: dict[str, Any] = {"by": self.by, "buffers": self.buffers, "base": self.base}
+        return Recipe.of(self.pots, rows, **how, origin="learn")
 
 
 def draw_live(groups: int, dropout: float, generator: torch.Generator) -> Tensor:

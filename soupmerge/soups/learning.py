@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from soupmerge.binding import bind, cast, ref_of
+from soupmerge.binding import bind, cast, probe, ref_of
 from soupmerge.errors import NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.schedule import cosine, order, stream
@@ -63,8 +63,9 @@ class Settings:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0:
-            raise UsageError("epochs, batch size and learning rate must be positive", where="learn")
+        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.lr < 1e9:
+            what = "epochs, batch size and learning rate must be positive and finite"
+            raise UsageError(what, where="learn")
         if not 0 <= self.dropout <= 1:
             raise UsageError(f"{self.dropout} is not a probability", where="dropout")
 
@@ -112,7 +113,9 @@ def learn(
         NumericsError: the loss is not finite; the last good state is kept in *out*.
     """
     if len(pots) < 2:
-        raise UsageError(f"learning needs two or more ingredients, not {len(pots)}")
+        what = f"learning needs two or more ingredients, not {len(pots)}"
+        raise UsageError(what, where="REF")
+    pots.require_finite()
     settings = settings if epochs is None else Settings(**{**asdict(settings), "epochs": epochs})
     learner = _Learner(net, pots, data, objective, settings, augment, seed, torch.device(device))
     judge = None if benchmark is None else benchmark.describe()
@@ -120,21 +123,18 @@ def learn(
         folder = None
         if out is not None:
             manifest = {**learner.manifest(), "benchmark": judge}
-            folder = stack.enter_context(run.opened(out, manifest, force=force))
-        trials = folder.journal("trials") if folder else None
-        if trials and trials.records:
-            return Trial.from_record(trials.records[0], judge)
-        recipe = learner.learn(folder, progress)
-        report = None
-        if benchmark is not None:
-            soup = bind(net, mixing.mix(pots, recipe), device=device)
-            report = benchmark(soup, progress=progress)
-        trial = Trial(recipe, report)
-        if folder and trials:
-            made = {"made by": "learn", "objective": objective.describe()}
-            write_choice(folder, pots, recipe, ref_of(net), made)
-            folder.file("state.safetensors").unlink(missing_ok=True)
-            trials.append(trial.to_record())
+            run_folder = run.opened(out, manifest, inputs=pots.files, force=force)
+            folder = stack.enter_context(run_folder)
+        trial = learner.known_trial(folder, judge)
+        if trial is None:
+            recipe = learner.learn(folder, progress)
+            report = None
+            if benchmark is not None:
+                soup = bind(net, mixing.mix(pots, recipe), device=device)
+                report = benchmark(soup, progress=progress)
+            trial = Trial(recipe, report)
+        if folder:
+            learner.finish(folder, trial)
     return trial
 
 
@@ -159,6 +159,8 @@ class _Learner:
         start = self.soup.start(settings.init, stream("start", seed))
         self.logits = start.to(device).requires_grad_()
         self.optimiser = torch.optim.SGD([self.logits], lr=settings.lr)
+        classifier = self.soup.classifier(self.soup.weights(start.to(device).softmax(1)))
+        probe(cast(classifier, settings.precision, device), data, device)
         self.steps = -(-len(data) // settings.batch_size)
         self.at: dict[str, Any] = {"step": 0, "loss": 0.0, "seen": 0}
 
@@ -176,12 +178,30 @@ class _Learner:
             "decisions": DECISIONS,
         }
 
+    def known_trial(self, folder: run.RunFolder | None, judge: Any) -> Trial | None:
+        """Return the trial that *folder* holds, if its learning was finished."""
+        records = folder.journal("trials").records if folder else []
+        if not records:
+            return None
+        recipe = Recipe.from_json(records[0].get("recipe"), where="trials.jsonl")
+        return Trial.from_record(records[0], recipe, judge)
+
+    def finish(self, folder: run.RunFolder, trial: Trial) -> None:
+        """Write recipe, soup and trial, and forget the state; may be done twice."""
+        write_choice(folder, self.soup.pots, trial.recipe, self.model_ref)
+        journal = folder.journal("trials")
+        if not journal.records:
+            journal.append(trial.to_record())
+        Snapshot(folder.file("state.safetensors")).clear()
+
     def learn(self, folder: run.RunFolder | None, progress: Progress) -> Recipe:
+        """Take all steps that are left, and return the recipe."""
         history = folder.journal("history") if folder else None
         snapshot = Snapshot(folder.file("state.safetensors"), seconds=20) if folder else None
         if snapshot and (kept := snapshot.load()):
-            self.logits.data.copy_(kept[0]["logits"])
-            self.at = kept[1]
+            with snapshot.restoring():
+                self.logits.data.copy_(kept[0]["logits"])
+                self.at = {key: kept[1][key] for key in self.at}
         total = self.settings.epochs * self.steps
         while self.at["step"] < total:
             epoch, step = divmod(self.at["step"], self.steps)

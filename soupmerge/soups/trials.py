@@ -10,6 +10,7 @@ from typing import Any, overload
 
 from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.report import Report
+from soupmerge.storage.run import essence
 from soupmerge.weights.recipe import Recipe
 
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -39,12 +40,35 @@ class Trial:
         return {"weights": weights, "recipe": self.recipe.to_json(), **judged}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any], benchmark: Mapping[str, Any] | None) -> Trial:
-        """Return the trial that `to_record` wrote, judged by *benchmark* as a manifest tells it."""
-        recipe = Recipe.from_json(record["recipe"])
-        if benchmark is None or "flags" not in record:
+    def from_record(
+        cls, record: Mapping[str, Any], recipe: Recipe, benchmark: Mapping[str, Any] | None
+    ) -> Trial:
+        """Return the trial of *recipe* that `to_record` wrote, judged by *benchmark* as described.
+
+        Raises:
+            InputError: the record is of another recipe, or lacks something.
+        """
+        if essence(record.get("recipe")) != essence(recipe.to_json()):
+            raise InputError("a record is of another soup", where="trials.jsonl", fix=START_OVER)
+        if benchmark is None:
             return cls(recipe)
-        return cls(recipe, Report.from_record(record, benchmark["data"], benchmark["attacks"]))
+        return cls(recipe, recorded(record, benchmark))
+
+
+START_OVER = "start over with --force"
+
+
+def recorded(record: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Report:
+    """Return the report in *record*, judged by *benchmark* as described.
+
+    Raises:
+        InputError: the record lacks something.
+    """
+    try:
+        return Report.from_record(record, benchmark["data"], benchmark["attacks"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        what = f"a record holds no report ({error!r})"
+        raise InputError(what, where="trials.jsonl", fix=START_OVER) from error
 
 
 @dataclass(frozen=True)

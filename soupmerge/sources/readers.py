@@ -16,16 +16,19 @@ from torch import Tensor
 
 from soupmerge.errors import InputError, NetworkError, UnsafeError, UsageError
 from soupmerge.sources.models import imported
+from soupmerge.storage.reading import require_regular
 
 Read: TypeAlias = tuple[Sequence[str], Tensor, Tensor, int]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+GREY = ("1", "L")
 MOST_PIXELS = 89_000_000
 """Of one image: Pillow's own limit against decompression bombs."""
 
 
 def digits(rest: str, split: str) -> Read:
     """Read scikit-learn's embedded 8×8 digits: 1197 to train, 300 to choose, 300 to judge."""
+    _nothing_follows("digits", rest)
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -41,16 +44,21 @@ def digits(rest: str, split: str) -> Read:
 
 def cifar10(rest: str, split: str) -> Read:
     """Read CIFAR-10 through torchvision, which downloads it once."""
+    _nothing_follows("cifar10", rest)
     return _cifar("CIFAR10", split, 10)
 
 
 def cifar100(rest: str, split: str) -> Read:
     """Read CIFAR-100 through torchvision, which downloads it once."""
+    _nothing_follows("cifar100", rest)
     return _cifar("CIFAR100", split, 100)
 
 
 def folder(rest: str, split: str) -> Read:
-    """Read class folders of images at ``rest/split`` if there is such a folder, else at *rest*."""
+    """Read class folders of images at ``rest/split`` if there is such a folder, else at *rest*.
+
+    Images have 3 channels, or 1 if all of them are grey.
+    """
     root = Path(rest)
     if not root.is_dir():
         raise InputError("there is no such folder", where=f"folder:{rest}")
@@ -65,6 +73,8 @@ def folder(rest: str, split: str) -> Read:
         raise InputError("holds no images in class folders", where=root, fix=fix)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         arrays = list(pool.map(_decode, [file for file, _ in files]))
+    if any(array.shape[2] == 3 for array in arrays):
+        arrays = [np.broadcast_to(array, (*array.shape[:2], 3)) for array in arrays]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         fix = "resize them to one size first"
@@ -79,15 +89,14 @@ def folder(rest: str, split: str) -> Read:
 def npz(rest: str, split: str) -> Read:
     """Read arrays ``x``, ``y`` (or ``SPLIT_x``, ``SPLIT_y``) from a numpy archive."""
     path = Path(rest)
+    require_regular(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
             names = [n for n in (f"{split}_x", "x") if n in archive.files]
             if not names or names[0].removesuffix("x") + "y" not in archive.files:
                 found = ", ".join(archive.files) or "nothing"
                 raise InputError(f"has no arrays x and y for {split!r}, found {found}", where=path)
             x, y = archive[names[0]], archive[names[0].removesuffix("x") + "y"]
-    except FileNotFoundError as error:
-        raise InputError("there is no such file", where=path) from error
     except ValueError as error:
         if "pickle" in str(error):
             fix = "save plain numbers"
@@ -95,27 +104,50 @@ def npz(rest: str, split: str) -> Read:
                 "holds Python objects, which would run code", where=path, fix=fix
             ) from error
         raise InputError(f"is not a numpy archive: {error}", where=path) from error
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError(f"is not a numpy archive: {error}", where=path) from error
     return _from_arrays(x, y, str(path))
 
 
 def function(ref: str, split: str) -> Read:
     """Call ``package.module:function`` with the split; it gives images and labels."""
-    result = imported(ref, "data")(split)
+    called = imported(ref, "data")
+    try:
+        result = called(split)
+    except (Exception, SystemExit) as error:  # the function may be anyone's
+        raise InputError(f"failed: {error!r}", where=ref) from error
     if not isinstance(result, tuple) or len(result) != 2:
         raise InputError(f"gave a {type(result).__name__}, not (images, labels)", where=ref)
     return _from_arrays(*result, ref)
 
 
 def _from_arrays(x: Any, y: Any, where: str) -> Read:
-    pixels, labels = torch.as_tensor(x), torch.as_tensor(y).flatten()
-    if labels.is_floating_point() or labels.dtype == torch.bool:
+    pixels, labels = _array(x, "images", where), _array(y, "labels", where)
+    if labels.dtype.kind not in "iu":
         raise InputError(f"labels are {labels.dtype}, not integers", where=where)
-    if pixels.dtype != torch.uint8:
-        pixels = pixels.float()
-    classes = int(labels.max()) + 1 if len(labels) else 0
-    return _numbered(range(len(pixels))), pixels, labels.long(), classes
+    if pixels.dtype.kind not in "iuf":
+        raise InputError(f"images are {pixels.dtype}, not numbers", where=where)
+    if pixels.dtype != np.uint8:
+        pixels = pixels.astype(np.float32)
+    numbers = torch.from_numpy(labels.astype(np.int64).reshape(-1))
+    classes = int(numbers.max()) + 1 if len(numbers) else 0
+    count = len(pixels) if pixels.ndim else 0
+    return _numbered(range(count)), torch.from_numpy(pixels), numbers, classes
+
+
+def _array(value: Any, what: str, where: str) -> np.ndarray[Any, Any]:
+    try:
+        plain = value.numpy(force=True) if isinstance(value, Tensor) else value
+        # A copy of its own, in the machine's byte order, that torch may wrap.
+        array = np.array(plain)
+        return array.astype(array.dtype.newbyteorder("="))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{what} are no array of numbers: {error}", where=where) from error
+
+
+def _nothing_follows(name: str, rest: str) -> None:
+    if rest:
+        raise UsageError(f"{name} takes nothing after a colon, found {rest!r}", where="data")
 
 
 def _cifar(name: str, split: str, classes: int) -> Read:
@@ -146,7 +178,7 @@ def _numbered(indices: Any) -> tuple[str, ...]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES)
+    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
 
 
 def _decode(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -154,6 +186,7 @@ def _decode(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
         with Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(f"has {image.width}×{image.height} pixels, too many", where=file)
-            return np.asarray(image.convert("RGB"))
+            pixels = np.array(image.convert("L" if image.mode in GREY else "RGB"))
+            return pixels.reshape(*pixels.shape[:2], -1)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"is not a readable image: {error}", where=file) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from soupmerge.errors import UsageError
+from soupmerge.errors import InputError, UsageError
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
 
@@ -38,10 +38,28 @@ def load(*refs: str | Path, weights_key: str | None = None) -> Ingredients:
         UnsafeError: reading one would run code.
     """
     if not refs:
-        raise UsageError("no checkpoint is given")
-    return Ingredients(tuple(opened(ref, weights_key=weights_key) for ref in refs))
+        raise UsageError(
+            "no checkpoint is given", where="REF", fix="name files or folders of weights"
+        )
+    return Ingredients(opened_all(refs, weights_key=weights_key))
 
 
-def opened_all(refs: Sequence[str], *, weights_key: str | None = None) -> tuple[Checkpoint, ...]:
-    """Return the checkpoints at *refs*, whether they fit together or not."""
-    return tuple(opened(ref, weights_key=weights_key) for ref in refs)
+def opened_all(
+    refs: Sequence[str | Path], *, weights_key: str | None = None
+) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints at *refs*, whether they fit together or not.
+
+    Raises:
+        InputError: some cannot be read; all are listed.
+    """
+    checkpoints, problems = [], []
+    for ref in refs:
+        try:
+            checkpoints.append(opened(ref, weights_key=weights_key))
+        except InputError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise InputError("cannot read the checkpoints", problems=[str(p) for p in problems])
+    return tuple(checkpoints)

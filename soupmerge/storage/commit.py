@@ -63,10 +63,8 @@ def check_free(path: Path | str, *, force: bool = False, inputs: Iterable[Path] 
         OutputError: *path* exists (without *force*), or its folder is missing or read-only.
     """
     path = Path(path)
+    check_not_input(path, inputs)
     try:
-        for source in inputs:
-            if path.exists() and source.exists() and path.samefile(source):
-                raise UsageError("the output is also an input", where=path, fix="choose another -o")
         if path.is_dir():
             raise OutputError("is a folder", where=path, fix="name a file in it")
         if path.exists() and not force:
@@ -80,9 +78,32 @@ def check_free(path: Path | str, *, force: bool = False, inputs: Iterable[Path] 
             raise OutputError(
                 f"the folder {parent} is read-only", where=path, fix="choose another -o"
             )
+    except OutputError:
+        raise
     except OSError as error:
-        if isinstance(error, OutputError):
-            raise
+        raise _unwritable(path, error) from error
+
+
+def check_not_input(path: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that is also an input, through whatever links.
+
+    Raises:
+        UsageError: *path* is one of *inputs*.
+    """
+    for source in inputs:
+        with contextlib.suppress(OSError):
+            if path.samefile(source):
+                raise UsageError("the output is also an input", where=path, fix="choose another -o")
+
+
+@contextlib.contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn what the system says against writing to *path* into an `OutputError`."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
         raise _unwritable(path, error) from error
 
 

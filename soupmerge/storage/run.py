@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from soupmerge.errors import InputError, OutputError, UsageError, itemised
+from soupmerge.errors import InputError, OutputError, UsageError
 from soupmerge.storage import commit
 from soupmerge.storage.journal import Journal
+from soupmerge.storage.reading import read_json
 
+FORMAT = "soupmerge-run/1"
 MANIFEST = "manifest.json"
 BEST, FIGURES = "best", "figures"
 OWN = (
@@ -52,25 +53,36 @@ class RunFolder:
     def best(self, metric: str) -> Path:
         """Return where this run keeps the best recipe by *metric*."""
         folder = self.path / BEST
-        folder.mkdir(exist_ok=True)
+        with commit.writing(folder):
+            folder.mkdir(exist_ok=True)
         return folder / (re.sub(r"[^\w.]+", "-", metric) + ".json")
 
 
 @contextlib.contextmanager
 def opened(
-    path: Path | str, manifest: dict[str, Any], *, force: bool = False
+    path: Path | str,
+    manifest: dict[str, Any],
+    *,
+    inputs: Iterable[Path] = (),
+    force: bool = False,
 ) -> Iterator[RunFolder]:
     """Open the run folder at *path* for the work *manifest* describes; resume it if it has begun.
 
     The manifest holds whatever changes a number: ``command``, ``inputs``, ``settings``. The
-    ``environment`` (versions, threads) is added here; resuming in another one is a warning.
+    ``environment`` (versions) is added here; resuming in another one is a warning. Where a file or
+    data set has a hash, the hash is compared and not its path.
 
     Raises:
-        UsageError: the folder holds a run with other settings; the differences are listed.
+        UsageError: the folder holds a run with other settings (the differences are listed), or one
+            of *inputs*, which the run might replace.
         OutputError: another process is writing to it, it is no run folder, or cannot be written.
     """
     path = Path(path)
-    manifest = {**manifest, "environment": environment()}
+    manifest = {"format": FORMAT, **manifest, "environment": environment()}
+    for file in inputs:
+        if path.resolve() in file.resolve().parents:
+            fix = "choose another -o"
+            raise UsageError(f"the run folder holds an input, {file.name}", where=path, fix=fix)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -91,14 +103,11 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
         InputError: there is none, or it is damaged.
     """
     file = Path(path) / MANIFEST
-    try:
-        manifest = json.loads(file.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"is not a run folder: it has no {MANIFEST}", where=path) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", where=file) from error
-    if not isinstance(manifest, dict):
-        raise InputError("is not a manifest", where=file)
+    if not file.exists():
+        raise InputError(f"is not a run folder: it has no {MANIFEST}", where=path)
+    manifest = read_json(file)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(f"is not the manifest of a run (no format {FORMAT!r})", where=file)
     return manifest
 
 
@@ -108,13 +117,18 @@ def environment() -> dict[str, str]:
     return {"python": platform.python_version(), **versions}
 
 
+def essence(value: Any) -> Any:
+    """Return *value* without the paths of what has a hash: files may move."""
+    if isinstance(value, dict):
+        hashed = "sha256" in value
+        return {k: essence(v) for k, v in value.items() if not (hashed and k == "ref")}
+    return [essence(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
 def _begun(path: Path, manifest: dict[str, Any]) -> bool:
     if not (path / MANIFEST).exists():
-        foreign = [
-            f.name
-            for f in path.iterdir()
-            if not f.name.startswith(".") and f.name not in (BEST, FIGURES)
-        ]
+        known = (BEST, FIGURES)
+        foreign = [f.name for f in path.iterdir() if f.name[0] != "." and f.name not in known]
         if foreign:
             raise OutputError(
                 f"is not empty and not a run folder (it holds {sorted(foreign)[0]!r})",
@@ -122,13 +136,13 @@ def _begun(path: Path, manifest: dict[str, Any]) -> bool:
                 fix="choose another -o",
             )
         return False
-    # Through JSON, so that tuples and lists compare as they will be read back.
-    old, new = read_manifest(path), json.loads(json.dumps(manifest))
+    old, new = essence(read_manifest(path)), essence(manifest)
     if old.pop("environment", None) != new.pop("environment"):
         warnings.warn(f"{path}: resuming a run that began with other versions", stacklevel=5)
     if old != new:
         raise UsageError(
-            "holds a run with other settings: " + itemised(_differences(old, new)),
+            "holds a run with other settings",
+            problems=_differences(old, new),
             where=path,
             fix="choose another -o, or give --force to start over",
         )
@@ -143,30 +157,41 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
             for k in keys
             for line in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)
         ]
-    return [] if old == new else [f"{key} was {old!r}, now {new!r}"]
+    return [] if old == new else [f"{key} was {_brief(old)}, now {_brief(new)}"]
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def _clear(path: Path) -> None:
+    """Remove an earlier run; a folder whose manifest is not ours is left for `_begun` to refuse."""
     if (path / MANIFEST).exists():
-        for pattern in (*OWN, MANIFEST):
-            for file in path.glob(pattern):
-                file.unlink()
+        read_manifest(path)
+        with commit.writing(path):
+            for pattern in (*OWN, MANIFEST):
+                for file in path.glob(pattern):
+                    file.unlink()
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     holder = path / ".holder"
     lock = filelock.FileLock(path / ".lock")
+    with commit.writing(path):
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+            what = f"is being written by {who}"
+            raise OutputError(what, where=path, fix="wait for it") from error
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        who = holder.read_text() if holder.exists() else "another process"
-        raise OutputError(f"is being written by {who}", where=path, fix="wait for it") from error
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror}", where=path) from error
-    try:
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        with commit.writing(path):
+            text = f"process {os.getpid()} on {socket.gethostname()}"
+            holder.write_text(text, encoding="utf-8")
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from soupmerge.errors import InputError
 from soupmerge.storage import commit
+from soupmerge.storage.reading import require_regular
 
 
 class Snapshot:
@@ -40,8 +44,9 @@ class Snapshot:
         Raises:
             InputError: the file is damaged.
         """
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return None
+        require_regular(self.path)
         try:
             with safetensors.safe_open(self.path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -50,6 +55,15 @@ class Snapshot:
             raise InputError(
                 f"is damaged: {error}", where=self.path, fix="start over with --force"
             ) from error
+
+    @contextlib.contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Turn what does not fit into an error that names the file."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            what = f"is not the state of this run: {str(error).splitlines()[0]}"
+            raise InputError(what, where=self.path, fix="start over with --force") from error
 
     def clear(self) -> None:
         """Forget what is kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from soupmerge.binding import cast, frozen, pour, ref_of
-from soupmerge.errors import NumericsError, UsageError, near_miss
+from soupmerge.binding import cast, frozen, pour, probe, ref_of
+from soupmerge.errors import NumericsError, SoupmergeError, UsageError, near_miss
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.storage import commit, run
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.training.augment import AUGMENTS
 from soupmerge.types import Examples, Objective, Progress, quiet
 from soupmerge.weights import mixing
-from soupmerge.weights.files import Checkpoint
+from soupmerge.weights.files import Checkpoint, open_checkpoint
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,21 @@ class Schedule:
     every: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or not self.lr > 0 or self.every < 0:
-            raise UsageError(
-                "epochs, batch size and learning rate must be positive", where="finetune"
-            )
+        rates = (self.lr, self.warmup, self.momentum, self.weight_decay)
+        if min(self.epochs, self.batch_size) < 1 or self.every < 0 or self.lr <= 0:
+            what = "epochs, batch size and learning rate must be positive"
+            raise UsageError(what, where="finetune")
+        if not all(0 <= rate < 1e9 for rate in rates):
+            what = "learning rate, warmup, momentum and weight decay must be finite and ≥ 0"
+            raise UsageError(what, where="finetune")
         if self.augment not in AUGMENTS:
             fix = near_miss(self.augment, AUGMENTS)
             raise UsageError(f"no augmentation {self.augment!r}", where="augment", fix=fix)
+
+    @property
+    def snapshots(self) -> range:
+        """Epochs after which a snapshot is written."""
+        return range(self.every, self.epochs + 1, self.every) if self.every else range(0)
 
 
 @dataclass
@@ -115,13 +124,40 @@ def finetune(
         NumericsError: the loss is not finite; the last good state is kept.
     """
     out = Path(out)
+    outputs = [out, *(_snapshot(out, n) for n in schedule.snapshots)]
+    if base is not None:
+        base.require_finite()
+        for output in outputs:
+            commit.check_not_input(output, base.files)
     folder = out.with_suffix(".run")
-    if not (folder / run.MANIFEST).exists():
-        commit.check_free(out, force=force, inputs=base.files if base else ())
     trainer = _Trainer(net, data, objective, base, schedule, seed, torch.device(device))
+    with commit.writing(folder):
+        begun = (folder / run.MANIFEST).exists()
+    if not begun:  # so that no folder is left behind for a training that is refused
+        _require_own_or_free(outputs, trainer.training, force)
     with run.opened(folder, trainer.manifest, force=force) as opened:
-        trainer.train(opened, out, force=force or opened.resumed, progress=progress)
+        _require_own_or_free(outputs, trainer.training, force)
+        trainer.train(opened, out, progress=progress)
     return out
+
+
+def _snapshot(out: Path, epoch: int) -> Path:
+    return out.with_stem(f"{out.stem}-epoch{epoch}")
+
+
+def _require_own_or_free(outputs: list[Path], training: dict[str, Any], force: bool) -> None:
+    for output in outputs:
+        if not _made_by(output, training):
+            commit.check_free(output, force=force)
+
+
+def _made_by(output: Path, training: dict[str, Any]) -> bool:
+    """Return whether *output* was written by *training*, and may be written again."""
+    try:
+        found = open_checkpoint(output).notes_of_soupmerge["training"]
+        return bool(run.essence({**found, "epochs done": None}) == run.essence(training))
+    except (SoupmergeError, KeyError, TypeError):
+        return False
 
 
 @dataclass
@@ -148,6 +184,8 @@ class _Trainer:
             weight_decay=self.schedule.weight_decay,
         )
         self.classifier = cast(self.net, self.schedule.precision, self.device)
+        with frozen(self.net):
+            probe(self.classifier, self.data, self.device)
         self.steps = -(-len(self.data) // self.schedule.batch_size)
 
     @property
@@ -165,7 +203,16 @@ class _Trainer:
             "decisions": {"batch norm": "evaluation mode to craft, training mode to step"},
         }
 
-    def train(self, opened: run.RunFolder, out: Path, *, force: bool, progress: Progress) -> None:
+    @property
+    def training(self) -> dict[str, Any]:
+        """How the weights are made, as it is noted in every file that is written."""
+        told = {k: v for k, v in self.manifest.items() if k not in ("command", "model")}
+        # Through JSON, so that it compares as it is read back.
+        noted: dict[str, Any] = json.loads(json.dumps({**told, "epochs done": None}))
+        return noted
+
+    def train(self, opened: run.RunFolder, out: Path, *, progress: Progress) -> None:
+        """Take all steps that are left, and write the result."""
         history = opened.journal("history")
         snapshot = Snapshot(opened.file("state.safetensors"))
         kept = snapshot.load()
@@ -173,16 +220,17 @@ class _Trainer:
             progress("epochs", self.schedule.epochs, self.schedule.epochs, "done before")
             return
         if kept is not None:
-            self._restore(*kept)
+            with snapshot.restoring():
+                self._restore(*kept)
         while self.at.epoch < self.schedule.epochs:
             self._epoch(snapshot, progress)
             if len(history.records) == self.at.epoch:
                 history.append(self._record())
             self.at.next_epoch()
             snapshot.save(*self._kept())
-            if self.schedule.every and self.at.epoch % self.schedule.every == 0:
-                self._write(out.with_stem(f"{out.stem}-epoch{self.at.epoch}"), force=True)
-        self._write(out, force=force)
+            if self.at.epoch in self.schedule.snapshots:
+                self._write(_snapshot(out, self.at.epoch))
+        self._write(out)
         snapshot.clear()
 
     def _epoch(self, snapshot: Snapshot, progress: Progress) -> None:
@@ -251,7 +299,7 @@ class _Trainer:
         at = self.at
         return {"epoch": at.epoch + 1, "loss": at.loss / at.seen, "accuracy": at.right / at.seen}
 
-    def _write(self, out: Path, *, force: bool) -> None:
-        training = {k: v for k, v in self.manifest.items() if k not in ("command", "model")}
-        notes = {"training": {**training, "epochs done": self.at.epoch}}
-        mixing.save(out, self.net.state_dict(), model=self.model_ref, notes=notes, force=force)
+    def _write(self, out: Path) -> None:
+        notes = {"training": {**self.training, "epochs done": self.at.epoch}}
+        state = self.net.state_dict()
+        mixing.save(out, state, model=self.model_ref, notes=notes, force=True)

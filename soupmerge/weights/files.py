@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from soupmerge.binding import WRAPPER_PREFIXES
-from soupmerge.errors import InputError, UnsafeError, itemised
+from soupmerge.errors import InputError, NumericsError, UnsafeError
 from soupmerge.storage import commit
+from soupmerge.storage.reading import read_json
 from soupmerge.weights import pickles
+from soupmerge.weights.kinds import SAFETENSORS, kind_of
 
 DTYPES = {
     "F64": torch.float64,
@@ -118,12 +120,31 @@ class Checkpoint(Mapping[str, Tensor]):
             else hashlib.sha256(" ".join(digests).encode()).hexdigest()
         )
 
+    def non_finite(self) -> list[str]:
+        """Return the names of the tensors that hold NaN or Inf."""
+        return [
+            n
+            for n, info in self.infos.items()
+            if info.dtype.is_floating_point and not _finite(self[n])
+        ]
+
+    def require_finite(self) -> None:
+        """Refuse weights that hold NaN or Inf.
+
+        Raises:
+            NumericsError: they do; all tensors that do are listed.
+        """
+        if bad := self.non_finite():
+            raise NumericsError(
+                "holds NaN or Inf", problems=bad, where=self.ref, fix="leave it out"
+            )
+
     @property
     def notes_of_soupmerge(self) -> dict[str, Any]:
         """What soupmerge wrote about this file: the model's name, the recipe, the training."""
         try:
             notes = json.loads(self.metadata.get("soupmerge", "{}"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return notes if isinstance(notes, dict) else {}
 
@@ -170,6 +191,9 @@ def open_checkpoint(ref: str | Path, *, weights_key: str | None = None) -> Check
         if twice:
             raise InputError(f"{twice[0]!r} is also in another shard", where=file)
         homes.update({name: (part, name) for name in part.infos})
+    lacking = sorted(_announced(Path(ref)) - set(homes))
+    if lacking:
+        raise InputError(f"no shard holds {lacking[0]!r}, which its index names", where=ref)
     if not homes:
         raise InputError("holds no tensors", where=ref)
     notes = [note for _, part in parts for note in part.notes]
@@ -255,6 +279,15 @@ def _files_of(path: Path) -> list[Path]:
     return [path]
 
 
+def _announced(path: Path) -> set[str]:
+    """Return the tensors that the index at *path* names, if there is one."""
+    indexes = (
+        [path] if path.name.endswith(".index.json") else [path / name for name in PREFERRED[:2]]
+    )
+    index = next((i for i in indexes if i.is_file()), None)
+    return set(read_json(index)["weight_map"]) if index else set()
+
+
 def _neighbour(path: Path) -> str:
     found = (
         [f for f in path.parent.glob("*") if f.stem == path.stem] if path.parent.is_dir() else []
@@ -276,51 +309,32 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    try:
-        names = set(json.loads(index.read_text())["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise InputError(f"is not an index of shards ({error})", where=index) from error
-    outside = sorted(str(name) for name in names if Path(str(name)).name != name)
+    value = read_json(index)
+    names = value.get("weight_map") if isinstance(value, dict) else None
+    if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+        raise InputError("is not an index of shards: it has no weight_map", where=index)
+    shards = sorted(set(names.values()))
+    outside = [name for name in shards if Path(name).name != name or name in ("", "..")]
     if outside:
         raise UnsafeError(f"points out of its folder: {outside[0]!r}", where=index)
-    missing = sorted(name for name in names if not (index.parent / name).is_file())
+    missing = [
+        f"shard {name!r} is missing" for name in shards if not (index.parent / name).is_file()
+    ]
     if missing:
-        raise InputError(itemised([f"shard {m!r} is missing" for m in missing]), where=index)
-    return [index.parent / name for name in sorted(names)]
+        raise InputError("is incomplete", problems=missing, where=index, fix="download it again")
+    return [index.parent / name for name in shards]
 
 
 # ---- from a file to its tensors
 
 
 def _open_part(file: Path, weights_key: str | None) -> _Part:
-    try:
-        with open(file, "rb") as handle:
-            head = handle.read(64)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=file) from error
-    kind = _kind(head)
-    if kind == "safetensors":
+    if kind_of(file) == SAFETENSORS:
+        if weights_key is not None:
+            raise InputError(f"has no weights {weights_key!r}: it wraps nothing", where=file)
         return _open_safetensors(file)
-    if kind == "pickle":
-        loaded = pickles.load(file, weights_key)
-        return _Part(_infos_of(file, loaded.tensors), loaded.tensors.__getitem__, {}, loaded.notes)
-    raise InputError(
-        f"is not a checkpoint: {kind}", where=file, fix="name a safetensors or torch file"
-    )
-
-
-def _kind(head: bytes) -> str:
-    if not head:
-        return "the file is empty"
-    if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer, whose data were not fetched (run git lfs pull)"
-    if head.lstrip()[:1] == b"<":
-        return "it is a web page, perhaps a failed download"
-    if head.startswith(b"PK") or head.startswith(b"\x80"):
-        return "pickle"
-    if len(head) > 8 and head[8:9] == b"{":
-        return "safetensors"
-    return f"it begins with {head[:8]!r}"
+    loaded = pickles.load(file, weights_key)
+    return _Part(_infos_of(file, loaded.tensors), loaded.tensors.__getitem__, {}, loaded.notes)
 
 
 def _open_safetensors(file: Path) -> _Part:
@@ -355,7 +369,9 @@ def _require_known_dtypes(file: Path, dtypes: Mapping[str, str]) -> None:
         if d not in DTYPES
     ]
     if odd:
-        raise InputError(itemised(sorted(odd)), where=file)
+        raise InputError(
+            "cannot be mixed", problems=sorted(odd), where=file, fix="convert it first"
+        )
 
 
 def _shared_prefix(names: Iterable[str]) -> str:

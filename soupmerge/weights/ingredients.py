@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from soupmerge.errors import InputError, itemised, near_miss
+from soupmerge.errors import InputError, near_miss
 from soupmerge.weights import buffers
 from soupmerge.weights.files import Checkpoint, TensorInfo
 
@@ -72,12 +72,21 @@ class Ingredients:
         problems = mismatches(self.checkpoints)
         if problems:
             raise InputError(
-                "the ingredients do not fit together: " + itemised(problems),
+                "the ingredients do not fit together",
+                problems=problems,
                 fix="soup only checkpoints of one network",
             )
         twice = [ref for ref, n in Counter(c.ref for c in self.checkpoints).items() if n > 1]
         if twice:
             warnings.warn(f"{twice[0]} is given more than once", stacklevel=3)
+        mixed = {
+            i.dtype for c in self.checkpoints for i in c.infos.values() if i.dtype.is_floating_point
+        }
+        if len(mixed) > 1:
+            first = ", ".join(sorted(str(d).removeprefix("torch.") for d in mixed))
+            warnings.warn(
+                f"ingredients of several dtypes ({first}): the first one's are kept", stacklevel=3
+            )
 
     def __len__(self) -> int:
         return len(self.checkpoints)
@@ -115,6 +124,20 @@ class Ingredients:
         """The network's written form, if the files name one and name the same."""
         named = {c.model for c in self.checkpoints}
         return named.pop() if len(named) == 1 else None
+
+    def require_finite(self) -> None:
+        """Refuse ingredients that hold NaN or Inf.
+
+        Raises:
+            NumericsError: one does; it is named, with its tensors.
+        """
+        for checkpoint in self.checkpoints:
+            checkpoint.require_finite()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files behind the ingredients, which no output may replace."""
+        return tuple(file for checkpoint in self.checkpoints for file in checkpoint.files)
 
     def fingerprint(self) -> list[dict[str, str]]:
         """Return each source with its hash, for a manifest."""

@@ -42,21 +42,27 @@ def mixed(
     """Yield the tensors of the soup one by one, in the order of *infos*."""
     rows = recipe.rows_by_tensor(pots)
     for name, info in infos.items():
-        tensor = _mix_tensor(name, pots, rows[name], info.dtype)
+        tensors = [pot[name] for pot in pots]
+        _require_finite(name, pots, tensors)
+        tensor = _mix_tensor(tensors, rows[name], info.dtype)
         if not bool(torch.isfinite(tensor).all()):
-            raise NumericsError(
-                "the soup would hold NaN or Inf",
-                where=name,
-                fix="soupmerge inspect names the culprit",
-            )
+            what = f"the soup would overflow {info.dtype}"
+            raise NumericsError(what, where=name, fix="put an ingredient of a wider dtype first")
         yield name, tensor
 
 
-def _mix_tensor(name: str, pots: Ingredients, row: Sequence[float], dtype: torch.dtype) -> Tensor:
+def _require_finite(name: str, pots: Ingredients, tensors: Sequence[Tensor]) -> None:
+    # Also those of coefficient 0: an ingredient that is broken is not meant to be one.
+    bad = [p.ref for p, t in zip(pots, tensors, strict=True) if not bool(torch.isfinite(t).all())]
+    if bad:
+        raise NumericsError(f"{name} holds NaN or Inf", where=", ".join(bad), fix="leave it out")
+
+
+def _mix_tensor(tensors: Sequence[Tensor], row: Sequence[float], dtype: torch.dtype) -> Tensor:
     used = [k for k, weight in enumerate(row) if weight != 0]
     if len(used) == 1 and row[used[0]] == 1:
-        return pots[used[0]][name].to(dtype)
-    stack = torch.stack([pots[k][name].to(torch.float64) for k in used])
+        return tensors[used[0]].to(dtype)
+    stack = torch.stack([tensors[k].to(torch.float64) for k in used])
     weights = torch.tensor([row[k] for k in used], dtype=torch.float64)
     return combine(weights, stack).to(dtype)
 
@@ -101,7 +107,7 @@ def mix_to_file(
         OutputError: *path* exists (without *force*), or cannot be written.
         NumericsError: the soup would hold NaN or Inf.
     """
-    commit.check_free(path, force=force, inputs=[f for pot in pots for f in pot.files])
+    commit.check_free(path, force=force, inputs=pots.files)
     infos = files.layout(pots.infos)
     written = _notes(recipe, model or pots.model, notes)
     files.save(path, infos, mixed(pots, recipe, infos), notes=written, force=force)

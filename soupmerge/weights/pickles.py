@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from soupmerge.errors import InputError, UnsafeError
+from soupmerge.weights.kinds import ZIP, kind_of
 
 SKIPPED = ("optim", "sched", "scaler")
 """Entries beside the weights that hold tensors, but no network."""
@@ -53,10 +54,17 @@ def load(file: Path, weights_key: str | None = None) -> Unwrapped:
 def _read(file: Path) -> Any:
     try:
         # Only the zip format can be mapped; the legacy one is read whole.
-        mapped = zipfile.is_zipfile(file)
+        mapped = kind_of(file) == ZIP
+        if mapped:
+            _refuse_torchscript(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch explains how long its own checks may take
+            if file.suffix == ".safetensors":  # torch goes by the name, which lies
+                with open(file, "rb") as handle:
+                    return torch.load(handle, map_location="cpu", weights_only=True)
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    except UnsafeError:
+        raise
     except pickle.UnpicklingError as error:
         raise UnsafeError(
             f"holds more than tensors and plain values ({_reason(error)})",
@@ -71,9 +79,17 @@ def _read(file: Path) -> Any:
         ) from error
 
 
+def _refuse_torchscript(file: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            fix = "save its state_dict() where it is trusted"
+            raise UnsafeError("is a TorchScript program, which is code", where=file, fix=fix)
+
+
 def _reason(error: Exception) -> str:
     """Return what torch says, without its advice to switch the protection off."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in lines if "weights_only" not in line and "Re-running" not in line]
     telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
     text = (telling or lines or [type(error).__name__])[0]
     return (

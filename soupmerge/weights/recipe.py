@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from soupmerge.errors import InputError, UsageError, itemised, near_miss
+from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.numbers import exact
+from soupmerge.storage.reading import read_json
 from soupmerge.weights import buffers
-from soupmerge.weights.groups import group_by
+from soupmerge.weights.files import open_checkpoint
+from soupmerge.weights.groups import GROUPINGS, group_by
 from soupmerge.weights.ingredients import Ingredients
 
 FORMAT = "soupmerge-recipe/1"
@@ -39,6 +40,7 @@ class Recipe:
         by: the grouping: ``model``, ``module`` or ``tensor``.
         buffers: policy for batch-norm statistics: ``average`` or ``base``.
         base: the ingredient that counters, constants and (policy ``base``) statistics come from.
+        origin: who chose the coefficients: ``mix`` (by hand), ``grid`` or ``learn``.
 
     Raises:
         UsageError: a row does not sum to 1, or an entry is not in [0, 1]; all rows are listed.
@@ -50,6 +52,7 @@ class Recipe:
     by: str = "model"
     buffers: str = "average"
     base: int = 0
+    origin: str = "mix"
 
     def __post_init__(self) -> None:
         problems = [
@@ -61,13 +64,17 @@ class Recipe:
             problems.append(
                 f"{len(self.groups)} groups, but {len(self.weights)} rows of coefficients"
             )
+        if self.by not in GROUPINGS:
+            problems.append(f"no grouping {self.by!r}; {near_miss(str(self.by), GROUPINGS)}")
+        if not self.groups:
+            problems.append("no group of tensors")
         if self.buffers not in buffers.POLICIES:
             fix = near_miss(self.buffers, buffers.POLICIES)
             problems.append(f"no buffer policy {self.buffers!r}; {fix}")
         if not 0 <= self.base < len(self.sources):
             problems.append(f"base ingredient {self.base} is not one of {len(self.sources)}")
         if problems:
-            raise UsageError(itemised(problems), where="coefficients")
+            raise UsageError("cannot be meant", problems=problems, where="coefficients")
 
     def _faults(self, group: str, row: Sequence[float]) -> list[str]:
         name = "" if group == "model" else f"{group}: "
@@ -91,6 +98,7 @@ class Recipe:
         by: str = "model",
         buffers: str = "average",
         base: int = 0,
+        origin: str = "mix",
     ) -> Recipe:
         """Return the recipe that mixes *pots* with *weights*, a row per group (or just one row)."""
         nested = any(isinstance(row, Sequence) for row in weights)
@@ -102,6 +110,7 @@ class Recipe:
             by=by,
             buffers=buffers,
             base=base,
+            origin=origin,
         )
 
     @classmethod
@@ -151,6 +160,7 @@ class Recipe:
             "groups": self.by,
             "weights": {g: list(row) for g, row in zip(self.groups, self.weights, strict=True)},
             "buffers": {"policy": self.buffers, "base": self.base},
+            "origin": self.origin,
         }
 
     @classmethod
@@ -164,32 +174,37 @@ class Recipe:
             raise InputError(f"is not a recipe (no format {FORMAT!r})", where=where)
         try:
             return cls(
-                sources=tuple(Source(s["ref"], s["sha256"]) for s in value["ingredients"]),
-                groups=tuple(value["weights"]),
+                sources=tuple(
+                    Source(_text(s["ref"]), _text(s["sha256"])) for s in value["ingredients"]
+                ),
+                groups=tuple(value["weights"].keys()),
                 weights=tuple(tuple(float(w) for w in row) for row in value["weights"].values()),
-                by=value["groups"],
-                buffers=value["buffers"]["policy"],
-                base=value["buffers"]["base"],
+                by=_text(value["groups"]),
+                buffers=_text(value["buffers"]["policy"]),
+                base=int(value["buffers"]["base"]),
+                origin=_text(value.get("origin", "mix")),
             )
         except UsageError as error:
             raise InputError(str(error), where=where) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"is a damaged recipe ({error!r})", where=where) from error
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
 def read_recipe(path: Path | str) -> Recipe:
-    """Return the recipe in the JSON file *path*, or in the notes of a soup.
+    """Return the recipe in the JSON file *path*, or in the notes of the soup *path*.
 
     Raises:
         InputError: the file is missing or holds no recipe.
     """
-    try:
-        value = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=path) from error
-    except ValueError as error:
-        raise InputError(f"is not a recipe: {error}", where=path) from error
-    return Recipe.from_json(value, where=path)
+    if Path(path).suffix == ".safetensors":
+        return Recipe.from_json(open_checkpoint(path).notes_of_soupmerge.get("recipe"), where=path)
+    return Recipe.from_json(read_json(path), where=path)
 
 
 def parse_weights(text: str) -> tuple[float, ...]:
@@ -202,13 +217,7 @@ def parse_weights(text: str) -> tuple[float, ...]:
         >>> parse_weights("1/2, 0.25,0.25")
         (0.5, 0.25, 0.25)
     """
-    try:
-        return tuple(float(Fraction(word.strip())) for word in text.split(","))
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        fix = "write decimals or fractions between commas, such as 0.5,0.3,0.2"
-        raise UsageError(
-            f"{text!r} is not a list of numbers", where="coefficients", fix=fix
-        ) from error
+    return tuple(float(exact(word, "coefficients")) for word in text.split(","))
 
 
 def _listed(row: Sequence[float]) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
+import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -10,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 import torch
 from torch import Tensor, nn
 
-from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.errors import InputError, SoupmergeError, UnsafeError, UsageError, near_miss
 from soupmerge.sources.models.resnet import ResNet9, ResNet18
 from soupmerge.sources.models.tiny import DigitsCNN
 from soupmerge.sources.models.wide_resnet import WideResNet
@@ -32,7 +35,12 @@ class Normaliser:
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        if not mean or len(mean) != len(std) or min(std) <= 0:
+        if (
+            not all(map(math.isfinite, (*mean, *std)))
+            or not mean
+            or len(mean) != len(std)
+            or min(std) <= 0
+        ):
             fix = "give one mean and one std > 0 per channel"
             raise UsageError(f"mean {mean} and std {std} do not fit", where="model", fix=fix)
         self.mean, self.std = mean, std
@@ -62,16 +70,14 @@ def model(
 
     Raises:
         UsageError: there is no such network, or it does not take these arguments.
+        UnsafeError: a file names a network that is neither built in nor timm's.
 
     Example:
         >>> sum(p.numel() for p in model("resnet9?width=16").parameters())
         412954
     """
-    ref = ref or getattr(like, "model", None)
     if ref is None:
-        raise UsageError(
-            "the checkpoints do not name their network", where="model", fix="give --model"
-        )
+        ref = _named_in(like)
     name, _, query = ref.partition("?")
     given = {**{k: _value(v) for k, v in parse_qsl(query)}, **arguments}
     net = _made(name, given, seed)
@@ -85,6 +91,20 @@ def model(
     return net.eval()
 
 
+def _named_in(like: Any) -> str:
+    """Return the network that files name; only names that can run no foreign code count."""
+    ref = getattr(like, "model", None)
+    if ref is None:
+        where = getattr(like, "ref", None) or "model"
+        raise UsageError("the files do not name their network", where=where, fix="give --model")
+    name, _, query = ref.partition("?")
+    timm_extras = set(dict(parse_qsl(query))) - {"num_classes", "in_chans", "mean", "std"}
+    if name not in BUILT_IN and (not name.startswith("timm:") or timm_extras):
+        fix = f"if you trust it, give --model {ref!r}"
+        raise UnsafeError("the files name a network that could run code", where="model", fix=fix)
+    return str(ref)
+
+
 def _made(name: str, given: Mapping[str, Any], seed: int) -> nn.Module:
     arguments = dict(given)
     mean, std = (_floats(arguments.pop(key, None)) for key in ("mean", "std"))
@@ -92,8 +112,10 @@ def _made(name: str, given: Mapping[str, Any], seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             net = _maker(name)(**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"cannot be made: {error}", where=f"model {name}") from error
+    except SoupmergeError:
+        raise
+    except (Exception, SystemExit) as error:  # the function may be anyone's
+        raise UsageError(f"cannot be made: {error!r}", where=f"model {name}") from error
     if not isinstance(net, nn.Module):
         raise InputError(f"gave a {type(net).__name__}, not a torch module", where=f"model {name}")
     if name.startswith("timm:") and mean is None and std is None:
@@ -138,11 +160,13 @@ def imported(name: str, where: str) -> Any:
         UsageError: it cannot be imported.
     """
     module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a console script does not look here by itself
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # the module may be anyone's
         fix = "write package.module:function, importable from here"
-        raise UsageError(f"{name!r} cannot be imported: {error}", where=where, fix=fix) from error
+        raise UsageError(f"{name!r} cannot be imported: {error!r}", where=where, fix=fix) from error
 
 
 def _classes_of(net: nn.Module, state: State | None) -> int | None:
