@@ -38,7 +38,7 @@ for metric in clean linf-8-255 l2-0.5; do
 done
 soupmerge eval "$out/base.safetensors" $pots "$out/uniform.safetensors" \
     "$out/grid-clean.safetensors" "$out/grid-linf-8-255.safetensors" "$out/grid-l2-0.5.safetensors" \
-    "$out/grid/soup.safetensors" "$out"/learned-*/soup.safetensors \
+    "$out/grid/soup.safetensors" "$out"/learned-{0,4,16}/soup.safetensors \
     --data "$data" --split test --limit 1000 $threats -o "$out/judged"
 for run in grid judged learned-0 learned-4 learned-16; do
     soupmerge report "$out/$run"

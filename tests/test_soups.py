@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import soupmerge as sm
+from soupmerge.binding import cast
 from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.comparing import Entry, compare
 from soupmerge.soups.grid import lattice, lattice_size, parts_of
@@ -487,6 +488,16 @@ def test_a_manifest_says_what_the_paper_leaves_open(
     documented = (Path(__file__).parent.parent / "docs" / "learned-soups.md").read_text()
     for decision in decisions:
         assert f"**{decision}**" in documented
+
+
+def test_bf16_computes_nearly_the_same(kitchen: tuple[nn.Module, sm.Ingredients]) -> None:
+    net, pots = kitchen
+    bound = sm.bind(net, pots[0])
+    x = sm.data("digits", limit=64).batch(torch.arange(64))[0]
+    full, half = (cast(bound, p, torch.device("cpu"))(x) for p in ("fp32", "bf16"))
+    assert half.dtype == torch.float32
+    assert not torch.equal(full, half)
+    torch.testing.assert_close(half, full, rtol=0.1, atol=0.3)
 
 
 def test_settings_that_cannot_be_meant(

@@ -27,6 +27,7 @@ def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool, **giv
     from soupmerge.weights.ingredients import mismatches
 
     checkpoints = opened_all(refs, weights_key=weights_key)
+    options.tell(checkpoints, given)
     problems = mismatches(checkpoints)
     if given["model"] is not None:
         net = options.network(given, like=checkpoints[0])

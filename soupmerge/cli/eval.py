@@ -31,6 +31,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
 
     device = options.device(given)
     checkpoints = opened_all(refs, weights_key=given["weights_key"])
+    options.tell(checkpoints, given)
     entries = [Entry(c, options.network(given, like=c)) for c in checkpoints]
     benchmark = options.benchmark(given, "test")
     if dry_run:

@@ -28,20 +28,24 @@ from soupmerge.errors import UsageError
     default=10,
     show_default=True,
 )
-@click.option("--lr", type=float, help="At the start [default: 0.001, or 0.1 without BASE].")
-@click.option("--warmup", type=float, default=0.0, show_default=True, help="In epochs.")
-@click.option("--weight-decay", type=float, default=0.0, show_default=True)
-@click.option("--trades", type=float, default=0.0, metavar="A", help="Weight of the clean loss.")
+@click.option(
+    "--lr", type=float, help="Learning rate at the start [default: 0.001, or 0.1 without BASE]."
+)
+@click.option(
+    "--warmup",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Epochs over which the learning rate rises first.",
+)
+@click.option("--weight-decay", type=float, default=0.0, show_default=True, help="Of SGD.")
 @click.option(
     "--every", type=click.IntRange(0), default=0, metavar="N", help="Keep every Nth epoch."
 )
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file.")
-@options.augment
-@options.precision
+@options.training
 @options.model
 @options.weights_key
-@options.batch_size(128)
-@options.attack_steps
 @options.machine
 @options.force
 @options.dry_run
@@ -56,6 +60,7 @@ def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
         raise UsageError("is not a .safetensors file", where=out, fix="name one")
     device = options.device(given)
     checkpoint = opened(base, weights_key=given["weights_key"]) if base else None
+    options.tell([checkpoint] if checkpoint else [], given)
     images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
     fresh = {} if checkpoint else _arguments(given["model"], images)
     net = options.network(given, like=checkpoint, seed=given["seed"], **fresh)

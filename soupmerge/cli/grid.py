@@ -39,6 +39,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
 
     device = options.device(given)
     pots = sm.load(*refs, weights_key=given["weights_key"])
+    options.tell(pots, given)
     base = options.ingredient(given, pots)
     size, _ = plan(pots, given["step"])
     net = options.network(given, like=pots)

@@ -15,8 +15,13 @@ from soupmerge.errors import UsageError
 @options.refs
 @options.data("train")
 @click.option("--eps", required=True, help="Radius of the attack to learn under; 0 learns clean.")
-@click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), default="linf", show_default=True)
-@click.option("--trades", type=float, default=0.0, metavar="A", help="Weight of the clean loss.")
+@click.option(
+    "--norm",
+    type=click.Choice(["linf", "l2", "l1"]),
+    default="linf",
+    show_default=True,
+    help="Norm of the attack to learn under.",
+)
 @click.option(
     "--groups",
     default="tensor",
@@ -31,19 +36,34 @@ from soupmerge.errors import UsageError
     default=30,
     show_default=True,
 )
-@click.option("--lr", type=float, default=10.0, show_default=True, help="At the start.")
-@click.option("--dropout", type=float, default=0.8, show_default=True, help="Detach dropout.")
-@click.option("--init", default="xavier", show_default=True, metavar="xavier|uniform")
+@click.option(
+    "--lr",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="Learning rate at the start; falls to 0 as a cosine.",
+)
+@click.option(
+    "--dropout",
+    type=float,
+    default=0.8,
+    show_default=True,
+    help="Probability with which a group is detached in a step.",
+)
+@click.option(
+    "--init",
+    default="xavier",
+    show_default=True,
+    metavar="xavier|uniform",
+    help="Where the coefficients start.",
+)
 @click.option("-o", "--out", required=True, metavar="RUN", help="Run folder; resumes by itself.")
 @click.option("--judge-split", metavar="SPLIT", help="Judge the soup on this part of the data.")
 @options.attack
-@options.augment
-@options.precision
+@options.training
 @options.buffers
 @options.model
 @options.weights_key
-@options.batch_size(128)
-@options.attack_steps
 @options.machine
 @options.force
 @options.dry_run
@@ -61,6 +81,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     device = options.device(given)
     threat = sm.Threat(given["norm"], parse_eps(given["eps"]))
     pots = sm.load(*refs, weights_key=given["weights_key"])
+    options.tell(pots, given)
     net = options.network(given, like=pots)
     images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
     settings = Settings(

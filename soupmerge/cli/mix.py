@@ -44,6 +44,7 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
         pots, recipe = _by_recipe(refs, given)
     else:
         pots, recipe = _by_weights(refs, given)
+    options.tell(pots, given)
     size = sum(info.bytes for info in pots.infos.values())
     if dry_run:
         weights = [f"{w:.6g}" for w in recipe.mean_weights]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import click
 
 import soupmerge as sm
+from soupmerge.cli import show
 from soupmerge.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,12 +78,25 @@ buffers = _several(
     ),
 )
 debug = _several(
-    click.option("-q", "--quiet", is_flag=True, help="Show no progress."),
+    click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor notes."),
+    click.option("-v", "--verbose", is_flag=True, help="Say more about files and the machine."),
     click.option("--debug", is_flag=True, help="Show a traceback if something goes wrong."),
 )
 machine = _several(
-    click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]"),
-    click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="auto|cpu|cuda[:i]",
+        help="Where to compute; auto is a GPU if there is one.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0, 2**63 - 1),
+        default=0,
+        show_default=True,
+        help="Of all that is random; the same seed gives the same run.",
+    ),
     click.option(
         "-j", "--workers", type=click.IntRange(1, 1024), help="CPU threads [default: all]."
     ),
@@ -101,26 +115,36 @@ def batch_size(default: int) -> Callable[[F], F]:
     )
 
 
-precision = click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="Compute in float32, or in bfloat16 where the device is faster so.",
-)
-attack_steps = click.option(
-    "--attack-steps",
-    type=click.IntRange(1, 10_000),
-    default=2,
-    show_default=True,
-    help="Steps of the APGD that is trained against.",
-)
-augment = click.option(
-    "--augment",
-    type=click.Choice(["crop-flip", "none"]),
-    default="crop-flip",
-    show_default=True,
-    help="What is done to training images.",
+training = _several(
+    click.option(
+        "--trades",
+        type=float,
+        default=0.0,
+        metavar="A",
+        help="Weight of the clean loss beside the adversarial one, in [0, 1].",
+    ),
+    click.option(
+        "--attack-steps",
+        type=click.IntRange(1, 10_000),
+        default=2,
+        show_default=True,
+        help="Steps of the APGD that is trained against.",
+    ),
+    click.option(
+        "--augment",
+        type=click.Choice(["crop-flip", "none"]),
+        default="crop-flip",
+        show_default=True,
+        help="What is done to training images.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16"]),
+        default="fp32",
+        show_default=True,
+        help="Compute in float32, or in bfloat16 where the device is faster so.",
+    ),
+    batch_size(128),
 )
 attack = _several(
     click.option(
@@ -232,4 +256,17 @@ def device(given: dict[str, Any]) -> Any:
 
     if given["workers"]:
         torch.set_num_threads(given["workers"])
-    return device_of(given["device"])
+    chosen = device_of(given["device"])
+    if given["verbose"]:
+        show.note(f"torch {torch.__version__}, {torch.get_num_threads()} threads, device {chosen}")
+    return chosen
+
+
+def tell(checkpoints: Iterable[sm.Checkpoint], given: dict[str, Any]) -> None:
+    """Say what was unwrapped and stripped to get at the weights; if verbose, what they are."""
+    for checkpoint in checkpoints:
+        for note in checkpoint.notes:
+            show.note(f"{checkpoint.ref}: {note}")
+        if given["verbose"]:
+            told = f"{len(checkpoint)} tensors, {checkpoint.numel:,} numbers"
+            show.note(f"{checkpoint.ref}: {told}, sha256 {checkpoint.sha256}")

@@ -55,8 +55,10 @@ def dump(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Say *text* on stderr, beside the data."""
-    click.echo(printable(text), err=True)
+    """Say *text* on stderr, beside the data, unless the command was told to be quiet."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.params.get("quiet"):
+        click.echo(printable(text), err=True)
 
 
 def percent(metric: dict[str, Any]) -> str:

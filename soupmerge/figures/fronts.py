@@ -53,10 +53,13 @@ def comparison(records: Sequence[dict[str, Any]]) -> Figure:
         for kind, mark in MARKS.items():
             points = sorted(_point(r, metric) for r in records if r.get("made by") == kind)
             if points:
-                line = {"learn": "-", "grid": "--"}.get(kind, "")
                 shade = style.colour(metric) if kind == "learn" else "#666666"
                 how = {"color": shade, "markersize": 6, "linewidth": 1, "label": LEGEND[kind]}
+                line = "-" if kind == "learn" else ""
                 axes.plot(*zip(*points, strict=True), mark + line, **how)
+                if kind == "grid":
+                    chord = (max(points, key=lambda p: p[1]), max(points))
+                    axes.plot(*zip(*chord, strict=True), "--", color=shade, linewidth=1)
         for point, numbers in places.items():
             _name(axes, ", ".join(map(str, numbers)), point)
         axes.legend(fontsize=7)

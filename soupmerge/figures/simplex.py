@@ -15,7 +15,7 @@ from soupmerge.figures import style
 def ternary_maps(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
     """Return one ternary map per metric (Huang 2023, figures 2 and 3): a dot is a judged soup."""
     metrics = list(records[0]["metrics"])
-    figure = style.new_figure(3.4 * len(metrics), 4.2)
+    figure = style.new_figure(3.2 * len(metrics), 3.8)
     weights = list(zip(*(record["weights"] for record in records), strict=True))
     for i, metric in enumerate(metrics):
         values = [record["metrics"][metric]["accuracy"] for record in records]
@@ -29,9 +29,9 @@ def ternary_maps(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Fig
             (axes.set_tlabel, axes.set_llabel, axes.set_rlabel), names, strict=True
         ):
             setter(name)
-        axes.set_title(f"{style.pretty(metric)}: best {max(values):.1%}", pad=26)
         bar = figure.colorbar(shades, ax=axes, location="bottom", shrink=0.8, pad=0.2)
-        bar.locator, bar.formatter = MaxNLocator(5), PercentFormatter(1.0, decimals=None)
+        bar.set_label(f"{style.pretty(metric)}: best {max(values):.1%}", fontsize=10)
+        bar.locator, bar.formatter = MaxNLocator(3), PercentFormatter(1.0, decimals=None)
         bar.update_ticks()
     return figure
 

@@ -1,4 +1,4 @@
-"""Weights on disk ↔ `Checkpoint`: one file or folder, read lazily, unwrapped, said so.
+"""Weights on disk → `Checkpoint`: one file or folder, read lazily, unwrapped, said so.
 
 Reads safetensors and torch pickles, single or sharded. No code from a file ever runs:
 ``torch.load`` is always called with ``weights_only=True``.
@@ -12,54 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import safetensors
 import torch
 from torch import Tensor
 
 from soupmerge.binding import WRAPPER_PREFIXES
-from soupmerge.errors import InputError, NumericsError, UnsafeError
-from soupmerge.storage import commit
-from soupmerge.storage.reading import read_json
+from soupmerge.errors import InputError, NumericsError
 from soupmerge.weights import pickles
+from soupmerge.weights.formats import DTYPES, TensorInfo
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
-
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-"""The dtypes soupmerge mixes or copies, by their safetensors name."""
-
-SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".th", ".ckpt", ".bin")
-PREFERRED = (
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-    "soup.safetensors",
-    "model.safetensors",
-    "pytorch_model.bin",
-)
-"""What stands for a folder, best first."""
-
-
-class TensorInfo(NamedTuple):
-    """What is known of a tensor without reading it."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Size of the data."""
-        return torch.Size(self.shape).numel() * self.dtype.itemsize
+from soupmerge.weights.places import announced, files_of
 
 
 @dataclass(frozen=True)
@@ -183,7 +147,7 @@ def open_checkpoint(ref: str | Path, *, weights_key: str | None = None) -> Check
         InputError: missing, truncated, foreign, or with several candidates and no *weights_key*.
         UnsafeError: reading it would run code, or its index points out of its folder.
     """
-    files = _files_of(Path(ref))
+    files = files_of(Path(ref))
     parts = [(file, _open_part(file, weights_key)) for file in files]
     homes: dict[str, tuple[_Part, str]] = {}
     for file, part in parts:
@@ -191,7 +155,7 @@ def open_checkpoint(ref: str | Path, *, weights_key: str | None = None) -> Check
         if twice:
             raise InputError(f"{twice[0]!r} is also in another shard", where=file)
         homes.update({name: (part, name) for name in part.infos})
-    lacking = sorted(_announced(Path(ref)) - set(homes))
+    lacking = sorted(announced(Path(ref)) - set(homes))
     if lacking:
         raise InputError(f"no shard holds {lacking[0]!r}, which its index names", where=ref)
     if not homes:
@@ -204,128 +168,6 @@ def open_checkpoint(ref: str | Path, *, weights_key: str | None = None) -> Check
     infos = {name: part.infos[original] for name, (part, original) in named.items()}
     metadata = {key: value for _, part in parts for key, value in part.metadata.items()}
     return Checkpoint(str(ref), tuple(files), infos, metadata, tuple(dict.fromkeys(notes)), named)
-
-
-def save(
-    path: Path | str,
-    infos: Mapping[str, TensorInfo],
-    tensors: Iterable[tuple[str, Tensor]],
-    *,
-    notes: Mapping[str, Any],
-    force: bool = False,
-) -> None:
-    """Write *tensors*, as they come, to the safetensors file *path*: whole or not at all.
-
-    Args:
-        infos: dtype and shape of every tensor, in the order in which *tensors* come.
-        notes: what to note about the file, as JSON under the metadata key ``soupmerge``.
-
-    Equal arguments give equal bytes: one canonical header, tensors in the order of *infos*.
-    """
-    with commit.committed(path, force=force) as file:
-        file.write(_header(infos, {"format": "pt", "soupmerge": json.dumps(notes)}))
-        for name, tensor in tensors:
-            if TensorInfo(tensor.dtype, tuple(tensor.shape)) != infos[name]:
-                raise AssertionError(
-                    f"{name}: {tensor.dtype} {tuple(tensor.shape)} was not announced"
-                )
-            _write_tensor(file, tensor)
-
-
-def _write_tensor(file: BinaryIO, tensor: Tensor) -> None:
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    file.write(flat.numpy().data)
-
-
-def _header(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    # https://github.com/huggingface/safetensors#format; written here because the library can only
-    # write what is all in memory, and orders several metadata keys differently in each process.
-    names = {dtype: name for name, dtype in DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name, info in infos.items():
-        start, end = end, end + info.bytes
-        entry = {
-            "dtype": names[info.dtype],
-            "shape": list(info.shape),
-            "data_offsets": [start, end],
-        }
-        header[name] = entry
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
-
-
-def layout(infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    """Return *infos* in file order: widest dtype first, so that all data stay aligned."""
-    return dict(sorted(infos.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
-
-
-# ---- from a reference to the files behind it
-
-
-def _files_of(path: Path) -> list[Path]:
-    try:
-        if path.is_dir():
-            return _files_in(path)
-        if path.name.endswith(".index.json"):
-            return _shards(path)
-        if not path.exists():
-            raise InputError("there is no such file or folder", where=path, fix=_neighbour(path))
-        if not path.is_file():
-            raise InputError("is not a regular file", where=path, fix="name a file of weights")
-    except OSError as error:
-        raise InputError(f"cannot be reached: {error.strerror}", where=path) from error
-    return [path]
-
-
-def _announced(path: Path) -> set[str]:
-    """Return the tensors that the index at *path* names, if there is one."""
-    indexes = (
-        [path] if path.name.endswith(".index.json") else [path / name for name in PREFERRED[:2]]
-    )
-    index = next((i for i in indexes if i.is_file()), None)
-    return set(read_json(index)["weight_map"]) if index else set()
-
-
-def _neighbour(path: Path) -> str:
-    found = (
-        [f for f in path.parent.glob("*") if f.stem == path.stem] if path.parent.is_dir() else []
-    )
-    return f"did you mean {found[0]}?" if found else "check the path"
-
-
-def _files_in(folder: Path) -> list[Path]:
-    for name in PREFERRED:
-        if (folder / name).is_file():
-            return _shards(folder / name) if name.endswith(".json") else [folder / name]
-    found = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES and f.is_file())
-    if len(found) != 1:
-        listed = ", ".join(f.name for f in found) or "none"
-        raise InputError(
-            f"this folder should hold one file of weights, found {listed}", where=folder
-        )
-    return found
-
-
-def _shards(index: Path) -> list[Path]:
-    value = read_json(index)
-    names = value.get("weight_map") if isinstance(value, dict) else None
-    if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
-        raise InputError("is not an index of shards: it has no weight_map", where=index)
-    shards = sorted(set(names.values()))
-    outside = [name for name in shards if Path(name).name != name or name in ("", "..")]
-    if outside:
-        raise UnsafeError(f"points out of its folder: {outside[0]!r}", where=index)
-    missing = [
-        f"shard {name!r} is missing" for name in shards if not (index.parent / name).is_file()
-    ]
-    if missing:
-        raise InputError("is incomplete", problems=missing, where=index, fix="download it again")
-    return [index.parent / name for name in shards]
-
-
-# ---- from a file to its tensors
 
 
 def _open_part(file: Path, weights_key: str | None) -> _Part:

@@ -13,7 +13,8 @@ import torch
 
 from soupmerge.errors import InputError, near_miss
 from soupmerge.weights import buffers
-from soupmerge.weights.files import Checkpoint, TensorInfo
+from soupmerge.weights.files import Checkpoint
+from soupmerge.weights.formats import TensorInfo
 
 
 def mismatches(checkpoints: Sequence[Checkpoint]) -> list[str]:

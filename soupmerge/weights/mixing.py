@@ -12,8 +12,8 @@ from torch import Tensor
 from soupmerge.errors import NumericsError
 from soupmerge.storage import commit
 from soupmerge.types import State
-from soupmerge.weights import files
-from soupmerge.weights.files import TensorInfo
+from soupmerge.weights import formats
+from soupmerge.weights.formats import TensorInfo
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
@@ -86,9 +86,9 @@ def save(
     Raises:
         OutputError: *path* exists (without *force*), or cannot be written.
     """
-    infos = files.layout({n: TensorInfo(t.dtype, tuple(t.shape)) for n, t in state.items()})
+    infos = formats.layout({n: TensorInfo(t.dtype, tuple(t.shape)) for n, t in state.items()})
     written = ((name, state[name]) for name in infos)
-    files.save(path, infos, written, notes=_notes(recipe, model, notes), force=force)
+    formats.save(path, infos, written, notes=_notes(recipe, model, notes), force=force)
 
 
 def mix_to_file(
@@ -108,9 +108,9 @@ def mix_to_file(
         NumericsError: the soup would hold NaN or Inf.
     """
     commit.check_free(path, force=force, inputs=pots.files)
-    infos = files.layout(pots.infos)
+    infos = formats.layout(pots.infos)
     written = _notes(recipe, model or pots.model, notes)
-    files.save(path, infos, mixed(pots, recipe, infos), notes=written, force=force)
+    formats.save(path, infos, mixed(pots, recipe, infos), notes=written, force=force)
 
 
 def _notes(
