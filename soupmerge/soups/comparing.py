@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.report import Report
 from soupmerge.soups.trials import START_OVER, recorded
 from soupmerge.storage import commit, run
-from soupmerge.types import Progress, quiet
+from soupmerge.types import Examples, Progress, quiet
 from soupmerge.weights.files import Checkpoint
 
 
@@ -103,13 +103,24 @@ def _require_same(known: Sequence[dict[str, Any]], due: Sequence[dict[str, Any]]
         raise InputError("a record is of another network", where="trials.jsonl", fix=START_OVER)
 
 
+def images_table(data: Examples) -> str:
+    """Return ids and labels of *data* as CSV: which images were used."""
+    return _csv(["id", "label"], zip(data.ids, data.labels.tolist(), strict=True))
+
+
 def _flags(entries: Sequence[Entry], benchmark: Benchmark, reports: Sequence[Report]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["model", "id", "label", *reports[0].flags])
     labels = benchmark.data.labels.tolist()
+    rows = []
     for entry, report in zip(entries, reports, strict=True):
         columns = [flags.int().tolist() for flags in report.flags.values()]
         for row in zip(benchmark.data.ids, labels, *columns, strict=True):
-            writer.writerow([entry.checkpoint.ref, *row])
+            rows.append([entry.checkpoint.ref, *row])
+    return _csv(["model", "id", "label", *reports[0].flags], rows)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
     return text.getvalue()

@@ -15,6 +15,7 @@ from soupmerge.binding import bind, pour, ref_of
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.soups.comparing import images_table
 from soupmerge.soups.trials import Trial, Trials
 from soupmerge.storage import commit, run
 from soupmerge.types import Progress, quiet
@@ -121,6 +122,8 @@ def grid(
         if out is not None:
             run_folder = run.opened(out, manifest, inputs=pots.files, force=force)
             folder = stack.enter_context(run_folder)
+        if folder is not None:
+            commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
         trials = _judge(net, pots, benchmark, recipes, size, folder, device, progress)
         if folder is not None:
             for metric in trials.metrics:

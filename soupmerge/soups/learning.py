@@ -15,10 +15,11 @@ from soupmerge.binding import bind, cast, probe, ref_of
 from soupmerge.errors import NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.schedule import cosine, order, stream
+from soupmerge.soups.comparing import images_table
 from soupmerge.soups.grid import write_choice
 from soupmerge.soups.learned import LearnedSoup, draw_live
 from soupmerge.soups.trials import Trial
-from soupmerge.storage import run
+from soupmerge.storage import commit, run
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Examples, Objective, Progress, quiet
 from soupmerge.weights import mixing
@@ -125,6 +126,7 @@ def learn(
             manifest = {**learner.manifest(), "benchmark": judge}
             run_folder = run.opened(out, manifest, inputs=pots.files, force=force)
             folder = stack.enter_context(run_folder)
+            commit.write_text(folder.file("images.csv"), images_table(data), force=True)
         trial = learner.known_trial(folder, judge)
         if trial is None:
             recipe = learner.learn(folder, progress)

@@ -30,6 +30,7 @@ OWN = (
     "soup.safetensors",
     "state.safetensors",
     "flags.csv",
+    "images.csv",
     f"{BEST}/*.json",
     f"{FIGURES}/*.png",
 )

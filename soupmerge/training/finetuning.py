@@ -227,9 +227,10 @@ class _Trainer:
             if len(history.records) == self.at.epoch:
                 history.append(self._record())
             self.at.next_epoch()
-            snapshot.save(*self._kept())
+            # Before the state: a kill in between repeats the epoch, and writes it again.
             if self.at.epoch in self.schedule.snapshots:
                 self._write(_snapshot(out, self.at.epoch))
+            snapshot.save(*self._kept())
         self._write(out)
         snapshot.clear()
 
