@@ -102,7 +102,7 @@ def test_eval_keeps_the_contract(soupmerge: Typed, trained: list[Path], tmp_path
     assert sum(int(row["linf:0.1"]) for row in rows) == robust["correct"]
     table = soupmerge("eval", *trained, *FEW, *THREATS)
     assert table.out.count("%") >= 12
-    assert "apgd-ce, 4 steps" in table.err
+    assert "40 images of digits (test, 40 of it); under apgd-ce, 4 steps" in table.out
     assert "\x1b" not in table.out + table.err
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+
+import click
 
 import soupmerge as sm
 from soupmerge.cli import show
+from soupmerge.errors import printable
 
 
 def print_reports(names: Sequence[str], reports: Sequence[sm.Report], title: str) -> None:
@@ -13,10 +17,18 @@ def print_reports(names: Sequence[str], reports: Sequence[sm.Report], title: str
     first = reports[0]
     rows = [
         [name, *(show.percent(metric) for metric in report.to_metrics().values())]
-        for name, report in zip(names, reports, strict=True)
+        for name, report in zip(_without_common_folder(names), reports, strict=True)
     ]
     show.table(["network", *first.metrics], rows, title)
-    show.note(caption(first))
+    # With the table, not beside it: an accuracy without its attack says nothing.
+    click.echo(printable(caption(first)))
+
+
+def _without_common_folder(names: Sequence[str]) -> list[str]:
+    """Return *names* without the folder that all of them are in, so that tables stay narrow."""
+    common = os.path.commonprefix(names)
+    folder = common[: common.rfind("/") + 1]
+    return [name.removeprefix(folder) for name in names] if len(names) > 1 else list(names)
 
 
 def caption(report: sm.Report) -> str:

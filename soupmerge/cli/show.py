@@ -31,7 +31,8 @@ def _rich_table(headers: Sequence[str], cells: Sequence[Sequence[str]], title: s
 
     drawn = Table(title=Text(title) if title else None, title_justify="left")
     for i, header in enumerate(headers):
-        drawn.add_column(Text(header), justify="right" if i and _numeric(cells, i) else "left")
+        right = i > 0 and _numeric(cells, i)
+        drawn.add_column(Text(header), justify="right" if right else "left", overflow="fold")
     for row in cells:
         drawn.add_row(*map(Text, row))
     Console().print(drawn)
