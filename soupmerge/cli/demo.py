@@ -59,7 +59,7 @@ def story(folder: str) -> Iterator[tuple[str, str]]:
 @click.command()
 @click.option("-o", "--out", default="soupmerge-demo", show_default=True, metavar="DIR")
 @options.debug
-def command(out: str, quiet: bool, debug: bool) -> Any:
+def command(out: str, quiet: bool, **given: Any) -> Any:
     """Tell the whole story on scikit-learn's digits: train, fine-tune, check, grid, learn, compare.
 
     Takes a minute or two on two cores. Prints every command it runs; all of them resume, and so
