@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from soupmerge.sources.data import data as data
     from soupmerge.sources.models import model as model
     from soupmerge.sources.refs import load as load
-    from soupmerge.training.finetuning import Schedule as Schedule
     from soupmerge.training.finetuning import finetune as finetune
+    from soupmerge.training.schedules import Schedule as Schedule
     from soupmerge.weights.files import Checkpoint as Checkpoint
     from soupmerge.weights.ingredients import Ingredients as Ingredients
     from soupmerge.weights.mixing import mix as mix
@@ -55,7 +55,7 @@ _HOMES = {
     "PGD": "robustness.attacks",
     "Recipe": "weights.recipe",
     "Report": "robustness.report",
-    "Schedule": "training.finetuning",
+    "Schedule": "training.schedules",
     "Threat": "robustness.threats",
     "Trials": "soups.trials",
     "against": "robustness.objectives",
