@@ -63,15 +63,7 @@ def align(state: State, net: nn.Module) -> State:
     """
     wanted = net.state_dict()
     renamed = _renamed(state, set(wanted))
-    problems = [
-        f"{name}: missing from the checkpoint" for name in sorted(set(wanted) - set(renamed))
-    ]
-    problems += [f"{name}: not in the model" for name in sorted(set(renamed) - set(wanted))]
-    problems += [
-        f"{name}: model has shape {tuple(wanted[name].shape)}, checkpoint {tuple(tensor.shape)}"
-        for name, tensor in renamed.items()
-        if name in wanted and wanted[name].shape != tensor.shape
-    ]
+    problems = list(_misfits(renamed, wanted))
     if problems:
         raise InputError(
             "the checkpoint does not fit the model",
@@ -80,6 +72,20 @@ def align(state: State, net: nn.Module) -> State:
             fix="name the network it was trained with by --model",
         )
     return renamed
+
+
+def _misfits(state: State, wanted: State) -> Iterator[str]:
+    if not set(state) & set(wanted):
+        yield f"no tensor name in common ({len(state)} in the checkpoint, {len(wanted)} in the model)"
+        return
+    for name in sorted(set(wanted) - set(state)):
+        yield f"{name}: missing from the checkpoint"
+    for name in sorted(set(state) - set(wanted)):
+        yield f"{name}: not in the model"
+    for name, tensor in state.items():
+        shape = wanted[name].shape if name in wanted else tensor.shape
+        if shape != tensor.shape:
+            yield f"{name}: model has shape {tuple(shape)}, checkpoint {tuple(tensor.shape)}"
 
 
 def _renamed(state: State, wanted: set[str]) -> State:
