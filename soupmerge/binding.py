@@ -76,7 +76,7 @@ def align(state: State, net: nn.Module) -> State:
 
 def _misfits(state: State, wanted: State) -> Iterator[str]:
     if not set(state) & set(wanted):
-        yield f"no tensor name in common ({len(state)} in the checkpoint, {len(wanted)} in the model)"
+        yield f"no tensor name in common ({len(state)} tensors, the model has {len(wanted)})"
         return
     for name in sorted(set(wanted) - set(state)):
         yield f"{name}: missing from the checkpoint"
