@@ -221,3 +221,27 @@ def test_mixing_agrees_with_torch_s_averaged_model(pots: sm.Ingredients, net: nn
 
 def test_mismatches_of_a_checkpoint_with_itself_are_none(pots: sm.Ingredients) -> None:
     assert mismatches([pots[0], pots[0]]) == []
+
+
+def test_a_soup_shares_no_memory_with_its_ingredients(net: nn.Module, tmp_path: Path) -> None:
+    for i in (1, 2):
+        torch.save(near(net, i), tmp_path / f"{i}.pt")
+    pots = sm.load(tmp_path / "1.pt", tmp_path / "2.pt")
+    kept = {name: tensor.clone() for name, tensor in pots[0].items()}
+    for tensor in sm.mix(pots, sm.Recipe.of(pots, [1.0, 0.0])).values():
+        tensor.zero_()
+    assert equal(dict(pots[0]), kept)
+
+
+def test_statistics_without_a_weight_beside_them_take_the_mean_row(tmp_path: Path) -> None:
+    states = [
+        {
+            "a.weight": torch.ones(1) * i,
+            "b.weight": torch.ones(1) * i,
+            "n.running_mean": torch.ones(1) * i,
+        }
+        for i in (0, 1)
+    ]
+    pots = pots_of(tmp_path / "pots", *states)
+    soup = sm.mix(pots, sm.Recipe.of(pots, [[1.0, 0.0], [0.5, 0.5]], by="tensor"))
+    assert [float(soup[n]) for n in sorted(soup)] == [0.0, 0.5, 0.25]

@@ -74,7 +74,8 @@ def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredi
     found = refs or tuple(_located(source.ref, home) for source in recipe.sources)
     pots = sm.load(*found, weights_key=given["weights_key"])
     if len(pots) != len(recipe.sources):
-        raise UsageError(f"the recipe has {len(recipe.sources)} ingredients, not {len(pots)}")
+        what = f"has {len(recipe.sources)} ingredients, not {len(pots)}"
+        raise UsageError(what, where=given["recipe_file"], fix="give a REF for each")
     for pot, source in zip(pots, recipe.sources, strict=True):
         if pot.sha256 != source.sha256:
             raise InputError(

@@ -122,7 +122,6 @@ def grid(
         if out is not None:
             run_folder = run.opened(out, manifest, inputs=pots.files, force=force)
             folder = stack.enter_context(run_folder)
-        if folder is not None:
             commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
         trials = _judge(net, pots, benchmark, recipes, size, folder, device, progress)
         if folder is not None:

@@ -12,8 +12,8 @@ from torch.func import functional_call
 from soupmerge.binding import align
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.types import Classifier
-from soupmerge.weights import buffers as buffer_rules
-from soupmerge.weights.groups import group_by
+from soupmerge.weights.buffers import is_statistic
+from soupmerge.weights.groups import group_by, rows_of
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.mixing import combine
 from soupmerge.weights.recipe import Recipe
@@ -54,15 +54,8 @@ class LearnedSoup:
         groups = group_by(by, pots.mixed)
         self.groups = tuple(groups)
         self._renamed = dict(zip(pots.infos, align(pots[0], net), strict=True))
-        row = {name: g for g, names in enumerate(groups.values()) for name in names}
-        # The last row stands for the mean of all, for statistics whose module has no weight.
-        mean = len(groups)
-        if buffers == "average":
-            for name in filter(buffer_rules.is_statistic, pots.infos):
-                weight = buffer_rules.companion(name, row)
-                row[name] = row[weight] if weight else mean
-        self.row = row
-        self.fixed = {n: pots[base][n].to(device) for n in pots.infos if n not in row}
+        self.row = rows_of(groups, pots.infos, buffers)
+        self.fixed = {n: pots[base][n].to(device) for n in pots.infos if n not in self.row}
         self.stacks = {n: self._stack(n).to(device) for n in self.row}
 
     def _stack(self, name: str) -> Tensor:
@@ -98,11 +91,11 @@ class LearnedSoup:
         """
         fixed = alpha.detach()
         rows = [a if live is None or bool(live[g]) else fixed[g] for g, a in enumerate(alpha)]
-        rows.append(torch.stack(rows).mean(0))
+        rows.append(torch.stack(rows).mean(0))  # row G of `rows_of`
         theta = {self._renamed[name]: tensor for name, tensor in self.fixed.items()}
         for name, stack in self.stacks.items():
             row, target = rows[self.row[name]], self._renamed[name]
-            if buffer_rules.is_statistic(name):
+            if is_statistic(name):
                 row = row.detach()  # torch's batch norm has no gradient in its statistics
             reuse = held is not None and not row.requires_grad
             theta[target] = held[target] if held and reuse else combine(row, stack)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import torch
 
 POLICIES = ("average", "base")
@@ -29,7 +27,6 @@ def is_mixed(name: str, dtype: torch.dtype) -> bool:
     return dtype.is_floating_point and not is_statistic(name) and not is_constant(name)
 
 
-def companion(name: str, mixed: Collection[str]) -> str | None:
-    """Return the parameter whose coefficients the statistic *name* shares: its module's weight."""
-    weight = name.rpartition(".")[0] + ".weight"
-    return weight if weight in mixed else None
+def weight_beside(name: str) -> str:
+    """Return the name of the weight in the module of the statistic *name*."""
+    return name.rpartition(".")[0] + ".weight"

@@ -121,16 +121,13 @@ class Checkpoint(Mapping[str, Tensor]):
     def rows(self) -> list[tuple[str, str]]:
         """Return what is in the checkpoint, as rows to draw."""
         kinds = sorted({str(info.dtype).removeprefix("torch.") for info in self.infos.values()})
-        bad = sorted(
-            n for n in self if self.infos[n].dtype.is_floating_point and not _finite(self[n])
-        )
         return [
             ("files", ", ".join(str(file) for file in self.files)),
             ("sha256", self.sha256),
             ("tensors", str(len(self))),
             ("numbers", f"{self.numel:,}"),
             ("dtypes", ", ".join(kinds)),
-            ("NaN or Inf", ", ".join(bad) or "none"),
+            ("NaN or Inf", ", ".join(self.non_finite()) or "none"),
             ("unwrapped", "; ".join(self.notes) or "nothing"),
             ("model", self.model or "not named in the file"),
         ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from soupmerge.errors import UsageError, near_miss
+from soupmerge.weights import buffers
 
 GROUPINGS: dict[str, Callable[[str], str]] = {
     "model": lambda name: "model",
@@ -34,3 +35,17 @@ def group_by(by: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         group = GROUPINGS[by](name)
         groups[group] = (*groups.get(group, ()), name)
     return groups
+
+
+def rows_of(
+    groups: Mapping[str, Sequence[str]], names: Iterable[str], policy: str
+) -> dict[str, int]:
+    """Return tensor name → its row of W, for every tensor of *names* that is mixed.
+
+    Under the buffer policy ``average`` a batch-norm statistic takes the row of its module's weight,
+    or row G, which stands for the mean of all rows, if its module has none. What is not in the
+    result is copied from the base ingredient.
+    """
+    rows = {name: g for g, members in enumerate(groups.values()) for name in members}
+    statistics = filter(buffers.is_statistic, names) if policy == "average" else ()
+    return rows | {name: rows.get(buffers.weight_beside(name), len(groups)) for name in statistics}

@@ -30,7 +30,7 @@ def mix(pots: Ingredients, recipe: Recipe) -> dict[str, Tensor]:
     of copies is the copy, bit for bit. Counters and constants are copied from the base ingredient.
 
     Raises:
-        NumericsError: the soup would hold NaN or Inf.
+        NumericsError: an ingredient holds NaN or Inf, or the soup would overflow its dtype.
         InputError: the recipe's groups are not those of *pots*.
     """
     return dict(mixed(pots, recipe, pots.infos))
@@ -61,7 +61,7 @@ def _require_finite(name: str, pots: Ingredients, tensors: Sequence[Tensor]) -> 
 def _mix_tensor(tensors: Sequence[Tensor], row: Sequence[float], dtype: torch.dtype) -> Tensor:
     used = [k for k, weight in enumerate(row) if weight != 0]
     if len(used) == 1 and row[used[0]] == 1:
-        return tensors[used[0]].to(dtype)
+        return tensors[used[0]].to(dtype, copy=True)
     stack = torch.stack([tensors[k].to(torch.float64) for k in used])
     weights = torch.tensor([row[k] for k in used], dtype=torch.float64)
     return combine(weights, stack).to(dtype)
@@ -97,7 +97,6 @@ def mix_to_file(
     recipe: Recipe,
     *,
     model: str | None = None,
-    notes: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> None:
     """Write the soup of *pots* by *recipe* to *path*, never holding more than one tensor of it.
@@ -105,12 +104,12 @@ def mix_to_file(
     Raises:
         UsageError: *path* is one of the ingredients.
         OutputError: *path* exists (without *force*), or cannot be written.
-        NumericsError: the soup would hold NaN or Inf.
+        NumericsError: an ingredient holds NaN or Inf, or the soup would overflow its dtype.
     """
     commit.check_free(path, force=force, inputs=pots.files)
     infos = formats.layout(pots.infos)
-    written = _notes(recipe, model or pots.model, notes)
-    formats.save(path, infos, mixed(pots, recipe, infos), notes=written, force=force)
+    notes = _notes(recipe, model or pots.model, None)
+    formats.save(path, infos, mixed(pots, recipe, infos), notes=notes, force=force)
 
 
 def _notes(

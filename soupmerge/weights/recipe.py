@@ -13,7 +13,7 @@ from soupmerge.numbers import exact
 from soupmerge.storage.reading import read_json
 from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
-from soupmerge.weights.groups import GROUPINGS, group_by
+from soupmerge.weights.groups import GROUPINGS, group_by, rows_of
 from soupmerge.weights.ingredients import Ingredients
 
 FORMAT = "soupmerge-recipe/1"
@@ -121,8 +121,10 @@ class Recipe:
     def rows_by_tensor(self, pots: Ingredients) -> dict[str, tuple[float, ...]]:
         """Return tensor name → its K coefficients, for every tensor of the soup.
 
-        A statistic under ``average`` takes the row of its module's weight (or the mean row, if
-        its module has none); everything that is not mixed takes the base ingredient alone.
+        What is not mixed takes the base ingredient alone.
+
+        Raises:
+            InputError: the groups are not those of *pots*.
         """
         groups = group_by(self.by, pots.mixed)
         if tuple(groups) != self.groups:
@@ -130,22 +132,10 @@ class Recipe:
                 f"the recipe has {len(self.groups)} groups, these checkpoints {len(groups)} others",
                 fix="use the checkpoints that it names",
             )
-        row = {
-            name: w
-            for w, names in zip(self.weights, groups.values(), strict=True)
-            for name in names
-        }
-        mean = tuple(sum(column) / len(self.weights) for column in zip(*self.weights, strict=True))
+        rows = rows_of(groups, pots.infos, self.buffers)
+        table = [*self.weights, self.mean_weights]
         alone = tuple(float(k == self.base) for k in range(len(self.sources)))
-        for name in pots.infos:
-            if name in row:
-                continue
-            if buffers.is_statistic(name) and self.buffers == "average":
-                weight = buffers.companion(name, row.keys())
-                row[name] = row[weight] if weight else mean
-            else:
-                row[name] = alone
-        return {name: row[name] for name in pots.infos}
+        return {name: table[rows[name]] if name in rows else alone for name in pots.infos}
 
     @property
     def mean_weights(self) -> tuple[float, ...]:
