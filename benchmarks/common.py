@@ -14,20 +14,31 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def options(description: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description)
+def options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return what was given, of the options of *parser* and those that all benchmarks have."""
     parser.add_argument("--quick", action="store_true", help="answer in under 5 minutes")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 
 
-def seconds(command: Sequence[str], **kwargs: Any) -> float:
-    """Return the wall time of a whole process, which must end well."""
+def seconds(command: Sequence[str], *, status: int = 0, **kwargs: Any) -> float:
+    """Return the wall time of a whole process, which must end with *status*."""
     began = time.perf_counter()
-    subprocess.run(
-        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **kwargs
-    )
-    return time.perf_counter() - began
+    ended = subprocess.run(command, capture_output=True, text=True, **kwargs)
+    taken = time.perf_counter() - began
+    if ended.returncode != status:
+        raise SystemExit(f"{command} ended with {ended.returncode}: {ended.stderr}")
+    return taken
+
+
+def peak(command: Sequence[str]) -> int:
+    """Return the peak resident memory of a whole process, in bytes."""
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{command} ended with {child.returncode}")
+    return usage.ru_maxrss * 1024
 
 
 def in_turn(*commands: Sequence[str], times: int) -> list[float]:

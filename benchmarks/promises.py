@@ -5,6 +5,7 @@ Each is a ratio of the measured wall time to the promise. `--quick` leaves the t
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
-    given = common.options(__doc__ or "")
+    given = common.options(argparse.ArgumentParser(description=__doc__))
     with tempfile.TemporaryDirectory() as folder:
         demo = common.seconds([common.PYTHON, "-m", "soupmerge", "demo", "-o", f"{folder}/demo"])
     ratios = {"demo / 180 s": common.ratio(demo / 180, "<= 1")}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+
 import common
 
 
 def main() -> None:
-    given = common.options(__doc__ or "")
+    given = common.options(argparse.ArgumentParser(description=__doc__))
     ours = [common.PYTHON, "-m", "soupmerge", "--help"]
     floor = [common.PYTHON, "-c", "import click, rich"]
     help_time, floor_time = common.in_turn(ours, floor, times=10 if given.quick else 30)

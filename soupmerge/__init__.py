@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from soupmerge.robustness.threats import Threat as Threat
     from soupmerge.soups.grid import grid as grid
     from soupmerge.soups.learning import learn as learn
+    from soupmerge.soups.recalibrating import Calibration as Calibration
+    from soupmerge.soups.recalibrating import recalibrate as recalibrate
     from soupmerge.soups.trials import Trials as Trials
     from soupmerge.sources.data import Images as Images
     from soupmerge.sources.data import data as data
@@ -46,6 +48,7 @@ _HOMES = {
     "Adversarial": "robustness.objectives",
     "AutoAttack": "robustness.autoattack",
     "Benchmark": "robustness.benchmark",
+    "Calibration": "soups.recalibrating",
     "Checkpoint": "weights.files",
     "Images": "sources.data",
     "Ingredients": "weights.ingredients",
@@ -68,6 +71,7 @@ _HOMES = {
     "load": "sources.refs",
     "mix": "weights.mixing",
     "model": "sources.models",
+    "recalibrate": "soups.recalibrating",
     "save": "weights.mixing",
 }
 

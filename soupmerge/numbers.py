@@ -10,6 +10,10 @@ from soupmerge.errors import UsageError
 # Bounded, so that no exponent asks for gigabytes of digits.
 _NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?(/\d{1,20})?")
 
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+"""What a size in bytes may end in."""
+
 MOST = 10**300
 """Still a float."""
 
@@ -36,3 +40,20 @@ def exact(text: str, where: str) -> Fraction:
     except (ValueError, ZeroDivisionError) as error:
         fix = "write a decimal or a fraction such as 8/255"
         raise UsageError(f"{text[:40]!r} is not a number", where=where, fix=fix) from error
+
+
+def size(text: str, where: str) -> int:
+    """Return the number of bytes written in *text*: ``5000``, ``500MB`` or ``1.5GiB``.
+
+    Raises:
+        UsageError: it is no size; *where* names the option.
+
+    Example:
+        >>> size("500MB", "--max-shard-size")
+        500000000
+    """
+    found = re.fullmatch(r"\s*([\d.]+)\s*([A-Za-z]*)\s*", text)
+    if not found or found[2].upper() not in UNITS:
+        fix = "write a number and B, KB, MB or GB"
+        raise UsageError(f"{text!r} is not a size", where=where, fix=fix)
+    return int(exact(found[1], where) * UNITS[found[2].upper()])

@@ -103,9 +103,10 @@ def test_every_kind_of_checkpoint_reads_alike(tmp_path: Path, make: Callable[[Pa
     }
 
 
-def test_a_torch_file_may_bear_another_s_name(tmp_path: Path) -> None:
-    torch.save(STATE, tmp_path / "a.safetensors")
-    assert same(open_checkpoint(tmp_path / "a.safetensors"))
+def test_a_safetensors_file_may_bear_a_torch_name(tmp_path: Path) -> None:
+    sm.save(tmp_path / "a.safetensors", STATE)
+    (tmp_path / "a.safetensors").rename(tmp_path / "a.pt")
+    assert same(open_checkpoint(tmp_path / "a.pt"))
 
 
 def test_what_was_unwrapped_and_stripped_is_said(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError, NumericsError, UsageError
-from soupmerge.weights.groups import group_by
 from soupmerge.weights.ingredients import mismatches
 from soupmerge.weights.mixing import mix_to_file
 from soupmerge.weights.recipe import parse_weights, read_recipe
@@ -91,7 +90,7 @@ def test_equal_rows_are_the_one_group_recipe(pots: sm.Ingredients) -> None:
     row = [0.5, 0.3, 0.2]
     whole = sm.mix(pots, sm.Recipe.of(pots, row))
     for by in ("tensor", "module"):
-        groups = group_by(by, pots.mixed)
+        groups = pots.groups(by)
         assert len(groups) > 1
         assert equal(sm.mix(pots, sm.Recipe.of(pots, [row] * len(groups), by=by)), whole)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, show
+from soupmerge.cli import options, plans, show
 from soupmerge.errors import InputError, UsageError
+from soupmerge.storage.run import essence
+
+CALIBRATING = ("data_ref", "threats", "limit")
 
 
 @click.command()
@@ -17,73 +21,129 @@ from soupmerge.errors import InputError, UsageError
 @click.option(
     "-w",
     "--weights",
+    multiple=True,
     metavar="W,W,...",
-    help="Coefficients: 0.5,0.3,0.2 or 1/3,1/3,1/3 or uniform.",
+    help="Coefficients: 0.5,0.3,0.2 or 1/3,1/3,1/3 or uniform; GROUP=0.5,0.5 for one group.",
 )
-@click.option("--recipe", "recipe_file", metavar="FILE", help="A recipe.json to make again.")
-@click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file.")
-@options.buffers
+@click.option(
+    "--recipe", "recipe_file", metavar="FILE", help="A recipe.json or soup to make again."
+)
+@click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file, or a folder.")
+@click.option(
+    "--groups",
+    default="model",
+    show_default=True,
+    metavar="model|block|module|tensor|glob=A,B",
+    help="What has coefficients of its own.",
+)
+@click.option("--normalize", is_flag=True, help="Divide the coefficients by their sum.")
+@click.option("--affine", is_flag=True, help="Allow coefficients outside of [0, 1].")
+@options.selection
+@click.option(
+    "--buffers",
+    type=click.Choice(["average", "base", "recalibrate"]),
+    help="Batch-norm statistics: averaged (the default), taken from one ingredient, or estimated "
+    "anew on --data, clean or under --threat.",
+)
+@options.base
+@click.option(
+    "--dtype",
+    type=click.Choice(["float64", "float32", "float16", "bfloat16"]),
+    help="Of the soup [default: that of the first ingredient].",
+)
+@click.option("--max-shard-size", metavar="SIZE", help="Write a folder of shards, 500MB each, say.")
+@options.data("train", required=False)
+@options.threats
+@options.batch_size(128)
+@options.model
 @options.weights_key
+@options.machine
 @options.force
 @options.dry_run
-@options.debug
+@options.as_json
 def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given: Any) -> None:
     """Write one soup: by coefficients, one for each REF, or by a recipe.
 
-    A recipe names its ingredients and their hashes; give REFs with it if they have moved.
+    A recipe names its ingredients and their hashes; give REFs with it if they have moved. The soup
+    carries its recipe: the same recipe gives the same bytes.
     """
     from soupmerge.weights.mixing import mix_to_file
 
-    if not out.endswith(".safetensors"):
-        raise UsageError(
-            f"cannot write {Path(out).suffix!r} files", where=out, fix="name a .safetensors file"
-        )
-    if (given["weights"] is None) == (given["recipe_file"] is None):
+    shard = _shard_bytes(out, given)
+    if bool(given["weights"]) == bool(given["recipe_file"]):
         raise UsageError("give one of the two", where="-w and --recipe")
-    if given["recipe_file"]:
-        pots, recipe = _by_recipe(refs, given)
-    else:
-        pots, recipe = _by_weights(refs, given)
+    pots, recipe = (_by_recipe if given["recipe_file"] else _by_weights)(refs, given)
     options.tell(pots, given)
-    size = sum(info.bytes for info in pots.infos.values())
+    dtype = options.dtype(given["dtype"])
+    _tell_of_statistics(pots, recipe)
     if dry_run:
-        weights = [f"{w:.6g}" for w in recipe.mean_weights]
-        show.table(["ingredient", "coefficient"], list(zip(pots.names, weights, strict=True)))
-        show.note(f"would write {len(pots.infos)} tensors, {size:,} bytes, to {out}")
+        plans.show_mix(out, pots, recipe, dtype, shard)
         return
-    mix_to_file(out, pots, recipe, force=force)
-    written = sm.load(out)[0]
-    show.table(["soup", "tensors", "bytes", "sha256"], [[out, len(written), size, written.sha256]])
+    if recipe.buffers == "recalibrate":
+        digest = _write_recalibrated(out, pots, recipe, given, force)
+    else:
+        digest = mix_to_file(out, pots, recipe, dtype=dtype, shard_bytes=shard, force=force)
+    size = sum(info.bytes for info in pots.infos.values())
+    if given["as_json"]:
+        show.dump({"out": out, "sha256": digest, "bytes": size, "recipe": recipe.to_json()})
+        return
+    show.table(["soup", "tensors", "bytes", "sha256"], [[out, len(pots.infos), size, digest]])
+
+
+def _shard_bytes(out: str, given: dict[str, Any]) -> int | None:
+    from soupmerge.numbers import size
+
+    if given["max_shard_size"] is None:
+        if not out.endswith(".safetensors"):
+            what = f"cannot write {Path(out).suffix!r} files"
+            raise UsageError(what, where=out, fix="name a .safetensors file")
+        return None
+    if given["buffers"] == "recalibrate":
+        raise UsageError("goes into one file", where="--buffers recalibrate")
+    return size(given["max_shard_size"], "--max-shard-size")
 
 
 def _by_weights(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients, sm.Recipe]:
-    from soupmerge.weights.recipe import parse_weights
+    from soupmerge.weights.coefficients import parse_rows
 
-    pots = sm.load(*refs, weights_key=given["weights_key"])
-    how = {"buffers": given["buffers"], "base": options.ingredient(given, pots)}
-    if given["weights"] == "uniform":
-        return pots, sm.Recipe.uniform(pots, **how)
-    return pots, sm.Recipe.of(pots, parse_weights(given["weights"]), **how)
+    pots = options.ingredients(refs, given)
+    groups = tuple(pots.groups(given["groups"]))
+    rows = parse_rows(given["weights"], groups, len(pots), normalize=given["normalize"])
+    recipe = sm.Recipe.of(
+        pots,
+        rows,
+        by=given["groups"],
+        buffers=given["buffers"] or "average",
+        base=options.ingredient(given, pots),
+        affine=given["affine"],
+    )
+    return pots, _with_calibration(recipe, given)
 
 
 def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients, sm.Recipe]:
+    from soupmerge.sources.refs import opened_all
     from soupmerge.weights.recipe import read_recipe
 
+    fixed = [f"--{k}" for k in ("exclude", "only", "head", "buffers") if given[k]]
+    if fixed:
+        raise UsageError("the recipe says it already", where=", ".join(fixed), fix="leave it out")
     recipe = read_recipe(given["recipe_file"])
     home = Path(given["recipe_file"]).parent
     found = refs or tuple(_located(source.ref, home) for source in recipe.sources)
-    pots = sm.load(*found, weights_key=given["weights_key"])
-    if len(pots) != len(recipe.sources):
-        what = f"has {len(recipe.sources)} ingredients, not {len(pots)}"
+    checkpoints = opened_all(found, weights_key=given["weights_key"])
+    if len(checkpoints) != len(recipe.sources):
+        what = f"has {len(recipe.sources)} ingredients, not {len(checkpoints)}"
         raise UsageError(what, where=given["recipe_file"], fix="give a REF for each")
-    for pot, source in zip(pots, recipe.sources, strict=True):
-        if pot.sha256 != source.sha256:
-            raise InputError(
-                f"has sha256 {pot.sha256[:16]}…, the recipe wants {source.sha256[:16]}…",
-                where=pot.ref,
-                fix="name the file it was made from",
-            )
-    return pots, recipe
+    pots = sm.Ingredients(checkpoints, recipe.selection)
+    wrong = [
+        f"{pot.ref} has sha256 {digest[:16]}…, the recipe wants {source.sha256[:16]}…"
+        for pot, digest, source in zip(pots, pots.hashes, recipe.sources, strict=True)
+        if digest != source.sha256
+    ]
+    if wrong:
+        fix = "name the files it was made from"
+        raise InputError("not its ingredients", problems=wrong, where=given["recipe_file"], fix=fix)
+    return pots, _with_calibration(recipe, given)
 
 
 def _located(ref: str, home: Path) -> str:
@@ -91,3 +151,49 @@ def _located(ref: str, home: Path) -> str:
     name = Path(ref).name
     places = [Path(ref), home / ref, home / name, home.parent / name, home.parent.parent / name]
     return str(next((place for place in places if place.exists()), ref))
+
+
+def _tell_of_statistics(pots: sm.Ingredients, recipe: sm.Recipe) -> None:
+    from soupmerge.weights.buffers import is_statistic
+
+    there = any(map(is_statistic, pots.infos))
+    if there and recipe.buffers != "recalibrate" and max(recipe.mean_weights) < 1:
+        how = "averaged" if recipe.buffers == "average" else "copied"
+        show.note(f"batch-norm statistics are {how}, not re-estimated (--buffers recalibrate does)")
+
+
+def _with_calibration(recipe: sm.Recipe, given: dict[str, Any]) -> sm.Recipe:
+    """Return *recipe* with what its statistics are to be estimated on, or hold it to that."""
+    if recipe.buffers != "recalibrate":
+        unused = [name for name in CALIBRATING if given[name]]
+        if unused:
+            fix = "give --buffers recalibrate"
+            raise UsageError("nothing is estimated on them", where="--data", fix=fix)
+        return recipe
+    if not given["data_ref"]:
+        raise UsageError("needs images", where="--buffers recalibrate", fix="give --data")
+    told = options.calibration(given).describe()
+    if recipe.calibration and essence(recipe.calibration) != essence(told):
+        what = f"statistics were estimated on {recipe.calibration}, not on {told}"
+        raise InputError(what, where=given["recipe_file"], fix="give the same images and threat")
+    return dataclasses.replace(recipe, calibration=told)
+
+
+def _write_recalibrated(
+    out: str, pots: sm.Ingredients, recipe: sm.Recipe, given: dict[str, Any], force: bool
+) -> str:
+    from soupmerge.storage.commit import check_free
+    from soupmerge.weights.mixing import save_soup
+
+    check_free(out, force=force, inputs=pots.files)
+    device = options.device(given)
+    net = options.network(given, like=pots)
+    with show.Progress(given["quiet"]) as progress:
+        state = sm.recalibrate(
+            net,
+            sm.mix(pots, recipe, dtype=options.dtype(given["dtype"])),
+            options.calibration(given),
+            device=device,
+            progress=progress,
+        )
+    return save_soup(out, state, pots, recipe, force=force)

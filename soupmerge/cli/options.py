@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -60,6 +60,14 @@ force = click.option(
     help="Replace what is at the output; of a run folder, only what a run wrote.",
 )
 dry_run = click.option("--dry-run", is_flag=True, help="Print the plan, and stop.")
+base = click.option(
+    "--base",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The ingredient, counted from 1, that counters and base statistics come from.",
+)
 buffers = _several(
     click.option(
         "--buffers",
@@ -68,13 +76,25 @@ buffers = _several(
         show_default=True,
         help="Batch-norm statistics: averaged like weights, or taken from one ingredient.",
     ),
+    base,
+)
+selection = _several(
     click.option(
-        "--base",
-        type=int,
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="The ingredient, counted from 1, that counters and base statistics come from.",
+        "--exclude",
+        multiple=True,
+        metavar="GLOB",
+        help="Tensors to copy from the base ingredient instead; may be repeated.",
+    ),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="GLOB",
+        help="Tensors to mix, all others being copied from the base ingredient.",
+    ),
+    click.option(
+        "--head",
+        type=click.Choice(["base", "first", "skip"]),
+        help="Copy the classifier from the base or the first ingredient, or leave it out.",
     ),
 )
 debug = _several(
@@ -146,15 +166,16 @@ training = _several(
     ),
     batch_size(128),
 )
+threats = click.option(
+    "--threat",
+    "threats",
+    multiple=True,
+    type=ThreatType(),
+    metavar="NORM:EPS",
+    help="Threat model to judge under, such as linf:8/255; may be repeated.",
+)
 attack = _several(
-    click.option(
-        "--threat",
-        "threats",
-        multiple=True,
-        type=ThreatType(),
-        metavar="NORM:EPS",
-        help="Threat model to judge under, such as linf:8/255; may be repeated.",
-    ),
+    threats,
     click.option(
         "--attack",
         type=click.Choice(["apgd", "pgd", "autoattack"]),
@@ -184,13 +205,13 @@ attack = _several(
 )
 
 
-def data(split: str) -> Callable[[F], F]:
+def data(split: str, *, required: bool = True) -> Callable[[F], F]:
     """Return the options that name a data set, *split* being the part that the command uses."""
     return _several(
         click.option(
             "--data",
             "data_ref",
-            required=True,
+            required=required,
             metavar="DATA",
             help="digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function.",
         ),
@@ -227,6 +248,32 @@ def benchmark(given: dict[str, Any], name: str, split: str | None = None) -> sm.
     return sm.Benchmark(
         images, attacks(given), name=name, seed=given["seed"], batch_size=given["batch_size"]
     )
+
+
+def ingredients(refs: Sequence[str], given: dict[str, Any]) -> sm.Ingredients:
+    """Return the ingredients at *refs*, of which the options *given* select some tensors."""
+    chosen = {key: given[key] for key in ("weights_key", "exclude", "only", "head")}
+    if not refs:
+        return sm.load(*refs)
+    if not 1 <= given["base"] <= len(refs):
+        raise UsageError(f"{given['base']} is not one of {len(refs)} ingredients", where="--base")
+    return sm.load(*refs, **chosen, base=given["base"] - 1)
+
+
+def calibration(given: dict[str, Any]) -> sm.Calibration:
+    """Return the images that batch-norm statistics are to be estimated on."""
+    if len(given["threats"]) > 1:
+        raise UsageError("give one at most", where="--threat with --buffers recalibrate")
+    attack = sm.APGD.training(given["threats"][0], steps=10) if given["threats"] else None
+    images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
+    return sm.Calibration(images, attack, given["batch_size"], given["seed"])
+
+
+def dtype(name: str | None) -> Any:
+    """Return the torch dtype called *name*, or None."""
+    import torch
+
+    return None if name is None else getattr(torch, name)
 
 
 def network(given: dict[str, Any], like: Any, **arguments: Any) -> Any:

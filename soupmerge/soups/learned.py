@@ -13,7 +13,7 @@ from soupmerge.binding import align
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.types import Classifier
 from soupmerge.weights.buffers import is_statistic
-from soupmerge.weights.groups import group_by, rows_of
+from soupmerge.weights.groups import rows_of
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.mixing import combine
 from soupmerge.weights.recipe import Recipe
@@ -51,7 +51,7 @@ class LearnedSoup:
         self.net, self.pots = net, pots
         self.by, self.buffers, self.base = by, buffers, base
         self.dtype = next((p.dtype for p in net.parameters()), torch.float32)
-        groups = group_by(by, pots.mixed)
+        groups = pots.groups(by)
         self.groups = tuple(groups)
         self._renamed = dict(zip(pots.infos, align(pots[0], net), strict=True))
         self.row = rows_of(groups, pots.infos, buffers)

@@ -8,6 +8,7 @@ from pathlib import Path
 from soupmerge.errors import InputError, UsageError
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
+from soupmerge.weights.selection import select
 
 REMOTE = ("hf-hub:", "timm:", "rb:")
 
@@ -25,15 +26,26 @@ def opened(ref: str | Path, *, weights_key: str | None = None) -> Checkpoint:
     return open_checkpoint(ref, weights_key=weights_key)
 
 
-def load(*refs: str | Path, weights_key: str | None = None) -> Ingredients:
+def load(
+    *refs: str | Path,
+    weights_key: str | None = None,
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
+    head: str | None = None,
+    base: int = 0,
+) -> Ingredients:
     """Return the checkpoints at *refs* as ingredients, checked to fit together.
 
     Args:
         refs: files or folders of weights; the first sets names, shapes and dtypes.
         weights_key: which state dict to take from files that wrap several.
+        exclude: patterns of tensors to copy from the *base* ingredient instead of mixing them.
+        only: patterns of tensors to mix; all others are copied from it.
+        head: where the classifier comes from: ``base``, ``first`` or ``skip``; None mixes it.
+        base: index of the base ingredient.
 
     Raises:
-        UsageError: no ref is given.
+        UsageError: no ref is given, or a pattern matches nothing.
         InputError: one cannot be read, or they do not fit; all misfits are listed.
         UnsafeError: reading one would run code.
     """
@@ -41,7 +53,12 @@ def load(*refs: str | Path, weights_key: str | None = None) -> Ingredients:
         raise UsageError(
             "no checkpoint is given", where="REF", fix="name files or folders of weights"
         )
-    return Ingredients(opened_all(refs, weights_key=weights_key))
+    checkpoints = opened_all(refs, weights_key=weights_key)
+    if not 0 <= base < len(checkpoints):
+        what = f"{base} is not the index of one of {len(checkpoints)} ingredients"
+        raise UsageError(what, where="base")
+    chosen = select(checkpoints, exclude=exclude, only=only, head=head, base=base)
+    return Ingredients(checkpoints, chosen)
 
 
 def opened_all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +42,33 @@ def committed(path: Path | str, *, force: bool = False) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def committed_folder(path: Path | str) -> Iterator[Path]:
+    """Make a folder that appears at *path* when the block ends well, and not before.
+
+    A folder that is there is never replaced: no system call swaps two of them at once.
+
+    Raises:
+        OutputError: *path* exists, or cannot be written.
+    """
+    if os.path.lexists(path):
+        fix = "choose another -o: a folder is never replaced"
+        raise OutputError("exists already", where=path, fix=fix)
+    check_free(path)
+    target = Path(os.path.realpath(path))
+    with writing(path):
+        _sweep(target)
+        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            draft.mkdir()
+            yield draft
+            sync_folder(draft)
+            draft.rename(target)
+            sync_folder(target.parent)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_text(path: Path | str, text: str, *, force: bool = False) -> None:
@@ -124,7 +152,7 @@ def _sweep(target: Path) -> None:
         pid = draft.name.rsplit(".", 2)[-2]
         if pid.isdigit() and not _alive(int(pid)):
             with contextlib.suppress(OSError):
-                draft.unlink()
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def _escaped(name: str) -> str:

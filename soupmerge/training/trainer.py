@@ -19,7 +19,7 @@ from soupmerge.storage.snapshot import Snapshot
 from soupmerge.training.augment import AUGMENTS
 from soupmerge.training.schedules import Schedule
 from soupmerge.types import Examples, Objective, Progress
-from soupmerge.weights import mixing
+from soupmerge.weights import lineage, mixing
 from soupmerge.weights.files import Checkpoint
 
 
@@ -186,6 +186,8 @@ class Trainer:
         return {"epoch": at.epoch + 1, "loss": at.loss / at.seen, "accuracy": at.right / at.seen}
 
     def _write(self, out: Path) -> None:
-        notes = {"training": {**self.training, "epochs done": self.at.epoch}}
+        notes: dict[str, Any] = {"training": {**self.training, "epochs done": self.at.epoch}}
+        if self.base is not None:
+            notes["family"] = [lineage.node_of(self.base)]
         state = self.net.state_dict()
         mixing.save(out, state, model=self.model_ref, notes=notes, force=True)

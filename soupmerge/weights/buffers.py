@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-POLICIES = ("average", "base")
+POLICIES = ("average", "base", "recalibrate")
 """``average``: statistics are mixed like the weights of their module; ``base``: they come from one
-ingredient, as in the paper, where buffers are not averaged."""
+ingredient, as in the paper, where buffers are not averaged; ``recalibrate``: averaged, and then
+estimated anew on images by `soupmerge.soups.recalibrating`."""
 
 STATISTICS = ("running_mean", "running_var")
 CONSTANTS = ("mean", "std", "mu", "sigma", "new_mean", "new_std")

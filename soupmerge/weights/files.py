@@ -1,39 +1,43 @@
 """Weights on disk → `Checkpoint`: one file or folder, read lazily, unwrapped, said so.
 
-Reads safetensors and torch pickles, single or sharded. No code from a file ever runs:
-``torch.load`` is always called with ``weights_only=True``.
+Reads safetensors and torch files, single or sharded. No code from a file ever runs: there is no
+step at which any could.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor
 
 from soupmerge.binding import WRAPPER_PREFIXES
 from soupmerge.errors import InputError, NumericsError
-from soupmerge.weights import pickles
-from soupmerge.weights.formats import DTYPES, TensorInfo
+from soupmerge.storage.reading import Steady
+from soupmerge.weights import headers, torchfiles
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
-from soupmerge.weights.places import announced, files_of
+from soupmerge.weights.places import place_of
+from soupmerge.weights.tensors import TensorInfo, View
+
+LONGEST_NAME = 1000
+CHUNK = 1 << 20
+"""Numbers that are looked at in one go."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One opened file: how to read each of its tensors."""
+    """One opened file: where each of its tensors lies."""
 
-    infos: Mapping[str, TensorInfo]
-    read: Any
+    views: Mapping[str, View]
     metadata: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    ties: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,29 +46,41 @@ class Checkpoint(Mapping[str, Tensor]):
 
     Attributes:
         ref: the reference as it was given.
-        files: the files that hold the tensors.
-        infos: dtype and shape of each tensor.
+        sources: the files that hold the tensors, as they were when first seen.
+        views: where each tensor lies.
         metadata: what the writer noted; soupmerge's own notes are in `notes_of_soupmerge`.
-        notes: what was unwrapped or stripped to get at the tensors.
+        notes: what was unwrapped, left aside or stripped to get at the tensors.
+        ties: names that share their numbers, where the file says so.
     """
 
     ref: str
-    files: tuple[Path, ...]
-    infos: Mapping[str, TensorInfo]
+    sources: tuple[Steady, ...]
+    views: Mapping[str, View]
     metadata: Mapping[str, str]
-    notes: tuple[str, ...]
-    _homes: Mapping[str, tuple[_Part, str]]
+    notes: tuple[str, ...] = ()
+    ties: tuple[tuple[str, ...], ...] = ()
 
     def __getitem__(self, name: str) -> Tensor:
-        part, original = self._homes[name]
-        tensor: Tensor = part.read(original)
-        return tensor
+        return self.views[name].tensor()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.infos)
+        return iter(self.views)
 
     def __len__(self) -> int:
-        return len(self.infos)
+        return len(self.views)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.views
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the tensors."""
+        return tuple(source.path for source in self.sources)
+
+    @cached_property
+    def infos(self) -> Mapping[str, TensorInfo]:
+        """Name → dtype and shape."""
+        return {name: view.info for name, view in self.views.items()}
 
     def __repr__(self) -> str:
         return f"Checkpoint({self.ref!r}, {len(self)} tensors, {self.numel} numbers)"
@@ -72,24 +88,23 @@ class Checkpoint(Mapping[str, Tensor]):
     @property
     def numel(self) -> int:
         """How many numbers all tensors hold."""
-        return sum(torch.Size(info.shape).numel() for info in self.infos.values())
+        return sum(info.numel for info in self.infos.values())
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Hash of the file, or of the list of all files' hashes if there are several."""
-        digests = [_sha256(file) for file in self.files]
-        return (
-            digests[0]
-            if len(digests) == 1
-            else hashlib.sha256(" ".join(digests).encode()).hexdigest()
-        )
+        if "_digest" not in self.__dict__:  # no cached_property: it would hash one at a time
+            digests = [source.sha256() for source in self.sources]
+            self.__dict__["_digest"] = sha256_of(digests)
+        digest: str = self.__dict__["_digest"]
+        return digest
 
     def non_finite(self) -> list[str]:
         """Return the names of the tensors that hold NaN or Inf."""
         return [
-            n
-            for n, info in self.infos.items()
-            if info.dtype.is_floating_point and not _finite(self[n])
+            name
+            for name, view in self.views.items()
+            if view.info.dtype.is_floating_point and not _finite(view)
         ]
 
     def require_finite(self) -> None:
@@ -129,88 +144,85 @@ class Checkpoint(Mapping[str, Tensor]):
             ("dtypes", ", ".join(kinds)),
             ("NaN or Inf", ", ".join(self.non_finite()) or "none"),
             ("unwrapped", "; ".join(self.notes) or "nothing"),
+            ("tied", "; ".join(" = ".join(tie) for tie in self.ties) or "none known"),
             ("model", self.model or "not named in the file"),
         ]
 
 
-def open_checkpoint(ref: str | Path, *, weights_key: str | None = None) -> Checkpoint:
+def sha256_of(digests: Sequence[str]) -> str:
+    """Return what stands for the files of *digests*: the hash of one, or of the list of several."""
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    )
+
+
+def open_checkpoint(
+    ref: str | Path, *, weights_key: str | None = None, foreign: bool = False
+) -> Checkpoint:
     """Open the file or folder *ref*; tensors are read when asked for.
 
     Args:
         ref: a file of weights, or a folder that holds one (or shards and their index).
         weights_key: which state dict to take from a file that wraps several, as ``a.b``.
+        foreign: read a torch file though it names code; nothing of it is run.
 
     Raises:
-        InputError: missing, truncated, foreign, or with several candidates and no *weights_key*.
-        UnsafeError: reading it would run code, or its index points out of its folder.
+        InputError: missing, truncated, foreign, or with several candidates and no *weights_key*;
+            all that is wrong is listed.
+        UnsafeError: it names code, would take more memory than its size, or its index points out
+            of its folder.
     """
-    files = files_of(Path(ref))
-    parts = [(file, _open_part(file, weights_key)) for file in files]
-    homes: dict[str, tuple[_Part, str]] = {}
-    for file, part in parts:
-        twice = sorted(set(homes) & set(part.infos))
-        if twice:
-            raise InputError(f"{twice[0]!r} is also in another shard", where=file)
-        homes.update({name: (part, name) for name in part.infos})
-    lacking = sorted(announced(Path(ref)) - set(homes))
-    if lacking:
-        raise InputError(f"no shard holds {lacking[0]!r}, which its index names", where=ref)
-    if not homes:
-        raise InputError("holds no tensors", where=ref)
-    notes = [note for _, part in parts for note in part.notes]
-    prefix = _shared_prefix(homes)
+    place = place_of(Path(ref))
+    files = tuple(Steady.seen(path) for path in place.files)
+    parts = {file.path: _open_part(file, weights_key, foreign) for file in files}
+    where = place.index or ref
+    if problems := list(place.misplaced({path: set(part.views) for path, part in parts.items()})):
+        fix = "download it again"
+        raise InputError("is not what its index says", problems=problems, where=where, fix=fix)
+    views = {name: view for part in parts.values() for name, view in part.views.items()}
+    _require_names(where, views)
+    notes = [note for part in parts.values() for note in part.notes]
+    prefix = _shared_prefix(views)
     if prefix:
         notes.append(f"stripped the prefix {prefix!r} that every name shares")
-    named = {name.removeprefix(prefix): homes[name] for name in sorted(homes)}
-    infos = {name: part.infos[original] for name, (part, original) in named.items()}
-    metadata = {key: value for _, part in parts for key, value in part.metadata.items()}
-    return Checkpoint(str(ref), tuple(files), infos, metadata, tuple(dict.fromkeys(notes)), named)
+    named = {name.removeprefix(prefix): views[name] for name in sorted(views)}
+    ties = tuple(
+        tuple(sorted(name.removeprefix(prefix) for name in tie))
+        for part in parts.values()
+        for tie in part.ties
+    )
+    metadata = {key: text for part in parts.values() for key, text in part.metadata.items()}
+    return Checkpoint(_legible(ref), files, named, metadata, tuple(dict.fromkeys(notes)), ties)
 
 
-def _open_part(file: Path, weights_key: str | None) -> _Part:
+def _open_part(file: Steady, weights_key: str | None, foreign: bool) -> _Part:
     if kind_of(file) == SAFETENSORS:
         if weights_key is not None:
-            raise InputError(f"has no weights {weights_key!r}: it wraps nothing", where=file)
-        return _open_safetensors(file)
-    loaded = pickles.load(file, weights_key)
-    return _Part(_infos_of(file, loaded.tensors), loaded.tensors.__getitem__, {}, loaded.notes)
+            what = f"has no weights {weights_key!r}: it wraps nothing"
+            raise InputError(what, where=file.path, fix="leave out --weights-key")
+        views, metadata = headers.read(file)
+        return _Part(views, metadata)
+    loaded = torchfiles.load(file, weights_key, foreign=foreign)
+    return _Part(loaded.views, {}, loaded.notes, loaded.ties)
 
 
-def _open_safetensors(file: Path) -> _Part:
-    try:
-        handle = safetensors.safe_open(file, framework="pt")
-        names = list(handle.keys())
-        slices = {name: handle.get_slice(name) for name in names}
-        dtypes = {name: piece.get_dtype() for name, piece in slices.items()}
-        shapes = {name: tuple(piece.get_shape()) for name, piece in slices.items()}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(
-            f"is a damaged safetensors file ({error})", where=file, fix="download or save it again"
-        ) from error
-    _require_known_dtypes(file, dtypes)
-    infos = {name: TensorInfo(DTYPES[dtypes[name]], shapes[name]) for name in names}
-    return _Part(infos, handle.get_tensor, handle.metadata() or {})
-
-
-def _infos_of(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
-    known = {dtype: name for name, dtype in DTYPES.items()}
-    _require_known_dtypes(file, {n: known.get(t.dtype, str(t.dtype)) for n, t in tensors.items()})
-    odd = [n for n, t in tensors.items() if t.layout != torch.strided or t.device.type == "meta"]
-    if odd:
-        raise InputError(f"{odd[0]!r} is sparse or holds no data", where=file, fix="make it dense")
-    return {name: TensorInfo(t.dtype, tuple(t.shape)) for name, t in tensors.items()}
-
-
-def _require_known_dtypes(file: Path, dtypes: Mapping[str, str]) -> None:
+def _require_names(where: object, names: Iterable[str]) -> None:
+    names = list(names)
+    if not names:
+        raise InputError("holds no tensors", where=where, fix="name a file of weights")
     odd = [
-        f"{name}: dtype {d} is not one of {', '.join(DTYPES)}"
-        for name, d in dtypes.items()
-        if d not in DTYPES
+        repr(name if len(name) <= LONGEST_NAME else f"{name[:60]}…")
+        for name in names
+        if not name or len(name) > LONGEST_NAME or not name.isprintable() or ".." in name
     ]
     if odd:
-        raise InputError(
-            "cannot be mixed", problems=sorted(odd), where=file, fix="convert it first"
-        )
+        what = "has tensors whose names are empty, too long, or made to mislead"
+        raise InputError(what, problems=sorted(odd), where=where, fix="rename them")
+
+
+def _legible(ref: str | Path) -> str:
+    """Return *ref* as text that can be written; bytes of a path that are no text are escaped."""
+    return str(ref).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _shared_prefix(names: Iterable[str]) -> str:
@@ -226,13 +238,10 @@ def _shared_prefix(names: Iterable[str]) -> str:
             return stripped
 
 
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
+def _finite(view: View) -> bool:
+    read, numel = view.reader(), view.info.numel
+    buffer = torch.empty(min(CHUNK, numel), dtype=view.info.dtype)
+    return all(
+        bool(torch.isfinite(read(start, buffer[: numel - start])).all())
+        for start in range(0, numel, CHUNK)
+    )

@@ -2,38 +2,84 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.weights import buffers
 
+REST = "rest"
+"""The group of what no pattern of ``glob=`` matches."""
+
+NESTED = "blocks|block|layers|layer|units|stages"
+
+
+def block_of(name: str) -> str:
+    """Return the block of the tensor *name*: its name up to the first number, or its first part.
+
+    Numbered blocks within numbered stages count by themselves.
+
+    Example:
+        >>> block_of("layer1.0.conv1.weight"), block_of("stages.2.blocks.5.norm.bias")
+        ('layer1.0', 'stages.2.blocks.5')
+    """
+    found = re.match(rf"(?:[^.]+\.)*?\d+(?:\.(?:{NESTED})\.\d+)*(?=\.)", name)
+    return found[0] if found else name.partition(".")[0]
+
+
 GROUPINGS: dict[str, Callable[[str], str]] = {
     "model": lambda name: "model",
+    "block": block_of,
     "module": lambda name: name.rpartition(".")[0] or "model",
     "tensor": lambda name: name,
 }
 """A grouping's name → the group of a tensor name."""
 
+GLOB = "glob="
+KNOWN = (*GROUPINGS, f"{GLOB}PATTERN,PATTERN")
 
-def group_by(by: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return group → tensor names, groups and names in order of *names*.
 
-    Args:
-        by: ``model`` (one row for all), ``module`` or ``tensor`` (a row for each).
+def check_grouping(by: str) -> None:
+    """Refuse what is no grouping.
 
     Raises:
         UsageError: there is no grouping *by*.
+    """
+    if by not in GROUPINGS and not (by.startswith(GLOB) and all(_patterns(by))):
+        raise UsageError(f"no grouping {by!r}", where="groups", fix=near_miss(by, KNOWN))
+
+
+def group_by(
+    by: str, names: Iterable[str], ties: Sequence[Sequence[str]] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Return group → tensor names, groups and names in order of *names*.
+
+    Args:
+        by: ``model`` (one row for all); ``block``, ``module`` or ``tensor`` (a row for each);
+            ``glob=A,B`` (a row for what each pattern is the first to match, and one for the rest).
+        names: of the tensors that are mixed.
+        ties: names that share their numbers, and so must share their row.
+
+    Raises:
+        UsageError: there is no grouping *by*, or one of its patterns matches nothing.
 
     Example:
         >>> group_by("module", ["a.weight", "a.bias", "b.weight"])
         {'a': ('a.weight', 'a.bias'), 'b': ('b.weight',)}
+        >>> group_by("glob=*.bias", ["a.weight", "a.bias", "b.weight"])
+        {'*.bias': ('a.bias',), 'rest': ('a.weight', 'b.weight')}
     """
-    if by not in GROUPINGS:
-        raise UsageError(f"no grouping {by!r}", where="groups", fix=near_miss(by, GROUPINGS))
+    check_grouping(by)
+    names = list(names)
+    first = {name: tie[0] for tie in ties for name in tie if set(tie) <= set(names)}
+    rule = _first_match(_patterns(by)) if by.startswith(GLOB) else GROUPINGS[by]
     groups: dict[str, tuple[str, ...]] = {}
     for name in names:
-        group = GROUPINGS[by](name)
+        group = rule(first.get(name, name))
         groups[group] = (*groups.get(group, ()), name)
+    if by.startswith(GLOB):
+        groups = _in_order(_patterns(by), groups, names)
     return groups
 
 
@@ -42,10 +88,28 @@ def rows_of(
 ) -> dict[str, int]:
     """Return tensor name → its row of W, for every tensor of *names* that is mixed.
 
-    Under the buffer policy ``average`` a batch-norm statistic takes the row of its module's weight,
-    or row G, which stands for the mean of all rows, if its module has none. What is not in the
-    result is copied from the base ingredient.
+    Unless the buffer policy is ``base``, a batch-norm statistic takes the row of its module's
+    weight, or row G, which stands for the mean of all rows, if its module has none. What is not in
+    the result is copied from the base ingredient.
     """
     rows = {name: g for g, members in enumerate(groups.values()) for name in members}
-    statistics = filter(buffers.is_statistic, names) if policy == "average" else ()
+    statistics = () if policy == "base" else filter(buffers.is_statistic, names)
     return rows | {name: rows.get(buffers.weight_beside(name), len(groups)) for name in statistics}
+
+
+def _patterns(by: str) -> list[str]:
+    return by.removeprefix(GLOB).split(",")
+
+
+def _first_match(patterns: Sequence[str]) -> Callable[[str], str]:
+    return lambda name: next((p for p in patterns if fnmatchcase(name, p)), REST)
+
+
+def _in_order(
+    patterns: Sequence[str], groups: Mapping[str, tuple[str, ...]], names: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    idle = [pattern for pattern in patterns if pattern not in groups]
+    if idle:
+        fix = near_miss(idle[0].strip("*."), names)
+        raise UsageError(f"{idle[0]!r} is the first to match no tensor", where="groups", fix=fix)
+    return {name: groups[name] for name in (*patterns, REST) if name in groups}

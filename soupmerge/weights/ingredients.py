@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,80 +15,110 @@ import torch
 from soupmerge.errors import InputError, near_miss
 from soupmerge.weights import buffers
 from soupmerge.weights.files import Checkpoint
-from soupmerge.weights.formats import TensorInfo
+from soupmerge.weights.groups import group_by
+from soupmerge.weights.selection import EVERYTHING, Selection
+from soupmerge.weights.tensors import TensorInfo
+
+LISTED = 5
+"""Offences of one checkpoint that an error lists; `mismatches` returns all."""
 
 
-def mismatches(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    """Return all that keeps *checkpoints* from being mixed, compared with the first; sorted."""
+def mismatches(
+    checkpoints: Sequence[Checkpoint], selection: Selection = EVERYTHING
+) -> dict[str, list[str]]:
+    """Return ref → all that keeps it from being mixed with the first of *checkpoints*.
+
+    Tensors that *selection* copies or leaves out need not fit.
+    """
     base = checkpoints[0]
-    problems = []
+    found: dict[str, list[str]] = {}
     for other in checkpoints[1:]:
-        problems += [f"{other.ref}: {line}" for line in _differences(base, other)]
-    return problems
+        found.setdefault(other.ref, []).extend(_differences(base, other, selection))
+    return {ref: lines for ref, lines in found.items() if lines}
 
 
-def _differences(base: Checkpoint, other: Checkpoint) -> Iterator[str]:
-    if not set(base) & set(other):
-        yield f"has no tensor name in common with {base.ref} ({len(other)} against {len(base)})"
+def _differences(base: Checkpoint, other: Checkpoint, selection: Selection) -> Iterator[str]:
+    ours = {name for name in base if selection.leaves(name)}
+    theirs = {name for name in other if selection.leaves(name)}
+    if not ours & theirs:
+        yield f"has no tensor name in common with {base.ref} ({len(theirs)} against {len(ours)})"
         return
-    for name in sorted(set(base) - set(other)):
-        yield (
-            f"{name}: missing ({near_miss(name, set(other) - set(base))})"
-            if set(other) - set(base)
-            else f"{name}: missing"
-        )
-    for name in sorted(set(other) - set(base)):
+    if base.model and other.model and base.model != other.model:
+        yield f"was made for the network {other.model}, {base.ref} for {base.model}"
+    for name in sorted(ours - theirs):
+        near = f" ({near_miss(name, theirs - ours)})" if theirs - ours else ""
+        yield f"{name}: missing{near}"
+    for name in sorted(theirs - ours):
         yield f"{name}: not in {base.ref}"
-    for name in sorted(set(base) & set(other)):
+    for name in sorted(ours & theirs):
         yield from _difference(name, base, other)
+    for tie in {*base.ties, *other.ties}:
+        yield from _untied(tie, base, other)
 
 
 def _difference(name: str, base: Checkpoint, other: Checkpoint) -> Iterator[str]:
     ours, theirs = base.infos[name], other.infos[name]
     if ours.shape != theirs.shape:
-        yield f"{name}: shape {theirs.shape}, expected {ours.shape}{_head(base, name, theirs)}"
+        yield f"{name}: shape {theirs.shape}, expected {ours.shape}{_head(ours, theirs)}"
     elif ours.dtype.is_floating_point != theirs.dtype.is_floating_point:
         yield f"{name}: dtype {theirs.dtype}, expected {ours.dtype}"
     elif buffers.is_constant(name) and not torch.equal(base[name].double(), other[name].double()):
         yield f"{name}: the normalisers differ ({other[name].tolist()} and {base[name].tolist()})"
 
 
-def _head(base: Checkpoint, name: str, theirs: TensorInfo) -> str:
-    ours = base.infos[name].shape
-    if len(ours) in (1, 2) and ours[1:] == theirs.shape[1:]:
-        return f" (the head differs: {theirs.shape[0]} and {ours[0]} classes?)"
+def _head(ours: TensorInfo, theirs: TensorInfo) -> str:
+    if len(ours.shape) in (1, 2) and ours.shape[1:] == theirs.shape[1:]:
+        classes = f"{theirs.shape[0]} and {ours.shape[0]} classes"
+        return f" (the head differs: {classes}? --head base keeps one)"
     return ""
+
+
+def _untied(tie: Sequence[str], base: Checkpoint, other: Checkpoint) -> Iterator[str]:
+    for checkpoint in (base, other):
+        there = [name for name in tie if name in checkpoint]
+        if any(not torch.equal(checkpoint[there[0]], checkpoint[name]) for name in there[1:]):
+            yield f"{' and '.join(tie)} are one tensor elsewhere, but differ in {checkpoint.ref}"
+
+
+def require_fit(checkpoints: Sequence[Checkpoint], selection: Selection = EVERYTHING) -> None:
+    """Refuse checkpoints that cannot be mixed.
+
+    Raises:
+        InputError: some do not fit; the first offences of each are listed.
+    """
+    problems = []
+    for ref, lines in mismatches(checkpoints, selection).items():
+        problems += [f"{ref}: {line}" for line in lines[:LISTED]]
+        if len(lines) > LISTED:
+            problems.append(f"{ref}: and {len(lines) - LISTED} more (soupmerge check lists all)")
+    if problems:
+        fix = "soup only checkpoints of one network"
+        raise InputError("the ingredients do not fit together", problems=problems, fix=fix)
 
 
 @dataclass(frozen=True)
 class Ingredients:
     """K aligned checkpoints, in the order given; the first sets names, shapes and dtypes.
 
+    Attributes:
+        checkpoints: the K checkpoints.
+        selection: which tensors are copied or left out instead of mixed.
+
     Raises:
-        InputError: they do not fit; every missing, foreign or misshapen tensor is listed.
+        InputError: they do not fit; missing, foreign and misshapen tensors are listed.
     """
 
     checkpoints: tuple[Checkpoint, ...]
+    selection: Selection = EVERYTHING
 
     def __post_init__(self) -> None:
-        problems = mismatches(self.checkpoints)
-        if problems:
-            raise InputError(
-                "the ingredients do not fit together",
-                problems=problems,
-                fix="soup only checkpoints of one network",
-            )
-        twice = [ref for ref, n in Counter(c.ref for c in self.checkpoints).items() if n > 1]
+        require_fit(self.checkpoints, self.selection)
+        places = Counter(s.stamp[:2] for c in self.checkpoints for s in c.sources[:1])
+        twice = [c.ref for c in self.checkpoints if places[c.sources[0].stamp[:2]] > 1]
         if twice:
-            warnings.warn(f"{twice[0]} is given more than once", stacklevel=3)
-        mixed = {
-            i.dtype for c in self.checkpoints for i in c.infos.values() if i.dtype.is_floating_point
-        }
-        if len(mixed) > 1:
-            first = ", ".join(sorted(str(d).removeprefix("torch.") for d in mixed))
-            warnings.warn(
-                f"ingredients of several dtypes ({first}): the first one's are kept", stacklevel=3
-            )
+            listed = ", ".join(dict.fromkeys(twice))
+            warnings.warn(f"one file is given more than once: {listed}", stacklevel=3)
+        _warn_of_dtypes(self.checkpoints)
 
     def __len__(self) -> int:
         return len(self.checkpoints)
@@ -98,15 +129,31 @@ class Ingredients:
     def __getitem__(self, k: int) -> Checkpoint:
         return self.checkpoints[k]
 
-    @property
+    @cached_property
     def infos(self) -> dict[str, TensorInfo]:
         """Name → dtype and shape of the soup's tensors."""
-        return dict(self.checkpoints[0].infos)
+        copied = self.selection.copied
+        mixed = {n: i for n, i in self.checkpoints[0].infos.items() if self.selection.leaves(n)}
+        all_infos = {**mixed, **{n: self.checkpoints[k].infos[n] for n, k in copied.items()}}
+        return dict(sorted(all_infos.items()))
 
     @property
     def mixed(self) -> tuple[str, ...]:
         """Names of the tensors that have coefficients: parameters, not buffers or counters."""
-        return tuple(n for n, info in self.infos.items() if buffers.is_mixed(n, info.dtype))
+        return tuple(
+            name
+            for name, info in self.infos.items()
+            if self.selection.leaves(name) and buffers.is_mixed(name, info.dtype)
+        )
+
+    def groups(self, by: str) -> dict[str, tuple[str, ...]]:
+        """Return group → tensor names, tied tensors in one group.
+
+        Raises:
+            UsageError: there is no grouping *by*.
+        """
+        ties = sorted({tie for c in self.checkpoints for tie in c.ties})
+        return group_by(by, self.mixed, ties)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -140,6 +187,36 @@ class Ingredients:
         """All files behind the ingredients, which no output may replace."""
         return tuple(file for checkpoint in self.checkpoints for file in checkpoint.files)
 
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """The sha256 of each ingredient, taken side by side."""
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            found = tuple(pool.map(lambda checkpoint: checkpoint.sha256, self.checkpoints))
+        for digest, times in Counter(found).items():
+            refs = [c.ref for c, d in zip(self.checkpoints, found, strict=True) if d == digest]
+            if times > 1 and len({*refs}) > 1:
+                what = f"{' and '.join(refs)} are the same weights (sha256 {digest[:16]}…)"
+                warnings.warn(what, stacklevel=3)
+        return found
+
     def fingerprint(self) -> list[dict[str, str]]:
         """Return each source with its hash, for a manifest."""
-        return [{"ref": c.ref, "sha256": c.sha256} for c in self.checkpoints]
+        return [
+            {"ref": c.ref, "sha256": digest}
+            for c, digest in zip(self.checkpoints, self.hashes, strict=True)
+        ]
+
+
+def _warn_of_dtypes(checkpoints: Sequence[Checkpoint]) -> None:
+    kept = checkpoints[0].infos
+    other = {
+        f"{name} ({str(info.dtype).removeprefix('torch.')})": None
+        for c in checkpoints[1:]
+        for name, info in c.infos.items()
+        if name in kept and info.dtype.is_floating_point and info.dtype != kept[name].dtype
+    }
+    if other:
+        first, more = next(iter(other)), len(other) - 1
+        listed = first + (f" and {more} more" if more else "")
+        what = f"ingredients of several dtypes, {listed}: those of {checkpoints[0].ref} are kept"
+        warnings.warn(what, stacklevel=4)

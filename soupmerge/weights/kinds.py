@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from soupmerge.errors import InputError
-from soupmerge.storage.reading import require_regular
+from soupmerge.storage.reading import Steady
 
 SAFETENSORS, ZIP, PICKLE = "safetensors", "zip", "pickle"
 
+TORCH_NAMES = (".pt", ".pth", ".tar", ".th", ".ckpt", ".bin", ".pkl", ".pickle")
+"""Names by which a file says that it is torch's; no other is read as a pickle."""
 
-def kind_of(file: Path) -> str:
+
+def kind_of(file: Steady) -> str:
     """Return `SAFETENSORS`, `ZIP` or `PICKLE`.
 
     Raises:
-        InputError: it is none of them; what it seems to be is said.
+        InputError: it is none of them (what it seems to be is said), or a torch file under a name
+            that promises something else.
     """
-    require_regular(file)
-    try:
-        size = file.stat().st_size
-        with open(file, "rb") as handle:
-            head = handle.read(64)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=file) from error
+    head = file.read(0, 64)
     # First: the length in front of a safetensors header may begin with the bytes of other formats.
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.size - 8:
         return SAFETENSORS
-    if head.startswith(b"PK\x03\x04"):
-        return ZIP
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return PICKLE
-    fix = "name a safetensors or torch file"
-    raise InputError(f"is not a checkpoint: {_guess(head)}", where=file, fix=fix)
+    zipped = head.startswith(b"PK\x03\x04")
+    if not zipped and not (
+        head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    ):
+        fix = "name a safetensors or torch file"
+        raise InputError(f"is not a checkpoint: {_guess(head)}", where=file.path, fix=fix)
+    if file.path.suffix.lower() not in TORCH_NAMES:
+        kind = "a zip archive" if zipped else "a pickle"
+        what = f"is {kind}, which its name does not say"
+        raise InputError(what, where=file.path, fix="rename it to .pt if it is a torch file")
+    return ZIP if zipped else PICKLE
 
 
 def _guess(head: bytes) -> str:

@@ -1,7 +1,8 @@
-"""The formula: θ_soup = Σ_k w_k · θ_k, written once."""
+"""The formula: θ_soup = Σ_k w_k · θ_k, for tensors at hand and for tensors in files."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from soupmerge.errors import NumericsError
+from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.storage import commit
 from soupmerge.types import State
-from soupmerge.weights import formats
-from soupmerge.weights.formats import TensorInfo
+from soupmerge.weights import lineage, writing
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
+from soupmerge.weights.tensors import TensorInfo, View
+
+CHUNK = 1 << 18
+"""Numbers of a tensor that are mixed at a time: few enough to stay in a processor's cache."""
+
+OVERHEAD = 64 << 20
+"""Bytes of memory that mixing takes beside the tensors it holds whole."""
 
 
 def combine(weights: Tensor, stack: Tensor) -> Tensor:
@@ -23,48 +30,110 @@ def combine(weights: Tensor, stack: Tensor) -> Tensor:
     return torch.einsum("k,k...->...", weights, stack)
 
 
-def mix(pots: Ingredients, recipe: Recipe) -> dict[str, Tensor]:
+def mix(
+    pots: Ingredients, recipe: Recipe, *, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
     """Return the soup of *pots* by *recipe*: tensor name → tensor, in the first one's dtypes.
 
     θ_soup[g] = Σ_k W[g, k] · θ_k[g]. Sums are taken in float64 and cast back once, so that a soup
-    of copies is the copy, bit for bit. Counters and constants are copied from the base ingredient.
+    of float32 copies is the copy, bit for bit. Counters and constants are copied from the base
+    ingredient. Of the policy ``recalibrate`` this is the first half: statistics are averaged.
 
     Raises:
-        NumericsError: an ingredient holds NaN or Inf, or the soup would overflow its dtype.
+        NumericsError: an ingredient holds NaN or Inf, or the soup would overflow its dtype, or
+            have a negative variance.
         InputError: the recipe's groups are not those of *pots*.
     """
-    return dict(mixed(pots, recipe, pots.infos))
+    infos = soup_infos(pots, dtype)
+    return {
+        name: torch.cat(list(pieces)).reshape(infos[name].shape)
+        for name, pieces in mixed(pots, recipe, infos)
+    }
 
 
 def mixed(
     pots: Ingredients, recipe: Recipe, infos: Mapping[str, TensorInfo]
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of the soup one by one, in the order of *infos*."""
-    rows = recipe.rows_by_tensor(pots)
+) -> Iterator[tuple[str, Iterator[Tensor]]]:
+    """Yield the tensors of the soup one by one, in the order of *infos*, each piece by piece."""
+    if recipe.selection != pots.selection:
+        fix = "load the checkpoints with its selection"
+        raise InputError("the recipe copies or leaves out other tensors", fix=fix)
+    rows, scratch = recipe.rows_by_tensor(pots), _Scratch()
     for name, info in infos.items():
-        tensors = [pot[name] for pot in pots]
-        _require_finite(name, pots, tensors)
-        tensor = _mix_tensor(tensors, rows[name], info.dtype)
-        if not bool(torch.isfinite(tensor).all()):
-            what = f"the soup would overflow {info.dtype}"
-            raise NumericsError(what, where=name, fix="put an ingredient of a wider dtype first")
-        yield name, tensor
+        yield name, _pieces(pots, name, info, rows[name], scratch)
 
 
-def _require_finite(name: str, pots: Ingredients, tensors: Sequence[Tensor]) -> None:
-    # Also those of coefficient 0: an ingredient that is broken is not meant to be one.
-    bad = [p.ref for p, t in zip(pots, tensors, strict=True) if not bool(torch.isfinite(t).all())]
+def _pieces(
+    pots: Ingredients, name: str, info: TensorInfo, row: Sequence[float], scratch: _Scratch
+) -> Iterator[Tensor]:
+    """Yield the soup's tensor *name*, flat, so much of it at a time that memory stays the same."""
+    # Also ingredients of coefficient 0 are read: one that is broken is not meant to be one.
+    kept = [k for k in range(len(pots)) if pots.selection.leaves(name) or row[k]]
+    parts = [_Part(pots[k].views[name], row[k]) for k in kept]
+    for start in range(0, max(info.numel, 1), CHUNK):
+        count = min(CHUNK, info.numel - start)
+        piece = scratch.mix(parts, start, count, info.dtype)
+        idle = (scratch.read(part, start, count) for part in parts if part.weight == 0)
+        # What is not finite in an ingredient is not finite in the sum, unless its coefficient is 0.
+        if not all(map(_is_finite, (piece, *idle))):
+            raise _diagnosis(name, info.dtype, {pots[k].ref: pots[k][name] for k in kept})
+        if name.endswith("running_var") and bool((piece < 0).any()):
+            fix = "keep coefficients within [0, 1], or take --buffers base"
+            raise NumericsError("the soup's variance would be negative", where=name, fix=fix)
+        yield piece
+
+
+class _Part:
+    """One ingredient's share of a tensor."""
+
+    def __init__(self, view: View, weight: float) -> None:
+        self.reader, self.dtype, self.weight = view.reader(), view.info.dtype, weight
+
+
+class _Scratch:
+    """Memory for one piece of a tensor, used again for each: to get it anew costs more than sums.
+
+    Every product and every sum is rounded by itself, in order of k, so that the bits are the same
+    for any number of threads; `combine` leaves that to the linear algebra library.
+    """
+
+    def __init__(self) -> None:
+        self.total = torch.empty(CHUNK, dtype=torch.float64)
+        self.term = torch.empty(CHUNK, dtype=torch.float64)
+        self.raw: dict[torch.dtype, Tensor] = {}
+
+    def read(self, part: _Part, start: int, count: int) -> Tensor:
+        """Return some numbers of one ingredient, valid until the next are read."""
+        if part.dtype not in self.raw:
+            self.raw[part.dtype] = torch.empty(CHUNK, dtype=part.dtype)
+        return part.reader(start, self.raw[part.dtype][:count])
+
+    def mix(self, parts: Sequence[_Part], start: int, count: int, dtype: torch.dtype) -> Tensor:
+        """Return Σ_k w_k · θ_k of some numbers, in memory of its own."""
+        used = [part for part in parts if part.weight != 0]
+        if [part.weight for part in used] == [1]:
+            return self.read(used[0], start, count).to(dtype, copy=True)
+        total, term = self.total[:count], self.term[:count]
+        total.copy_(self.read(used[0], start, count)).mul_(used[0].weight)
+        for part in used[1:]:
+            total.add_(term.copy_(self.read(part, start, count)).mul_(part.weight))
+        return total.to(dtype, copy=True)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point():
+        return True
+    # One pass over the numbers; their sum may also overflow though each is finite.
+    return math.isfinite(tensor.sum(dtype=torch.float64)) or bool(torch.isfinite(tensor).all())
+
+
+def _diagnosis(name: str, dtype: torch.dtype, chunks: Mapping[str, Tensor]) -> NumericsError:
+    bad = [ref for ref, chunk in chunks.items() if not bool(torch.isfinite(chunk).all())]
     if bad:
-        raise NumericsError(f"{name} holds NaN or Inf", where=", ".join(bad), fix="leave it out")
-
-
-def _mix_tensor(tensors: Sequence[Tensor], row: Sequence[float], dtype: torch.dtype) -> Tensor:
-    used = [k for k, weight in enumerate(row) if weight != 0]
-    if len(used) == 1 and row[used[0]] == 1:
-        return tensors[used[0]].to(dtype, copy=True)
-    stack = torch.stack([tensors[k].to(torch.float64) for k in used])
-    weights = torch.tensor([row[k] for k in used], dtype=torch.float64)
-    return combine(weights, stack).to(dtype)
+        return NumericsError(f"{name} holds NaN or Inf", where=", ".join(bad), fix="leave it out")
+    top = max(float(chunk.abs().max()) for chunk in chunks.values())
+    what = f"the soup would overflow {dtype}: an ingredient has {top:.6g}"
+    return NumericsError(what, where=name, fix="put an ingredient of a wider dtype first")
 
 
 def save(
@@ -86,9 +155,12 @@ def save(
     Raises:
         OutputError: *path* exists (without *force*), or cannot be written.
     """
-    infos = formats.layout({n: TensorInfo(t.dtype, tuple(t.shape)) for n, t in state.items()})
-    written = ((name, state[name]) for name in infos)
-    formats.save(path, infos, written, notes=_notes(recipe, model, notes), force=force)
+    _save(path, state, _notes(recipe, model, notes), force)
+
+
+def _save(path: Path | str, state: State, notes: Mapping[str, Any], force: bool) -> str:
+    infos = writing.layout({n: TensorInfo(t.dtype, tuple(t.shape)) for n, t in state.items()})
+    return writing.save(path, infos, writing.whole(state, infos), notes=notes, force=force)
 
 
 def mix_to_file(
@@ -97,23 +169,82 @@ def mix_to_file(
     recipe: Recipe,
     *,
     model: str | None = None,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int | None = None,
     force: bool = False,
-) -> None:
-    """Write the soup of *pots* by *recipe* to *path*, never holding more than one tensor of it.
+) -> str:
+    """Write the soup of *pots* by *recipe* to *path*, holding a few megabytes of it at a time.
+
+    Args:
+        model: the network's written form; default what the ingredients name.
+        dtype: of the soup's mixed tensors and statistics; default the first ingredient's.
+        shard_bytes: write a folder of shards, each with so many bytes of tensors at most.
+
+    Returns:
+        The sha256 of what was written, as `Checkpoint.sha256` gives it.
 
     Raises:
         UsageError: *path* is one of the ingredients.
         OutputError: *path* exists (without *force*), or cannot be written.
         NumericsError: an ingredient holds NaN or Inf, or the soup would overflow its dtype.
+        InputError: an ingredient changed while it was read.
+    """
+    if recipe.buffers == "recalibrate":
+        fix = "mix() it, recalibrate() that, and save_soup() the result"
+        raise UsageError("its statistics need images", where="recalibrate", fix=fix)
+    if shard_bytes is None:
+        commit.check_free(path, force=force, inputs=pots.files)
+    infos = writing.layout(soup_infos(pots, dtype))
+    notes = _soup_notes(pots, recipe, model)
+    tensors = mixed(pots, recipe, infos)
+    return writing.save(path, infos, tensors, notes=notes, shard_bytes=shard_bytes, force=force)
+
+
+def save_soup(
+    path: Path | str,
+    state: State,
+    pots: Ingredients,
+    recipe: Recipe,
+    *,
+    model: str | None = None,
+    force: bool = False,
+) -> str:
+    """Write *state*, which is the soup of *pots* by *recipe*, as `mix_to_file` would; its sha256.
+
+    Raises:
+        UsageError, OutputError: as `mix_to_file`.
     """
     commit.check_free(path, force=force, inputs=pots.files)
-    infos = formats.layout(pots.infos)
-    notes = _notes(recipe, model or pots.model, None)
-    formats.save(path, infos, mixed(pots, recipe, infos), notes=notes, force=force)
+    return _save(path, state, _soup_notes(pots, recipe, model), force)
+
+
+def soup_infos(pots: Ingredients, dtype: torch.dtype | None = None) -> dict[str, TensorInfo]:
+    """Return name → dtype and shape of the soup, its floating-point tensors in *dtype*."""
+    return {
+        name: TensorInfo(dtype, info.shape) if dtype and info.dtype.is_floating_point else info
+        for name, info in pots.infos.items()
+    }
+
+
+def memory_of(pots: Ingredients) -> int:
+    """Return an estimate of the bytes of memory that writing a soup of *pots* takes.
+
+    Tensors that lie in their file in another order than theirs are held whole, one at a time.
+    """
+    scattered = [
+        sum(view.info.bytes for c in pots if (view := c.views.get(name)) and view.stride)
+        for name in pots.infos
+    ]
+    return OVERHEAD + 2 * max(scattered, default=0)
+
+
+def _soup_notes(pots: Ingredients, recipe: Recipe, model: str | None) -> dict[str, Any]:
+    family = {"family": [lineage.node_of(pot) for pot in pots]}
+    return _notes(recipe, model or pots.model, family)
 
 
 def _notes(
     recipe: Recipe | None, model: str | None, notes: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    given = {"model": model, "recipe": None if recipe is None else recipe.to_json()}
+    given = {"model": model, "recipe": None if recipe is None else recipe.portable().to_json()}
     return {**{k: v for k, v in given.items() if v is not None}, **(notes or {})}

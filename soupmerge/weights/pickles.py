@@ -1,122 +1,260 @@
-"""Torch pickles → one state dict. ``weights_only=True``, always: no code from a file ever runs."""
+"""Pickles read as data: a stack machine that imports nothing, calls nothing and allocates little.
+
+What a pickle would have Python call becomes a `Call` that nobody makes. Read here and not by
+``torch.load``, whose restricted reader names no tensor in its errors, lets a file of 2 kB ask for
+gigabytes, and can be switched off by an environment variable.
+"""
 
 from __future__ import annotations
 
-import pickle
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from soupmerge.errors import InputError, UnsafeError
-from soupmerge.weights.kinds import ZIP, kind_of
-
-SKIPPED = ("optim", "sched", "scaler")
-"""Entries beside the weights that hold tensors, but no network."""
+MOST_STEPS = 1_000_000
+"""Instructions of one pickle: some 30 a tensor."""
 
 
-@dataclass(frozen=True)
-class Unwrapped:
-    """A state dict, and what was done to get at it."""
-
-    tensors: Mapping[str, Tensor]
-    notes: tuple[str, ...]
+class PickleError(ValueError):
+    """The bytes are no pickle, or no pickle that torch would write."""
 
 
-def load(file: Path, weights_key: str | None = None) -> Unwrapped:
-    """Return the state dict in the torch file *file*.
+@dataclass(eq=False)
+class Global:
+    """Something by its name, ``module.name``; it is not looked up."""
+
+    name: str
+
+
+@dataclass(eq=False)
+class Call:
+    """What *of* would return for *args*, and what would be done to it then; it is not called."""
+
+    of: Any
+    args: Any
+    items: dict[Any, Any] = field(default_factory=dict)
+    state: Any = None
+
+
+@dataclass(eq=False)
+class Persistent:
+    """Something outside of the pickle, such as a storage."""
+
+    id: Any
+
+
+@dataclass
+class Pickled:
+    """What a pickle holds: its value, the globals it names, and where it ends."""
+
+    value: Any
+    globals: tuple[str, ...]
+    end: int
+
+
+def read(data: bytes, start: int = 0) -> Pickled:
+    """Return the pickle at *start* in *data*: dicts, lists, numbers, texts, and the classes above.
 
     Raises:
-        InputError: damaged, without a state dict, or with several and no *weights_key*.
-        UnsafeError: the file asks for more than tensors and plain values.
+        PickleError: there is none, or it is damaged, or too long.
     """
-    found = dict(_candidates(_read(file)))
-    if weights_key is not None:
-        if weights_key not in found:
-            raise InputError(f"has no weights {weights_key!r}, but {_listed(found)}", where=file)
-        return _pick(found, weights_key)
-    if not found:
-        raise InputError("holds no state dict (names to tensors)", where=file)
-    if len(found) > 1:
-        raise InputError(
-            f"holds several state dicts: {_listed(found)}",
-            where=file,
-            fix="choose one by --weights-key",
-        )
-    return _pick(found, next(iter(found)))
-
-
-def _read(file: Path) -> Any:
+    machine = _Machine(data, start)
     try:
-        # Only the zip format can be mapped; the legacy one is read whole.
-        mapped = kind_of(file) == ZIP
-        if mapped:
-            _refuse_torchscript(file)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch explains how long its own checks may take
-            if file.suffix == ".safetensors":  # torch goes by the name, which lies
-                with open(file, "rb") as handle:
-                    return torch.load(handle, map_location="cpu", weights_only=True)
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except UnsafeError:
+        value = machine.run()
+    except PickleError:
         raise
-    except pickle.UnpicklingError as error:
-        raise UnsafeError(
-            f"holds more than tensors and plain values ({_reason(error)})",
-            where=file,
-            fix="save its state_dict() where it is trusted",
-        ) from error
-    except Exception as error:  # a parser fed with damaged bytes may raise anything
-        raise InputError(
-            f"is a damaged torch file ({_reason(error)})",
-            where=file,
-            fix="download or save it again",
-        ) from error
+    except (IndexError, KeyError, TypeError, ValueError, struct.error, AttributeError) as error:
+        raise PickleError(f"makes no sense at byte {machine.at}") from error
+    return Pickled(value, tuple(machine.globals), machine.at)
 
 
-def _refuse_torchscript(file: Path) -> None:
-    with zipfile.ZipFile(file) as archive:
-        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-            fix = "save its state_dict() where it is trusted"
-            raise UnsafeError("is a TorchScript program, which is code", where=file, fix=fix)
+class _Machine:
+    """Protocols 2 to 5 (PEP 307, 3154, 574), of which 2 is what torch writes."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.globals: dict[str, None] = {}
+
+    def run(self) -> Any:
+        for _ in range(MOST_STEPS):
+            code = self.take(1)
+            if code == b".":
+                return self.stack.pop()
+            if code not in STEPS:
+                raise PickleError(f"has an instruction {code!r} at byte {self.at - 1}")
+            STEPS[code](self)
+        raise PickleError(f"is longer than {MOST_STEPS:,} instructions")
+
+    def take(self, count: int) -> bytes:
+        if not 0 <= count <= len(self.data) - self.at:
+            raise PickleError(f"ends too early, at byte {len(self.data)}")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, form: str) -> Any:
+        return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))[0]
+
+    def line(self) -> str:
+        end = self.data.index(b"\n", self.at)
+        text = self.take(end - self.at).decode("utf-8")
+        self.take(1)
+        return text
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        return self.stack.pop()
+
+    def since_mark(self) -> list[Any]:
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def mark(self) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def drop(self) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self.stack = self.marks.pop()
+
+    def name(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise PickleError(f"names a global by no text at byte {self.at}")
+        full = f"{module}.{name}"
+        self.globals[full] = None
+        self.push(Global(full))
+
+    def call(self, args: Any, of: Any) -> None:
+        self.push(Call(of, args))
+
+    def build(self, state: Any) -> None:
+        target = self.stack[-1]
+        if isinstance(target, Call):
+            target.state = state
+        elif not isinstance(target, dict):
+            raise PickleError(f"sets attributes of a {type(target).__name__} at byte {self.at}")
+
+    def set_items(self, pairs: list[Any]) -> None:
+        target = self.stack[-1]
+        found = target.items if isinstance(target, Call) else target
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            # Other keys may take for ever to hash (tuples of tuples of …); no weights are there.
+            if isinstance(key, (str, int, float, bool, bytes, type(None))):
+                found[key] = value
+
+    def dictionary(self) -> None:
+        pairs = self.since_mark()
+        self.push({})
+        self.set_items(pairs)
+
+    def append(self, values: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, list):
+            target.extend(values)
+        elif not isinstance(target, Call):
+            raise PickleError(f"adds to a {type(target).__name__} at byte {self.at}")
+
+    def remember(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    def integer(self, count: int) -> None:
+        self.push(int.from_bytes(self.take(count), "little", signed=True))
+
+    def text(self, form: str) -> None:
+        self.push(self.take(self.number(form)).decode("utf-8", "surrogatepass"))
+
+    def raw(self, form: str) -> None:
+        self.push(self.take(self.number(form)))
+
+    def latin(self, form: str) -> None:
+        self.push(self.take(self.number(form)).decode("latin-1"))
+
+    def protocol(self) -> None:
+        if self.number("B") > 5:
+            raise PickleError("is of a protocol above 5")
+
+    def named(self) -> None:
+        self.name(self.line(), self.line())
+
+    def named_by_stack(self) -> None:
+        name, module = self.pop(), self.pop()
+        self.name(module, name)
+
+    def tuple_of(self, count: int) -> None:
+        values = [self.pop() for _ in range(count)]
+        self.push(tuple(reversed(values)))
+
+    def new_with_keywords(self) -> None:
+        _, args, of = self.pop(), self.pop(), self.pop()
+        self.call(args, of)
+
+    def instance(self) -> None:
+        of, *args = self.since_mark()
+        self.call(tuple(args), of)
 
 
-def _reason(error: Exception) -> str:
-    """Return what torch says, without its advice to switch the protection off."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = [line for line in lines if "weights_only" not in line and "Re-running" not in line]
-    telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
-    text = (telling or lines or [type(error).__name__])[0]
-    return (
-        text.split(". Please")[0]
-        .split(" was not an allowed")[0]
-        .removeprefix("WeightsUnpickler error: ")
-    )
+Step = Callable[[_Machine], Any]
 
-
-def _candidates(
-    value: Any, path: str = "", depth: int = 0
-) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield each mapping of names to tensors, at most two wrappers deep, with its path."""
-    if not isinstance(value, Mapping):
-        return
-    tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    if tensors:
-        yield path, tensors
-    elif depth < 2:
-        for key, inner in value.items():
-            if isinstance(key, str) and not key.lower().startswith(SKIPPED):
-                yield from _candidates(inner, f"{path}.{key}" if path else key, depth + 1)
-
-
-def _pick(found: Mapping[str, dict[str, Tensor]], key: str) -> Unwrapped:
-    return Unwrapped(found[key], (f"unwrapped {key!r}",) if key else ())
-
-
-def _listed(found: Mapping[str, Any]) -> str:
-    return ", ".join(repr(key) for key in found)
+STEPS: dict[bytes, Step] = {
+    b"\x80": _Machine.protocol,
+    b"\x95": lambda m: m.number("Q"),  # a frame: its length is not needed
+    b"(": _Machine.mark,
+    b"0": _Machine.drop,
+    b"1": _Machine.since_mark,
+    b"2": lambda m: m.push(m.stack[-1]),
+    b"N": lambda m: m.push(None),
+    b"\x88": lambda m: m.push(True),
+    b"\x89": lambda m: m.push(False),
+    b"J": lambda m: m.integer(4),
+    b"K": lambda m: m.push(m.number("B")),
+    b"M": lambda m: m.push(m.number("H")),
+    b"\x8a": lambda m: m.integer(m.number("B")),
+    b"\x8b": lambda m: m.integer(m.number("i")),
+    b"G": lambda m: m.push(struct.unpack(">d", m.take(8))[0]),
+    b"T": lambda m: m.latin("i"),
+    b"U": lambda m: m.latin("B"),
+    b"X": lambda m: m.text("I"),
+    b"\x8c": lambda m: m.text("B"),
+    b"\x8d": lambda m: m.text("Q"),
+    b"B": lambda m: m.raw("I"),
+    b"C": lambda m: m.raw("B"),
+    b"\x8e": lambda m: m.raw("Q"),
+    b"\x96": lambda m: m.raw("Q"),
+    b"]": lambda m: m.push([]),
+    b"l": lambda m: m.push(m.since_mark()),
+    b"a": lambda m: m.append([m.pop()]),
+    b"e": lambda m: m.append(m.since_mark()),
+    b")": lambda m: m.push(()),
+    b"t": lambda m: m.push(tuple(m.since_mark())),
+    b"\x85": lambda m: m.tuple_of(1),
+    b"\x86": lambda m: m.tuple_of(2),
+    b"\x87": lambda m: m.tuple_of(3),
+    b"}": lambda m: m.push({}),
+    b"d": _Machine.dictionary,
+    b"s": lambda m: m.set_items([m.pop(), m.pop()][::-1]),
+    b"u": lambda m: m.set_items(m.since_mark()),
+    b"\x8f": lambda m: m.call((), Global("builtins.set")),
+    b"\x90": lambda m: m.append(m.since_mark()),
+    b"\x91": lambda m: m.call((m.since_mark(),), Global("builtins.frozenset")),
+    b"h": lambda m: m.push(m.memo[m.number("B")]),
+    b"j": lambda m: m.push(m.memo[m.number("I")]),
+    b"q": lambda m: m.remember(m.number("B")),
+    b"r": lambda m: m.remember(m.number("I")),
+    b"\x94": lambda m: m.remember(len(m.memo)),
+    b"c": _Machine.named,
+    b"\x93": _Machine.named_by_stack,
+    b"R": lambda m: m.call(m.pop(), m.pop()),
+    b"\x81": lambda m: m.call(m.pop(), m.pop()),
+    b"\x92": _Machine.new_with_keywords,
+    b"o": _Machine.instance,
+    b"b": lambda m: m.build(m.pop()),
+    b"Q": lambda m: m.push(Persistent(m.pop())),
+}
+"""Instruction → what it does to the machine."""

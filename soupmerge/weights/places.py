@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from soupmerge.errors import InputError, UnsafeError
 from soupmerge.storage.reading import read_json
+from soupmerge.weights.kinds import TORCH_NAMES
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".th", ".ckpt", ".bin")
+SUFFIXES = (".safetensors", *TORCH_NAMES)
+INDEX = ".index.json"
 PREFERRED = (
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-    "soup.safetensors",
-    "model.safetensors",
-    "pytorch_model.bin",
+    ("model.safetensors", "model.safetensors" + INDEX),
+    ("soup.safetensors",),
+    ("pytorch_model.bin", "pytorch_model.bin" + INDEX),
 )
-"""What stands for a folder, best first."""
+"""What stands for a folder, best first; of one row there may be only one."""
 
 
-def files_of(path: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Place:
+    """The files behind a reference, and which of them holds what, if an index says so."""
+
+    files: tuple[Path, ...]
+    index: Path | None = None
+    weight_map: Mapping[str, str] = field(default_factory=dict)
+
+    def misplaced(self, held: Mapping[Path, set[str]]) -> Iterator[str]:
+        """Yield how what the files hold differs from what the index says."""
+        homes: dict[str, Path] = {}
+        for file, names in held.items():
+            for name in sorted(names & set(homes)):
+                yield f"{name!r} is in {homes[name].name} and in {file.name}"
+            homes.update(dict.fromkeys(names, file))
+        if self.index is None:
+            return
+        for name in sorted(set(self.weight_map) - set(homes)):
+            yield f"{name!r} should be in {self.weight_map[name]}, no shard holds it"
+        for name in sorted(set(homes) - set(self.weight_map)):
+            yield f"{name!r} is in {homes[name].name}, the index does not name it"
+
+
+def place_of(path: Path) -> Place:
     """Return the files that hold the weights at *path*.
 
     Raises:
@@ -27,25 +54,17 @@ def files_of(path: Path) -> list[Path]:
     """
     try:
         if path.is_dir():
-            return _files_in(path)
-        if path.name.endswith(".index.json"):
+            return _in_folder(path)
+        if path.name.endswith(INDEX):
             return _shards(path)
         if not path.exists():
             raise InputError("there is no such file or folder", where=path, fix=_neighbour(path))
         if not path.is_file():
             raise InputError("is not a regular file", where=path, fix="name a file of weights")
     except OSError as error:
-        raise InputError(f"cannot be reached: {error.strerror}", where=path) from error
-    return [path]
-
-
-def announced(path: Path) -> set[str]:
-    """Return the tensors that the index at *path* names, if there is one."""
-    indexes = (
-        [path] if path.name.endswith(".index.json") else [path / name for name in PREFERRED[:2]]
-    )
-    index = next((i for i in indexes if i.is_file()), None)
-    return set(read_json(index)["weight_map"]) if index else set()
+        fix = "check its path and its mode"
+        raise InputError(f"cannot be reached: {error.strerror}", where=path, fix=fix) from error
+    return Place((path,))
 
 
 def _neighbour(path: Path) -> str:
@@ -55,31 +74,61 @@ def _neighbour(path: Path) -> str:
     return f"did you mean {found[0]}?" if found else "check the path"
 
 
-def _files_in(folder: Path) -> list[Path]:
-    for name in PREFERRED:
-        if (folder / name).is_file():
-            return _shards(folder / name) if name.endswith(".json") else [folder / name]
+def _in_folder(folder: Path) -> Place:
+    for names in PREFERRED:
+        there = [folder / name for name in names if (folder / name).is_file()]
+        if len(there) > 1:
+            listed = " and ".join(file.name for file in there)
+            what = f"holds both {listed}, which may be two models"
+            raise InputError(what, where=folder, fix="name the one that is meant")
+        if there:
+            return _shards(there[0]) if there[0].suffix == ".json" else Place((there[0],))
     found = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES and f.is_file())
-    if len(found) != 1:
-        listed = ", ".join(f.name for f in found) or "none"
-        raise InputError(
-            f"this folder should hold one file of weights, found {listed}", where=folder
-        )
-    return found
+    if len(found) == 1:
+        return Place((found[0],))
+    listed = ", ".join(f.name for f in found) or "none"
+    what = f"this folder should hold one file of weights, found {listed}"
+    deeper = sorted(f for f in folder.glob("*/*") if f.suffix in SUFFIXES)
+    near = found or deeper
+    fix = f"did you mean {near[0]}?" if near else "name a file of weights"
+    raise InputError(what, where=folder, fix=fix)
 
 
-def _shards(index: Path) -> list[Path]:
+def _shards(index: Path) -> Place:
     value = read_json(index)
     names = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
-        raise InputError("is not an index of shards: it has no weight_map", where=index)
+        fix = "download it again"
+        raise InputError("is not an index of shards: it has no weight_map", where=index, fix=fix)
     shards = sorted(set(names.values()))
-    outside = [name for name in shards if Path(name).name != name or name in ("", "..")]
-    if outside:
-        raise UnsafeError(f"points out of its folder: {outside[0]!r}", where=index)
-    missing = [
+    suffix = Path(index.name.removesuffix(INDEX)).suffix
+    harmful = [fault for name in shards for fault in _harm(name, suffix)]
+    if harmful:
+        fix = "take it from where it is trusted"
+        raise UnsafeError("names what is no shard", problems=harmful, where=index, fix=fix)
+    problems = [
         f"shard {name!r} is missing" for name in shards if not (index.parent / name).is_file()
     ]
-    if missing:
-        raise InputError("is incomplete", problems=missing, where=index, fix="download it again")
-    return [index.parent / name for name in shards]
+    problems += [f"{name} is no shard of it" for name in _strays(index, shards)]
+    if problems:
+        raise InputError("is incomplete", problems=problems, where=index, fix="download it again")
+    return Place(tuple(index.parent / name for name in shards), index, names)
+
+
+def _harm(name: str, suffix: str) -> Iterator[str]:
+    # An allow-list: no folder, drive, share, device or stream has a name made of these alone.
+    if not re.fullmatch(r"\w[\w. =+-]*", name) or ".." in name:
+        yield f"{name!r} may lie out of its folder"
+    elif not name.endswith(suffix):
+        yield f"{name!r} is no {suffix} file"
+
+
+def _strays(index: Path, shards: list[str]) -> list[str]:
+    """Return files that look like shards of *index*, which does not name them."""
+
+    def pattern(name: str) -> str:
+        return re.sub(r"\d+", "#", name)
+
+    patterns = {pattern(name) for name in shards if re.search(r"-of-\d+", name)}
+    there: list[Any] = sorted(f.name for f in index.parent.iterdir())
+    return [name for name in there if pattern(name) in patterns and name not in shards]

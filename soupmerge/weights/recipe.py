@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError, UsageError, near_miss
-from soupmerge.numbers import exact
 from soupmerge.storage.reading import read_json
 from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
-from soupmerge.weights.groups import GROUPINGS, group_by, rows_of
+from soupmerge.weights.groups import check_grouping, rows_of
 from soupmerge.weights.ingredients import Ingredients
+from soupmerge.weights.places import INDEX
+from soupmerge.weights.selection import EVERYTHING, Selection
 
 FORMAT = "soupmerge-recipe/1"
 TOLERANCE = 1e-6
@@ -37,10 +39,13 @@ class Recipe:
         sources: the K ingredients, in the order of the columns.
         groups: the names of the G groups, in the order of the rows.
         weights: W, ``(G, K)``; every row sums to 1, every entry is in [0, 1].
-        by: the grouping: ``model``, ``module`` or ``tensor``.
-        buffers: policy for batch-norm statistics: ``average`` or ``base``.
+        by: the grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
+        buffers: policy for batch-norm statistics: ``average``, ``base`` or ``recalibrate``.
         base: the ingredient that counters, constants and (policy ``base``) statistics come from.
         origin: who chose the coefficients: ``mix`` (by hand), ``grid`` or ``learn``.
+        affine: entries may lie outside of [0, 1]; rows sum to 1 all the same.
+        selection: tensors that are copied from one ingredient, or left out.
+        calibration: on what the statistics of policy ``recalibrate`` were estimated.
 
     Raises:
         UsageError: a row does not sum to 1, or an entry is not in [0, 1]; all rows are listed.
@@ -53,6 +58,9 @@ class Recipe:
     buffers: str = "average"
     base: int = 0
     origin: str = "mix"
+    affine: bool = False
+    selection: Selection = EVERYTHING
+    calibration: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -64,8 +72,10 @@ class Recipe:
             problems.append(
                 f"{len(self.groups)} groups, but {len(self.weights)} rows of coefficients"
             )
-        if self.by not in GROUPINGS:
-            problems.append(f"no grouping {self.by!r}; {near_miss(str(self.by), GROUPINGS)}")
+        try:
+            check_grouping(self.by)
+        except UsageError as error:
+            problems.append(str(error))
         if not self.groups:
             problems.append("no group of tensors")
         if self.buffers not in buffers.POLICIES:
@@ -85,8 +95,9 @@ class Recipe:
         if abs(sum(row) - 1) > TOLERANCE:
             fix = "write exact fractions such as 1/3,1/3,1/3"
             return [f"{name}{_listed(row)} sum to {sum(row):.6g}, not 1; {fix}"]
-        if min(row) < 0 or max(row) > 1:
-            return [f"{name}{_listed(row)} are not all between 0 and 1"]
+        if not self.affine and (min(row) < 0 or max(row) > 1):
+            fix = "give --affine if that is meant"
+            return [f"{name}{_listed(row)} are not all between 0 and 1; {fix}"]
         return []
 
     @classmethod
@@ -96,21 +107,21 @@ class Recipe:
         weights: Sequence[float] | Sequence[Sequence[float]],
         *,
         by: str = "model",
-        buffers: str = "average",
-        base: int = 0,
-        origin: str = "mix",
+        **policy: Any,
     ) -> Recipe:
-        """Return the recipe that mixes *pots* with *weights*, a row per group (or just one row)."""
+        """Return the recipe that mixes *pots* with *weights*, a row per group (or just one row).
+
+        *policy* is ``buffers``, ``base``, ``origin`` and ``affine``, as above.
+        """
         nested = any(isinstance(row, Sequence) for row in weights)
         table: Any = weights if nested else [weights]
         return cls(
-            sources=tuple(Source(c.ref, c.sha256) for c in pots),
-            groups=tuple(group_by(by, pots.mixed)),
+            sources=tuple(Source(**source) for source in pots.fingerprint()),
+            groups=tuple(pots.groups(by)),
             weights=tuple(tuple(float(w) for w in row) for row in table),
             by=by,
-            buffers=buffers,
-            base=base,
-            origin=origin,
+            selection=pots.selection,
+            **policy,
         )
 
     @classmethod
@@ -126,16 +137,21 @@ class Recipe:
         Raises:
             InputError: the groups are not those of *pots*.
         """
-        groups = group_by(self.by, pots.mixed)
+        groups = pots.groups(self.by)
         if tuple(groups) != self.groups:
             raise InputError(
                 f"the recipe has {len(self.groups)} groups, these checkpoints {len(groups)} others",
                 fix="use the checkpoints that it names",
             )
-        rows = rows_of(groups, pots.infos, self.buffers)
         table = [*self.weights, self.mean_weights]
-        alone = tuple(float(k == self.base) for k in range(len(self.sources)))
-        return {name: table[rows[name]] if name in rows else alone for name in pots.infos}
+        copied = self.selection.copied
+        names = [name for name in pots.infos if name not in copied]
+        rows = rows_of(groups, names, self.buffers)
+        alone = {name: self._one_hot(copied.get(name, self.base)) for name in pots.infos}
+        return {name: table[rows[name]] if name in rows else alone[name] for name in pots.infos}
+
+    def _one_hot(self, k: int) -> tuple[float, ...]:
+        return tuple(float(i == k) for i in range(len(self.sources)))
 
     @property
     def mean_weights(self) -> tuple[float, ...]:
@@ -144,7 +160,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as JSON values; numbers survive exactly."""
-        return {
+        value = {
             "format": FORMAT,
             "ingredients": [{"ref": s.ref, "sha256": s.sha256} for s in self.sources],
             "groups": self.by,
@@ -152,6 +168,20 @@ class Recipe:
             "buffers": {"policy": self.buffers, "base": self.base},
             "origin": self.origin,
         }
+        given = {
+            "affine": self.affine,
+            "copied": dict(self.selection.copied),
+            "skipped": sorted(self.selection.skipped),
+            "calibration": self.calibration,
+        }
+        return value | {key: found for key, found in given.items() if found}
+
+    def portable(self) -> Recipe:
+        """Return the recipe with names for paths: the same in every folder, and telling of none."""
+        sources = tuple(
+            s if ":" in s.ref else Source(Path(s.ref).name, s.sha256) for s in self.sources
+        )
+        return dataclasses.replace(self, sources=sources)
 
     @classmethod
     def from_json(cls, value: Any, *, where: object = None) -> Recipe:
@@ -160,8 +190,11 @@ class Recipe:
         Raises:
             InputError: *value* is no recipe of this version.
         """
-        if not isinstance(value, dict) or value.get("format") != FORMAT:
-            raise InputError(f"is not a recipe (no format {FORMAT!r})", where=where)
+        form = value.get("format") if isinstance(value, dict) else None
+        if form != FORMAT:
+            newer = isinstance(form, str) and form.startswith("soupmerge-recipe/")
+            fix = "take a newer soupmerge" if newer else "name a recipe.json, or a soup"
+            raise InputError(f"is not a recipe of format {FORMAT!r}", where=where, fix=fix)
         try:
             return cls(
                 sources=tuple(
@@ -173,11 +206,22 @@ class Recipe:
                 buffers=_text(value["buffers"]["policy"]),
                 base=int(value["buffers"]["base"]),
                 origin=_text(value.get("origin", "mix")),
+                affine=value.get("affine", False) is True,
+                selection=_selection(value),
+                calibration=value.get("calibration"),
             )
         except UsageError as error:
             raise InputError(str(error), where=where) from error
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"is a damaged recipe ({error!r})", where=where) from error
+
+
+def _selection(value: Mapping[str, Any]) -> Selection:
+    k = len(value["ingredients"])
+    copied = {_text(name): int(i) for name, i in value.get("copied", {}).items()}
+    if not all(0 <= i < k for i in copied.values()):
+        raise ValueError("it copies from an ingredient that it does not have")
+    return Selection(copied, frozenset(_text(name) for name in value.get("skipped", [])))
 
 
 def _text(value: Any) -> str:
@@ -187,27 +231,14 @@ def _text(value: Any) -> str:
 
 
 def read_recipe(path: Path | str) -> Recipe:
-    """Return the recipe in the JSON file *path*, or in the notes of the soup *path*.
+    """Return the recipe in the JSON file *path*, or in the notes of the soup at *path*.
 
     Raises:
         InputError: the file is missing or holds no recipe.
     """
-    if Path(path).suffix == ".safetensors":
-        return Recipe.from_json(open_checkpoint(path).notes_of_soupmerge.get("recipe"), where=path)
-    return Recipe.from_json(read_json(path), where=path)
-
-
-def parse_weights(text: str) -> tuple[float, ...]:
-    """Return the coefficients written in *text*: decimals or fractions between commas.
-
-    Raises:
-        UsageError: a coefficient is no number.
-
-    Example:
-        >>> parse_weights("1/2, 0.25,0.25")
-        (0.5, 0.25, 0.25)
-    """
-    return tuple(float(exact(word, "coefficients")) for word in text.split(","))
+    if Path(path).suffix == ".json" and not str(path).endswith(INDEX):
+        return Recipe.from_json(read_json(path), where=path)
+    return Recipe.from_json(open_checkpoint(path).notes_of_soupmerge.get("recipe"), where=path)
 
 
 def _listed(row: Sequence[float]) -> str:

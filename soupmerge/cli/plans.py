@@ -1,0 +1,34 @@
+"""What ``--dry-run`` prints: what would be read, held and written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import soupmerge as sm
+from soupmerge.cli import show
+
+
+def show_mix(out: str, pots: sm.Ingredients, recipe: sm.Recipe, dtype: Any, shard: Any) -> None:
+    """Print what mixing *pots* by *recipe* into *out* would take."""
+    from soupmerge.weights.mixing import memory_of, soup_infos
+    from soupmerge.weights.writing import layout, shards_of
+
+    weights = [f"{w:.6g}" for w in recipe.mean_weights]
+    kept = len(pots.selection.copied)
+    rows = [[name, f"coefficient {w}"] for name, w in zip(pots.names, weights, strict=True)]
+    infos = layout(soup_infos(pots, dtype))
+    size = sum(info.bytes for info in infos.values())
+    files = len(shards_of(infos, shard)) if shard else 1
+    free = shutil.disk_usage(Path(out).resolve().parent).free
+    rows += [
+        ["groups", f"{len(recipe.groups)} (by {recipe.by}); coefficients above are means"],
+        ["statistics", recipe.buffers],
+        ["copied, left out", f"{kept} tensors, {len(pots.selection.skipped)} tensors"],
+        ["would write", f"{out}: {len(infos)} tensors, {size:,} bytes, {files} file(s)"],
+        ["would read", f"{sum(s.size for c in pots for s in c.sources):,} bytes, twice (to hash)"],
+        ["memory", f"about {memory_of(pots) / 2**20:,.0f} MiB beside torch itself"],
+        ["free there", f"{free:,} bytes" + ("" if free > size else ": too few")],
+    ]
+    show.table(["plan", ""], rows)

@@ -1,0 +1,204 @@
+"""What ``torch.save`` writes, opened: one pickle, and where the storages it speaks of lie.
+
+Since torch 1.6 that is a zip archive with a record for each storage; before, five pickles in a row
+with the storages behind them.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from soupmerge.errors import InputError, UnsafeError
+from soupmerge.storage.reading import Steady
+from soupmerge.weights import pickles
+from soupmerge.weights.pickles import Pickled, PickleError
+
+MOST_PICKLE = 1 << 26
+"""Bytes of a pickle without its storages: more than any network needs."""
+
+MOST_DIRECTORY = 1 << 23
+"""Bytes of a zip archive's list of contents."""
+
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+AGAIN = "download or save it again"
+TRUSTED = "save its state_dict() where it is trusted"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Numbers in a file: *size* bytes from *start* on; *crc* if the archive gives one."""
+
+    start: int
+    size: int
+    record: str
+    crc: int | None = None
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A torch file: what its pickle says, and the storages by their keys."""
+
+    file: Steady
+    pickled: Pickled
+    storages: Mapping[str, Storage]
+
+    def verify(self, keys: Iterable[str]) -> None:
+        """Compare the storages of *keys* with their checksums.
+
+        Raises:
+            InputError: some differ; all are listed.
+        """
+        bad = []
+        for key in dict.fromkeys(keys):
+            storage, found = self.storages[key], 0
+            if storage.crc is not None:
+                for part in self.file.chunks(storage.start, storage.size):
+                    found = zlib.crc32(part, found)
+                if found != storage.crc:
+                    bad.append(f"record {storage.record!r}")
+        if bad:
+            raise InputError(
+                "holds bytes that do not match their checksums",
+                problems=bad,
+                where=self.file.path,
+                fix=AGAIN,
+            )
+
+
+def open_zip(file: Steady) -> Archive:
+    """Open the zip archive *file*.
+
+    Raises:
+        InputError: it is damaged, or not torch's.
+        UnsafeError: it is a program, or would grow when unpacked.
+    """
+    _check_directory(file)
+    try:
+        with file.opened() as handle, zipfile.ZipFile(handle) as archive:
+            records = archive.infolist()
+            _check_records(file, records)
+            stored = {r.filename: _located(file, r, archive.start_dir) for r in records}
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError) as error:
+        raise _broken(file, f"its list of contents is broken ({error})") from error
+    pickle = [name for name in stored if name.split("/")[1:] == ["data.pkl"]]
+    if len(pickle) != 1:
+        raise InputError("is a zip archive, but not one of torch's", where=file.path)
+    home = pickle[0].removesuffix("data.pkl")
+    order = stored.get(f"{home}byteorder")
+    if order and file.read(order.start, order.size) != b"little":
+        raise InputError("was written on a big-endian machine", where=file.path, fix=TRUSTED)
+    found = stored[pickle[0]]
+    Archive(file, Pickled(None, (), 0), {"": found}).verify([""])
+    data = f"{home}data/"
+    storages = {n.removeprefix(data): s for n, s in stored.items() if n.startswith(data)}
+    return Archive(file, _parsed(file, found.start, found.size), storages)
+
+
+def open_legacy(file: Steady, itemsize: Callable[[Any], tuple[str, int]]) -> Archive:
+    """Open *file*, written before torch 1.6 or with ``_use_new_zipfile_serialization=False``.
+
+    Args:
+        itemsize: the id of a storage → its key, and the size of one of its numbers.
+
+    Raises:
+        InputError: it is damaged, or not torch's.
+    """
+    data = file.read(0, MOST_PICKLE)
+    values, at = [], 0
+    for _ in range(5):
+        found = _parse(file, data, at)
+        values.append(found)
+        at = found.end
+        if len(values) == 1 and found.value != MAGIC:  # somebody's pickle: judged by what it names
+            return Archive(file, found, {})
+    if values[1].value != PROTOCOL or not isinstance(values[4].value, list):
+        raise InputError("is a pickle, but not one of torch's", where=file.path)
+    sizes = {}
+    for id in _ids(values[3].value):
+        key, size = itemsize(id)
+        sizes[key] = size
+    storages = {}
+    for key in map(str, values[4].value):
+        count = int.from_bytes(file.read(at, 8), "little", signed=True)
+        size = count * sizes.get(key, 0)
+        if key not in sizes or count < 0 or at + 8 + size > file.size:
+            raise _broken(file, f"storage {key!r} does not end within it")
+        storages[key] = Storage(at + 8, size, key)
+        at += 8 + size
+    return Archive(file, values[3], storages)
+
+
+def _check_directory(file: Steady) -> None:
+    tail = file.read(max(0, file.size - 65_558), 65_558)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) < at + 22:
+        raise _broken(file, "its list of contents is missing, so it was cut short")
+    if int.from_bytes(tail[at + 12 : at + 16], "little") > MOST_DIRECTORY:
+        raise UnsafeError("lists more records than any network has", where=file.path, fix=AGAIN)
+
+
+def _check_records(file: Steady, records: list[zipfile.ZipInfo]) -> None:
+    names = [record.filename for record in records]
+    if any(n.endswith("/constants.pkl") or "/code/" in n for n in names):
+        raise UnsafeError("is a TorchScript program, which is code", where=file.path, fix=TRUSTED)
+    packed = [f"record {r.filename!r}" for r in records if r.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        what = "is compressed, which torch's files never are"
+        raise UnsafeError(
+            what, problems=packed, where=file.path, fix="unzip it, and zip it with -0"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _broken(file, f"record {twice!r} stands there twice")
+
+
+def _located(file: Steady, record: zipfile.ZipInfo, directory: int) -> Storage:
+    """Return where the bytes of *record* lie, which its local header says."""
+    head = file.read(record.header_offset, 30)
+    start = record.header_offset + 30
+    start += int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+    whole = head[:4] == b"PK\x03\x04" and start + record.file_size <= directory
+    if not whole or record.file_size != record.compress_size:
+        raise _broken(file, f"record {record.filename!r} does not end where it should")
+    return Storage(start, record.file_size, record.filename, record.CRC)
+
+
+def _parsed(file: Steady, start: int, size: int) -> Pickled:
+    if size > MOST_PICKLE:
+        what = f"has a pickle of {size:,} bytes, at most {MOST_PICKLE:,} are read"
+        raise UnsafeError(what, where=file.path, fix=TRUSTED)
+    return _parse(file, file.read(start, size), 0)
+
+
+def _parse(file: Steady, data: bytes, at: int) -> Pickled:
+    try:
+        return pickles.read(data, at)
+    except PickleError as error:
+        raise _broken(file, f"its pickle {error}") from error
+
+
+def _ids(value: Any) -> list[Any]:
+    """Return the ids of all storages that *value* speaks of."""
+    found, seen, todo = [], set(), [value]
+    while todo:
+        here = todo.pop()
+        if id(here) in seen:
+            continue
+        seen.add(id(here))
+        if isinstance(here, pickles.Persistent):
+            found.append(here.id)
+        elif isinstance(here, pickles.Call):
+            todo += [here.args, here.items, here.state]
+        elif isinstance(here, dict):
+            todo += here.values()
+        elif isinstance(here, (list, tuple)):
+            todo += cast(Any, here)
+    return found
+
+
+def _broken(file: Steady, what: str) -> InputError:
+    return InputError(f"is a damaged torch file: {what}", where=file.path, fix=AGAIN)

@@ -1,0 +1,152 @@
+"""The header of a safetensors file: how to write it, and how to believe it.
+
+https://github.com/huggingface/safetensors#format. Read here and not by the library, which names
+neither the file nor the bytes that are wrong, takes a name that stands there twice, and needs
+20 seconds for a header of a million empty tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from soupmerge.errors import InputError
+from soupmerge.storage.reading import Steady
+from soupmerge.weights.tensors import DTYPES, TensorInfo, View
+
+MOST_TENSORS = int(os.environ.get("SOUPMERGE_MAX_TENSORS") or 100_000)
+"""Of one file; the environment variable SOUPMERGE_MAX_TENSORS raises it."""
+
+AGAIN = "download or save it again"
+
+
+def read(file: Steady) -> tuple[dict[str, View], dict[str, str]]:
+    """Return the tensors of the safetensors *file*, and its metadata.
+
+    Raises:
+        InputError: it is damaged; every tensor that is wrong is listed.
+    """
+    text = _text(file)
+    try:
+        header = json.loads(text, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise _damaged(file, "its header is nested too deeply") from error
+    except ValueError as error:
+        raise _damaged(file, f"its header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise _damaged(file, f"its header is a {type(header).__name__}, not an object")
+    metadata = header.pop("__metadata__", {})
+    if not _is_text_map(metadata):
+        raise _damaged(file, "its metadata are not texts by name")
+    begin = 8 + len(text)
+    places: dict[str, tuple[int, int]] = {}
+    views, problems = {}, []
+    for name, entry in header.items():
+        fault = _fault(entry)
+        if fault:
+            problems.append(f"{name!r}: {fault}")
+            continue
+        start, end = entry["data_offsets"]
+        places[name] = (start, end)
+        info = TensorInfo(DTYPES[entry["dtype"]], tuple(entry["shape"]))
+        views[name] = View(info, file, begin + start)
+    if not problems:
+        problems = list(_gaps(places, file.size - begin))
+    if problems:
+        raise InputError("is a damaged file", problems=problems, where=file.path, fix=AGAIN)
+    return views, metadata
+
+
+def encode(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
+    """Return the header of a file that holds *infos*, in that order; equal values, equal bytes."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, info in infos.items():
+        start, end = end, end + info.bytes
+        entry = {
+            "dtype": names[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [start, end],
+        }
+        header[name] = entry
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _text(file: Steady) -> bytes:
+    length = int.from_bytes(file.read(0, 8), "little")
+    if length > file.size - 8:
+        found = f"its header should be {length:,} bytes long, the file has {file.size:,}"
+        raise _damaged(file, found)
+    # Counted before it is parsed, which takes a hundred bytes of memory for each of these.
+    tokens = sum(
+        part.tobytes().count(sign) for part in file.chunks(8, length) for sign in (b",", b"[", b"{")
+    )
+    if tokens > 16 * MOST_TENSORS:
+        fix = "set SOUPMERGE_MAX_TENSORS if it is meant"
+        what = f"its header names more than {MOST_TENSORS:,} tensors"
+        raise InputError(what, where=file.path, fix=fix)
+    text = file.read(8, length)
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _damaged(file, f"its header is not UTF-8 at byte {8 + error.start}") from error
+    return text
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands there twice")
+    return found
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _fault(entry: Any) -> str | None:
+    """Return what is wrong with one tensor's *entry*, taken by itself."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        return "should have dtype, shape and data_offsets, and nothing else"
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in DTYPES:
+        return f"dtype {dtype!r} is not one of {', '.join(DTYPES)}"
+    if not _counts(shape):
+        return f"shape {shape} is not a list of sizes"
+    if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        return f"data_offsets {offsets} are not a start and an end"
+    expected = TensorInfo(DTYPES[dtype], tuple(shape)).bytes
+    if offsets[1] - offsets[0] != expected:
+        return f"has {offsets[1] - offsets[0]:,} bytes, its shape and dtype make {expected:,}"
+    return None
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
+
+
+def _gaps(places: Mapping[str, tuple[int, int]], size: int) -> Iterator[str]:
+    """Yield where tensors overlap, and which bytes belong to none."""
+    at, before = 0, ""
+    for name, (start, end) in sorted(places.items(), key=lambda item: (item[1], item[0])):
+        if start < at:
+            yield f"{name!r} lies over {before!r}"
+        elif start > at:
+            yield f"byte {at:,} of the data belongs to no tensor"
+        if end > at:
+            at, before = end, name
+    if at > size:
+        yield f"{before!r} ends at byte {at:,} of the data, the file at {size:,}"
+    elif at < size:
+        yield f"byte {at:,} of the data belongs to no tensor: {size - at:,} bytes too many"
+
+
+def _damaged(file: Steady, what: str) -> InputError:
+    return InputError(f"is a damaged safetensors file: {what}", where=file.path, fix=AGAIN)

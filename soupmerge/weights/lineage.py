@@ -1,0 +1,104 @@
+"""Where weights come from: a family tree that travels in the files, also for soups of soups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soupmerge.errors import InputError
+from soupmerge.weights.files import Checkpoint
+from soupmerge.weights.recipe import Recipe
+
+DEEPEST = 16
+"""Generations that are told."""
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """Weights by their name and hash, how they were made, and of what.
+
+    Attributes:
+        ref: the name of their file.
+        sha256: their hash.
+        made: how: ``mix``, ``grid``, ``learn``, ``finetune``, or nothing if that is not known.
+        detail: coefficients or objective, in words.
+        parents: what they were made of.
+    """
+
+    ref: str
+    sha256: str
+    made: str = ""
+    detail: str = ""
+    parents: tuple[Ancestor, ...] = ()
+
+    def lines(self, before: str = "", beneath: str = "") -> Iterator[str]:
+        """Yield the tree as lines of text, the youngest first."""
+        how = ": " + ", ".join(filter(None, (self.made, self.detail))) if self.made else ""
+        yield f"{before}{self.ref} ({self.sha256[:12]}){how}"
+        for parent in self.parents:
+            last = parent is self.parents[-1]
+            branch, trunk = ("└─ ", "   ") if last else ("├─ ", "│  ")
+            yield from parent.lines(beneath + branch, beneath + trunk)
+
+    def roots(self) -> set[str]:
+        """Return the hashes of the weights at the tree's ends."""
+        if not self.parents:
+            return {self.sha256}
+        return set().union(*(parent.roots() for parent in self.parents))
+
+
+def family_of(checkpoint: Checkpoint) -> Ancestor:
+    """Return the family tree that the notes of *checkpoint* tell; they may be anyone's."""
+    return _ancestor(node_of(checkpoint), 0)
+
+
+def node_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what a child of *checkpoint* notes about it: its tree, as JSON values."""
+    notes = checkpoint.notes_of_soupmerge
+    node = {"ref": Path(checkpoint.ref).name, "sha256": checkpoint.sha256}
+    family = notes.get("family")
+    try:
+        recipe = Recipe.from_json(notes.get("recipe"))
+    except InputError:
+        return {**node, **_training(notes)}
+    sources = [{"ref": s.ref, "sha256": s.sha256} for s in recipe.sources]
+    told = isinstance(family, list) and len(family) == len(sources)
+    shares = ", ".join(f"{w:.4g}" for w in recipe.mean_weights)
+    per = "" if recipe.by == "model" else f" (means over {len(recipe.groups)} groups)"
+    return {
+        **node,
+        "made": recipe.origin,
+        "detail": shares + per,
+        "parents": family if told else sources,
+    }
+
+
+def _training(notes: dict[str, Any]) -> dict[str, Any]:
+    """Return what is noted of weights that were trained."""
+    training = notes.get("training")
+    if not isinstance(training, dict):
+        return {}
+    objective = training.get("objective")
+    told = objective.items() if isinstance(objective, dict) else ()
+    base = training.get("base")
+    return {
+        "made": "finetune" if base else "train",
+        "detail": ", ".join(f"{key} {value}" for key, value in told),
+        "parents": notes.get("family") or ([base] if base else []),
+    }
+
+
+def _ancestor(node: Any, depth: int) -> Ancestor:
+    if not isinstance(node, dict):
+        return Ancestor("?", "?")
+    parents = node.get("parents")
+    known = parents if isinstance(parents, list) and depth < DEEPEST else []
+    return Ancestor(
+        ref=str(node.get("ref", "?")),
+        sha256=str(node.get("sha256", "?")),
+        made=str(node.get("made", "")),
+        detail=str(node.get("detail", "")),
+        parents=tuple(_ancestor(parent, depth + 1) for parent in known),
+    )

@@ -1,0 +1,199 @@
+"""What torch would rebuild from a pickle → where each tensor lies, held against its storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from soupmerge.weights.archives import Archive, Storage
+from soupmerge.weights.pickles import Call, Global
+from soupmerge.weights.tensors import DTYPES, TensorInfo, View, dense
+
+STORAGES = {
+    "Double": torch.float64,
+    "Float": torch.float32,
+    "Half": torch.float16,
+    "BFloat16": torch.bfloat16,
+    "Long": torch.int64,
+    "Int": torch.int32,
+    "Short": torch.int16,
+    "Char": torch.int8,
+    "Byte": torch.uint8,
+    "Bool": torch.bool,
+    "ComplexDouble": torch.complex128,
+    "ComplexFloat": torch.complex64,
+    "QInt8": torch.qint8,
+    "QUInt8": torch.quint8,
+    "QInt32": torch.qint32,
+    "QUInt4x2": torch.quint4x2,
+    "QUInt2x4": torch.quint2x4,
+}
+"""``torch.XStorage`` → the dtype of its numbers."""
+
+REBUILD = "torch._utils._rebuild_"
+STRANGE = {
+    f"{REBUILD}sparse_tensor": "is sparse; make it dense first",
+    f"{REBUILD}sparse_csr_tensor": "is sparse; make it dense first",
+    f"{REBUILD}qtensor": "is quantised; dequantise it first",
+    f"{REBUILD}meta_tensor_no_storage": "is a meta tensor, which holds no numbers",
+    f"{REBUILD}nested_tensor": "is a nested tensor, which has no shape",
+    f"{REBUILD}device_tensor_from_numpy": "lies on a device that torch keeps apart; save it on cpu",
+    f"{REBUILD}wrapper_subclass": "is of a class of its own; save plain tensors",
+}
+"""What may stand in the place of a plain tensor, and what is said of it."""
+
+PLAIN = {
+    "collections.OrderedDict",
+    "collections.defaultdict",
+    "collections.Counter",
+    "builtins.dict",
+    "builtins.list",
+    "builtins.set",
+    "builtins.frozenset",
+    "builtins.complex",
+    "__builtin__.set",
+    "_codecs.encode",
+    "torch.Size",
+    "torch.Tensor",
+    "torch.device",
+    "torch.nn.parameter.Parameter",
+    "torch._tensor._rebuild_from_type_v2",
+    "torch.serialization._get_layout",
+    "torch.storage.UntypedStorage",
+    f"{REBUILD}tensor",
+    f"{REBUILD}tensor_v2",
+    f"{REBUILD}tensor_v3",
+    f"{REBUILD}parameter",
+    f"{REBUILD}parameter_with_state",
+    *STRANGE,
+}
+"""What a file of weights may name besides storages and dtypes; anything else is somebody's code."""
+
+
+def is_plain(name: str) -> bool:
+    """Return whether the global *name* stands for plain values, storages or dtypes."""
+    module, _, last = name.rpartition(".")
+    if module in ("torch", "torch.cuda"):
+        is_dtype = isinstance(getattr(torch, last, None), torch.dtype)
+        return name in PLAIN or last.removesuffix("Storage") in STORAGES or is_dtype
+    return name in PLAIN
+
+
+def name_of(call: Any) -> str:
+    """Return what *call* would call, or nothing."""
+    return call.of.name if isinstance(call, Call) and isinstance(call.of, Global) else ""
+
+
+def is_tensor(value: Any) -> bool:
+    """Return whether *value* stands for a tensor."""
+    name = name_of(value)
+    return name.startswith(REBUILD) or name == "torch._tensor._rebuild_from_type_v2"
+
+
+@dataclass
+class Faults:
+    """What is wrong with tensors: what cannot be used, and what could do harm."""
+
+    unusable: list[str] = field(default_factory=list)
+    harmful: list[str] = field(default_factory=list)
+
+
+def view_of(archive: Archive, name: str, call: Call, faults: Faults) -> tuple[View, str] | None:
+    """Return where the tensor *call* would make lies, and its storage; or note what is wrong."""
+    call = _innermost(call)
+    try:
+        if name_of(call) in STRANGE:
+            raise ValueError(STRANGE[name_of(call)])
+        persistent, offset, shape, stride, *more = call.args
+        key, dtype, base = _storage(persistent.id)
+        if name_of(call) == f"{REBUILD}tensor_v3":
+            dtype = _dtype(more[2])
+        if dtype not in DTYPES.values():
+            short = str(dtype).removeprefix("torch.")
+            raise ValueError(f"dtype {short} is not one of {', '.join(DTYPES)}")
+        if any(isinstance(m, dict) and m for m in more[2:]):
+            raise ValueError("is a lazily negated or conjugated view; save a copy of it")
+        shape, stride = _sizes(shape), _sizes(stride)
+        info = TensorInfo(dtype, shape)
+        start = _start(archive.storages, key, info, stride, offset + base)
+        contiguous = dense(shape, stride)
+    except _HarmfulError as error:
+        faults.harmful.append(f"{name}: {error}")
+    except ValueError as error:
+        faults.unusable.append(f"{name}: {error}")
+    except (AttributeError, IndexError, KeyError, TypeError):
+        faults.unusable.append(f"{name}: is not described as a tensor is")
+    else:
+        return View(info, archive.file, start, None if contiguous else stride), key
+    return None
+
+
+class _HarmfulError(Exception):
+    """A tensor would take more memory than the file has bytes for it."""
+
+
+def _innermost(call: Call) -> Call:
+    """Return the tensor inside of parameters and of tensors with attributes."""
+    for _ in range(4):
+        if name_of(call).startswith(f"{REBUILD}parameter"):
+            call = call.args[0]
+        elif name_of(call) == "torch._tensor._rebuild_from_type_v2":
+            call = Call(call.args[0], call.args[2])
+    return call
+
+
+def _start(
+    storages: Mapping[str, Storage],
+    key: str,
+    info: TensorInfo,
+    stride: tuple[int, ...],
+    offset: int,
+) -> int:
+    """Return the tensor's first byte in the file, once it is known to end within its storage."""
+    storage = storages.get(key)
+    if storage is None:
+        raise ValueError(f"storage {key!r} is missing")
+    repeated = any(step == 0 and size > 1 for size, step in zip(info.shape, stride, strict=True))
+    if repeated or info.bytes > storage.size:
+        raise _HarmfulError(f"shape {info.shape} on {storage.size:,} stored bytes")
+    last = offset + sum((n - 1) * step for n, step in zip(info.shape, stride, strict=True))
+    if offset < 0 or (info.numel and (last + 1) * info.dtype.itemsize > storage.size):
+        raise ValueError(
+            f"reaches from {offset} to {last}, beyond its storage of "
+            f"{storage.size // info.dtype.itemsize} numbers (record {storage.record!r})"
+        )
+    return storage.start + offset * info.dtype.itemsize
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    if isinstance(value, Call):  # torch.Size
+        value = value.args[0]
+    if not all(type(n) is int and 0 <= n < 1 << 63 for n in value):
+        raise ValueError(f"has sizes or strides {value}")
+    return tuple(value)
+
+
+def _dtype(value: Any) -> Any:
+    return getattr(torch, value.name.removeprefix("torch."))
+
+
+def _storage(id: Any) -> tuple[str, torch.dtype, int]:
+    """Return key and dtype of the storage *id*, and where in it a legacy file's view begins."""
+    word, kind, key, _, _, *view = id
+    short = kind.name.rpartition(".")[2].removesuffix("Storage")
+    if word != "storage" or short not in {*STORAGES, "Untyped"}:
+        raise ValueError(f"lies in {kind.name}, which is not known")
+    base = view[0][1] if view and view[0] else 0
+    return str(key), STORAGES.get(short, torch.uint8), base
+
+
+def key_and_size(id: Any) -> tuple[str, int]:
+    """Return the key of the storage *id*, and the size of one of its numbers."""
+    try:
+        key, dtype, _ = _storage(id)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return "", 0
+    return key, dtype.itemsize

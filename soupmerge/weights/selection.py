@@ -1,0 +1,102 @@
+"""Which tensors are mixed, which are copied from one ingredient, and which are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from soupmerge.errors import UsageError, near_miss
+from soupmerge.weights.files import Checkpoint
+
+HEADS = ("fc", "head", "heads", "classifier", "linear", "logits", "last_linear")
+"""How networks call their last layer: the first part of its tensors' names."""
+
+HEAD_CHOICES = ("base", "first", "skip")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What becomes of tensors that are not mixed.
+
+    Attributes:
+        copied: tensor name → the ingredient that it is copied from, which alone must have it.
+        skipped: names that the soup does without.
+    """
+
+    copied: Mapping[str, int] = field(default_factory=dict)
+    skipped: frozenset[str] = frozenset()
+
+    def leaves(self, name: str) -> bool:
+        """Return whether *name* is mixed, and so must fit in all ingredients."""
+        return name not in self.copied and name not in self.skipped
+
+
+EVERYTHING = Selection()
+
+
+def select(
+    checkpoints: Sequence[Checkpoint],
+    *,
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
+    head: str | None = None,
+    base: int = 0,
+) -> Selection:
+    """Return which tensors of *checkpoints* are not mixed.
+
+    Args:
+        exclude: patterns of names to copy from the base ingredient.
+        only: patterns of names to mix; all others are copied from the base ingredient.
+        head: where the classifier comes from: ``base``, ``first``, or ``skip`` to leave it out;
+            None mixes it like all else.
+        base: index of the base ingredient.
+
+    Raises:
+        UsageError: a pattern matches nothing, or there is no such choice, or no head is found.
+    """
+    names = sorted({name for checkpoint in checkpoints for name in checkpoint})
+    for pattern in (*exclude, *only):
+        if not any(fnmatchcase(name, pattern) for name in names):
+            fix = near_miss(pattern.strip("*."), names)
+            raise UsageError(f"{pattern!r} matches no tensor", where="--exclude/--only", fix=fix)
+    apart = {n for n in names if any(fnmatchcase(n, p) for p in exclude)}
+    if only:
+        apart |= {n for n in names if not any(fnmatchcase(n, p) for p in only)}
+    sources = dict.fromkeys(apart, base)
+    if head is None:
+        return _present(checkpoints, sources, frozenset())
+    if head not in HEAD_CHOICES:
+        fix = near_miss(head, HEAD_CHOICES)
+        raise UsageError(f"no choice {head!r}", where="--head", fix=fix)
+    heads = head_of(checkpoints)
+    if not heads:
+        fix = "name its tensors by --exclude"
+        raise UsageError("no classifier was found", where="--head", fix=fix)
+    if head == "skip":
+        return _present(checkpoints, sources, frozenset(heads))
+    return _present(checkpoints, {**sources, **dict.fromkeys(heads, base if head == "base" else 0)})
+
+
+def head_of(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Return the tensors of the classifier: called so, or of different numbers of classes."""
+    names = {name for checkpoint in checkpoints for name in checkpoint}
+    called = {name for name in names if name.split(".")[0] in HEADS}
+    shapes = {n: {c.infos[n].shape for c in checkpoints if n in c} for n in names}
+    differ = {n for n, found in shapes.items() if len(found) > 1 and _differ_in_classes(found)}
+    return sorted(called | differ)
+
+
+def _differ_in_classes(shapes: set[tuple[int, ...]]) -> bool:
+    return {len(shape) for shape in shapes} <= {1, 2} and len({shape[1:] for shape in shapes}) == 1
+
+
+def _present(
+    checkpoints: Sequence[Checkpoint],
+    sources: Mapping[str, int],
+    skipped: frozenset[str] = frozenset(),
+) -> Selection:
+    """Return the selection, without what the ingredient to copy from does not have."""
+    absent = {name for name, k in sources.items() if name not in checkpoints[k]}
+    copied = {n: k for n, k in sorted(sources.items()) if n not in absent and n not in skipped}
+    return Selection(copied, skipped | absent)

@@ -1,0 +1,157 @@
+"""Torch files → one state dict, each tensor held against its storage before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from soupmerge.errors import InputError, UnsafeError
+from soupmerge.storage.reading import Steady
+from soupmerge.weights import archives
+from soupmerge.weights.archives import TRUSTED, Archive
+from soupmerge.weights.kinds import ZIP, kind_of
+from soupmerge.weights.pickles import Call
+from soupmerge.weights.rebuilding import Faults, is_plain, is_tensor, key_and_size, view_of
+from soupmerge.weights.tensors import View
+
+SKIPPED = ("optim", "sched", "scaler")
+"""Entries beside the weights that hold tensors, but no network."""
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """A state dict, and what was done to get at it; *ties* are names that share their numbers."""
+
+    views: Mapping[str, View]
+    notes: tuple[str, ...] = ()
+    ties: tuple[tuple[str, ...], ...] = ()
+
+
+def load(file: Steady, weights_key: str | None = None, *, foreign: bool = False) -> Unwrapped:
+    """Return the state dict in the torch file *file*; no number is read but to compare checksums.
+
+    Args:
+        weights_key: which one to take if it wraps several.
+        foreign: read on though the file names code, of which nothing is run; see `convert`.
+
+    Raises:
+        InputError: damaged, without a state dict, or with several and no *weights_key*.
+        UnsafeError: the file asks for more than tensors and plain values.
+    """
+    zipped = kind_of(file) == ZIP
+    archive = archives.open_zip(file) if zipped else archives.open_legacy(file, key_and_size)
+    strangers = [name for name in archive.pickled.globals if not is_plain(name)]
+    notes = []
+    if strangers and not foreign:
+        raise UnsafeError(
+            "names more than tensors and plain values",
+            problems=strangers,
+            where=file.path,
+            fix=f"{TRUSTED}, or take its numbers alone by soupmerge convert",
+        )
+    if strangers:
+        notes.append(f"left out what it names: {', '.join(strangers)}")
+    key, found, beside = _choose(file, archive.pickled.value, weights_key)
+    notes += [f"unwrapped {key!r}"] if key else []
+    notes += [f"left aside {', '.join(map(repr, beside))}"] if beside else []
+    return _checked(archive, found, notes)
+
+
+def _choose(
+    file: Steady, value: Any, weights_key: str | None
+) -> tuple[str, dict[str, Call], list[str]]:
+    """Return the key of the state dict, its tensors, and what stands beside it."""
+    found = dict(_candidates(value, "", 0, set()))
+    listed = ", ".join(repr(key) for key in found)
+    if weights_key is not None and weights_key not in found:
+        raise InputError(
+            f"has no weights {weights_key!r}", where=file.path, fix=f"it has {listed or 'none'}"
+        )
+    if not found:
+        kind = "a mapping without tensors" if _is_mapping(value) else _kind(value)
+        what = f"holds no state dict (names to tensors), but {kind}"
+        raise InputError(what, where=file.path, fix="save the network's state_dict()")
+    if len(found) > 1 and weights_key is None:
+        what = f"holds several state dicts: {listed}"
+        raise InputError(what, where=file.path, fix="choose one by --weights-key")
+    key = next(iter(found)) if weights_key is None else weights_key
+    outer = _items(value)
+    beside = (
+        [k for k in outer if isinstance(k, str) and k != key.split(".")[0]]
+        if key
+        else [k for k, v in outer.items() if isinstance(k, str) and not is_tensor(v)]
+    )
+    return key, found[key], beside
+
+
+def _candidates(
+    value: Any, path: str, depth: int, seen: set[int]
+) -> Iterator[tuple[str, dict[str, Call]]]:
+    """Yield each mapping of names to tensors, at most two wrappers deep, with its path."""
+    if not _is_mapping(value) or id(value) in seen:
+        return
+    seen.add(id(value))
+    items = _items(value)
+    tensors = {k: v for k, v in items.items() if isinstance(k, str) and is_tensor(v)}
+    if tensors:
+        yield path, tensors
+    elif depth < 2:
+        for key, inner in items.items():
+            if isinstance(key, str) and not key.lower().startswith(SKIPPED):
+                yield from _candidates(inner, f"{path}.{key}" if path else key, depth + 1, seen)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, Call) and not is_tensor(value))
+
+
+def _items(value: Any) -> dict[Any, Any]:
+    """Return the entries of a mapping; of a whole module, its parameters by their names."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value.state, dict) and "_modules" in value.state:
+        return dict(_module_items(value, "", 0))
+    args = value.args if isinstance(value.args, tuple) else ()
+    pairs = args[0] if args and isinstance(args[0], list) else []
+    pairs = [pair for pair in pairs if isinstance(pair, (list, tuple)) and len(pair) == 2]
+    return {**{k: v for k, v in pairs if isinstance(k, str)}, **value.items}
+
+
+def _module_items(module: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+    state = module.state if isinstance(module, Call) and isinstance(module.state, dict) else {}
+    for kind in ("_parameters", "_buffers"):
+        if _is_mapping(state.get(kind)):
+            for name, value in _items(state[kind]).items():
+                yield f"{prefix}{name}", value
+    if depth < 32 and _is_mapping(state.get("_modules")):
+        for name, inner in _items(state["_modules"]).items():
+            yield from _module_items(inner, f"{prefix}{name}.", depth + 1)
+
+
+def _kind(value: Any) -> str:
+    if is_tensor(value):
+        return "a single tensor"
+    return "None" if value is None else f"a {type(value).__name__.lower()}"
+
+
+def _checked(archive: Archive, found: Mapping[str, Call], notes: list[str]) -> Unwrapped:
+    faults, views, keys = Faults(), {}, {}
+    for name, call in found.items():
+        made = view_of(archive, name, call, faults)
+        if made:
+            views[name], keys[name] = made
+    where = archive.file.path
+    if faults.harmful:
+        what = "has tensors larger than what is stored of them"
+        raise UnsafeError(what, problems=faults.harmful, where=where, fix=TRUSTED)
+    if faults.unusable:
+        raise InputError(
+            "has tensors that cannot be used", problems=faults.unusable, where=where, fix=TRUSTED
+        )
+    archive.verify(keys.values())
+    places: dict[View, list[str]] = {}
+    for name, view in views.items():
+        places.setdefault(view, []).append(name)
+    ties = tuple(tuple(names) for v, names in places.items() if len(names) > 1 and v.info.numel)
+    return Unwrapped(views, tuple(notes), ties)

@@ -1,0 +1,136 @@
+"""Writing safetensors files: canonical bytes, piece by piece, in one file or in shards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import torch
+from torch import Tensor
+
+from soupmerge.errors import UsageError
+from soupmerge.storage import commit
+from soupmerge.weights import headers
+from soupmerge.weights.files import sha256_of
+from soupmerge.weights.tensors import TensorInfo
+
+Pieces: TypeAlias = Iterable[tuple[str, Iterable[Tensor]]]
+"""Tensor name → its numbers, flat, some at a time."""
+
+
+def save(
+    path: Path | str,
+    infos: Mapping[str, TensorInfo],
+    tensors: Pieces,
+    *,
+    notes: Mapping[str, Any],
+    shard_bytes: int | None = None,
+    force: bool = False,
+) -> str:
+    """Write *tensors*, as they come, to *path*, whole or not at all; return their sha256.
+
+    Args:
+        path: a ``.safetensors`` file; or, with *shard_bytes*, a folder that must not exist.
+        infos: dtype and shape of every tensor, in the order in which *tensors* come.
+        notes: what to note about the weights, as JSON under the metadata key ``soupmerge``.
+        shard_bytes: the most bytes of tensors in one shard; a larger tensor has its own.
+
+    Equal arguments give equal bytes: one canonical header, tensors in the order of *infos*.
+    """
+    # safetensors' own writer needs all in memory, and orders metadata differently each time.
+    metadata = {"format": "pt", "soupmerge": json.dumps(notes)}
+    if shard_bytes is None:
+        with commit.committed(path, force=force) as file:
+            return _write(file, infos, tensors, metadata)
+    shards = shards_of(infos, shard_bytes)
+    coming, digests = iter(tensors), []
+    with commit.committed_folder(path) as folder:
+        for name, held in shards.items():
+            with commit.committed(folder / name) as file:
+                digests.append(_write(file, held, islice(coming, len(held)), metadata))
+            metadata = {"format": "pt"}  # notes are in the first shard
+        commit.write_json(folder / "model.safetensors.index.json", _index(shards))
+    return sha256_of(digests)
+
+
+def shards_of(
+    infos: Mapping[str, TensorInfo], shard_bytes: int
+) -> dict[str, dict[str, TensorInfo]]:
+    """Return the name of each shard, and what goes into it, in order.
+
+    Raises:
+        UsageError: *shard_bytes* is not positive.
+    """
+    if shard_bytes < 1:
+        fix = "write a size such as 500MB"
+        raise UsageError(f"{shard_bytes} bytes hold nothing", where="--max-shard-size", fix=fix)
+    shards: list[dict[str, TensorInfo]] = [{}]
+    room = shard_bytes
+    for name, info in infos.items():
+        if info.bytes > room and shards[-1]:
+            shards.append({})
+            room = shard_bytes
+        shards[-1][name] = info
+        room -= info.bytes
+    n = len(shards)
+    return {f"model-{i:05d}-of-{n:05d}.safetensors": held for i, held in enumerate(shards, 1)}
+
+
+def layout(infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """Return *infos* in file order: widest dtype first, so that all data stay aligned."""
+    return dict(sorted(infos.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
+
+
+def whole(state: Mapping[str, Tensor], names: Iterable[str]) -> Iterator[tuple[str, list[Tensor]]]:
+    """Yield the tensors of *state* in the order of *names*, each in one piece."""
+    for name in names:
+        yield name, [state[name].detach().cpu().contiguous().reshape(-1)]
+
+
+def _write(
+    file: BinaryIO,
+    infos: Mapping[str, TensorInfo],
+    tensors: Pieces,
+    metadata: Mapping[str, str],
+) -> str:
+    with _Hashing(file) as out:
+        out.write(headers.encode(infos, metadata))
+        for name, pieces in tensors:
+            written = 0
+            for piece in pieces:
+                out.write(piece.view(torch.uint8).numpy().data)
+                written += piece.numel() * piece.dtype.itemsize
+            if written != infos[name].bytes:
+                raise AssertionError(f"{name}: {written} bytes, {infos[name].bytes} were announced")
+    return out.digest.hexdigest()
+
+
+class _Hashing:
+    """A file that is hashed as it is written, on the side: the next piece is mixed meanwhile."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest, self.pool = file, hashlib.sha256(), ThreadPoolExecutor(1)
+        self.last: Future[None] | None = None
+
+    def __enter__(self) -> _Hashing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pool.shutdown()
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self.last:
+            self.last.result()  # one piece waits at most
+        self.last = self.pool.submit(self.digest.update, data)
+        self.file.write(data)
+
+
+def _index(shards: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, Any]:
+    total = sum(info.bytes for held in shards.values() for info in held.values())
+    homes = {name: shard for shard, held in shards.items() for name in held}
+    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(homes.items()))}
