@@ -1,7 +1,7 @@
 """Averaging four ViT-B/16 checkpoints: time and memory of whole processes, against mergekit.
 
 The neighbour is installed apart, since it asks for other versions of what soupmerge needs:
-`python -m venv MK && MK/bin/pip install mergekit==0.1.5`, then `--mergekit MK/bin/mergekit-pytorch`.
+`python -m venv MK && MK/bin/pip install mergekit==0.1.5`, and give its `mergekit-pytorch`.
 Without it, the ratios against it are left out.
 """
 

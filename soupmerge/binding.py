@@ -11,17 +11,7 @@ from torch import Tensor, nn
 
 from soupmerge.errors import InputError, UsageError
 from soupmerge.types import Classifier, Examples, State
-
-WRAPPER_PREFIXES = (
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "base_model.",
-    "attacker.model.",
-    "net.",
-    "1.",
-)
-"""Prefixes that training wrappers put before every tensor name."""
+from soupmerge.wrappers import PREFIXES
 
 
 def bind(net: nn.Module, state: State, *, device: torch.device | str | None = None) -> nn.Module:
@@ -91,7 +81,7 @@ def _misfits(state: State, wanted: State) -> Iterator[str]:
 def _renamed(state: State, wanted: set[str]) -> State:
     if set(state) == wanted:
         return state
-    for prefix in WRAPPER_PREFIXES:
+    for prefix in PREFIXES:
         if {prefix + name for name in state} == wanted:
             return {prefix + name: tensor for name, tensor in state.items()}
     return state

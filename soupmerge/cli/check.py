@@ -1,4 +1,4 @@
-"""``soupmerge check``: do checkpoints fit together?"""
+"""``soupmerge check``: do checkpoints fit together, and do they share a loss basin?"""
 
 from __future__ import annotations
 
@@ -16,32 +16,16 @@ from soupmerge.cli import options, show
 @options.as_json
 @options.debug
 def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool, **given: Any) -> int:
-    """Compare checkpoints with the first, and with --model: names, shapes, dtypes, normalisers.
-
-    Lists every mismatch; exit status 1 if there is any. Whether they share a loss basin is not
-    measured yet.
-    """
-    from soupmerge.binding import align
-    from soupmerge.errors import InputError
+    """Compare checkpoints with the first: names, shapes, dtypes, normalisers."""
     from soupmerge.sources.refs import opened_all
     from soupmerge.weights.ingredients import mismatches
 
     checkpoints = opened_all(refs, weights_key=weights_key)
-    options.tell(checkpoints, given)
-    problems = mismatches(checkpoints)
-    if given["model"] is not None:
-        net = options.network(given, like=checkpoints[0])
-        for checkpoint in checkpoints:
-            try:
-                align(checkpoint, net)
-            except InputError as error:
-                problems += [f"{checkpoint.ref}: {problem}" for problem in error.problems]
+    found = mismatches(checkpoints)
+    problems = [f"{ref}: {line}" for ref, lines in found.items() for line in lines]
     if as_json:
         basin = {"verdict": "unknown", "barriers": []}
         show.dump({"compatible": not problems, "problems": problems, "basin": basin})
     elif problems:
         show.table(["problem"], [[problem] for problem in problems])
-    else:
-        fit = f"{len(checkpoints)} checkpoints of {len(checkpoints[0])} tensors"
-        show.table(["compatible", "basin"], [[f"yes: {fit}", "unknown: not measured"]])
     return int(bool(problems))

@@ -270,10 +270,10 @@ def calibration(given: dict[str, Any]) -> sm.Calibration:
 
 
 def dtype(name: str | None) -> Any:
-    """Return the torch dtype called *name*, or None."""
-    import torch
+    """Return the dtype called *name*, or None."""
+    from soupmerge.weights.tensors import DType
 
-    return None if name is None else getattr(torch, name)
+    return None if name is None else DType(name)
 
 
 def network(given: dict[str, Any], like: Any, **arguments: Any) -> Any:

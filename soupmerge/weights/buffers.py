@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Protocol
 
 POLICIES = ("average", "base", "recalibrate")
 """``average``: statistics are mixed like the weights of their module; ``base``: they come from one
@@ -11,6 +11,14 @@ estimated anew on images by `soupmerge.soups.recalibrating`."""
 
 STATISTICS = ("running_mean", "running_var")
 CONSTANTS = ("mean", "std", "mu", "sigma", "new_mean", "new_std")
+
+
+class _HasKind(Protocol):
+    """A dtype, of torch or of a file."""
+
+    @property
+    def is_floating_point(self) -> bool:
+        """Whether it is for real numbers."""
 
 
 def is_statistic(name: str) -> bool:
@@ -23,7 +31,7 @@ def is_constant(name: str) -> bool:
     return name.rpartition(".")[2] in CONSTANTS
 
 
-def is_mixed(name: str, dtype: torch.dtype) -> bool:
+def is_mixed(name: str, dtype: _HasKind) -> bool:
     """Return whether *name* has coefficients of its own: a parameter, not a buffer or a counter."""
     return dtype.is_floating_point and not is_statistic(name) and not is_constant(name)
 

@@ -12,18 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from soupmerge.binding import WRAPPER_PREFIXES
 from soupmerge.errors import InputError, NumericsError
 from soupmerge.storage.reading import Steady
 from soupmerge.weights import headers, torchfiles
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
 from soupmerge.weights.places import place_of
-from soupmerge.weights.tensors import TensorInfo, View
+from soupmerge.weights.tensors import TensorInfo, View, is_finite
+from soupmerge.wrappers import PREFIXES
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LONGEST_NAME = 1000
 CHUNK = 1 << 20
@@ -41,7 +43,7 @@ class _Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint(Mapping[str, Tensor]):
+class Checkpoint(Mapping[str, "Tensor"]):
     """Weights at *ref*, read lazily: tensor name → tensor, in order of names.
 
     Attributes:
@@ -61,7 +63,8 @@ class Checkpoint(Mapping[str, Tensor]):
     ties: tuple[tuple[str, ...], ...] = ()
 
     def __getitem__(self, name: str) -> Tensor:
-        return self.views[name].tensor()
+        view = self.views[name]
+        return view.info.tensor(view.array())
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.views)
@@ -135,7 +138,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def rows(self) -> list[tuple[str, str]]:
         """Return what is in the checkpoint, as rows to draw."""
-        kinds = sorted({str(info.dtype).removeprefix("torch.") for info in self.infos.values()})
+        kinds = sorted({str(info.dtype) for info in self.infos.values()})
         return [
             ("files", ", ".join(str(file) for file in self.files)),
             ("sha256", self.sha256),
@@ -229,7 +232,7 @@ def _shared_prefix(names: Iterable[str]) -> str:
     """Return the run of wrappers' prefixes that all *names* begin with."""
     names, stripped = list(names), ""
     while True:
-        for prefix in WRAPPER_PREFIXES:
+        for prefix in PREFIXES:
             if all(len(n) > len(prefix) and n.startswith(prefix) for n in names):
                 stripped += prefix
                 names = [n.removeprefix(prefix) for n in names]
@@ -240,8 +243,5 @@ def _shared_prefix(names: Iterable[str]) -> str:
 
 def _finite(view: View) -> bool:
     read, numel = view.reader(), view.info.numel
-    buffer = torch.empty(min(CHUNK, numel), dtype=view.info.dtype)
-    return all(
-        bool(torch.isfinite(read(start, buffer[: numel - start])).all())
-        for start in range(0, numel, CHUNK)
-    )
+    buffer = np.empty(min(CHUNK, numel), view.info.dtype.numpy)
+    return all(is_finite(read(start, buffer[: numel - start])) for start in range(0, numel, CHUNK))

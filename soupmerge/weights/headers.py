@@ -55,7 +55,9 @@ def read(file: Steady) -> tuple[dict[str, View], dict[str, str]]:
     if not problems:
         problems = list(_gaps(places, file.size - begin))
     if problems:
-        raise InputError("is a damaged file", problems=problems, where=file.path, fix=AGAIN)
+        raise InputError(
+            "is a damaged safetensors file", problems=problems, where=file.path, fix=AGAIN
+        )
     return views, metadata
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from soupmerge.errors import InputError, near_miss
 from soupmerge.weights import buffers
 from soupmerge.weights.files import Checkpoint
 from soupmerge.weights.groups import group_by
 from soupmerge.weights.selection import EVERYTHING, Selection
-from soupmerge.weights.tensors import TensorInfo
+from soupmerge.weights.tensors import TensorInfo, View
 
 LISTED = 5
 """Offences of one checkpoint that an error lists; `mismatches` returns all."""
@@ -62,8 +62,9 @@ def _difference(name: str, base: Checkpoint, other: Checkpoint) -> Iterator[str]
         yield f"{name}: shape {theirs.shape}, expected {ours.shape}{_head(ours, theirs)}"
     elif ours.dtype.is_floating_point != theirs.dtype.is_floating_point:
         yield f"{name}: dtype {theirs.dtype}, expected {ours.dtype}"
-    elif buffers.is_constant(name) and not torch.equal(base[name].double(), other[name].double()):
-        yield f"{name}: the normalisers differ ({other[name].tolist()} and {base[name].tolist()})"
+    elif buffers.is_constant(name) and not _equal(base.views[name], other.views[name]):
+        both = f"{other.views[name].array().tolist()} and {base.views[name].array().tolist()}"
+        yield f"{name}: the normalisers differ ({both})"
 
 
 def _head(ours: TensorInfo, theirs: TensorInfo) -> str:
@@ -76,8 +77,13 @@ def _head(ours: TensorInfo, theirs: TensorInfo) -> str:
 def _untied(tie: Sequence[str], base: Checkpoint, other: Checkpoint) -> Iterator[str]:
     for checkpoint in (base, other):
         there = [name for name in tie if name in checkpoint]
-        if any(not torch.equal(checkpoint[there[0]], checkpoint[name]) for name in there[1:]):
+        views = [checkpoint.views[name] for name in there]
+        if not all(_equal(views[0], view) for view in views[1:]):
             yield f"{' and '.join(tie)} are one tensor elsewhere, but differ in {checkpoint.ref}"
+
+
+def _equal(one: View, other: View) -> bool:
+    return bool(np.array_equal(one.array().astype(np.float64), other.array().astype(np.float64)))
 
 
 def require_fit(checkpoints: Sequence[Checkpoint], selection: Selection = EVERYTHING) -> None:
@@ -210,7 +216,7 @@ class Ingredients:
 def _warn_of_dtypes(checkpoints: Sequence[Checkpoint]) -> None:
     kept = checkpoints[0].infos
     other = {
-        f"{name} ({str(info.dtype).removeprefix('torch.')})": None
+        f"{name} ({info.dtype})": None
         for c in checkpoints[1:]
         for name, info in c.infos.items()
         if name in kept and info.dtype.is_floating_point and info.dtype != kept[name].dtype

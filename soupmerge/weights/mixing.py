@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.storage import commit
-from soupmerge.types import State
 from soupmerge.weights import lineage, writing
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
-from soupmerge.weights.tensors import TensorInfo, View
+from soupmerge.weights.tensors import Array, DType, TensorInfo, View, is_finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from soupmerge.types import State
 
 CHUNK = 1 << 18
 """Numbers of a tensor that are mixed at a time: few enough to stay in a processor's cache."""
@@ -27,12 +29,12 @@ OVERHEAD = 64 << 20
 
 def combine(weights: Tensor, stack: Tensor) -> Tensor:
     """Return Σ_k w_k · θ_k, differentiable, for *weights* ``(K,)`` and *stack* ``(K, …)``."""
+    import torch
+
     return torch.einsum("k,k...->...", weights, stack)
 
 
-def mix(
-    pots: Ingredients, recipe: Recipe, *, dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
+def mix(pots: Ingredients, recipe: Recipe, *, dtype: DType | None = None) -> dict[str, Tensor]:
     """Return the soup of *pots* by *recipe*: tensor name → tensor, in the first one's dtypes.
 
     θ_soup[g] = Σ_k W[g, k] · θ_k[g]. Sums are taken in float64 and cast back once, so that a soup
@@ -46,14 +48,14 @@ def mix(
     """
     infos = soup_infos(pots, dtype)
     return {
-        name: torch.cat(list(pieces)).reshape(infos[name].shape)
+        name: infos[name].tensor(np.concatenate(list(pieces)))
         for name, pieces in mixed(pots, recipe, infos)
     }
 
 
 def mixed(
     pots: Ingredients, recipe: Recipe, infos: Mapping[str, TensorInfo]
-) -> Iterator[tuple[str, Iterator[Tensor]]]:
+) -> Iterator[tuple[str, Iterator[Array]]]:
     """Yield the tensors of the soup one by one, in the order of *infos*, each piece by piece."""
     if recipe.selection != pots.selection:
         fix = "load the checkpoints with its selection"
@@ -65,19 +67,22 @@ def mixed(
 
 def _pieces(
     pots: Ingredients, name: str, info: TensorInfo, row: Sequence[float], scratch: _Scratch
-) -> Iterator[Tensor]:
+) -> Iterator[Array]:
     """Yield the soup's tensor *name*, flat, so much of it at a time that memory stays the same."""
     # Also ingredients of coefficient 0 are read: one that is broken is not meant to be one.
     kept = [k for k in range(len(pots)) if pots.selection.leaves(name) or row[k]]
     parts = [_Part(pots[k].views[name], row[k]) for k in kept]
     for start in range(0, max(info.numel, 1), CHUNK):
         count = min(CHUNK, info.numel - start)
-        piece = scratch.mix(parts, start, count, info.dtype)
+        with np.errstate(all="ignore"):  # what is not finite is found below
+            piece = scratch.mix(parts, start, count, info.dtype)
         idle = (scratch.read(part, start, count) for part in parts if part.weight == 0)
         # What is not finite in an ingredient is not finite in the sum, unless its coefficient is 0.
-        if not all(map(_is_finite, (piece, *idle))):
-            raise _diagnosis(name, info.dtype, {pots[k].ref: pots[k][name] for k in kept})
-        if name.endswith("running_var") and bool((piece < 0).any()):
+        if not all(map(is_finite, (piece, *idle))):
+            raise _diagnosis(
+                name, info.dtype, {pots[k].ref: pots[k].views[name].array() for k in kept}
+            )
+        if name.endswith("running_var") and (piece < 0).any():
             fix = "keep coefficients within [0, 1], or take --buffers base"
             raise NumericsError("the soup's variance would be negative", where=name, fix=fix)
         yield piece
@@ -98,40 +103,35 @@ class _Scratch:
     """
 
     def __init__(self) -> None:
-        self.total = torch.empty(CHUNK, dtype=torch.float64)
-        self.term = torch.empty(CHUNK, dtype=torch.float64)
-        self.raw: dict[torch.dtype, Tensor] = {}
+        self.total, self.term = np.empty(CHUNK), np.empty(CHUNK)
+        self.raw: dict[DType, Array] = {}
 
-    def read(self, part: _Part, start: int, count: int) -> Tensor:
+    def read(self, part: _Part, start: int, count: int) -> Array:
         """Return some numbers of one ingredient, valid until the next are read."""
         if part.dtype not in self.raw:
-            self.raw[part.dtype] = torch.empty(CHUNK, dtype=part.dtype)
+            self.raw[part.dtype] = np.empty(CHUNK, part.dtype.numpy)
         return part.reader(start, self.raw[part.dtype][:count])
 
-    def mix(self, parts: Sequence[_Part], start: int, count: int, dtype: torch.dtype) -> Tensor:
+    def mix(self, parts: Sequence[_Part], start: int, count: int, dtype: DType) -> Array:
         """Return Σ_k w_k · θ_k of some numbers, in memory of its own."""
         used = [part for part in parts if part.weight != 0]
         if [part.weight for part in used] == [1]:
-            return self.read(used[0], start, count).to(dtype, copy=True)
+            return self.read(used[0], start, count).astype(dtype.numpy)
         total, term = self.total[:count], self.term[:count]
-        total.copy_(self.read(used[0], start, count)).mul_(used[0].weight)
-        for part in used[1:]:
-            total.add_(term.copy_(self.read(part, start, count)).mul_(part.weight))
-        return total.to(dtype, copy=True)
+        for part in used:
+            into = total if part is used[0] else term
+            into[:] = self.read(part, start, count)
+            into *= part.weight
+            if into is term:
+                total += term
+        return total.astype(dtype.numpy)
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    if not tensor.is_floating_point():
-        return True
-    # One pass over the numbers; their sum may also overflow though each is finite.
-    return math.isfinite(tensor.sum(dtype=torch.float64)) or bool(torch.isfinite(tensor).all())
-
-
-def _diagnosis(name: str, dtype: torch.dtype, chunks: Mapping[str, Tensor]) -> NumericsError:
-    bad = [ref for ref, chunk in chunks.items() if not bool(torch.isfinite(chunk).all())]
+def _diagnosis(name: str, dtype: DType, chunks: Mapping[str, Array]) -> NumericsError:
+    bad = [ref for ref, chunk in chunks.items() if not is_finite(chunk)]
     if bad:
         return NumericsError(f"{name} holds NaN or Inf", where=", ".join(bad), fix="leave it out")
-    top = max(float(chunk.abs().max()) for chunk in chunks.values())
+    top = max(float(abs(chunk.astype(np.float64)).max()) for chunk in chunks.values())
     what = f"the soup would overflow {dtype}: an ingredient has {top:.6g}"
     return NumericsError(what, where=name, fix="put an ingredient of a wider dtype first")
 
@@ -159,7 +159,7 @@ def save(
 
 
 def _save(path: Path | str, state: State, notes: Mapping[str, Any], force: bool) -> str:
-    infos = writing.layout({n: TensorInfo(t.dtype, tuple(t.shape)) for n, t in state.items()})
+    infos = writing.layout({n: TensorInfo.of(t) for n, t in state.items()})
     return writing.save(path, infos, writing.whole(state, infos), notes=notes, force=force)
 
 
@@ -169,7 +169,7 @@ def mix_to_file(
     recipe: Recipe,
     *,
     model: str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: DType | None = None,
     shard_bytes: int | None = None,
     force: bool = False,
 ) -> str:
@@ -218,7 +218,7 @@ def save_soup(
     return _save(path, state, _soup_notes(pots, recipe, model), force)
 
 
-def soup_infos(pots: Ingredients, dtype: torch.dtype | None = None) -> dict[str, TensorInfo]:
+def soup_infos(pots: Ingredients, dtype: DType | None = None) -> dict[str, TensorInfo]:
     """Return name → dtype and shape of the soup, its floating-point tensors in *dtype*."""
     return {
         name: TensorInfo(dtype, info.shape) if dtype and info.dtype.is_floating_point else info

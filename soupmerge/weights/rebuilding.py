@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from soupmerge.weights.archives import Archive, Storage
 from soupmerge.weights.pickles import Call, Global
-from soupmerge.weights.tensors import DTYPES, TensorInfo, View, dense
+from soupmerge.weights.tensors import DTYPES, DType, TensorInfo, View, dense
 
 STORAGES = {
-    "Double": torch.float64,
-    "Float": torch.float32,
-    "Half": torch.float16,
-    "BFloat16": torch.bfloat16,
-    "Long": torch.int64,
-    "Int": torch.int32,
-    "Short": torch.int16,
-    "Char": torch.int8,
-    "Byte": torch.uint8,
-    "Bool": torch.bool,
-    "ComplexDouble": torch.complex128,
-    "ComplexFloat": torch.complex64,
-    "QInt8": torch.qint8,
-    "QUInt8": torch.quint8,
-    "QInt32": torch.qint32,
-    "QUInt4x2": torch.quint4x2,
-    "QUInt2x4": torch.quint2x4,
+    "Double": "float64",
+    "Float": "float32",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Long": "int64",
+    "Int": "int32",
+    "Short": "int16",
+    "Char": "int8",
+    "Byte": "uint8",
+    "Bool": "bool",
+    "Untyped": "uint8",
+    "ComplexDouble": "complex128",
+    "ComplexFloat": "complex64",
+    "QInt8": "qint8",
+    "QUInt8": "quint8",
+    "QInt32": "qint32",
+    "QUInt4x2": "quint4x2",
+    "QUInt2x4": "quint2x4",
 }
 """``torch.XStorage`` → the dtype of its numbers."""
+
+DTYPE = re.compile(r"torch\.((b?float|complex|q?u?int|bits)\d+\w*|bool|float|double|half|long)")
+"""How dtypes are named."""
 
 REBUILD = "torch._utils._rebuild_"
 STRANGE = {
@@ -62,7 +65,6 @@ PLAIN = {
     "torch.nn.parameter.Parameter",
     "torch._tensor._rebuild_from_type_v2",
     "torch.serialization._get_layout",
-    "torch.storage.UntypedStorage",
     f"{REBUILD}tensor",
     f"{REBUILD}tensor_v2",
     f"{REBUILD}tensor_v3",
@@ -75,11 +77,9 @@ PLAIN = {
 
 def is_plain(name: str) -> bool:
     """Return whether the global *name* stands for plain values, storages or dtypes."""
-    module, _, last = name.rpartition(".")
-    if module in ("torch", "torch.cuda"):
-        is_dtype = isinstance(getattr(torch, last, None), torch.dtype)
-        return name in PLAIN or last.removesuffix("Storage") in STORAGES or is_dtype
-    return name in PLAIN
+    storage = re.fullmatch(r"torch\.(?:cuda\.|storage\.)?(\w+)Storage", name)
+    known = storage is not None and storage[1] in STORAGES
+    return known or name in PLAIN or DTYPE.fullmatch(name) is not None
 
 
 def name_of(call: Any) -> str:
@@ -110,10 +110,9 @@ def view_of(archive: Archive, name: str, call: Call, faults: Faults) -> tuple[Vi
         persistent, offset, shape, stride, *more = call.args
         key, dtype, base = _storage(persistent.id)
         if name_of(call) == f"{REBUILD}tensor_v3":
-            dtype = _dtype(more[2])
+            dtype = DType(more[2].name.removeprefix("torch."))
         if dtype not in DTYPES.values():
-            short = str(dtype).removeprefix("torch.")
-            raise ValueError(f"dtype {short} is not one of {', '.join(DTYPES)}")
+            raise ValueError(f"dtype {dtype} is not one of {', '.join(map(str, DTYPES.values()))}")
         if any(isinstance(m, dict) and m for m in more[2:]):
             raise ValueError("is a lazily negated or conjugated view; save a copy of it")
         shape, stride = _sizes(shape), _sizes(stride)
@@ -176,18 +175,14 @@ def _sizes(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _dtype(value: Any) -> Any:
-    return getattr(torch, value.name.removeprefix("torch."))
-
-
-def _storage(id: Any) -> tuple[str, torch.dtype, int]:
+def _storage(id: Any) -> tuple[str, DType, int]:
     """Return key and dtype of the storage *id*, and where in it a legacy file's view begins."""
     word, kind, key, _, _, *view = id
     short = kind.name.rpartition(".")[2].removesuffix("Storage")
-    if word != "storage" or short not in {*STORAGES, "Untyped"}:
+    if word != "storage" or short not in STORAGES:
         raise ValueError(f"lies in {kind.name}, which is not known")
     base = view[0][1] if view and view[0] else 0
-    return str(key), STORAGES.get(short, torch.uint8), base
+    return str(key), DType(STORAGES[short]), base
 
 
 def key_and_size(id: Any) -> tuple[str, int]:
@@ -196,4 +191,4 @@ def key_and_size(id: Any) -> tuple[str, int]:
         key, dtype, _ = _storage(id)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return "", 0
-    return key, dtype.itemsize
+    return key, dtype.itemsize if dtype in DTYPES.values() else 1

@@ -1,38 +1,80 @@
-"""A tensor in a file: its dtype and shape, where its numbers lie, and how to read some of them."""
+"""A tensor in a file: its dtype and shape, where its numbers lie, and how to read some of them.
+
+In numpy, so that looking at weights and mixing them need not wait for torch to load.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import torch
-from torch import Tensor
+import ml_dtypes
+import numpy as np
 
 from soupmerge.storage.reading import Steady
 
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class DType:
+    """A type of numbers, by the *name* that torch and numpy give it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The same in numpy, where bfloat16 comes from ml_dtypes."""
+        return np.dtype(ml_dtypes.bfloat16 if self.name == "bfloat16" else self.name)
+
+    @property
+    def torch(self) -> torch.dtype:
+        """The same in torch."""
+        import torch
+
+        dtype: torch.dtype = getattr(torch, self.name)
+        return dtype
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one number."""
+        return self.numpy.itemsize
+
+    @property
+    def is_floating_point(self) -> bool:
+        """Whether its numbers are mixed, and not copied."""
+        return "float" in self.name
+
+
 DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+    "F64": DType("float64"),
+    "F32": DType("float32"),
+    "F16": DType("float16"),
+    "BF16": DType("bfloat16"),
+    "I64": DType("int64"),
+    "I32": DType("int32"),
+    "I16": DType("int16"),
+    "I8": DType("int8"),
+    "U8": DType("uint8"),
+    "BOOL": DType("bool"),
 }
 """The dtypes soupmerge mixes or copies, by their safetensors name."""
 
-Reader: TypeAlias = Callable[[int, Tensor], Tensor]
+Reader: TypeAlias = Callable[[int, Array], Array]
 """``(start, out)``: fill *out*, flat, with a tensor's numbers from *start* on; return it."""
 
 
 class TensorInfo(NamedTuple):
     """What is known of a tensor without reading it."""
 
-    dtype: torch.dtype
+    dtype: DType
     shape: tuple[int, ...]
 
     @property
@@ -47,6 +89,19 @@ class TensorInfo(NamedTuple):
     def bytes(self) -> int:
         """Size of the data."""
         return self.numel * self.dtype.itemsize
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> TensorInfo:
+        """Return what is known of *tensor*."""
+        return cls(DType(str(tensor.dtype).removeprefix("torch.")), tuple(tensor.shape))
+
+    def tensor(self, flat: Array) -> torch.Tensor:
+        """Return the torch tensor with the numbers of *flat*, sharing their memory."""
+        import torch
+
+        if not flat.size:
+            return torch.empty(self.shape, dtype=self.dtype.torch)
+        return torch.from_numpy(flat.view(np.uint8)).view(self.dtype.torch).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -66,28 +121,32 @@ class View:
         if self.stride is None:
             return self._read
         whole = self._strided().reshape(-1)
-        return lambda start, out: out.copy_(whole[start : start + len(out)])
 
-    def tensor(self) -> Tensor:
-        """Return the whole tensor, in memory of its own."""
-        flat = torch.empty(self.info.numel, dtype=self.info.dtype)
-        return self.reader()(0, flat).reshape(self.info.shape)
+        def read(start: int, out: Array) -> Array:
+            out[:] = whole[start : start + len(out)]
+            return out
 
-    def _read(self, start: int, out: Tensor) -> Tensor:
-        raw = out.view(torch.uint8)
-        if len(raw):
+        return read
+
+    def array(self) -> Array:
+        """Return all numbers, flat, in memory of their own."""
+        return self.reader()(0, np.empty(self.info.numel, self.info.dtype.numpy))
+
+    def _read(self, start: int, out: Array) -> Array:
+        raw = out.view(np.uint8)
+        if raw.size:
             where = self.start + start * self.info.dtype.itemsize
-            self.file.read_into(where, raw.numpy().data)
-        if out.dtype == torch.bool:  # bytes other than 0 and 1 mean anything to torch
-            raw.ne_(0)
+            self.file.read_into(where, raw.data)
+        if out.dtype == np.bool_:  # bytes other than 0 and 1 mean anything to torch
+            np.not_equal(raw, 0, out=out)
         return out
 
-    def _strided(self) -> Tensor:
+    def _strided(self) -> Array:
         stride = self.stride or ()
         last = sum((n - 1) * step for n, step in zip(self.info.shape, stride, strict=True))
-        count = last + 1 if self.info.numel else 0
-        flat = self._read(0, torch.empty(count, dtype=self.info.dtype))
-        return flat.as_strided(self.info.shape, stride).contiguous()
+        flat = self._read(0, np.empty(last + 1 if self.info.numel else 0, self.info.dtype.numpy))
+        steps = [step * flat.itemsize for step in stride]
+        return np.lib.stride_tricks.as_strided(flat, self.info.shape, steps)
 
 
 def dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
@@ -98,3 +157,12 @@ def dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
             return 0 in shape
         step *= size
     return True
+
+
+def is_finite(numbers: Array) -> bool:
+    """Return whether no number is NaN or Inf."""
+    if numbers.dtype.kind in "biu":
+        return True
+    with np.errstate(all="ignore"):
+        # One pass over the numbers; their sum may also overflow though each is finite.
+        return bool(np.isfinite(numbers.sum(dtype=np.float64))) or bool(np.isfinite(numbers).all())

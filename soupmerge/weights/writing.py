@@ -8,18 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from soupmerge.errors import UsageError
 from soupmerge.storage import commit
 from soupmerge.weights import headers
 from soupmerge.weights.files import sha256_of
-from soupmerge.weights.tensors import TensorInfo
+from soupmerge.weights.tensors import Array, TensorInfo
 
-Pieces: TypeAlias = Iterable[tuple[str, Iterable[Tensor]]]
+if TYPE_CHECKING:
+    from soupmerge.types import State
+
+Pieces: TypeAlias = Iterable[tuple[str, Iterable[Array]]]
 """Tensor name → its numbers, flat, some at a time."""
 
 
@@ -86,10 +88,13 @@ def layout(infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     return dict(sorted(infos.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
 
 
-def whole(state: Mapping[str, Tensor], names: Iterable[str]) -> Iterator[tuple[str, list[Tensor]]]:
+def whole(state: State, names: Iterable[str]) -> Iterator[tuple[str, list[Array]]]:
     """Yield the tensors of *state* in the order of *names*, each in one piece."""
+    import torch
+
     for name in names:
-        yield name, [state[name].detach().cpu().contiguous().reshape(-1)]
+        flat = state[name].detach().cpu().contiguous().reshape(-1)
+        yield name, [flat.view(torch.uint8).numpy()]
 
 
 def _write(
@@ -103,8 +108,8 @@ def _write(
         for name, pieces in tensors:
             written = 0
             for piece in pieces:
-                out.write(piece.view(torch.uint8).numpy().data)
-                written += piece.numel() * piece.dtype.itemsize
+                out.write(piece.view(np.uint8).data)
+                written += piece.nbytes
             if written != infos[name].bytes:
                 raise AssertionError(f"{name}: {written} bytes, {infos[name].bytes} were announced")
     return out.digest.hexdigest()
