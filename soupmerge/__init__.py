@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from soupmerge.robustness.threats import L2 as L2
     from soupmerge.robustness.threats import Linf as Linf
     from soupmerge.robustness.threats import Threat as Threat
+    from soupmerge.soups.basin import barrier as barrier
     from soupmerge.soups.grid import grid as grid
     from soupmerge.soups.learning import learn as learn
     from soupmerge.soups.recalibrating import Calibration as Calibration
@@ -62,6 +63,7 @@ _HOMES = {
     "Threat": "robustness.threats",
     "Trials": "soups.trials",
     "against": "robustness.objectives",
+    "barrier": "soups.basin",
     "bind": "binding",
     "data": "sources.data",
     "evaluate": "robustness.benchmark",

@@ -6,26 +6,191 @@ from typing import Any
 
 import click
 
+import soupmerge as sm
 from soupmerge.cli import options, show
+from soupmerge.errors import InputError, UsageError
 
 
 @click.command()
 @options.refs
+@click.option(
+    "--origin", metavar="REF", help="What they were fine-tuned from, to measure distances from."
+)
+@options.data("val", required=False)
+@options.threats
+@click.option(
+    "--steps",
+    type=click.IntRange(1, 10_000),
+    default=10,
+    show_default=True,
+    help="Steps of the APGD that attacks every point of a segment.",
+)
+@click.option(
+    "--points",
+    type=click.IntRange(3, 1001),
+    default=11,
+    show_default=True,
+    help="Points on each segment, ends included.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="The highest barrier, in error, within a basin.",
+)
+@click.option(
+    "--buffers",
+    type=click.Choice(["average", "base"]),
+    default="average",
+    show_default=True,
+    help="Batch-norm statistics on the way: averaged, or those of the nearer end.",
+)
+@options.selection
+@options.base
+@options.batch_size(256)
 @options.weights_key
 @options.model
+@options.machine
 @options.as_json
-@options.debug
-def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool, **given: Any) -> int:
-    """Compare checkpoints with the first: names, shapes, dtypes, normalisers."""
+def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
+    """Check that checkpoints fit together, and measure whether they share a loss basin.
+
+    They fit if names, shapes, kinds of numbers, networks and normalisers agree, and nothing is NaN;
+    every mismatch is listed. How far apart they lie is shown, block by block, as a sign. The
+    verdict on the basin needs --data: it is read from the error between each pair, clean and under
+    each --threat. Exit status 1 if they do not fit, or lie in separate basins.
+    """
+    pots, problems = _fit(refs, given)
+    if pots is None or problems:
+        if as_json:
+            show.dump({"compatible": False, "problems": problems, "basin": _unknown()})
+        else:
+            show.table(["problem"], [[problem] for problem in problems])
+        return 1
+    from soupmerge.weights.geometry import signs
+
+    origin = _origin(pots, given)
+    found = signs(pots, origin)
+    barriers = _barriers(pots, given)
+    verdict = barriers.verdict if barriers else "unknown"
+    if as_json:
+        basin = _unknown() if barriers is None else _measured(barriers)
+        told = {"compatible": True, "problems": [], "basin": basin}
+        show.dump({**told, "family": _family(pots), "signs": _signs_to_json(found)})
+    else:
+        _print(pots, found, barriers)
+    return int(verdict == "separate")
+
+
+def _fit(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients | None, list[str]]:
+    """Return the ingredients, if they fit, and all that speaks against mixing them."""
     from soupmerge.sources.refs import opened_all
     from soupmerge.weights.ingredients import mismatches
+    from soupmerge.weights.selection import select
 
-    checkpoints = opened_all(refs, weights_key=weights_key)
-    found = mismatches(checkpoints)
+    checkpoints = opened_all(refs, weights_key=given["weights_key"])
+    options.tell(checkpoints, given)
+    chosen = {key: given[key] for key in ("exclude", "only", "head")}
+    selection = select(checkpoints, **chosen, base=options.index_of_base(given, len(refs)))
+    found = mismatches(checkpoints, selection)
     problems = [f"{ref}: {line}" for ref, lines in found.items() for line in lines]
-    if as_json:
-        basin = {"verdict": "unknown", "barriers": []}
-        show.dump({"compatible": not problems, "problems": problems, "basin": basin})
-    elif problems:
-        show.table(["problem"], [[problem] for problem in problems])
-    return int(bool(problems))
+    for checkpoint in checkpoints:
+        problems += [f"{checkpoint.ref}: {n}: holds NaN or Inf" for n in checkpoint.non_finite()]
+    if given["model"] is not None:
+        problems += _misfits(checkpoints, given)
+    return (None if found else sm.Ingredients(checkpoints, selection)), problems
+
+
+def _misfits(checkpoints: tuple[sm.Checkpoint, ...], given: dict[str, Any]) -> list[str]:
+    from soupmerge.binding import align
+
+    net, problems = options.network(given, like=checkpoints[0]), []
+    for checkpoint in checkpoints:
+        try:
+            align(checkpoint, net)
+        except InputError as error:
+            problems += [f"{checkpoint.ref}: {problem}" for problem in error.problems]
+    return problems
+
+
+def _origin(pots: sm.Ingredients, given: dict[str, Any]) -> sm.Checkpoint | None:
+    from soupmerge.sources.refs import opened
+    from soupmerge.weights.ingredients import require_fit
+
+    if given["origin"] is None:
+        return None
+    origin = opened(given["origin"], weights_key=given["weights_key"])
+    require_fit((pots[0], origin), pots.selection)
+    return origin
+
+
+def _barriers(pots: sm.Ingredients, given: dict[str, Any]) -> Any:
+    if given["data_ref"] is None:
+        if given["threats"]:
+            raise UsageError("nothing to attack", where="--threat", fix="give --data")
+        return None
+    device = options.device(given)
+    net = options.network(given, like=pots)
+    images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
+    attacks = [sm.APGD.training(threat, steps=given["steps"]) for threat in given["threats"]]
+    benchmark = sm.Benchmark(
+        images, attacks, name="basin", seed=given["seed"], batch_size=given["batch_size"]
+    )
+    with show.Progress(given["quiet"]) as progress:
+        return sm.barrier(
+            net,
+            pots,
+            benchmark,
+            points=given["points"],
+            tolerance=given["tolerance"],
+            buffers=given["buffers"],
+            device=device,
+            progress=progress,
+        )
+
+
+def _family(pots: sm.Ingredients) -> dict[str, list[str]]:
+    """Return the roots of each ingredient's family tree, where the files tell of one."""
+    from soupmerge.weights.lineage import family_of
+
+    trees = {name: family_of(pot) for name, pot in zip(pots.names, pots, strict=True)}
+    return {name: sorted(tree.roots()) for name, tree in trees.items() if tree.made}
+
+
+def _told_family(pots: sm.Ingredients) -> str:
+    roots = _family(pots)
+    if len(roots) < len(pots):
+        return "unknown: the files do not tell"
+    common = set.intersection(*map(set, roots.values()))
+    if common:
+        return f"all descend from {', '.join(root[:12] for root in sorted(common))}"
+    return "the files tell of no common ancestor"
+
+
+def _print(pots: sm.Ingredients, found: Any, barriers: Any) -> None:
+    fit = f"yes: {len(pots)} checkpoints of {len(pots.infos)} tensors"
+    verdict = barriers.verdict if barriers else "unknown: not measured (give --data)"
+    show.table(["compatible", "basin", "family"], [[fit, verdict, _told_family(pots)]])
+    if len(pots) > 1:
+        far = f"distance from {found.reference}: {', '.join(found.names)}"
+        headers = ["block", far, "cosine of weights", "of differences", "outliers"]
+        show.table(headers, list(found.rows()), title="signs")
+    if barriers:
+        headers = ["pair", "metric", "error at its ends", "barrier, points of error"]
+        headers += ["interval", "in loss", "verdict"]
+        show.table(headers, list(barriers.rows()), title="barriers")
+
+
+def _unknown() -> dict[str, Any]:
+    return {"verdict": "unknown", "barriers": []}
+
+
+def _measured(barriers: Any) -> dict[str, Any]:
+    return {"verdict": barriers.verdict, "barriers": [b.to_json() for b in barriers]}
+
+
+def _signs_to_json(found: Any) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(found)

@@ -40,7 +40,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     device = options.device(given)
     pots = sm.load(*refs, weights_key=given["weights_key"])
     options.tell(pots, given)
-    base = options.ingredient(given, pots)
+    base = options.index_of_base(given, len(pots))
     size, _ = plan(pots, given["step"])
     net = options.network(given, like=pots)
     benchmark = options.benchmark(given, "val")

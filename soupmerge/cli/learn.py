@@ -92,7 +92,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
         init=given["init"],
         batch_size=given["batch_size"],
         buffers=given["buffers"],
-        base=options.ingredient(given, pots),
+        base=options.index_of_base(given, len(pots)),
         precision=given["precision"],
     )
     steps = -(-len(images) // settings.batch_size) * settings.epochs

@@ -16,7 +16,18 @@ import click
 
 from soupmerge.errors import OutputError, SoupmergeError, near_miss, printable
 
-COMMANDS = ("demo", "inspect", "check", "mix", "grid", "learn", "eval", "finetune", "report")
+COMMANDS = (
+    "demo",
+    "inspect",
+    "check",
+    "convert",
+    "mix",
+    "grid",
+    "learn",
+    "eval",
+    "finetune",
+    "report",
+)
 INTERRUPTED, TERMINATED = 130, 143
 
 

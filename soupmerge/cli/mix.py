@@ -114,7 +114,7 @@ def _by_weights(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingred
         rows,
         by=given["groups"],
         buffers=given["buffers"] or "average",
-        base=options.ingredient(given, pots),
+        base=options.index_of_base(given, len(pots)),
         affine=given["affine"],
     )
     return pots, _with_calibration(recipe, given)

@@ -255,9 +255,7 @@ def ingredients(refs: Sequence[str], given: dict[str, Any]) -> sm.Ingredients:
     chosen = {key: given[key] for key in ("weights_key", "exclude", "only", "head")}
     if not refs:
         return sm.load(*refs)
-    if not 1 <= given["base"] <= len(refs):
-        raise UsageError(f"{given['base']} is not one of {len(refs)} ingredients", where="--base")
-    return sm.load(*refs, **chosen, base=given["base"] - 1)
+    return sm.load(*refs, **chosen, base=index_of_base(given, len(refs)))
 
 
 def calibration(given: dict[str, Any]) -> sm.Calibration:
@@ -288,10 +286,10 @@ def warn_of_test(split: str, does: str) -> None:
         warnings.warn(f"--split {split} {does}: judge the soup on other images", stacklevel=2)
 
 
-def ingredient(given: dict[str, Any], pots: sm.Ingredients) -> int:
-    """Return the index of the base ingredient, which people count from 1."""
-    if not 1 <= given["base"] <= len(pots):
-        raise UsageError(f"{given['base']} is not one of {len(pots)} ingredients", where="--base")
+def index_of_base(given: dict[str, Any], k: int) -> int:
+    """Return the index of the base ingredient, of *k*, which people count from 1."""
+    if not 1 <= given["base"] <= k:
+        raise UsageError(f"{given['base']} is not one of {k} ingredients", where="--base")
     return int(given["base"]) - 1
 
 

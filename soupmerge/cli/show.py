@@ -50,6 +50,11 @@ def _numeric(cells: Sequence[Sequence[str]], i: int) -> bool:
     return all(row[i][:1].isdigit() or row[i][:1] in "-–" for row in cells if row[i])
 
 
+def line(text: str) -> None:
+    """Print one line of *text*."""
+    click.echo(printable(text))
+
+
 def dump(value: Any) -> None:
     """Print *value* as JSON."""
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -80,7 +80,9 @@ def _choose(
     beside = (
         [k for k in outer if isinstance(k, str) and k != key.split(".")[0]]
         if key
-        else [k for k, v in outer.items() if isinstance(k, str) and not is_tensor(v)]
+        else [
+            k for k, v in outer.items() if isinstance(k, str) and v is not None and not is_tensor(v)
+        ]
     )
     return key, found[key], beside
 

@@ -1,0 +1,127 @@
+"""How far apart ingredients lie, and in which directions: signs of a shared basin, no verdict.
+
+All of it follows from the inner products ⟨θ_j, θ_k⟩ of each block, so that every number is read
+once and memory does not grow with the network.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from soupmerge.weights.files import Checkpoint
+from soupmerge.weights.ingredients import Ingredients
+from soupmerge.weights.tensors import Array
+
+CHUNK = 1 << 16
+FAR = 3.0
+"""An ingredient that lies so many times as far as the median is named as an outlier."""
+
+ALL = "all blocks"
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What one block of tensors looks like across K ingredients.
+
+    Attributes:
+        block: its name, or `ALL`.
+        distances: ``(K,)``: ‖θ_k − ref‖ / ‖ref‖, ref being the origin or the ingredients' mean.
+        alike: lowest and highest cosine of two ingredients' weights: near 1 for fine-tunes of one
+            base, near 0 for networks trained apart.
+        aligned: lowest and highest cosine of two ingredients' differences from ref.
+        outliers: ingredients that lie far from where the others do.
+    """
+
+    block: str
+    distances: tuple[float, ...]
+    alike: tuple[float, float]
+    aligned: tuple[float, float]
+    outliers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Signs:
+    """The signs of all blocks; *reference* is the origin's ref, or ``mean``."""
+
+    names: tuple[str, ...]
+    reference: str
+    blocks: tuple[Sign, ...]
+
+    def rows(self) -> Iterator[list[str]]:
+        """Yield a row to draw for each block."""
+        for sign in self.blocks:
+            yield [
+                sign.block,
+                " ".join(f"{distance:.3g}" for distance in sign.distances),
+                _range(sign.alike),
+                _range(sign.aligned),
+                ", ".join(sign.outliers) or "-",
+            ]
+
+
+def signs(pots: Ingredients, origin: Checkpoint | None = None) -> Signs:
+    """Return how far and in which directions *pots* lie from *origin*, or from their mean.
+
+    Cosines of differences from the mean of K unrelated ingredients are −1/(K − 1), not 0.
+    """
+    checkpoints = [*pots, *([origin] if origin else [])]
+    k = len(pots)
+    whole = np.zeros((len(checkpoints),) * 2)
+    blocks = []
+    for block, names in pots.groups("block").items():
+        gram = sum((_gram(checkpoints, name) for name in names), np.zeros_like(whole))
+        whole += gram
+        blocks.append(_sign(block, gram, k, pots.names))
+    reference = origin.ref if origin else "mean"
+    return Signs(pots.names, reference, (_sign(ALL, whole, k, pots.names), *blocks))
+
+
+def _gram(checkpoints: Sequence[Checkpoint], name: str) -> Array:
+    """Return ⟨θ_j, θ_k⟩ of the tensor *name*, ``(K, K)``, in float64."""
+    readers = [checkpoint.views[name].reader() for checkpoint in checkpoints]
+    buffers = [np.empty(CHUNK, checkpoint.infos[name].dtype.numpy) for checkpoint in checkpoints]
+    numel = checkpoints[0].infos[name].numel
+    gram = np.zeros((len(checkpoints),) * 2)
+    for start in range(0, numel, CHUNK):
+        rows = [r(start, b[: numel - start]) for r, b in zip(readers, buffers, strict=True)]
+        stack = np.stack([row.astype(np.float64) for row in rows])
+        gram += stack @ stack.T
+    return gram
+
+
+def _sign(block: str, gram: Array, k: int, names: Sequence[str]) -> Sign:
+    # The reference as a combination of the rows: the origin is the last of them.
+    ref = np.full(k, 1 / k) if len(gram) == k else np.eye(len(gram))[-1]
+    from_ref = np.eye(len(gram))[:k] - ref
+    differences = from_ref @ gram @ from_ref.T
+    size = np.sqrt(max(ref @ gram @ ref, 0.0))
+    distances = np.sqrt(np.maximum(np.diag(differences), 0.0)) / (size or 1.0)
+    median = statistics.median(distances.tolist())
+    far = [n for n, d in zip(names, distances, strict=True) if k > 2 and d > FAR * median]
+    return Sign(
+        block,
+        tuple(distances.tolist()),
+        _cosines(gram[:k, :k]),
+        _cosines(differences),
+        tuple(far),
+    )
+
+
+def _cosines(gram: Array) -> tuple[float, float]:
+    """Return the lowest and the highest cosine of two rows whose inner products are *gram*."""
+    norms = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    found = [
+        float(gram[i, j] / (norms[i] * norms[j])) if norms[i] * norms[j] else 1.0
+        for i, j in combinations(range(len(gram)), 2)
+    ]
+    return min(found, default=1.0), max(found, default=1.0)
+
+
+def _range(values: tuple[float, float]) -> str:
+    low, high = values
+    return f"{low:.3f}" if f"{low:.3f}" == f"{high:.3f}" else f"{low:.3f} to {high:.3f}"
