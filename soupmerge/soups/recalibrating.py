@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +61,8 @@ def recalibrate(
 
     running_mean ← mean over batches of the batch's mean; running_var ← that of its unbiased
     variance (a cumulative average, as `torch.optim.swa_utils.update_bn` takes it). Nothing else
-    changes: only batch norms are in training mode, and counters stay as they are.
+    changes: only batch norms are in training mode, and counters stay as they are. On a CPU one
+    thread computes, so that the same images give the same bits whatever the number of threads.
 
     Args:
         net: the network; it is copied, not changed.
@@ -82,12 +84,24 @@ def recalibrate(
         norm.momentum = None  # torch's word for a cumulative average
         norm.train()
     batches = _batches(calibration)
-    for done, indices in enumerate(batches, start=1):
-        x = _images(calibration, still, indices, torch.device(device))
-        with torch.no_grad():
-            moving(x)
-        progress("recalibrate", done, len(batches))
+    with _one_thread():
+        for done, indices in enumerate(batches, start=1):
+            x = _images(calibration, still, indices, torch.device(device))
+            with torch.no_grad():
+                moving(x)
+            progress("recalibrate", done, len(batches))
     return _updated(state, net, norms)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread: the number of threads changes how convolutions round."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _keeps_statistics(module: nn.Module) -> bool:
