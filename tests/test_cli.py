@@ -61,7 +61,9 @@ def test_mix_and_mix_again(soupmerge: Typed, trained: list[Path], tmp_path: Path
     assert soupmerge("mix", *trained, "-w", "1/2,0.25,.25", "-o", first).status == 0
     recipe = sm.load(first)[0].notes_of_soupmerge["recipe"]
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
-    assert soupmerge("mix", "--recipe", tmp_path / "recipe.json", "-o", second).status == 0
+    again = ("mix", "--recipe", tmp_path / "recipe.json", "-o", second)
+    assert "give a REF for each ingredient" in soupmerge(*again).err
+    assert soupmerge(*again, *trained).status == 0
     assert first.read_bytes() == second.read_bytes()
     plan = soupmerge(
         "mix", *trained, "-w", "uniform", "-o", tmp_path / "x.safetensors", "--dry-run"
@@ -366,9 +368,9 @@ def test_a_control_character_in_a_name_does_not_reach_the_terminal(
     state = {"evil\x1b[31m\nname": torch.tensor([float("nan")]), "b": torch.ones(1)}
     sm.save(tmp_path / "a.safetensors", state)
     result = soupmerge("inspect", tmp_path / "a.safetensors")
-    assert result.status == 0
-    assert "\x1b" not in result.out
-    assert "\\x1b[31m\\nname" in result.out
+    assert result.status == 3
+    assert "\x1b" not in result.err
+    assert "\\x1b[31m\\nname" in result.err
 
 
 def test_a_bug_is_one_line_and_debug_shows_where(

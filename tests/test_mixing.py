@@ -248,3 +248,75 @@ def test_statistics_without_a_weight_beside_them_take_the_mean_row(tmp_path: Pat
     pots = pots_of(tmp_path / "pots", *states)
     soup = sm.mix(pots, sm.Recipe.of(pots, [[1.0, 0.0], [0.5, 0.5]], by="tensor"))
     assert [float(soup[n]) for n in sorted(soup)] == [0.0, 0.5, 0.25]
+
+
+def test_a_head_may_be_copied_or_left_out(net: nn.Module, tmp_path: Path) -> None:
+    first, second = near(net, 1), near(net, 2)
+    second["head.weight"], second["head.bias"] = torch.ones(7, 16), torch.ones(7)
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    sm.save(paths[0], first)
+    sm.save(paths[1], second)
+    with pytest.raises(InputError, match="--head base"):
+        sm.load(*paths)
+    kept = sm.load(*paths, head="base", base=1)
+    soup = sm.mix(kept, sm.Recipe.uniform(kept, base=1))
+    assert torch.equal(soup["head.weight"], second["head.weight"])
+    skipped = sm.load(*paths, head="skip")
+    assert not [n for n in sm.mix(skipped, sm.Recipe.uniform(skipped)) if n.startswith("head")]
+    recipe = sm.Recipe.uniform(kept, base=1)
+    assert sm.Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_excluded_tensors_come_from_the_base(pots: sm.Ingredients) -> None:
+    paths = [c.ref for c in pots]
+    chosen = sm.load(*paths, exclude=["features.*"], base=2)
+    soup = sm.mix(chosen, sm.Recipe.uniform(chosen, base=2))
+    whole = sm.mix(pots, sm.Recipe.uniform(pots, base=2))
+    for name in soup:
+        expected = pots[2][name] if name.startswith("features.") else whole[name]
+        assert torch.equal(soup[name], expected)
+
+
+def test_affine_coefficients_extrapolate_and_must_be_asked_for(tmp_path: Path) -> None:
+    pots = pots_of(tmp_path / "p", {"w": torch.tensor([1.0])}, {"w": torch.tensor([3.0])})
+    assert sm.mix(pots, sm.Recipe.of(pots, [2.0, -1.0], affine=True))["w"].item() == -1
+    with pytest.raises(UsageError, match="sum to 0, not 1"):
+        sm.Recipe.of(pots, [1.0, -1.0], affine=True)
+    variances = [{"w": torch.ones(1), "bn.running_var": torch.tensor([v])} for v in (1.0, 3.0)]
+    pots = pots_of(tmp_path / "v", *variances)
+    with pytest.raises(NumericsError, match=r"bn.running_var: the soup's variance"):
+        sm.mix(pots, sm.Recipe.of(pots, [2.0, -1.0], affine=True))
+
+
+def test_shards_hold_what_one_file_holds(pots: sm.Ingredients, tmp_path: Path) -> None:
+    recipe = sm.Recipe.uniform(pots)
+    mix_to_file(tmp_path / "one.safetensors", pots, recipe)
+    mix_to_file(tmp_path / "many", pots, recipe, shard_bytes=4000)
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 1
+    one, many = sm.load(tmp_path / "one.safetensors")[0], sm.load(tmp_path / "many")[0]
+    assert equal(dict(one), dict(many))
+    assert one.notes_of_soupmerge == many.notes_of_soupmerge
+    assert many.sha256 != one.sha256
+
+
+def test_groups_may_be_blocks_or_patterns(pots: sm.Ingredients) -> None:
+    blocks = pots.groups("block")
+    assert sum(map(len, blocks.values())) == len(pots.mixed)
+    by_glob = pots.groups("glob=head.*")
+    assert set(by_glob) == {"head.*", "rest"}
+    rows = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    soup = sm.mix(pots, sm.Recipe.of(pots, rows, by="glob=head.*"))
+    assert torch.equal(soup["head.weight"], pots[0]["head.weight"])
+    assert torch.equal(soup[by_glob["rest"][0]], pots[1][by_glob["rest"][0]])
+
+
+def test_a_soup_of_soups_tells_its_family(pots: sm.Ingredients, tmp_path: Path) -> None:
+    from soupmerge.weights.lineage import family_of
+
+    mix_to_file(tmp_path / "soup.safetensors", pots, sm.Recipe.uniform(pots))
+    both = sm.load(tmp_path / "soup.safetensors", pots[0].ref)
+    mix_to_file(tmp_path / "second.safetensors", both, sm.Recipe.of(both, [0.25, 0.75]))
+    tree = family_of(sm.load(tmp_path / "second.safetensors")[0])
+    assert [p.ref for p in tree.parents] == ["soup.safetensors", "a.safetensors"]
+    assert tree.roots() == {c.sha256 for c in pots}
+    assert "0.25, 0.75" in next(tree.lines())

@@ -130,6 +130,9 @@ def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredi
     recipe = read_recipe(given["recipe_file"])
     home = Path(given["recipe_file"]).parent
     found = refs or tuple(_located(source.ref, home) for source in recipe.sources)
+    if missing := [ref for ref in found if not Path(ref).exists()]:
+        fix = "give a REF for each ingredient"
+        raise InputError("there are no such files", problems=missing, where=home, fix=fix)
     checkpoints = opened_all(found, weights_key=given["weights_key"])
     if len(checkpoints) != len(recipe.sources):
         what = f"has {len(recipe.sources)} ingredients, not {len(checkpoints)}"
