@@ -118,7 +118,7 @@ def _fault(entry: Any) -> str | None:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         return "should have dtype, shape and data_offsets, and nothing else"
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         return f"dtype {dtype!r} is not one of {', '.join(DTYPES)}"
     if not _counts(shape):
         return f"shape {shape} is not a list of sizes"
