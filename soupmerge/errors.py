@@ -12,7 +12,9 @@ SoupmergeError        70  a bug of ours
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class SoupmergeError(Exception):
@@ -79,6 +81,26 @@ class NumericsError(SoupmergeError, ArithmeticError):
 def printable(value: object) -> str:
     """Return *value* as text that cannot steer a terminal: control characters are escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+
+
+class _Brief(reprlib.Repr):
+    """Values of strangers: lists of lists of lists, integers of a million digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 2, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 128 else f"an integer of {x.bit_length():,} bits"
+
+    def repr_instance(self, x: object, level: int) -> str:
+        simple = isinstance(x, (bool, float, complex, bytes, type(None)))
+        return super().repr_instance(x, level) if simple else f"a {type(x).__name__}"
+
+
+def brief(value: Any) -> str:
+    """Return the ``repr`` of *value*, cut short, in a time that does not grow with its depth."""
+    return _Brief().repr(value)
 
 
 def itemised(problems: Sequence[str]) -> str:

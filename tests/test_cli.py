@@ -394,6 +394,16 @@ def test_a_full_disk_behind_standard_output(trained: list[Path]) -> None:
     assert "Traceback" not in err
 
 
+def test_a_reader_that_goes_away_is_no_error(trained: list[Path]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with start("inspect", trained[0], stdout=writing) as process:
+        os.close(writing)
+        _, err = process.communicate()
+    assert process.returncode == 0
+    assert err == ""
+
+
 # ---- in processes of their own
 
 

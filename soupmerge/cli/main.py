@@ -83,11 +83,21 @@ def main() -> NoReturn:
     """Run the command line, and exit."""
     warnings.showwarning = _warn
     signal.signal(signal.SIGTERM, _terminate)
-    status = run(sys.argv[1:])
-    # What was to be done is done: a signal that comes now changes nothing.
+    status = None
+    try:
+        status = run(sys.argv[1:])
+        _ignore_signals()
+    except (KeyboardInterrupt, _TerminatedError):
+        # A second one: either while the first was dealt with, or when all was done.
+        _ignore_signals()
+    if status is None:
+        status = _interrupted(INTERRUPTED, sys.argv[1:])
+    sys.exit(_close_stdout() or status)
+
+
+def _ignore_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(_close_stdout() or status)
 
 
 def run(arguments: list[str]) -> int:
@@ -106,6 +116,9 @@ def run(arguments: list[str]) -> int:
         return _interrupted(INTERRUPTED, arguments)
     except _TerminatedError:
         return _interrupted(TERMINATED, arguments)
+    except MemoryError as error:
+        what = f"not enough memory: {error}; free some, or give smaller files or batches"
+        return _failed(what, OutputError.exit_status, arguments)
     except OSError as error:  # the system said no where no room expected it
         what = f"{error.filename or 'output'}: {error.strerror or error}"
         return _failed(what, OutputError.exit_status, arguments)

@@ -71,7 +71,8 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
 
     shard = _shard_bytes(out, given)
     if bool(given["weights"]) == bool(given["recipe_file"]):
-        raise UsageError("give one of the two", where="-w and --recipe")
+        fix = "give -w uniform for the uniform soup"
+        raise UsageError("give one of the two", where="-w and --recipe", fix=fix)
     pots, recipe = (_by_recipe if given["recipe_file"] else _by_weights)(refs, given)
     options.tell(pots, given)
     dtype = options.dtype(given["dtype"])

@@ -289,7 +289,8 @@ def warn_of_test(split: str, does: str) -> None:
 def index_of_base(given: dict[str, Any], k: int) -> int:
     """Return the index of the base ingredient, of *k*, which people count from 1."""
     if not 1 <= given["base"] <= k:
-        raise UsageError(f"{given['base']} is not one of {k} ingredients", where="--base")
+        what = f"{given['base']} is not one of {k} ingredients"
+        raise UsageError(what, where="--base", fix=f"give a number from 1 to {k}")
     return int(given["base"]) - 1
 
 

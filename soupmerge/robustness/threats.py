@@ -43,7 +43,8 @@ class Threat:
             fix = near_miss(self.norm, NORMS)
             raise UsageError(f"no norm {self.norm!r}", where="threat", fix=fix)
         if not 0 <= self.eps <= MOST_EPS:
-            raise UsageError(f"eps {self.eps} is not in 0…{MOST_EPS:g}", where="threat")
+            what = f"eps {self.eps} is not in 0…{MOST_EPS:g}"
+            raise UsageError(what, where="threat", fix="images are in [0, 1]; see soupmerge -h")
         if self.norm == "linf" and self.eps > 1:
             raise UsageError(
                 f"eps {self.eps:g} is above 1, the width of the pixel box",

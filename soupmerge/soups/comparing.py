@@ -122,5 +122,10 @@ def _csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([map(_plain, row) for row in rows])
     return text.getvalue()
+
+
+def _plain(cell: object) -> object:
+    """Return *cell* as no spreadsheet takes for a formula: names of files are anyone's."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) else cell

@@ -142,7 +142,8 @@ def plan(
     """
     parts = parts_of(step)
     if len(pots) < 2:
-        raise UsageError(f"a grid needs two or more ingredients, not {len(pots)}", where="REF")
+        what = f"a grid needs two or more ingredients, not {len(pots)}"
+        raise UsageError(what, where="REF", fix="name more checkpoints")
     size = lattice_size(len(pots), parts)
     if size > MOST_SOUPS:
         fix = "take a larger step"

@@ -66,9 +66,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not 0 < self.lr < 1e9:
             what = "epochs, batch size and learning rate must be positive and finite"
-            raise UsageError(what, where="learn")
+            raise UsageError(what, where="learn", fix="change what is not")
         if not 0 <= self.dropout <= 1:
-            raise UsageError(f"{self.dropout} is not a probability", where="dropout")
+            what = f"{self.dropout} is not a probability"
+            raise UsageError(what, where="dropout", fix="give a number from 0 to 1")
 
 
 def learn(
@@ -115,7 +116,7 @@ def learn(
     """
     if len(pots) < 2:
         what = f"learning needs two or more ingredients, not {len(pots)}"
-        raise UsageError(what, where="REF")
+        raise UsageError(what, where="REF", fix="name more checkpoints")
     pots.require_finite()
     settings = settings if epochs is None else Settings(**{**asdict(settings), "epochs": epochs})
     learner = _Learner(net, pots, data, objective, settings, augment, seed, torch.device(device))

@@ -95,10 +95,14 @@ def check_free(path: Path | str, *, force: bool = False, inputs: Iterable[Path] 
     try:
         if path.is_dir():
             raise OutputError("is a folder", where=path, fix="name a file in it")
+        if path.exists() and not path.is_file():
+            raise OutputError("is no regular file", where=path, fix="choose another -o")
         if path.exists() and not force:
             raise OutputError(
                 "exists already", where=path, fix="choose another -o, or give --force"
             )
+        if path.is_symlink() and Path(os.path.realpath(path)).is_symlink():
+            raise OutputError("is a link to itself", where=path, fix="choose another -o")
         parent = Path(os.path.realpath(path)).parent
         if not parent.is_dir():
             raise OutputError(f"there is no folder {parent}", where=path, fix="create it first")

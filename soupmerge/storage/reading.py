@@ -40,7 +40,7 @@ class Steady:
         try:
             found = os.stat(path)
         except FileNotFoundError as error:
-            raise InputError("there is no such file", where=path) from error
+            raise InputError("there is no such file", where=path, fix="check the path") from error
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
         _require_file(path, found)
@@ -125,7 +125,7 @@ def read_bytes(path: Path | str) -> bytes:
     """
     file = Steady.seen(path)
     if file.size > MOST_BYTES:
-        raise InputError("is too large to be what it should be", where=path)
+        raise InputError("is too large to be what it should be", where=path, fix="name another")
     return file.read(0, file.size)
 
 
@@ -139,7 +139,8 @@ def read_json(path: Path | str) -> Any:
         return json.loads(read_bytes(path).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InputError(f"cannot be read as JSON: {reason}", where=path) from error
+        fix = "write or download it again"
+        raise InputError(f"cannot be read as JSON: {reason}", where=path, fix=fix) from error
 
 
 def _require_file(path: Path | str, found: os.stat_result) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import filelock
 
-from soupmerge.errors import InputError, OutputError, UsageError
+from soupmerge.errors import InputError, OutputError, UsageError, brief
 from soupmerge.storage import commit
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.reading import read_json
@@ -87,7 +87,8 @@ def opened(
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot be made a folder: {error.strerror}", where=path) from error
+        what = f"cannot be made a folder: {error.strerror}"
+        raise OutputError(what, where=path, fix="choose another -o") from error
     with _locked(path):
         if force:
             _clear(path)
@@ -105,10 +106,15 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     """
     file = Path(path) / MANIFEST
     if not file.exists():
-        raise InputError(f"is not a run folder: it has no {MANIFEST}", where=path)
+        fix = "name the folder given to -o"
+        raise InputError(f"is not a run folder: it has no {MANIFEST}", where=path, fix=fix)
     manifest = read_json(file)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(f"is not the manifest of a run (no format {FORMAT!r})", where=file)
+    form = manifest.get("format") if isinstance(manifest, dict) else None
+    if form != FORMAT:
+        newer = isinstance(form, str) and form.startswith("soupmerge-run/")
+        found = f"has format {brief(form)}, expected {FORMAT!r}"
+        fix = "take a newer soupmerge" if newer else "choose another folder"
+        raise InputError(f"is not the manifest of a run: {found}", where=file, fix=fix)
     return manifest
 
 
@@ -158,12 +164,10 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
             for k in keys
             for line in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)
         ]
-    return [] if old == new else [f"{key} was {_brief(old)}, now {_brief(new)}"]
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for i, (a, b) in pairs for line in _differences(a, b, f"{key}[{i}]")]
+    return [] if old == new else [f"{key} was {brief(old)}, now {brief(new)}"]
 
 
 def _clear(path: Path) -> None:

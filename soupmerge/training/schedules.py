@@ -41,10 +41,10 @@ class Schedule:
         rates = (self.lr, self.warmup, self.momentum, self.weight_decay)
         if min(self.epochs, self.batch_size) < 1 or self.every < 0 or self.lr <= 0:
             what = "epochs, batch size and learning rate must be positive"
-            raise UsageError(what, where="finetune")
+            raise UsageError(what, where="finetune", fix="change what is not")
         if not all(0 <= rate < 1e9 for rate in rates):
             what = "learning rate, warmup, momentum and weight decay must be finite and ≥ 0"
-            raise UsageError(what, where="finetune")
+            raise UsageError(what, where="finetune", fix="change what is not")
         if self.augment not in AUGMENTS:
             fix = near_miss(self.augment, AUGMENTS)
             raise UsageError(f"no augmentation {self.augment!r}", where="augment", fix=fix)

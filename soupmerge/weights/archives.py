@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from soupmerge.errors import InputError, UnsafeError
+from soupmerge.errors import InputError, UnsafeError, brief
 from soupmerge.storage.reading import Steady
 from soupmerge.weights import pickles
 from soupmerge.weights.pickles import Pickled, PickleError
@@ -82,11 +83,14 @@ def open_zip(file: Steady) -> Archive:
             records = archive.infolist()
             _check_records(file, records)
             stored = {r.filename: _located(file, r, archive.start_dir) for r in records}
+    except InputError:
+        raise
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError) as error:
         raise _broken(file, f"its list of contents is broken ({error})") from error
     pickle = [name for name in stored if name.split("/")[1:] == ["data.pkl"]]
     if len(pickle) != 1:
-        raise InputError("is a zip archive, but not one of torch's", where=file.path)
+        what = "is a zip archive, but not one of torch's"
+        raise InputError(what, where=file.path, fix="name a file that torch.save wrote")
     home = pickle[0].removesuffix("data.pkl")
     order = stored.get(f"{home}byteorder")
     if order and file.read(order.start, order.size) != b"little":
@@ -116,13 +120,17 @@ def open_legacy(file: Steady, itemsize: Callable[[Any], tuple[str, int]]) -> Arc
         if len(values) == 1 and found.value != MAGIC:  # somebody's pickle: judged by what it names
             return Archive(file, found, {})
     if values[1].value != PROTOCOL or not isinstance(values[4].value, list):
-        raise InputError("is a pickle, but not one of torch's", where=file.path)
+        what = "is a pickle, but not one of torch's"
+        raise InputError(what, where=file.path, fix="name a file that torch.save wrote")
     sizes = {}
     for id in _ids(values[3].value):
         key, size = itemsize(id)
         sizes[key] = size
     storages = {}
-    for key in map(str, values[4].value):
+    for value in values[4].value:
+        key = _legacy_key(file, value)
+        if key in storages:
+            raise _broken(file, f"storage {key!r} stands there twice")
         count = int.from_bytes(file.read(at, 8), "little", signed=True)
         size = count * sizes.get(key, 0)
         if key not in sizes or count < 0 or at + 8 + size > file.size:
@@ -132,12 +140,36 @@ def open_legacy(file: Steady, itemsize: Callable[[Any], tuple[str, int]]) -> Arc
     return Archive(file, values[3], storages)
 
 
+def key_of(value: Any) -> str:
+    """Return the key of a storage as text.
+
+    Raises:
+        ValueError: it is neither a text nor a number.
+    """
+    if not isinstance(value, (str, int)):
+        raise ValueError(f"storage {brief(value)} has no name")
+    return str(value)
+
+
+def _legacy_key(file: Steady, value: Any) -> str:
+    try:
+        return key_of(value)
+    except ValueError as error:
+        raise _broken(file, f"storage {brief(value)} has no name") from error
+
+
 def _check_directory(file: Steady) -> None:
     tail = file.read(max(0, file.size - 65_558), 65_558)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
         raise _broken(file, "its list of contents is missing, so it was cut short")
-    if int.from_bytes(tail[at + 12 : at + 16], "little") > MOST_DIRECTORY:
+    sizes = [int.from_bytes(tail[at + 12 : at + 16], "little")]
+    if tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
+        # The 64-bit end lies right in front; readers believe it where there is one.
+        large = file.read(max(0, file.size - len(tail) + at - 76), 56)
+        sizes.append(int.from_bytes(large[40:48], "little"))
+        sizes = [size for size in sizes if size != 0xFFFFFFFF]
+    if max(sizes, default=0) > MOST_DIRECTORY:
         raise UnsafeError("lists more records than any network has", where=file.path, fix=AGAIN)
 
 
@@ -151,8 +183,8 @@ def _check_records(file: Steady, records: list[zipfile.ZipInfo]) -> None:
         raise UnsafeError(
             what, problems=packed, where=file.path, fix="unzip it, and zip it with -0"
         )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    twice = next((name for name, n in Counter(names).items() if n > 1), None)
+    if twice is not None:
         raise _broken(file, f"record {twice!r} stands there twice")
 
 

@@ -60,7 +60,8 @@ def parse_rows(
             raise UsageError(f"no group {group!r}", where="coefficients", fix=fix)
         if group in rows:
             who = f"group {group!r}" if named else "all groups"
-            raise UsageError(f"{who} should have one row, not two", where="coefficients")
+            what = f"{who} should have one row, not two"
+            raise UsageError(what, where="coefficients", fix="take one of them away")
         even = row.strip() == UNIFORM
         rows[group] = (1 / k,) * k if even else parse_weights(row, normalize=normalize)
     lacking = [group for group in groups if group not in rows and "" not in rows]

@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from soupmerge.errors import InputError
+from soupmerge.errors import InputError, UsageError, brief
 from soupmerge.storage.reading import Steady
-from soupmerge.weights.tensors import DTYPES, TensorInfo, View
+from soupmerge.weights.tensors import DTYPES, MOST_DIMENSIONS, TensorInfo, View
 
-MOST_TENSORS = int(os.environ.get("SOUPMERGE_MAX_TENSORS") or 100_000)
-"""Of one file; the environment variable SOUPMERGE_MAX_TENSORS raises it."""
+MOST_TENSORS = 100_000
+"""Of one file; the environment variable `LIMIT` raises it."""
+
+LIMIT = "SOUPMERGE_MAX_TENSORS"
+
+MOST_BYTES = 100_000_000
+"""Of a header; the safetensors library reads no longer one either."""
 
 AGAIN = "download or save it again"
 
@@ -43,6 +49,7 @@ def read(file: Steady) -> tuple[dict[str, View], dict[str, str]]:
     begin = 8 + len(text)
     places: dict[str, tuple[int, int]] = {}
     views, problems = {}, []
+    _require_few(file, len(header))
     for name, entry in header.items():
         fault = _fault(entry)
         if fault:
@@ -84,15 +91,13 @@ def _text(file: Steady) -> bytes:
     if length > file.size - 8:
         found = f"its header should be {length:,} bytes long, the file has {file.size:,}"
         raise _damaged(file, found)
-    # Counted before it is parsed, which takes a hundred bytes of memory for each of these.
-    tokens = sum(
-        part.tobytes().count(sign) for part in file.chunks(8, length) for sign in (b",", b"[", b"{")
-    )
-    if tokens > 16 * MOST_TENSORS:
-        fix = "set SOUPMERGE_MAX_TENSORS if it is meant"
-        what = f"its header names more than {MOST_TENSORS:,} tensors"
-        raise InputError(what, where=file.path, fix=fix)
+    if length > MOST_BYTES:
+        found = f"its header should be {length:,} bytes long, at most {MOST_BYTES:,} are read"
+        raise _damaged(file, found)
     text = file.read(8, length)
+    # Counted before it is parsed, which takes a hundred bytes of memory for each of these.
+    tokens = sum(text.count(sign) for sign in (b",", b"[", b"{"))
+    _require_few(file, max(tokens // 16, text.count(b'"data_offsets"')))
     try:
         text.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -100,11 +105,19 @@ def _text(file: Steady) -> bytes:
     return text
 
 
+def _require_few(file: Steady, tensors: int) -> None:
+    given = os.environ.get(LIMIT) or str(MOST_TENSORS)
+    if not given.isdecimal():
+        raise UsageError(f"{given!r} is no number", where=LIMIT, fix="give a whole number")
+    if tensors > int(given):
+        what = f"its header names more than {int(given):,} tensors"
+        raise InputError(what, where=file.path, fix=f"set {LIMIT} if it is meant")
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
         raise ValueError(f"{twice!r} stands there twice")
     return found
 
@@ -119,11 +132,13 @@ def _fault(entry: Any) -> str | None:
         return "should have dtype, shape and data_offsets, and nothing else"
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        return f"dtype {dtype!r} is not one of {', '.join(DTYPES)}"
+        return f"dtype {brief(dtype)} is not one of {', '.join(DTYPES)}"
     if not _counts(shape):
-        return f"shape {shape} is not a list of sizes"
+        return f"shape {brief(shape)} is not a list of sizes"
+    if len(shape) > MOST_DIMENSIONS:
+        return f"its shape has {len(shape):,} dimensions, at most {MOST_DIMENSIONS} are meant"
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        return f"data_offsets {offsets} are not a start and an end"
+        return f"data_offsets {brief(offsets)} are not a start and an end"
     expected = TensorInfo(DTYPES[dtype], tuple(shape)).bytes
     if offsets[1] - offsets[0] != expected:
         return f"has {offsets[1] - offsets[0]:,} bytes, its shape and dtype make {expected:,}"

@@ -119,12 +119,20 @@ class Ingredients:
 
     def __post_init__(self) -> None:
         require_fit(self.checkpoints, self.selection)
+        self._require_copied()
         places = Counter(s.stamp[:2] for c in self.checkpoints for s in c.sources[:1])
         twice = [c.ref for c in self.checkpoints if places[c.sources[0].stamp[:2]] > 1]
         if twice:
             listed = ", ".join(dict.fromkeys(twice))
             warnings.warn(f"one file is given more than once: {listed}", stacklevel=3)
         _warn_of_dtypes(self.checkpoints)
+
+    def _require_copied(self) -> None:
+        copied = self.selection.copied.items()
+        lacking = [f"{self[k].ref}: {name}" for name, k in copied if name not in self[k]]
+        if lacking:
+            what = "the recipe copies tensors that are not there"
+            raise InputError(what, problems=lacking, fix="use the checkpoints that it names")
 
     def __len__(self) -> int:
         return len(self.checkpoints)

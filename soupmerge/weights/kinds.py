@@ -27,7 +27,7 @@ def kind_of(file: Steady) -> str:
         head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
     ):
         fix = "name a safetensors or torch file"
-        raise InputError(f"is not a checkpoint: {_guess(head)}", where=file.path, fix=fix)
+        raise InputError(f"is not a checkpoint: {_guess(file, head)}", where=file.path, fix=fix)
     if file.path.suffix.lower() not in TORCH_NAMES:
         kind = "a zip archive" if zipped else "a pickle"
         what = f"is {kind}, which its name does not say"
@@ -35,7 +35,7 @@ def kind_of(file: Steady) -> str:
     return ZIP if zipped else PICKLE
 
 
-def _guess(head: bytes) -> str:
+def _guess(file: Steady, head: bytes) -> str:
     if not head:
         return "the file is empty"
     if head.startswith(b"version https://git-lfs"):
@@ -43,5 +43,9 @@ def _guess(head: bytes) -> str:
     if head.lstrip()[:1] == b"<":
         return "it is a web page, perhaps a failed download"
     if head[8:9] == b"{":
-        return "a safetensors header longer than the file, perhaps a broken download"
+        length = int.from_bytes(head[:8], "little")
+        return (
+            f"its safetensors header should be {length:,} bytes long, the file has {file.size:,}, "
+            "perhaps a broken download"
+        )
     return f"it begins with {head[:8]!r}"

@@ -132,8 +132,9 @@ def _diagnosis(name: str, dtype: DType, chunks: Mapping[str, Array]) -> Numerics
     if bad:
         return NumericsError(f"{name} holds NaN or Inf", where=", ".join(bad), fix="leave it out")
     top = max(float(abs(chunk.astype(np.float64)).max()) for chunk in chunks.values())
-    what = f"the soup would overflow {dtype}: an ingredient has {top:.6g}"
-    return NumericsError(what, where=name, fix="put an ingredient of a wider dtype first")
+    what = f"{name} of the soup would overflow {dtype}: an ingredient has {top:.6g}"
+    fix = "put an ingredient of a wider dtype first, or give --dtype"
+    return NumericsError(what, where=", ".join(chunks), fix=fix)
 
 
 def save(

@@ -9,35 +9,35 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-MOST_STEPS = 1_000_000
-"""Instructions of one pickle: some 30 a tensor."""
+MOST_STEPS = 800_000
+"""Instructions of one pickle: some 35 a tensor, each of 80 bytes of memory at most."""
 
 
 class PickleError(ValueError):
     """The bytes are no pickle, or no pickle that torch would write."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Global:
     """Something by its name, ``module.name``; it is not looked up."""
 
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call:
     """What *of* would return for *args*, and what would be done to it then; it is not called."""
 
     of: Any
     args: Any
-    items: dict[Any, Any] = field(default_factory=dict)
+    items: dict[Any, Any] | None = None
     state: Any = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Persistent:
     """Something outside of the pickle, such as a storage."""
 
@@ -143,7 +143,10 @@ class _Machine:
 
     def set_items(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
-        found = target.items if isinstance(target, Call) else target
+        if isinstance(target, Call):
+            target.items = found = target.items or {}
+        else:
+            found = target
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             # Other keys may take for ever to hash (tuples of tuples of …); no weights are there.
             if isinstance(key, (str, int, float, bool, bytes, type(None))):
@@ -202,6 +205,8 @@ class _Machine:
 
 Step = Callable[[_Machine], Any]
 
+SET, FROZENSET = Global("builtins.set"), Global("builtins.frozenset")
+
 STEPS: dict[bytes, Step] = {
     b"\x80": _Machine.protocol,
     b"\x95": lambda m: m.number("Q"),  # a frame: its length is not needed
@@ -240,9 +245,9 @@ STEPS: dict[bytes, Step] = {
     b"d": _Machine.dictionary,
     b"s": lambda m: m.set_items([m.pop(), m.pop()][::-1]),
     b"u": lambda m: m.set_items(m.since_mark()),
-    b"\x8f": lambda m: m.call((), Global("builtins.set")),
+    b"\x8f": lambda m: m.call((), SET),
     b"\x90": lambda m: m.append(m.since_mark()),
-    b"\x91": lambda m: m.call((m.since_mark(),), Global("builtins.frozenset")),
+    b"\x91": lambda m: m.call((m.since_mark(),), FROZENSET),
     b"h": lambda m: m.push(m.memo[m.number("B")]),
     b"j": lambda m: m.push(m.memo[m.number("I")]),
     b"q": lambda m: m.remember(m.number("B")),

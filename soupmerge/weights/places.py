@@ -102,7 +102,8 @@ def _shards(index: Path) -> Place:
         raise InputError("is not an index of shards: it has no weight_map", where=index, fix=fix)
     shards = sorted(set(names.values()))
     suffix = Path(index.name.removesuffix(INDEX)).suffix
-    harmful = [fault for name in shards for fault in _harm(name, suffix)]
+    first = {shard: key for key, shard in reversed(names.items())}
+    harmful = [f"{first[s]!r} is in {fault}" for s in shards for fault in _harm(s, suffix)]
     if harmful:
         fix = "take it from where it is trusted"
         raise UnsafeError("names what is no shard", problems=harmful, where=index, fix=fix)
@@ -118,9 +119,9 @@ def _shards(index: Path) -> Place:
 def _harm(name: str, suffix: str) -> Iterator[str]:
     # An allow-list: no folder, drive, share, device or stream has a name made of these alone.
     if not re.fullmatch(r"\w[\w. =+-]*", name) or ".." in name:
-        yield f"{name!r} may lie out of its folder"
+        yield f"{name!r}, which may lie out of its folder"
     elif not name.endswith(suffix):
-        yield f"{name!r} is no {suffix} file"
+        yield f"{name!r}, which is no {suffix} file"
 
 
 def _strays(index: Path, shards: list[str]) -> list[str]:

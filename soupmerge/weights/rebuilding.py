@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from soupmerge.weights.archives import Archive, Storage
+from soupmerge.errors import brief
+from soupmerge.weights.archives import Archive, Storage, key_of
 from soupmerge.weights.pickles import Call, Global
-from soupmerge.weights.tensors import DTYPES, DType, TensorInfo, View, dense
+from soupmerge.weights.tensors import DTYPES, MOST_DIMENSIONS, DType, TensorInfo, View, dense
 
 STORAGES = {
     "Double": "float64",
@@ -65,6 +66,11 @@ PLAIN = {
     "torch.nn.parameter.Parameter",
     "torch._tensor._rebuild_from_type_v2",
     "torch.serialization._get_layout",
+    "torch.per_tensor_affine",
+    "torch.per_tensor_symmetric",
+    "torch.per_channel_affine",
+    "torch.per_channel_symmetric",
+    "torch.per_channel_affine_float_qparams",
     f"{REBUILD}tensor",
     f"{REBUILD}tensor_v2",
     f"{REBUILD}tensor_v3",
@@ -108,16 +114,17 @@ def view_of(archive: Archive, name: str, call: Call, faults: Faults) -> tuple[Vi
         if name_of(call) in STRANGE:
             raise ValueError(STRANGE[name_of(call)])
         persistent, offset, shape, stride, *more = call.args
-        key, dtype, base = _storage(persistent.id)
-        if name_of(call) == f"{REBUILD}tensor_v3":
-            dtype = DType(more[2].name.removeprefix("torch."))
+        key, held, base, count = _storage(persistent.id)
+        typed = name_of(call) == f"{REBUILD}tensor_v3"
+        dtype = DType(more[2].name.removeprefix("torch.")) if typed else held
         if dtype not in DTYPES.values():
             raise ValueError(f"dtype {dtype} is not one of {', '.join(map(str, DTYPES.values()))}")
         if any(isinstance(m, dict) and m for m in more[2:]):
             raise ValueError("is a lazily negated or conjugated view; save a copy of it")
         shape, stride = _sizes(shape), _sizes(stride)
         info = TensorInfo(dtype, shape)
-        start = _start(archive.storages, key, info, stride, offset + base)
+        storage = _whole(archive.storages, key, count * held.itemsize)
+        start = _start(storage, info, stride, _offset(offset) + _offset(base))
         contiguous = dense(shape, stride)
     except _HarmfulError as error:
         faults.harmful.append(f"{name}: {error}")
@@ -144,24 +151,26 @@ def _innermost(call: Call) -> Call:
     return call
 
 
-def _start(
-    storages: Mapping[str, Storage],
-    key: str,
-    info: TensorInfo,
-    stride: tuple[int, ...],
-    offset: int,
-) -> int:
-    """Return the tensor's first byte in the file, once it is known to end within its storage."""
+def _whole(storages: Mapping[str, Storage], key: str, size: int) -> Storage:
+    """Return the storage *key*, if it is as long as the pickle says."""
     storage = storages.get(key)
     if storage is None:
         raise ValueError(f"storage {key!r} is missing")
+    if storage.size < size:
+        what = f"should hold {brief(size)} bytes, it has {storage.size:,}"
+        raise ValueError(f"record {storage.record!r} {what}")
+    return storage
+
+
+def _start(storage: Storage, info: TensorInfo, stride: tuple[int, ...], offset: int) -> int:
+    """Return the tensor's first byte in the file, once it is known to end within its storage."""
     repeated = any(step == 0 and size > 1 for size, step in zip(info.shape, stride, strict=True))
     if repeated or info.bytes > storage.size:
         raise _HarmfulError(f"shape {info.shape} on {storage.size:,} stored bytes")
     last = offset + sum((n - 1) * step for n, step in zip(info.shape, stride, strict=True))
     if offset < 0 or (info.numel and (last + 1) * info.dtype.itemsize > storage.size):
         raise ValueError(
-            f"reaches from {offset} to {last}, beyond its storage of "
+            f"reaches from {brief(offset)} to {brief(last)}, beyond its storage of "
             f"{storage.size // info.dtype.itemsize} numbers (record {storage.record!r})"
         )
     return storage.start + offset * info.dtype.itemsize
@@ -171,24 +180,32 @@ def _sizes(value: Any) -> tuple[int, ...]:
     if isinstance(value, Call):  # torch.Size
         value = value.args[0]
     if not all(type(n) is int and 0 <= n < 1 << 63 for n in value):
-        raise ValueError(f"has sizes or strides {value}")
+        raise ValueError(f"has sizes or strides {brief(value)}")
+    if len(value) > MOST_DIMENSIONS:
+        raise ValueError(f"has {len(value):,} dimensions, at most {MOST_DIMENSIONS} are meant")
     return tuple(value)
 
 
-def _storage(id: Any) -> tuple[str, DType, int]:
-    """Return key and dtype of the storage *id*, and where in it a legacy file's view begins."""
-    word, kind, key, _, _, *view = id
+def _offset(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"begins at {brief(value)}, which is no whole number")
+    return value
+
+
+def _storage(id: Any) -> tuple[str, DType, int, int]:
+    """Return key and dtype of the storage *id*, where a legacy view in it begins, and its length."""
+    word, kind, key, _, count, *view = id
     short = kind.name.rpartition(".")[2].removesuffix("Storage")
     if word != "storage" or short not in STORAGES:
         raise ValueError(f"lies in {kind.name}, which is not known")
     base = view[0][1] if view and view[0] else 0
-    return str(key), DType(STORAGES[short]), base
+    return key_of(key), DType(STORAGES[short]), base, _offset(count)
 
 
 def key_and_size(id: Any) -> tuple[str, int]:
     """Return the key of the storage *id*, and the size of one of its numbers."""
     try:
-        key, dtype, _ = _storage(id)
+        key, dtype, _, _ = _storage(id)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return "", 0
     return key, dtype.itemsize if dtype in DTYPES.values() else 1

@@ -19,6 +19,8 @@ from soupmerge.weights.places import INDEX
 from soupmerge.weights.selection import EVERYTHING, Selection
 
 FORMAT = "soupmerge-recipe/1"
+RESTORE = "take the recipe as soupmerge wrote it"
+FIX = "give one number for each checkpoint, which sum to 1"
 TOLERANCE = 1e-6
 """How far a row of coefficients may sum from 1: what writing them as decimals may cost."""
 
@@ -84,7 +86,7 @@ class Recipe:
         if not 0 <= self.base < len(self.sources):
             problems.append(f"base ingredient {self.base} is not one of {len(self.sources)}")
         if problems:
-            raise UsageError("cannot be meant", problems=problems, where="coefficients")
+            raise UsageError("cannot be meant", problems=problems, where="coefficients", fix=FIX)
 
     def _faults(self, group: str, row: Sequence[float]) -> list[str]:
         name = "" if group == "model" else f"{group}: "
@@ -211,9 +213,10 @@ class Recipe:
                 calibration=value.get("calibration"),
             )
         except UsageError as error:
-            raise InputError(str(error), where=where) from error
+            raise InputError(str(error), where=where, fix=RESTORE) from error
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"is a damaged recipe ({error!r})", where=where) from error
+            what = f"is a damaged recipe ({error!r})"
+            raise InputError(what, where=where, fix=RESTORE) from error
 
 
 def _selection(value: Mapping[str, Any]) -> Selection:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import ml_dtypes
 import numpy as np
 
+from soupmerge.errors import OutputError
 from soupmerge.storage.reading import Steady
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ DTYPES = {
     "BOOL": DType("bool"),
 }
 """The dtypes soupmerge mixes or copies, by their safetensors name."""
+
+MOST_DIMENSIONS = 64
+"""What numpy can hold."""
 
 Reader: TypeAlias = Callable[[int, Array], Array]
 """``(start, out)``: fill *out*, flat, with a tensor's numbers from *start* on; return it."""
@@ -130,7 +134,7 @@ class View:
 
     def array(self) -> Array:
         """Return all numbers, flat, in memory of their own."""
-        return self.reader()(0, np.empty(self.info.numel, self.info.dtype.numpy))
+        return self.reader()(0, self._room(self.info.numel))
 
     def _read(self, start: int, out: Array) -> Array:
         raw = out.view(np.uint8)
@@ -141,10 +145,17 @@ class View:
             np.not_equal(raw, 0, out=out)
         return out
 
+    def _room(self, count: int) -> Array:
+        try:
+            return np.empty(count, self.info.dtype.numpy)
+        except MemoryError as error:
+            what = f"holds a tensor of {self.info.bytes:,} bytes, there is not enough memory for it"
+            raise OutputError(what, where=self.file.path, fix="free some memory") from error
+
     def _strided(self) -> Array:
         stride = self.stride or ()
         last = sum((n - 1) * step for n, step in zip(self.info.shape, stride, strict=True))
-        flat = self._read(0, np.empty(last + 1 if self.info.numel else 0, self.info.dtype.numpy))
+        flat = self._read(0, self._room(last + 1 if self.info.numel else 0))
         steps = [step * flat.itemsize for step in stride]
         return np.lib.stride_tricks.as_strided(flat, self.info.shape, steps)
 

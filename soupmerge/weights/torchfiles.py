@@ -18,6 +18,9 @@ from soupmerge.weights.tensors import View
 SKIPPED = ("optim", "sched", "scaler")
 """Entries beside the weights that hold tensors, but no network."""
 
+MOST_TIED = 64
+"""How often, on average, a number may be named: written out, each name costs its bytes again."""
+
 
 @dataclass(frozen=True)
 class Unwrapped:
@@ -117,7 +120,7 @@ def _items(value: Any) -> dict[Any, Any]:
     args = value.args if isinstance(value.args, tuple) else ()
     pairs = args[0] if args and isinstance(args[0], list) else []
     pairs = [pair for pair in pairs if isinstance(pair, (list, tuple)) and len(pair) == 2]
-    return {**{k: v for k, v in pairs if isinstance(k, str)}, **value.items}
+    return {**{k: v for k, v in pairs if isinstance(k, str)}, **(value.items or {})}
 
 
 def _module_items(module: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -137,6 +140,11 @@ def _kind(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__.lower()}"
 
 
+def _stored_bytes(archive: Archive, keys: Mapping[str, str]) -> int:
+    """Return the size of the storages that *keys*, name → key, speak of."""
+    return sum(archive.storages[key].size for key in {*keys.values()})
+
+
 def _checked(archive: Archive, found: Mapping[str, Call], notes: list[str]) -> Unwrapped:
     faults, views, keys = Faults(), {}, {}
     for name, call in found.items():
@@ -151,6 +159,10 @@ def _checked(archive: Archive, found: Mapping[str, Call], notes: list[str]) -> U
         raise InputError(
             "has tensors that cannot be used", problems=faults.unusable, where=where, fix=TRUSTED
         )
+    named, stored = sum(v.info.bytes for v in views.values()), _stored_bytes(archive, keys)
+    if named > MOST_TIED * stored:
+        what = f"has {len(views):,} names for the same {stored:,} bytes, {named:,} in all"
+        raise UnsafeError(what, where=where, fix=TRUSTED)
     archive.verify(keys.values())
     places: dict[View, list[str]] = {}
     for name, view in views.items():

@@ -1,0 +1,206 @@
+"""A disk that fails at every call in turn: the old output stays, and the same command mends it."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hostile.commands import FEW, network
+from tests.hostile.rows import save
+from tests.hostile.test_kills import drafts, files, whole
+
+Typed = Callable[..., Any]
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EROFS)
+
+
+class Disk:
+    """Counts the calls that write under *home*, notes them, and fails number *bad*."""
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home, self.bad, self.error = str(home), 0, errno.EIO
+        self.calls: list[str] = []
+        self.handles: dict[int, str] = {}
+        for name in ("fsync", "replace", "rename", "mkdir"):
+            monkeypatch.setattr(os, name, self.counted(name, getattr(os, name)))
+        self.open, self.fdopen, self.builtin = os.open, os.fdopen, builtins.open
+        monkeypatch.setattr(os, "open", self.opens)
+        monkeypatch.setattr(os, "fdopen", self.fdopens)
+        monkeypatch.setattr(builtins, "open", self.builtin_opens)
+
+    def count(self, what: str, place: object) -> None:
+        self.calls.append(f"{what} {os.path.basename(str(place))}")
+        if len(self.calls) == self.bad:
+            raise OSError(self.error, os.strerror(self.error), str(place))
+
+    def counted(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(place: Any, *args: Any, **more: Any) -> Any:
+            where = self.handles.get(place, "") if isinstance(place, int) else str(place)
+            there = name == "mkdir" and os.path.isdir(place)  # asked for, to be sure
+            if where.startswith(self.home) and not there:
+                self.count(name, where)
+            return real(place, *args, **more)
+
+        return call
+
+    def opens(self, path: Any, flags: int, *args: Any, **more: Any) -> int:
+        ours = str(path).startswith(self.home)
+        if ours and flags & (os.O_WRONLY | os.O_RDWR):
+            self.count("open", path)
+        handle = self.open(path, flags, *args, **more)
+        self.handles[handle] = str(path)
+        return handle
+
+    def fdopens(self, handle: int, *args: Any, **more: Any) -> Any:
+        return Written(self.fdopen(handle, *args, **more), self, self.handles.get(handle, ""))
+
+    def builtin_opens(self, path: Any, mode: str = "r", *args: Any, **more: Any) -> Any:
+        if not (set(mode) & set("wax+")) or not str(path).startswith(self.home):
+            return self.builtin(path, mode, *args, **more)
+        self.count("open", path)
+        file = self.builtin(path, mode, *args, **more)
+        self.handles[file.fileno()] = str(path)
+        return Written(file, self, str(path))
+
+
+class Written:
+    """A file whose writes are counted."""
+
+    def __init__(self, file: Any, disk: Disk, path: str) -> None:
+        self.file, self.disk, self.path = file, disk, path
+
+    def write(self, data: Any) -> int:
+        if self.path.startswith(self.disk.home):
+            self.disk.count("write", self.path)
+        return int(self.file.write(data))
+
+    def __enter__(self) -> Written:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def pots(home: Path) -> list[Path]:
+    return [save(home / f"{name}.safetensors", seed=seed) for seed, name in enumerate("ab")]
+
+
+def test_a_soup_is_old_or_new_whatever_call_fails(
+    tmp_path: Path, soupmerge: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    out = home / "out.safetensors"
+    line = ["mix", *pots(tmp_path), "-w", "uniform", "-o", out, "--force"]
+    with monkeypatch.context() as patch:
+        disk = Disk(home, patch)
+        assert soupmerge(*line).status == 0
+    new, old = out.read_bytes(), b"an earlier soup"
+    kinds = [call.split()[0] for call in disk.calls]
+    assert {"open", "write", "fsync", "replace"} == set(kinds)
+    # Synced before it is seen, and the folder after.
+    assert kinds[-3:] == ["fsync", "replace", "fsync"]
+    for number, error in zip(range(1, len(kinds) + 1), cycle(ERRORS), strict=False):
+        out.write_bytes(old)
+        with monkeypatch.context() as patch:
+            disk = Disk(home, patch)
+            disk.bad, disk.error = number, error
+            ended = soupmerge(*line)
+        assert ended.status == 5, (disk.calls, ended.err)
+        assert os.strerror(error) in ended.err
+        assert "out.safetensors" in ended.err
+        done = "replace" in kinds[: number - 1]
+        assert out.read_bytes() == (new if done else old)
+        assert drafts(home) == []
+        assert soupmerge(*line).status == 0
+        assert out.read_bytes() == new
+
+
+def test_a_folder_of_shards_is_whole_or_absent_whatever_call_fails(
+    tmp_path: Path, soupmerge: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    out = home / "out"
+    line = ["mix", *pots(tmp_path), "-w", "uniform", "-o", out, "--max-shard-size", "8B"]
+    with monkeypatch.context() as patch:
+        disk = Disk(home, patch)
+        assert soupmerge(*line).status == 0
+    new, calls = whole(out), disk.calls
+    assert len(new) == 3
+    assert calls[-2:] == [f"rename {Path(calls[0].split()[1]).name}", "fsync home"]
+    for number, error in zip(range(1, len(calls) + 1), cycle(ERRORS), strict=False):
+        shutil.rmtree(out)
+        with monkeypatch.context() as patch:
+            disk = Disk(home, patch)
+            disk.bad, disk.error = number, error
+            ended = soupmerge(*line)
+        assert ended.status == 5, (disk.calls, ended.err)
+        assert os.strerror(error) in ended.err
+        assert drafts(home) == []
+        if number < len(calls):
+            assert not out.exists()
+            assert soupmerge(*line).status == 0
+        assert whole(out) == new
+
+
+def test_a_run_is_mended_whatever_call_fails(
+    tmp_path: Path, soupmerge: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    out = home / "run"
+    x, y = network(tmp_path), network(tmp_path, 1, name="y.safetensors")
+    line = ["eval", x, y, *FEW.split(), "-o", out]
+    with monkeypatch.context() as patch:
+        disk = Disk(home, patch)
+        assert soupmerge(*line).status == 0
+    new, calls = files(out), disk.calls
+    assert sum(call == "write trials.jsonl" for call in calls) == 2
+    for number, error in zip(range(1, len(calls) + 1), cycle(ERRORS), strict=False):
+        shutil.rmtree(out)
+        with monkeypatch.context() as patch:
+            disk = Disk(home, patch)
+            disk.bad, disk.error = number, error
+            ended = soupmerge(*line)
+        assert ended.status == 5, (number, calls[number - 1], ended)
+        assert "home" in ended.err
+        again = soupmerge(*line)
+        assert again.status == 0, (number, calls[number - 1], again)
+        assert files(out) == new, calls[number - 1]
+
+
+def test_a_full_disk_for_real(tmp_path: Path) -> None:
+    """The system itself refuses to let a file grow beyond 1 MB."""
+    out = tmp_path / "out.safetensors"
+    big = [save(tmp_path / f"{n}.safetensors", w=[float(n)] * 500_000) for n in range(2)]
+    out.write_bytes(b"an earlier soup")
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    line = ["mix", *big, "-w", "uniform", "-o", out, "--force"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "soupmerge", *map(str, line)],
+        preexec_fn=small,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 5, ended.stderr
+    assert "File too large" in ended.stderr
+    assert out.read_bytes() == b"an earlier soup"
+    assert drafts(tmp_path) == []
