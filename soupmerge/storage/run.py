@@ -108,7 +108,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     if not file.exists():
         fix = "name the folder given to -o"
         raise InputError(f"is not a run folder: it has no {MANIFEST}", where=path, fix=fix)
-    manifest = read_json(file)
+    manifest: dict[str, Any] = read_json(file)
     form = manifest.get("format") if isinstance(manifest, dict) else None
     if form != FORMAT:
         newer = isinstance(form, str) and form.startswith("soupmerge-run/")

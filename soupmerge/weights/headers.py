@@ -34,9 +34,12 @@ def read(file: Steady) -> tuple[dict[str, View], dict[str, str]]:
     Raises:
         InputError: it is damaged; every tensor that is wrong is listed.
     """
-    text = _text(file)
+    raw = _header(file)
     try:
-        header = json.loads(text, object_pairs_hook=_once)
+        # Decoded here, as the parser would take bytes for UTF-16 where every second one is 0.
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
+    except UnicodeDecodeError as error:
+        raise _damaged(file, f"its header is not UTF-8 at byte {8 + error.start}") from error
     except RecursionError as error:
         raise _damaged(file, "its header is nested too deeply") from error
     except ValueError as error:
@@ -46,7 +49,7 @@ def read(file: Steady) -> tuple[dict[str, View], dict[str, str]]:
     metadata = header.pop("__metadata__", {})
     if not _is_text_map(metadata):
         raise _damaged(file, "its metadata are not texts by name")
-    begin = 8 + len(text)
+    begin = 8 + len(raw)
     places: dict[str, tuple[int, int]] = {}
     views, problems = {}, []
     _require_few(file, len(header))
@@ -86,7 +89,7 @@ def encode(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> byte
     return len(text).to_bytes(8, "little") + text
 
 
-def _text(file: Steady) -> bytes:
+def _header(file: Steady) -> bytes:
     length = int.from_bytes(file.read(0, 8), "little")
     if length > file.size - 8:
         found = f"its header should be {length:,} bytes long, the file has {file.size:,}"
@@ -94,15 +97,11 @@ def _text(file: Steady) -> bytes:
     if length > MOST_BYTES:
         found = f"its header should be {length:,} bytes long, at most {MOST_BYTES:,} are read"
         raise _damaged(file, found)
-    text = file.read(8, length)
+    raw = file.read(8, length)
     # Counted before it is parsed, which takes a hundred bytes of memory for each of these.
-    tokens = sum(text.count(sign) for sign in (b",", b"[", b"{"))
-    _require_few(file, max(tokens // 16, text.count(b'"data_offsets"')))
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _damaged(file, f"its header is not UTF-8 at byte {8 + error.start}") from error
-    return text
+    tokens = sum(raw.count(sign) for sign in (b",", b"[", b"{"))
+    _require_few(file, max(tokens // 16, raw.count(b'"data_offsets"')))
+    return raw
 
 
 def _require_few(file: Steady, tensors: int) -> None:

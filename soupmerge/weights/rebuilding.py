@@ -193,7 +193,7 @@ def _offset(value: Any) -> int:
 
 
 def _storage(id: Any) -> tuple[str, DType, int, int]:
-    """Return key and dtype of the storage *id*, where a legacy view in it begins, and its length."""
+    """Return key and dtype of the storage *id*, where a legacy view in it begins, its length."""
     word, kind, key, _, count, *view = id
     short = kind.name.rpartition(".")[2].removesuffix("Storage")
     if word != "storage" or short not in STORAGES:
