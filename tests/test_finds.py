@@ -8,6 +8,7 @@ import pytest
 
 from soupmerge.errors import InputError
 from soupmerge.weights.files import open_checkpoint
+from tests.hostile.archives import Global, Reduce, zipped
 
 
 def test_a_header_in_utf_16_is_no_header(tmp_path: Path) -> None:
@@ -16,4 +17,12 @@ def test_a_header_in_utf_16_is_no_header(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
     with pytest.raises(InputError, match="not JSON"):
+        open_checkpoint(path)
+
+
+def test_a_tensor_of_a_class_that_lacks_its_arguments(tmp_path: Path) -> None:
+    rebuild = Global("torch._utils", "_rebuild_tensor_v2")
+    odd = Reduce(Global("torch._tensor", "_rebuild_from_type_v2"), (rebuild,))
+    path = zipped(tmp_path / "x.pt", {"w": odd})
+    with pytest.raises(InputError, match="w: is not described as a tensor is"):
         open_checkpoint(path)

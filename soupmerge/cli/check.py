@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, show
+from soupmerge.cli import meant, options, show
 from soupmerge.errors import InputError, UsageError
 
 
@@ -90,9 +90,9 @@ def _fit(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients |
     from soupmerge.weights.selection import select
 
     checkpoints = opened_all(refs, weights_key=given["weights_key"])
-    options.tell(checkpoints, given)
+    meant.tell(checkpoints, given)
     chosen = {key: given[key] for key in ("exclude", "only", "head")}
-    selection = select(checkpoints, **chosen, base=options.index_of_base(given, len(refs)))
+    selection = select(checkpoints, **chosen, base=meant.index_of_base(given, len(refs)))
     found = mismatches(checkpoints, selection)
     problems = [f"{ref}: {line}" for ref, lines in found.items() for line in lines]
     for checkpoint in checkpoints:
@@ -105,7 +105,7 @@ def _fit(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients |
 def _misfits(checkpoints: tuple[sm.Checkpoint, ...], given: dict[str, Any]) -> list[str]:
     from soupmerge.binding import align
 
-    net, problems = options.network(given, like=checkpoints[0]), []
+    net, problems = meant.network(given, like=checkpoints[0]), []
     for checkpoint in checkpoints:
         try:
             align(checkpoint, net)
@@ -130,8 +130,8 @@ def _barriers(pots: sm.Ingredients, given: dict[str, Any]) -> Any:
         if given["threats"]:
             raise UsageError("nothing to attack", where="--threat", fix="give --data")
         return None
-    device = options.device(given)
-    net = options.network(given, like=pots)
+    device = meant.device(given)
+    net = meant.network(given, like=pots)
     images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
     attacks = [sm.APGD.training(threat, steps=given["steps"]) for threat in given["threats"]]
     benchmark = sm.Benchmark(

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from soupmerge.cli import options, results, show
+from soupmerge.cli import meant, options, results, show
 
 
 @click.command()
@@ -29,11 +29,11 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     from soupmerge.soups.comparing import Entry, compare
     from soupmerge.sources.refs import opened_all
 
-    device = options.device(given)
+    device = meant.device(given)
     checkpoints = opened_all(refs, weights_key=given["weights_key"])
-    options.tell(checkpoints, given)
-    entries = [Entry(c, options.network(given, like=c)) for c in checkpoints]
-    benchmark = options.benchmark(given, "test")
+    meant.tell(checkpoints, given)
+    entries = [Entry(c, meant.network(given, like=c)) for c in checkpoints]
+    benchmark = meant.benchmark(given, "test")
     if dry_run:
         plan = [[ref, len(benchmark.data), len(benchmark.attacks)] for ref in refs]
         show.table(["network", "images", "threats"], plan)

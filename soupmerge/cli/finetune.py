@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, show
+from soupmerge.cli import meant, options, show
 from soupmerge.errors import UsageError
 
 
@@ -58,12 +58,12 @@ def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
 
     if not out.endswith(".safetensors"):
         raise UsageError("is not a .safetensors file", where=out, fix="name one")
-    device = options.device(given)
+    device = meant.device(given)
     checkpoint = opened(base, weights_key=given["weights_key"]) if base else None
-    options.tell([checkpoint] if checkpoint else [], given)
+    meant.tell([checkpoint] if checkpoint else [], given)
     images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
     fresh = {} if checkpoint else _arguments(given["model"], images)
-    net = options.network(given, like=checkpoint, seed=given["seed"], **fresh)
+    net = meant.network(given, like=checkpoint, seed=given["seed"], **fresh)
     schedule = sm.Schedule(
         epochs=given["epochs"],
         lr=(0.001 if checkpoint else 0.1) if given["lr"] is None else given["lr"],

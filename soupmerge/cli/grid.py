@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, results, show
+from soupmerge.cli import meant, options, results, show
 
 
 @click.command()
@@ -37,14 +37,14 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     """
     from soupmerge.soups.grid import plan
 
-    device = options.device(given)
+    device = meant.device(given)
     pots = sm.load(*refs, weights_key=given["weights_key"])
-    options.tell(pots, given)
-    base = options.index_of_base(given, len(pots))
+    meant.tell(pots, given)
+    base = meant.index_of_base(given, len(pots))
     size, _ = plan(pots, given["step"])
-    net = options.network(given, like=pots)
-    benchmark = options.benchmark(given, "val")
-    options.warn_of_test(given["split"], "chooses the soup")
+    net = meant.network(given, like=pots)
+    benchmark = meant.benchmark(given, "val")
+    meant.warn_of_test(given["split"], "chooses the soup")
     images, threats = len(benchmark.data), len(benchmark.attacks)
     show.note(f"{size} soups of {len(pots)} ingredients, {images} images, {threats} threats")
     if dry_run:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, results, show
+from soupmerge.cli import meant, options, results, show
 from soupmerge.errors import UsageError
 
 
@@ -78,11 +78,11 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     from soupmerge.soups.learning import Settings
     from soupmerge.training.augment import AUGMENTS
 
-    device = options.device(given)
+    device = meant.device(given)
     threat = sm.Threat(given["norm"], parse_eps(given["eps"]))
     pots = sm.load(*refs, weights_key=given["weights_key"])
-    options.tell(pots, given)
-    net = options.network(given, like=pots)
+    meant.tell(pots, given)
+    net = meant.network(given, like=pots)
     images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
     settings = Settings(
         by=given["groups"],
@@ -92,12 +92,12 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
         init=given["init"],
         batch_size=given["batch_size"],
         buffers=given["buffers"],
-        base=options.index_of_base(given, len(pots)),
+        base=meant.index_of_base(given, len(pots)),
         precision=given["precision"],
     )
     steps = -(-len(images) // settings.batch_size) * settings.epochs
     show.note(f"{len(pots)} ingredients, {len(images)} images, {steps} steps against {threat}")
-    options.warn_of_test(given["split"], "teaches the soup")
+    meant.warn_of_test(given["split"], "teaches the soup")
     judge = _judge(given)
     if dry_run:
         return
@@ -133,4 +133,4 @@ def _judge(given: dict[str, Any]) -> sm.Benchmark | None:
         raise UsageError("--judge-split and --threat go together", fix="give both, or neither")
     if not given["judge_split"]:
         return None
-    return options.benchmark({**given, "limit": None}, "test", given["judge_split"])
+    return meant.benchmark({**given, "limit": None}, "test", given["judge_split"])

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, plans, show
+from soupmerge.cli import meant, options, plans, show
 from soupmerge.errors import InputError, UsageError
 from soupmerge.storage.run import essence
 
@@ -74,8 +74,8 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
         fix = "give -w uniform for the uniform soup"
         raise UsageError("give one of the two", where="-w and --recipe", fix=fix)
     pots, recipe = (_by_recipe if given["recipe_file"] else _by_weights)(refs, given)
-    options.tell(pots, given)
-    dtype = options.dtype(given["dtype"])
+    meant.tell(pots, given)
+    dtype = meant.dtype(given["dtype"])
     _tell_of_statistics(pots, recipe)
     if dry_run:
         plans.show_mix(out, pots, recipe, dtype, shard)
@@ -107,7 +107,7 @@ def _shard_bytes(out: str, given: dict[str, Any]) -> int | None:
 def _by_weights(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients, sm.Recipe]:
     from soupmerge.weights.coefficients import parse_rows
 
-    pots = options.ingredients(refs, given)
+    pots = meant.ingredients(refs, given)
     groups = tuple(pots.groups(given["groups"]))
     rows = parse_rows(given["weights"], groups, len(pots), normalize=given["normalize"])
     recipe = sm.Recipe.of(
@@ -115,7 +115,7 @@ def _by_weights(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingred
         rows,
         by=given["groups"],
         buffers=given["buffers"] or "average",
-        base=options.index_of_base(given, len(pots)),
+        base=meant.index_of_base(given, len(pots)),
         affine=given["affine"],
     )
     return pots, _with_calibration(recipe, given)
@@ -176,7 +176,7 @@ def _with_calibration(recipe: sm.Recipe, given: dict[str, Any]) -> sm.Recipe:
         return recipe
     if not given["data_ref"]:
         raise UsageError("needs images", where="--buffers recalibrate", fix="give --data")
-    told = options.calibration(given).describe()
+    told = meant.calibration(given).describe()
     if recipe.calibration and essence(recipe.calibration) != essence(told):
         what = f"statistics were estimated on {recipe.calibration}, not on {told}"
         raise InputError(what, where=given["recipe_file"], fix="give the same images and threat")
@@ -190,13 +190,13 @@ def _write_recalibrated(
     from soupmerge.weights.mixing import save_soup
 
     check_free(out, force=force, inputs=pots.files)
-    device = options.device(given)
-    net = options.network(given, like=pots)
+    device = meant.device(given)
+    net = meant.network(given, like=pots)
     with show.Progress(given["quiet"]) as progress:
         state = sm.recalibrate(
             net,
-            sm.mix(pots, recipe, dtype=options.dtype(given["dtype"])),
-            options.calibration(given),
+            sm.mix(pots, recipe, dtype=meant.dtype(given["dtype"])),
+            meant.calibration(given),
             device=device,
             progress=progress,
         )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 import soupmerge as sm
-from soupmerge.cli import show
-from soupmerge.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -223,96 +220,3 @@ def data(split: str, *, required: bool = True) -> Callable[[F], F]:
         ),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Use only N images."),
     )
-
-
-def attacks(given: dict[str, Any]) -> list[Any]:
-    """Return the attacks that the options *given* describe, one for each threat."""
-    listed = given["autoattack_attacks"]
-    if listed and given["attack"] != "autoattack":
-        fix = "give --attack autoattack --autoattack-version custom"
-        raise UsageError("they would not be run", where="--autoattack-attacks", fix=fix)
-    chosen = tuple(word.strip() for word in listed.split(",")) if listed else ()
-    makers: dict[str, Callable[[Any], Any]] = {
-        "apgd": lambda threat: sm.APGD(threat, steps=given["steps"]),
-        "pgd": lambda threat: sm.PGD(threat, steps=given["steps"]),
-        "autoattack": lambda threat: sm.AutoAttack(
-            threat, version=given["autoattack_version"], attacks=chosen, seed=given["seed"]
-        ),
-    }
-    return [makers[given["attack"]](threat) for threat in given["threats"]]
-
-
-def benchmark(given: dict[str, Any], name: str, split: str | None = None) -> sm.Benchmark:
-    """Return the benchmark that the options *given* describe, to judge or choose as *name* says."""
-    images = sm.data(given["data_ref"], split=split or given["split"], limit=given["limit"])
-    return sm.Benchmark(
-        images, attacks(given), name=name, seed=given["seed"], batch_size=given["batch_size"]
-    )
-
-
-def ingredients(refs: Sequence[str], given: dict[str, Any]) -> sm.Ingredients:
-    """Return the ingredients at *refs*, of which the options *given* select some tensors."""
-    chosen = {key: given[key] for key in ("weights_key", "exclude", "only", "head")}
-    if not refs:
-        return sm.load(*refs)
-    return sm.load(*refs, **chosen, base=index_of_base(given, len(refs)))
-
-
-def calibration(given: dict[str, Any]) -> sm.Calibration:
-    """Return the images that batch-norm statistics are to be estimated on."""
-    if len(given["threats"]) > 1:
-        raise UsageError("give one at most", where="--threat with --buffers recalibrate")
-    attack = sm.APGD.training(given["threats"][0], steps=10) if given["threats"] else None
-    images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
-    return sm.Calibration(images, attack, given["batch_size"], given["seed"])
-
-
-def dtype(name: str | None) -> Any:
-    """Return the dtype called *name*, or None."""
-    from soupmerge.weights.tensors import DType
-
-    return None if name is None else DType(name)
-
-
-def network(given: dict[str, Any], like: Any, **arguments: Any) -> Any:
-    """Return the network that the options *given* name, or the files of *like* do."""
-    normaliser = {k: given[k] for k in ("mean", "std") if given.get(k)}
-    return sm.model(given["model"], like=like, **normaliser, **arguments)
-
-
-def warn_of_test(split: str, does: str) -> None:
-    """Warn if images that should judge are about to choose."""
-    if split.startswith("test"):
-        warnings.warn(f"--split {split} {does}: judge the soup on other images", stacklevel=2)
-
-
-def index_of_base(given: dict[str, Any], k: int) -> int:
-    """Return the index of the base ingredient, of *k*, which people count from 1."""
-    if not 1 <= given["base"] <= k:
-        what = f"{given['base']} is not one of {k} ingredients"
-        raise UsageError(what, where="--base", fix=f"give a number from 1 to {k}")
-    return int(given["base"]) - 1
-
-
-def device(given: dict[str, Any]) -> Any:
-    """Return the device that the options *given* name, and set the number of threads."""
-    import torch
-
-    from soupmerge.binding import device_of
-
-    if given["workers"]:
-        torch.set_num_threads(given["workers"])
-    chosen = device_of(given["device"])
-    if given["verbose"]:
-        show.note(f"torch {torch.__version__}, {torch.get_num_threads()} threads, device {chosen}")
-    return chosen
-
-
-def tell(checkpoints: Iterable[sm.Checkpoint], given: dict[str, Any]) -> None:
-    """Say what was unwrapped and stripped to get at the weights; if verbose, what they are."""
-    for checkpoint in checkpoints:
-        for note in checkpoint.notes:
-            show.note(f"{checkpoint.ref}: {note}")
-        if given["verbose"]:
-            told = f"{len(checkpoint)} tensors, {checkpoint.numel:,} numbers"
-            show.note(f"{checkpoint.ref}: {told}, sha256 {checkpoint.sha256}")

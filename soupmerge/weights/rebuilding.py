@@ -109,8 +109,8 @@ class Faults:
 
 def view_of(archive: Archive, name: str, call: Call, faults: Faults) -> tuple[View, str] | None:
     """Return where the tensor *call* would make lies, and its storage; or note what is wrong."""
-    call = _innermost(call)
     try:
+        call = _innermost(call)
         if name_of(call) in STRANGE:
             raise ValueError(STRANGE[name_of(call)])
         persistent, offset, shape, stride, *more = call.args
