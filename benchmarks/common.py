@@ -3,15 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PYTHON = sys.executable
+
+
+TELLING = """
+import atexit, sys
+told = sys.argv.pop(1)
+
+@atexit.register
+def tell():
+    with open("/proc/self/status") as status, open(told, "w") as file:
+        file.write(status.read())
+"""
+"""What a process runs first that is to tell its memory; its first argument is the file to tell."""
+
+
+class Memory(NamedTuple):
+    """Resident memory of a process, in bytes, as /proc/PID/status has it.
+
+    Attributes:
+        peak: the most that was ever resident, mapped or allocated (VmHWM).
+        mapped: pages of files, libraries above all, when it was looked at (RssFile).
+        allocated: pages of no file, when it was looked at (RssAnon).
+    """
+
+    peak: int
+    mapped: int
+    allocated: int
+
+    @classmethod
+    def read(cls, path: str) -> Memory:
+        """Return what the status file *path* says; a KeyError if the process has ended."""
+        lines = dict(line.split(":", 1) for line in Path(path).read_text().splitlines())
+        names = ("VmHWM", "RssFile", "RssAnon")
+        return cls(*(int(lines[name].split()[0]) * 1024 for name in names))
 
 
 def options(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -31,14 +69,30 @@ def seconds(command: Sequence[str], *, status: int = 0, **kwargs: Any) -> float:
     return taken
 
 
-def peak(command: Sequence[str]) -> int:
-    """Return the peak resident memory of a whole process, in bytes."""
+def peak(code: str, *arguments: str) -> Memory:
+    """Return the peak memory of a whole process, ``python -c CODE ARGUMENTS``.
+
+    It is told by the process itself, at its end. What the system tells of a child that has ended
+    (ru_maxrss) is no less than the peak of the process that started it, which may be the larger.
+    """
+    with tempfile.NamedTemporaryFile("r") as told:
+        command = [PYTHON, "-c", f"{TELLING}\n{code}", told.name, *arguments]
+        seconds(command)
+        return Memory.read(told.name)
+
+
+def watched_peak(command: Sequence[str]) -> Memory:
+    """Return the peak memory of a foreign process, looked at a hundred times a second."""
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    most = Memory(0, 0, 0)
+    while child.poll() is None:
+        with contextlib.suppress(OSError, KeyError):  # it has just ended
+            seen = Memory.read(f"/proc/{child.pid}/status")
+            most = Memory(*map(max, most, seen))
+        time.sleep(0.01)
     if child.returncode:
         raise SystemExit(f"{command} ended with {child.returncode}")
-    return usage.ru_maxrss * 1024
+    return most
 
 
 def in_turn(*commands: Sequence[str], times: int) -> list[float]:
@@ -67,6 +121,3 @@ def answer(ratios: dict[str, dict[str, Any]], *, as_json: bool) -> None:
         verdict = "holds" if found["holds"] else "FAILS"
         print(f"{what}: {found['value']} (goal {found['goal']}: {verdict})")
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
-
-
-PYTHON = sys.executable

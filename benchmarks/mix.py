@@ -11,6 +11,7 @@ import argparse
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,23 @@ for path in sys.argv[2:5]:
             pass
 """
 IMPORTS = "import soupmerge.cli.mix, soupmerge.sources.refs, soupmerge.weights.mixing"
+MAIN = "from soupmerge.cli.main import main; main()"
+SCANNING = f"""
+import atexit, sys, time
+import soupmerge.weights.mixing as mixing
+scan, told, spent = mixing.is_finite, sys.argv.pop(1), []
+
+def timed(numbers):
+    began = time.perf_counter()
+    finite = scan(numbers)
+    spent.append(time.perf_counter() - began)
+    return finite
+
+mixing.is_finite = timed
+atexit.register(lambda: open(told, "w").write(str(sum(spent))))
+{MAIN}
+"""
+"""`soupmerge` that tells how long it looked for NaN and Inf, in a file: its first argument."""
 
 
 def main() -> None:
@@ -38,7 +56,7 @@ def main() -> None:
         home = Path(folder)
         make(home, "vit", depth=12, count=4)
         ratios = speed(home, given.mergekit, times=3 if given.quick else 9)
-        ratios |= memory(home)
+        ratios |= memory(home, given.mergekit)
         ratios |= refusal(home, times=3 if given.quick else 9)
     common.answer(ratios, as_json=given.json)
 
@@ -54,31 +72,59 @@ def make(home: Path, name: str, *, depth: int, count: int) -> None:
         save_file(moved, home / f"{name}{i}.safetensors")
 
 
-def mix_command(pots: list[Path], out: Path) -> list[str]:
-    words = [common.PYTHON, "-m", "soupmerge", "mix", *map(str, pots)]
-    return [*words, "-w", "uniform", "-o", str(out), "--force", "--quiet"]
+def mix_words(pots: list[Path], out: Path) -> list[str]:
+    return ["mix", *map(str, pots), "-w", "uniform", "-o", str(out), "--force", "--quiet"]
+
+
+def mergekit_command(home: Path, mergekit: str) -> list[str]:
+    """Return how to average the four checkpoints with the neighbour; nothing if it is not there."""
+    found = shutil.which(mergekit)
+    if not found:
+        return []
+    config = home / "uniform.yml"
+    entries = "".join(
+        f"  - {{model: {home}/vit{i}.safetensors, parameters: {{weight: 0.25}}}}\n"
+        for i in range(4)
+    )
+    config.write_text(f"merge_method: linear\ndtype: float32\nmodels:\n{entries}")
+    return [found, str(config), str(home / "mergekit")]
 
 
 def speed(home: Path, mergekit: str, times: int) -> dict[str, Any]:
     pots = [home / f"vit{i}.safetensors" for i in range(4)]
-    out, copied, theirs = home / "soup.safetensors", home / "copy", home / "mergekit"
-    floor = [common.PYTHON, "-c", FLOOR, *map(str, pots), str(copied)]
-    commands = [mix_command(pots, out), floor]
-    found = shutil.which(mergekit)
-    if found:
-        config = home / "uniform.yml"
-        entries = "".join(f"  - {{model: {p}, parameters: {{weight: 0.25}}}}\n" for p in pots)
-        config.write_text(f"merge_method: linear\ndtype: float32\nmodels:\n{entries}")
-        commands.append([found, str(config), str(theirs)])
-    medians = common.in_turn(*commands, times=times)
+    out = home / "soup.safetensors"
+    words, theirs = mix_words(pots, out), mergekit_command(home, mergekit)
+    commands = [
+        [common.PYTHON, "-m", "soupmerge", *words],
+        [common.PYTHON, "-c", FLOOR, *map(str, pots), str(home / "copy")],
+    ]
+    ours, floor, *neighbour = common.in_turn(*commands, *([theirs] if theirs else []), times=times)
+    listed = ", ".join(f"{t:.2f}" for t in (ours, floor, *neighbour))
+    print(f"seconds: mix, floor, mergekit: {listed}", file=sys.stderr)
     ratios = {
-        "mix / (import torch, copy one, read three)": common.ratio(medians[0] / medians[1], "<= 2")
+        "mix / (import torch, copy one, read three)": common.ratio(ours / floor, "<= 2"),
+        "time to look for NaN and Inf / mix": common.ratio(
+            scan_share(home, words, times), "<= 0.05"
+        ),
     }
-    if found:
-        ratios["mergekit linear / mix"] = common.ratio(medians[2] / medians[0], ">= 3")
-        far = difference(load_file(out), load_file(theirs / "model.safetensors"))
+    if neighbour:
+        ratios["mergekit linear / mix"] = common.ratio(neighbour[0] / ours, ">= 3")
+        far = difference(load_file(out), load_file(home / "mergekit" / "model.safetensors"))
         ratios["largest difference from mergekit, in roundings"] = common.ratio(far, "<= 2")
     return ratios
+
+
+def scan_share(home: Path, words: list[str], times: int) -> float:
+    """Return the part of a mix that goes into looking for NaN and Inf, the median of *times*.
+
+    Timed within the process: beside a mix without it, it drowns in how far whole processes vary.
+    """
+    told = home / "scan"
+    whole = [
+        (common.seconds([common.PYTHON, "-c", SCANNING, str(told), *words]), told.read_text())
+        for _ in range(times)
+    ]
+    return statistics.median(float(spent) / taken for taken, spent in whole)
 
 
 def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
@@ -91,22 +137,49 @@ def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -
     return worst
 
 
-def memory(home: Path) -> dict[str, Any]:
-    """Peak resident memory above that of the imports; no file is mapped, so all of it is ours."""
+def memory(home: Path, mergekit: str) -> dict[str, Any]:
+    """Peak resident memory above that of the imports, and what of it may be files that are mapped.
+
+    What is mapped is read at the end, when no library has been let go; the rest is allocated.
+    """
     make(home, "deep", depth=24, count=4)
     four = [home / f"vit{i}.safetensors" for i in range(4)]
     sixteen = [home / f"many{i}.safetensors" for i in range(16)]
     for i, path in enumerate(sixteen):
         os.link(four[i % 4], path)
     twice = [home / f"deep{i}.safetensors" for i in range(4)]
-    floor = common.peak([common.PYTHON, "-c", IMPORTS])
-    ratios = {}
-    for what, pots in (("4", four), ("16", sixteen), ("4 of twice the tensors", twice)):
-        extra = common.peak(mix_command(pots, home / "soup.safetensors")) - floor
-        ratios[f"peak memory above the imports / 300 MiB, {what}"] = common.ratio(
-            max(extra, 0) / (300 << 20), "<= 1"
+    floor = common.peak(IMPORTS)
+    pots = {"4": four, "16": sixteen, "4 of twice the tensors": twice}
+    words = {what: mix_words(some, home / "soup.safetensors") for what, some in pots.items()}
+    seen = {what: common.peak(MAIN, *some) for what, some in words.items()}
+    ratios = {
+        f"peak memory above the imports / 300 MiB, {what}": above(found.peak, floor.peak)
+        for what, found in seen.items()
+    }
+    mapped = max(found.mapped for found in seen.values())
+    ratios["files mapped above the imports / 300 MiB, the most"] = above(mapped, floor.mapped)
+    for what in list(pots)[1:]:
+        grown = max(seen[what].peak - seen["4"].peak, 0)
+        added = size(pots[what]) - size(four)
+        ratios[f"growth of the peak from 4 to {what} / growth of the files"] = common.ratio(
+            grown / added, "<= 0.01"
         )
+    if command := mergekit_command(home, mergekit):
+        theirs = common.watched_peak(command)
+        for who, found in (("imports", floor), ("mix", seen["4"]), ("mergekit", theirs)):
+            listed = ", ".join(f"{n} {v >> 20}" for n, v in found._asdict().items())
+            print(f"{who}, MiB: {listed}", file=sys.stderr)
+        value = theirs.allocated / (seen["4"].peak - seen["4"].mapped)
+        ratios["allocated, mergekit / mix"] = common.ratio(value, ">= 1")
     return ratios
+
+
+def size(files: list[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def above(seen: int, floor: int) -> dict[str, Any]:
+    return common.ratio(max(seen - floor, 0) / (300 << 20), "<= 1")
 
 
 def refusal(home: Path, times: int) -> dict[str, Any]:
@@ -119,9 +192,9 @@ def refusal(home: Path, times: int) -> dict[str, Any]:
     inspect = [common.PYTHON, "-m", "soupmerge", "inspect"]
     rounds = [
         (common.seconds([*inspect, str(bad)], status=3), common.seconds([*inspect, str(good)]))
-        for _ in range(times)
+        for _ in range(times + 1)
     ]
-    slow, quick = (statistics.median(column) for column in zip(*rounds, strict=True))
+    slow, quick = (statistics.median(column) for column in zip(*rounds[1:], strict=True))
     return {
         "refuse a bad 1 GB file / inspect a good one of 1 MB": common.ratio(slow / quick, "<= 2")
     }
