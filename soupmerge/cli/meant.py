@@ -53,13 +53,6 @@ def calibration(given: dict[str, Any]) -> sm.Calibration:
     return sm.Calibration(images, attack, given["batch_size"], given["seed"])
 
 
-def dtype(name: str | None) -> Any:
-    """Return the dtype called *name*, or None."""
-    from soupmerge.weights.tensors import DType
-
-    return None if name is None else DType(name)
-
-
 def network(given: dict[str, Any], like: Any, **arguments: Any) -> Any:
     """Return the network that the options *given* name, or the files of *like* do."""
     normaliser = {k: given[k] for k in ("mean", "std") if given.get(k)}

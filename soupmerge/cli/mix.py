@@ -11,9 +11,10 @@ import click
 import soupmerge as sm
 from soupmerge.cli import meant, options, plans, show
 from soupmerge.errors import InputError, UsageError
-from soupmerge.storage.run import essence
 
 CALIBRATING = ("data_ref", "threats", "limit")
+SAID = ("exclude", "only", "head", "buffers", "groups", "affine", "normalize", "base", "dtype")
+"""Options that a recipe stands for."""
 
 
 @click.command()
@@ -67,7 +68,7 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     A recipe names its ingredients and their hashes; give REFs with it if they have moved. The soup
     carries its recipe: the same recipe gives the same bytes.
     """
-    from soupmerge.weights.mixing import mix_to_file
+    from soupmerge.weights.mixing import mix_to_file, soup_infos
 
     shard = _shard_bytes(out, given)
     if bool(given["weights"]) == bool(given["recipe_file"]):
@@ -75,16 +76,19 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
         raise UsageError("give one of the two", where="-w and --recipe", fix=fix)
     pots, recipe = (_by_recipe if given["recipe_file"] else _by_weights)(refs, given)
     meant.tell(pots, given)
-    dtype = meant.dtype(given["dtype"])
     _tell_of_statistics(pots, recipe)
+    if shard is not None and recipe.buffers == "recalibrate":
+        fix = "leave out --max-shard-size"
+        raise UsageError("goes into one file", where="--buffers recalibrate", fix=fix)
+    _check_out(out, pots, shard, force)
     if dry_run:
-        plans.show_mix(out, pots, recipe, dtype, shard)
+        plans.show_mix(out, pots, recipe, shard, as_json=given["as_json"])
         return
     if recipe.buffers == "recalibrate":
         digest = _write_recalibrated(out, pots, recipe, given, force)
     else:
-        digest = mix_to_file(out, pots, recipe, dtype=dtype, shard_bytes=shard, force=force)
-    size = sum(info.bytes for info in pots.infos.values())
+        digest = mix_to_file(out, pots, recipe, shard_bytes=shard, force=force)
+    size = sum(info.bytes for info in soup_infos(pots, recipe).values())
     if given["as_json"]:
         show.dump({"out": out, "sha256": digest, "bytes": size, "recipe": recipe.to_json()})
         return
@@ -99,9 +103,20 @@ def _shard_bytes(out: str, given: dict[str, Any]) -> int | None:
             what = f"cannot write {Path(out).suffix!r} files"
             raise UsageError(what, where=out, fix="name a .safetensors file")
         return None
-    if given["buffers"] == "recalibrate":
-        raise UsageError("goes into one file", where="--buffers recalibrate")
-    return size(given["max_shard_size"], "--max-shard-size")
+    found = size(given["max_shard_size"], "--max-shard-size")
+    if found < 1:
+        what, fix = "a shard must hold a byte at least", "write a size such as 500MB"
+        raise UsageError(what, where="--max-shard-size", fix=fix)
+    return found
+
+
+def _check_out(out: str, pots: sm.Ingredients, shard: int | None, force: bool) -> None:
+    from soupmerge.storage import commit
+
+    if shard is None:
+        commit.check_free(out, force=force, inputs=pots.files)
+    else:
+        commit.check_free_folder(out)
 
 
 def _by_weights(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients, sm.Recipe]:
@@ -117,6 +132,7 @@ def _by_weights(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingred
         buffers=given["buffers"] or "average",
         base=meant.index_of_base(given, len(pots)),
         affine=given["affine"],
+        dtype=given["dtype"],
     )
     return pots, _with_calibration(recipe, given)
 
@@ -125,7 +141,8 @@ def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredi
     from soupmerge.sources.refs import opened_all
     from soupmerge.weights.recipe import read_recipe
 
-    fixed = [f"--{k}" for k in ("exclude", "only", "head", "buffers") if given[k]]
+    source = click.get_current_context().get_parameter_source
+    fixed = [f"--{k}" for k in SAID if source(k) is not click.core.ParameterSource.DEFAULT]
     if fixed:
         raise UsageError("the recipe says it already", where=", ".join(fixed), fix="leave it out")
     recipe = read_recipe(given["recipe_file"])
@@ -161,6 +178,11 @@ def _tell_of_statistics(pots: sm.Ingredients, recipe: sm.Recipe) -> None:
     from soupmerge.weights.buffers import is_statistic
 
     there = any(map(is_statistic, pots.infos))
+    own, largest = recipe.mean_weights[recipe.base], max(recipe.mean_weights)
+    if there and recipe.buffers == "base" and own < largest:
+        which = f"ingredient {recipe.base + 1}, whose coefficient is {own:.3g}"
+        show.note(f"batch-norm statistics are those of {which}; --base chooses another")
+        return
     if there and recipe.buffers != "recalibrate" and max(recipe.mean_weights) < 1:
         how = "averaged" if recipe.buffers == "average" else "copied"
         show.note(f"batch-norm statistics are {how}, not re-estimated (--buffers recalibrate does)")
@@ -176,6 +198,8 @@ def _with_calibration(recipe: sm.Recipe, given: dict[str, Any]) -> sm.Recipe:
         return recipe
     if not given["data_ref"]:
         raise UsageError("needs images", where="--buffers recalibrate", fix="give --data")
+    from soupmerge.storage.run import essence
+
     told = meant.calibration(given).describe()
     if recipe.calibration and essence(recipe.calibration) != essence(told):
         what = f"statistics were estimated on {recipe.calibration}, not on {told}"
@@ -186,16 +210,14 @@ def _with_calibration(recipe: sm.Recipe, given: dict[str, Any]) -> sm.Recipe:
 def _write_recalibrated(
     out: str, pots: sm.Ingredients, recipe: sm.Recipe, given: dict[str, Any], force: bool
 ) -> str:
-    from soupmerge.storage.commit import check_free
     from soupmerge.weights.mixing import save_soup
 
-    check_free(out, force=force, inputs=pots.files)
     device = meant.device(given)
     net = meant.network(given, like=pots)
     with show.Progress(given["quiet"]) as progress:
         state = sm.recalibrate(
             net,
-            sm.mix(pots, recipe, dtype=meant.dtype(given["dtype"])),
+            sm.mix(pots, recipe),
             meant.calibration(given),
             device=device,
             progress=progress,

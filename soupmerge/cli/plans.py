@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import soupmerge as sm
 from soupmerge.cli import show
 
 
-def show_mix(out: str, pots: sm.Ingredients, recipe: sm.Recipe, dtype: Any, shard: Any) -> None:
+def show_mix(
+    out: str, pots: sm.Ingredients, recipe: sm.Recipe, shard: int | None, *, as_json: bool
+) -> None:
     """Print what mixing *pots* by *recipe* into *out* would take."""
     from soupmerge.weights.mixing import memory_of, soup_infos
     from soupmerge.weights.writing import layout, shards_of
@@ -18,10 +19,15 @@ def show_mix(out: str, pots: sm.Ingredients, recipe: sm.Recipe, dtype: Any, shar
     weights = [f"{w:.6g}" for w in recipe.mean_weights]
     kept = len(pots.selection.copied)
     rows = [[name, f"coefficient {w}"] for name, w in zip(pots.names, weights, strict=True)]
-    infos = layout(soup_infos(pots, dtype))
+    infos = layout(soup_infos(pots, recipe))
     size = sum(info.bytes for info in infos.values())
     files = len(shards_of(infos, shard)) if shard else 1
     free = shutil.disk_usage(Path(out).resolve().parent).free
+    if as_json:
+        plan = {"out": out, "tensors": len(infos), "bytes": size, "files": files}
+        memory = {"memory": memory_of(pots), "free": free}
+        show.dump({**plan, **memory, "recipe": recipe.to_json()})
+        return
     rows += [
         ["groups", f"{len(recipe.groups)} (by {recipe.by}); coefficients above are means"],
         ["statistics", recipe.buffers],

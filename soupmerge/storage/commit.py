@@ -53,10 +53,7 @@ def committed_folder(path: Path | str) -> Iterator[Path]:
     Raises:
         OutputError: *path* exists, or cannot be written.
     """
-    if os.path.lexists(path):
-        fix = "choose another -o: a folder is never replaced"
-        raise OutputError("exists already", where=path, fix=fix)
-    check_free(path)
+    check_free_folder(path)
     target = Path(os.path.realpath(path))
     with writing(path):
         _sweep(target)
@@ -114,6 +111,18 @@ def check_free(path: Path | str, *, force: bool = False, inputs: Iterable[Path] 
         raise
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def check_free_folder(path: Path | str) -> None:
+    """Refuse a folder to be made that is there already, or cannot be made.
+
+    Raises:
+        OutputError: as it says.
+    """
+    if os.path.lexists(path):
+        fix = "choose another -o: a folder is never replaced"
+        raise OutputError("exists already", where=path, fix=fix)
+    check_free(path)
 
 
 def check_not_input(path: Path, inputs: Iterable[Path]) -> None:

@@ -72,11 +72,11 @@ def group_by(
     """
     check_grouping(by)
     names = list(names)
-    first = {name: tie[0] for tie in ties for name in tie if set(tie) <= set(names)}
+    first = _first_of_tie(names, ties)
     rule = _first_match(_patterns(by)) if by.startswith(GLOB) else GROUPINGS[by]
     groups: dict[str, tuple[str, ...]] = {}
     for name in names:
-        group = rule(first.get(name, name))
+        group = rule(first[name])
         groups[group] = (*groups.get(group, ()), name)
     if by.startswith(GLOB):
         groups = _in_order(_patterns(by), groups, names)
@@ -95,6 +95,16 @@ def rows_of(
     rows = {name: g for g, members in enumerate(groups.values()) for name in members}
     statistics = () if policy == "base" else filter(buffers.is_statistic, names)
     return rows | {name: rows.get(buffers.weight_beside(name), len(groups)) for name in statistics}
+
+
+def _first_of_tie(names: Sequence[str], ties: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Return name → the first of *names* that it is tied to, maybe through others."""
+    first = {name: name for name in names}
+    for tie in ties:
+        there = [first[name] for name in tie if name in first]
+        joined = {name: min(there, key=names.index) for name in there}
+        first = {name: joined.get(one, one) for name, one in first.items()}
+    return first
 
 
 def _patterns(by: str) -> list[str]:

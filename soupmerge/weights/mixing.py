@@ -34,8 +34,8 @@ def combine(weights: Tensor, stack: Tensor) -> Tensor:
     return torch.einsum("k,k...->...", weights, stack)
 
 
-def mix(pots: Ingredients, recipe: Recipe, *, dtype: DType | None = None) -> dict[str, Tensor]:
-    """Return the soup of *pots* by *recipe*: tensor name → tensor, in the first one's dtypes.
+def mix(pots: Ingredients, recipe: Recipe) -> dict[str, Tensor]:
+    """Return the soup of *pots* by *recipe*: tensor name → tensor.
 
     θ_soup[g] = Σ_k W[g, k] · θ_k[g]. Sums are taken in float64 and cast back once, so that a soup
     of float32 copies is the copy, bit for bit. Counters and constants are copied from the base
@@ -46,7 +46,7 @@ def mix(pots: Ingredients, recipe: Recipe, *, dtype: DType | None = None) -> dic
             have a negative variance.
         InputError: the recipe's groups are not those of *pots*.
     """
-    infos = soup_infos(pots, dtype)
+    infos = soup_infos(pots, recipe)
     return {
         name: infos[name].tensor(np.concatenate(list(pieces)))
         for name, pieces in mixed(pots, recipe, infos)
@@ -75,7 +75,11 @@ def _pieces(
     for start in range(0, max(info.numel, 1), CHUNK):
         count = min(CHUNK, info.numel - start)
         with np.errstate(all="ignore"):  # what is not finite is found below
-            piece = scratch.mix(parts, start, count, info.dtype)
+            try:
+                piece = scratch.mix(parts, start, count, info.dtype)
+            except OverflowError as error:
+                what = f"holds a number that {info.dtype} of {pots[0].ref} cannot hold"
+                raise NumericsError(what, where=name, fix="put the wider one first") from error
         idle = (scratch.read(part, start, count) for part in parts if part.weight == 0)
         # What is not finite in an ingredient is not finite in the sum, unless its coefficient is 0.
         if not all(map(is_finite, (piece, *idle))):
@@ -116,7 +120,7 @@ class _Scratch:
         """Return Σ_k w_k · θ_k of some numbers, in memory of its own."""
         used = [part for part in parts if part.weight != 0]
         if [part.weight for part in used] == [1]:
-            return self.read(used[0], start, count).astype(dtype.numpy)
+            return rounded(self.read(used[0], start, count), dtype)
         total, term = self.total[:count], self.term[:count]
         for part in used:
             into = total if part is used[0] else term
@@ -124,7 +128,38 @@ class _Scratch:
             into *= part.weight
             if into is term:
                 total += term
-        return total.astype(dtype.numpy)
+        return rounded(total, dtype)
+
+
+def rounded(numbers: Array, dtype: DType) -> Array:
+    """Return *numbers* in *dtype*, in memory of its own, rounded once to the nearest, ties to even.
+
+    Raises:
+        OverflowError: *dtype* is one of whole numbers, and cannot hold all of them.
+    """
+    if not dtype.is_floating_point:
+        cast = numbers.astype(dtype.numpy)
+        if not np.array_equal(cast, numbers):
+            raise OverflowError
+        return cast
+    if dtype.name == "bfloat16" and numbers.dtype == np.float64:
+        numbers = _to_odd(numbers)
+    return numbers.astype(dtype.numpy)
+
+
+def _to_odd(numbers: Array) -> Array:
+    """Return float64 *numbers* as float32 that round to bfloat16 as the float64 would.
+
+    ml_dtypes casts by way of float32, and so rounds twice. Where float32 is not exact, its last
+    bit is made odd ("round to odd"): then what is nearest in a type with two bits less is the same
+    (Boldo & Melquiond 2008, theorem 1).
+    """
+    near = numbers.astype(np.float32)
+    beyond = np.sign(numbers - near)
+    even = near.view(np.uint32) & 1 == 0
+    wrong = even & (beyond != 0)
+    near[wrong] = np.nextafter(near[wrong], np.float32("inf") * beyond[wrong].astype(np.float32))
+    return near
 
 
 def _diagnosis(name: str, dtype: DType, chunks: Mapping[str, Array]) -> NumericsError:
@@ -170,7 +205,6 @@ def mix_to_file(
     recipe: Recipe,
     *,
     model: str | None = None,
-    dtype: DType | None = None,
     shard_bytes: int | None = None,
     force: bool = False,
 ) -> str:
@@ -178,7 +212,6 @@ def mix_to_file(
 
     Args:
         model: the network's written form; default what the ingredients name.
-        dtype: of the soup's mixed tensors and statistics; default the first ingredient's.
         shard_bytes: write a folder of shards, each with so many bytes of tensors at most.
 
     Returns:
@@ -195,7 +228,7 @@ def mix_to_file(
         raise UsageError("its statistics need images", where="recalibrate", fix=fix)
     if shard_bytes is None:
         commit.check_free(path, force=force, inputs=pots.files)
-    infos = writing.layout(soup_infos(pots, dtype))
+    infos = writing.layout(soup_infos(pots, recipe))
     notes = _soup_notes(pots, recipe, model)
     tensors = mixed(pots, recipe, infos)
     return writing.save(path, infos, tensors, notes=notes, shard_bytes=shard_bytes, force=force)
@@ -219,8 +252,9 @@ def save_soup(
     return _save(path, state, _soup_notes(pots, recipe, model), force)
 
 
-def soup_infos(pots: Ingredients, dtype: DType | None = None) -> dict[str, TensorInfo]:
-    """Return name → dtype and shape of the soup, its floating-point tensors in *dtype*."""
+def soup_infos(pots: Ingredients, recipe: Recipe) -> dict[str, TensorInfo]:
+    """Return name → dtype and shape of the soup of *pots* by *recipe*."""
+    dtype = DType(recipe.dtype) if recipe.dtype else None
     return {
         name: TensorInfo(dtype, info.shape) if dtype and info.dtype.is_floating_point else info
         for name, info in pots.infos.items()

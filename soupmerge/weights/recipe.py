@@ -17,10 +17,12 @@ from soupmerge.weights.groups import check_grouping, rows_of
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.places import INDEX
 from soupmerge.weights.selection import EVERYTHING, Selection
+from soupmerge.weights.tensors import DTYPES
 
 FORMAT = "soupmerge-recipe/1"
 RESTORE = "take the recipe as soupmerge wrote it"
 FIX = "give one number for each checkpoint, which sum to 1"
+FLOATS = tuple(dtype.name for dtype in DTYPES.values() if dtype.is_floating_point)
 TOLERANCE = 1e-6
 """How far a row of coefficients may sum from 1: what writing them as decimals may cost."""
 
@@ -48,6 +50,7 @@ class Recipe:
         affine: entries may lie outside of [0, 1]; rows sum to 1 all the same.
         selection: tensors that are copied from one ingredient, or left out.
         calibration: on what the statistics of policy ``recalibrate`` were estimated.
+        dtype: of the soup's floating-point tensors; None keeps those of the first ingredient.
 
     Raises:
         UsageError: a row does not sum to 1, or an entry is not in [0, 1]; all rows are listed.
@@ -63,6 +66,7 @@ class Recipe:
     affine: bool = False
     selection: Selection = EVERYTHING
     calibration: Mapping[str, Any] | None = None
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -83,6 +87,8 @@ class Recipe:
         if self.buffers not in buffers.POLICIES:
             fix = near_miss(self.buffers, buffers.POLICIES)
             problems.append(f"no buffer policy {self.buffers!r}; {fix}")
+        if self.dtype is not None and self.dtype not in FLOATS:
+            problems.append(f"no dtype {self.dtype!r}; {near_miss(self.dtype, FLOATS)}")
         if not 0 <= self.base < len(self.sources):
             problems.append(f"base ingredient {self.base} is not one of {len(self.sources)}")
         if problems:
@@ -113,7 +119,7 @@ class Recipe:
     ) -> Recipe:
         """Return the recipe that mixes *pots* with *weights*, a row per group (or just one row).
 
-        *policy* is ``buffers``, ``base``, ``origin`` and ``affine``, as above.
+        *policy* is ``buffers``, ``base``, ``origin``, ``affine`` and ``dtype``, as above.
         """
         nested = any(isinstance(row, Sequence) for row in weights)
         table: Any = weights if nested else [weights]
@@ -147,7 +153,7 @@ class Recipe:
             )
         table = [*self.weights, self.mean_weights]
         copied = self.selection.copied
-        names = [name for name in pots.infos if name not in copied]
+        names = [n for n, i in pots.infos.items() if n not in copied and i.dtype.is_floating_point]
         rows = rows_of(groups, names, self.buffers)
         alone = {name: self._one_hot(copied.get(name, self.base)) for name in pots.infos}
         return {name: table[rows[name]] if name in rows else alone[name] for name in pots.infos}
@@ -175,6 +181,7 @@ class Recipe:
             "copied": dict(self.selection.copied),
             "skipped": sorted(self.selection.skipped),
             "calibration": self.calibration,
+            "dtype": self.dtype,
         }
         return value | {key: found for key, found in given.items() if found}
 
@@ -211,6 +218,7 @@ class Recipe:
                 affine=value.get("affine", False) is True,
                 selection=_selection(value),
                 calibration=value.get("calibration"),
+                dtype=None if value.get("dtype") is None else _text(value["dtype"]),
             )
         except UsageError as error:
             raise InputError(str(error), where=where, fix=RESTORE) from error

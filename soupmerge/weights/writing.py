@@ -93,7 +93,9 @@ def whole(state: State, names: Iterable[str]) -> Iterator[tuple[str, list[Array]
     import torch
 
     for name in names:
-        flat = state[name].detach().cpu().contiguous().reshape(-1)
+        flat = state[name].detach().cpu().reshape(-1)
+        if flat.stride() != (1,):  # so may be one number, or none, that counts as contiguous
+            flat = flat.clone(memory_format=torch.contiguous_format)
         yield name, [flat.view(torch.uint8).numpy()]
 
 
