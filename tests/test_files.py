@@ -236,7 +236,11 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[SoupmergeError], str]] = {
     "web page": (text(b"<!DOCTYPE html><html>"), InputError, "web page"),
     "lfs pointer": (text(b"version https://git-lfs.github.com/spec/v1\n"), InputError, "Git LFS"),
     "foreign": (text(b"\x89PNG\r\n\x1a\n00000000000"), InputError, "is not a checkpoint"),
-    "header too long": (text((1 << 62).to_bytes(8, "little") + b"{}"), InputError, "4,611,686,018,427,387,904 bytes long, the file has 10"),
+    "header too long": (
+        text((1 << 62).to_bytes(8, "little") + b"{}"),
+        InputError,
+        "4,611,686,018,427,387,904 bytes long, the file has 10",
+    ),
     "truncated safetensors": (truncated(single_safetensors, 0.9), InputError, "damaged"),
     "truncated zip": (truncated(torch_zip, 0.5), InputError, "damaged"),
     "truncated legacy": (truncated(torch_legacy, 0.5), InputError, "damaged"),
