@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +411,8 @@ def test_a_reader_that_goes_away_is_no_error(trained: list[Path]) -> None:
 def start(*words: object, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "soupmerge", *map(str, words)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+    # Who runs tests in the background may have had interrupts ignored, which is inherited.
+    options["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, **options)
 
 

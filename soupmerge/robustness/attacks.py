@@ -1,23 +1,123 @@
-"""PGD and APGD: frozen values that, called, propose adversarial images."""
+"""FGSM, PGD and APGD: frozen values that, called, propose adversarial images."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.robustness import engine
-from soupmerge.robustness.engine import Climb
-from soupmerge.robustness.losses import LOSSES
+from soupmerge.robustness.engine import Left
+from soupmerge.robustness.losses import LOSSES, is_targeted
+from soupmerge.robustness.rules import Adaptive, Fixed, SparseAdaptive
 from soupmerge.robustness.threats import Threat
+from soupmerge.robustness.waiting import Feed, Given, Waiting, once
 from soupmerge.types import Classifier, Generators
 
 
+class _Gradient:
+    """What all of them share: one climb, of a batch at hand or of examples as they come."""
+
+    threat: Threat
+    steps: int
+    loss: str
+    until_fooled: bool
+
+    def __call__(
+        self, classifier: Classifier, x: Tensor, y: Tensor, *, generator: Generators
+    ) -> Tensor:
+        """Return adversarial images for *x*, in the threat model."""
+        out = x.clone()
+        for left in self.stream(classifier, once(x, y, generator), width=max(len(x), 1)):
+            out[left.place] = left.x_adv
+        return out
+
+    def stream(self, classifier: Classifier, feed: Feed, *, width: int) -> Iterator[Left]:
+        """Yield adversarial images for what *feed* gives, at most *width* on their way at a time.
+
+        Images come out as they are done, in no order.
+        """
+        start = partial(self._start, classifier)
+        source = Waiting(classifier, feed, start, targets=self._targets, tries=self._tries)
+        yield from engine.run(
+            classifier,
+            source,
+            self._rule(),
+            steps=self._steps if self.threat.eps else 0,
+            loss=LOSSES[self.loss],
+            until_fooled=self.until_fooled,
+            width=width,
+        )
+
+    def _rule(self) -> engine.Rule:
+        raise NotImplementedError
+
+    def _start(
+        self, classifier: Classifier, x: Tensor, y: Tensor, target: Tensor, generator: Generators
+    ) -> Tensor:
+        return self.threat.sample(x, generator) if self.threat.eps else x
+
+    @property
+    def _steps(self) -> int:
+        return self.steps
+
+    @property
+    def _targets(self) -> int:
+        return 0
+
+    @property
+    def _tries(self) -> int:
+        return 1
+
+    def _check(self, *counts: int) -> None:
+        if min(self.steps, *counts, 1) < 1:
+            found = min(self.steps, *counts)
+            what, fix = f"{found} is not a number ≥ 1", "give a whole number from 1 on"
+            raise UsageError(what, where="steps, restarts and targets", fix=fix)
+        if self.loss not in LOSSES:
+            fix = near_miss(self.loss, LOSSES)
+            raise UsageError(f"no loss {self.loss!r}", where="loss", fix=fix)
+        if is_targeted(self.loss) and not self._targets:
+            raise UsageError("needs targets", where=f"loss {self.loss}", fix="take APGD")
+
+
 @dataclass(frozen=True)
-class PGD:
+class FGSM(_Gradient):
+    """One step of length eps, from the image itself (Goodfellow et al. 2015, arXiv 1412.6572).
+
+    Attributes:
+        threat: what the attack may do.
+        loss: what it raises: ``ce``, ``dlr`` or ``margin``.
+    """
+
+    threat: Threat
+    loss: str = "ce"
+    steps = 1
+    until_fooled = True
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def describe(self) -> dict[str, Any]:
+        """Return name and settings."""
+        return {"attack": f"fgsm-{self.loss}", "steps": 1}
+
+    def _rule(self) -> engine.Rule:
+        return Fixed(self.threat, self.threat.eps)
+
+    def _start(
+        self, classifier: Classifier, x: Tensor, y: Tensor, target: Tensor, generator: Generators
+    ) -> Tensor:
+        return x
+
+
+@dataclass(frozen=True)
+class PGD(_Gradient):
     """Projected gradient ascent with a fixed step (Madry et al. 2018, arXiv 1706.06083).
 
     x ← project(x + step · steepest(∇ loss)), from a random start.
@@ -26,8 +126,9 @@ class PGD:
         threat: what the attack may do.
         steps: gradient steps.
         step: length of one, in the units of eps; 2.5 · eps / steps if not given.
-        loss: what it raises: ``ce``.
+        loss: what it raises: ``ce``, ``dlr`` or ``margin``.
         until_fooled: stop an image at its first wrong answer; else return its highest loss.
+        restarts: how often an image that holds is attacked again, from another start.
     """
 
     threat: Threat
@@ -35,28 +136,31 @@ class PGD:
     step: float | None = None
     loss: str = "ce"
     until_fooled: bool = True
+    restarts: int = 1
 
     def __post_init__(self) -> None:
-        _check(self.steps, self.loss)
+        self._check(self.restarts)
 
     def describe(self) -> dict[str, Any]:
         """Return name and settings."""
-        return {"attack": f"pgd-{self.loss}", "steps": self.steps, "step": self.step_size}
+        told = {"attack": f"pgd-{self.loss}", "steps": self.steps, "step": self.step_size}
+        return told | ({"restarts": self.restarts} if self.restarts > 1 else {})
 
     @property
     def step_size(self) -> float:
         """Length of a step."""
         return 2.5 * self.threat.eps / self.steps if self.step is None else self.step
 
-    def __call__(
-        self, classifier: Classifier, x: Tensor, y: Tensor, *, generator: Generators
-    ) -> Tensor:
-        """Return adversarial images for *x*, in the threat model."""
-        return _run(self, _Fixed(self.threat, self.step_size), classifier, x, y, generator)
+    @property
+    def _tries(self) -> int:
+        return self.restarts
+
+    def _rule(self) -> engine.Rule:
+        return Fixed(self.threat, self.step_size)
 
 
 @dataclass(frozen=True)
-class APGD:
+class APGD(_Gradient):
     """Auto-PGD (Croce & Hein 2020, arXiv 2003.01690); for L1, APGD-L1 (2021, arXiv 2103.01208).
 
     PGD with momentum whose step starts at 2 · eps and is halved, with a return to the best point,
@@ -67,17 +171,27 @@ class APGD:
     Attributes:
         threat: what the attack may do.
         steps: gradient steps: 100 to evaluate (`evaluation`), 2 to train (`training`).
-        loss: what it raises: ``ce``.
+        loss: what it raises: ``ce``, ``dlr``, ``margin``, or ``dlr-t``, ``margin-t`` with targets.
         until_fooled: stop an image at its first wrong answer; else return its highest loss.
+        restarts: how often an image that holds is attacked again, from another start.
+        targets: with a targeted loss: how many classes are tried, the likeliest first.
+        long_eps: L1 only: 30% of the steps within 3 · eps, 30% within 2 · eps, and the last 40%
+            within eps, each from the best point of those before (Croce & Hein 2021, section 4.3).
     """
 
     threat: Threat
     steps: int = 100
     loss: str = "ce"
     until_fooled: bool = True
+    restarts: int = 1
+    targets: int = 9
+    long_eps: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.steps, self.loss)
+        self._check(self.restarts, self.targets)
+        if self.long_eps and (self.threat.norm != "l1" or self.steps < 3):
+            fix = "take an L1 threat and 3 steps or more"
+            raise UsageError("is for L1 alone", where="long_eps", fix=fix)
 
     @classmethod
     def evaluation(cls, threat: Threat) -> APGD:
@@ -89,138 +203,63 @@ class APGD:
         """Return the attack the papers train with: 2 steps, the point of highest loss."""
         return cls(threat, steps=steps, until_fooled=False)
 
+    @classmethod
+    def targeted(cls, threat: Threat, steps: int = 100, targets: int = 9) -> APGD:
+        """Return APGD-T, the targeted attack of AutoAttack."""
+        return cls(threat, steps=steps, loss="dlr-t", targets=targets)
+
     def describe(self) -> dict[str, Any]:
         """Return name and settings."""
-        return {"attack": f"apgd-{self.loss}", "steps": self.steps}
+        told: dict[str, Any] = {"attack": f"apgd-{self.loss}", "steps": self.steps}
+        if self.restarts > 1:
+            told["restarts"] = self.restarts
+        if is_targeted(self.loss):
+            told["targets"] = self.targets
+        return told | ({"long eps": True} if self.long_eps else {})
 
-    def __call__(
-        self, classifier: Classifier, x: Tensor, y: Tensor, *, generator: Generators
-    ) -> Tensor:
-        """Return adversarial images for *x*, in the threat model."""
+    @property
+    def _targets(self) -> int:
+        return self.targets if is_targeted(self.loss) else 0
+
+    @property
+    def _tries(self) -> int:
+        return self.restarts
+
+    @property
+    def _steps(self) -> int:
+        return _stages(self.steps)[-1] if self.long_eps else self.steps
+
+    def _rule(self) -> engine.Rule:
         sparse = self.threat.norm == "l1"
-        rule = (
-            _SparseAdaptive(self.threat, self.steps)
-            if sparse
-            else _Adaptive(self.threat, self.steps)
-        )
-        return _run(self, rule, classifier, x, y, generator)
+        if sparse:
+            return SparseAdaptive(self.threat, self._steps, warm=self.long_eps)
+        return Adaptive(self.threat, self._steps)
 
-
-def _check(steps: int, loss: str) -> None:
-    if steps < 1:
-        raise UsageError(f"{steps} is not a number of steps ≥ 1", where="steps")
-    if loss not in LOSSES:
-        raise UsageError(f"no loss {loss!r}", where="loss", fix=near_miss(loss, LOSSES))
-
-
-def _run(
-    attack: PGD | APGD,
-    rule: engine.Rule,
-    classifier: Classifier,
-    x: Tensor,
-    y: Tensor,
-    generator: Generators,
-) -> Tensor:
-    if attack.threat.eps == 0 or not len(x):
-        return x.clone()
-    return engine.climb(
-        classifier,
-        x,
-        y,
-        attack.threat.sample(x, generator),
-        rule,
-        steps=attack.steps,
-        loss=LOSSES[attack.loss],
-        until_fooled=attack.until_fooled,
-    )
-
-
-@dataclass
-class _Fixed:
-    """PGD: the same step always."""
-
-    threat: Threat
-    size: float
-
-    def begin(self, climb: Climb) -> None:
-        climb.step = torch.full_like(climb.step, self.size)
-
-    def move(self, climb: Climb, i: int) -> Tensor:
-        return self.threat.project(
-            climb.x_adv + climb.step * self.threat.steepest(climb.grad), climb.x
-        )
-
-    def adapt(self, climb: Climb, i: int) -> None:
-        pass
-
-
-class _Adaptive:
-    """APGD for Linf and L2: momentum, and halving at checkpoints."""
-
-    def __init__(self, threat: Threat, steps: int) -> None:
-        self.threat = threat
-        self.window = max(int(0.22 * steps), 1)
-        self.least = max(int(0.06 * steps), 1)
-        self.shrink = max(int(0.03 * steps), 1)
-        self.next = self.window
-
-    def begin(self, climb: Climb) -> None:
-        climb.step = torch.full_like(climb.step, 2 * self.threat.eps)
-        # The reference compares the first step's loss with an empty slot (zero), not the start's.
-        climb.loss = torch.zeros_like(climb.loss)
-
-    def move(self, climb: Climb, i: int) -> Tensor:
-        a = 0.75 if i > 0 else 1.0
-        ahead = climb.x_adv + climb.step * self.threat.steepest(climb.grad)
-        ahead = self.threat.project(ahead, climb.x)
-        inertia = (climb.x_adv - climb.x_old) * (1 - a)
-        return self.threat.project(climb.x_adv + (ahead - climb.x_adv) * a + inertia, climb.x)
-
-    def adapt(self, climb: Climb, i: int) -> None:
-        if i < self.next:
-            return
-        oscillates = climb.wins <= 0.75 * self.window
-        stuck = ~climb.halved & (climb.loss_mark >= climb.loss_best)
-        climb.halved = oscillates | stuck
-        climb.loss_mark, climb.wins = climb.loss_best, torch.zeros_like(climb.wins)
-        wide = climb.halved.view(-1, *[1] * (climb.x.ndim - 1))
-        climb.step = torch.where(wide, climb.step / 2, climb.step)
-        _return_to_best(climb, wide)
-        self.window = max(self.window - self.shrink, self.least)
-        self.next = i + self.window
-
-
-class _SparseAdaptive:
-    """APGD for L1: few coordinates a step, adapted to the support of the best point."""
-
-    def __init__(self, threat: Threat, steps: int) -> None:
-        self.threat = threat
-        self.window = max(int(0.04 * steps), 1)
-        self.next = self.window
-
-    def begin(self, climb: Climb) -> None:
-        climb.step = torch.full_like(climb.step, self.threat.eps)
-        climb.density = torch.full_like(climb.density, 0.2)
-        climb.support = torch.full_like(climb.support, float(climb.x[0].numel()))
-
-    def move(self, climb: Climb, i: int) -> Tensor:
-        direction = self.threat.steepest(climb.grad, climb.density)
-        return self.threat.project(climb.x_adv + climb.step * direction, climb.x)
-
-    def adapt(self, climb: Climb, i: int) -> None:
-        if i < self.next:
-            return
-        support = (climb.x_best != climb.x).flatten(1).sum(1).to(climb.density)
-        sparser = support / climb.support < 0.95
-        climb.density = support / climb.x[0].numel() / 1.5
-        wide = sparser.view(-1, *[1] * (climb.x.ndim - 1))
+    def _start(
+        self, classifier: Classifier, x: Tensor, y: Tensor, target: Tensor, generator: Generators
+    ) -> Tensor:
         eps = self.threat.eps
-        climb.step = torch.where(wide, eps, climb.step / 1.5).clamp(eps / 10, eps)
-        climb.support = support
-        _return_to_best(climb, wide)
-        self.next = i + self.window
+        if not self.long_eps or not eps:
+            return super()._start(classifier, x, y, target, generator)
+        point = Threat("l1", 3 * eps).sample(x, generator)
+        for factor, steps in zip((3, 2), _stages(self.steps), strict=False):
+            wider = Threat("l1", factor * eps)
+            source = Given(x, y, target, wider.project(point, x))
+            rule, loss = SparseAdaptive(wider, steps, warm=True), LOSSES[self.loss]
+            (left,) = engine.run(
+                classifier,
+                source,
+                rule,
+                steps=steps,
+                loss=loss,
+                until_fooled=False,
+                width=len(x),
+            )
+            point = point.index_copy(0, left.place, left.x_adv)
+        return self.threat.project(point, x)
 
 
-def _return_to_best(climb: Climb, wide: Tensor) -> None:
-    climb.x_adv = torch.where(wide, climb.x_best, climb.x_adv)
-    climb.grad = torch.where(wide, climb.grad_best, climb.grad)
+def _stages(steps: int) -> tuple[int, int, int]:
+    """Return how *steps* are shared out among 3 eps, 2 eps and eps, as the reference does."""
+    first = math.ceil(0.3 * steps)
+    return first, first, steps - 2 * first

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from soupmerge.binding import probe
-from soupmerge.errors import InputError, UsageError
+from soupmerge.binding import PRECISIONS, probe
+from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.robustness.judging import Forgetful, Judge, Ledger, Meter
 from soupmerge.robustness.report import CLEAN, UNION, Report
-from soupmerge.schedule import stream
 from soupmerge.types import Attack, Classifier, Examples, Progress, quiet
+
+FEW = 10
+"""Steps after which most images that fall have fallen."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,11 @@ class Benchmark:
         name: what the set is for: ``val`` chooses, ``test`` judges.
         seed: for the attacks' starting points.
         batch_size: images at a time; changes speed, not verdicts.
+        precision: ``fp32``; or ``bf16``, in which attacks only propose: what they fool is confirmed
+            in float32 and attacked on if it holds there, and of what they cannot fool a sample is
+            attacked again in float32, the outcome being noted.
+        only_union: judge the union of threats alone: an image that one has broken is left alone
+            by the others.
 
     Example:
         >>> import soupmerge as sm
@@ -46,12 +54,17 @@ class Benchmark:
     name: str = "test"
     seed: int = 0
     batch_size: int = 256
+    precision: str = "fp32"
+    only_union: bool = False
 
     def __post_init__(self) -> None:
         threats = [str(attack.threat) for attack in self.attacks]
         twice = sorted({t for t in threats if threats.count(t) > 1})
         if twice:
             raise UsageError(f"{twice[0]} is given more than once", where="threat")
+        if self.precision not in PRECISIONS:
+            fix = near_miss(self.precision, PRECISIONS)
+            raise UsageError(f"no precision {self.precision!r}", where="precision", fix=fix)
         if not len(self.data):
             raise InputError("holds no images", where=self.data.ref)
 
@@ -59,7 +72,8 @@ class Benchmark:
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics of its reports; the last is what chooses if none is named."""
         threats = tuple(str(attack.threat) for attack in self.attacks)
-        return (CLEAN, *threats, UNION) if threats else (CLEAN,)
+        single = () if self.only_union and len(threats) > 1 else threats
+        return (CLEAN, *single, UNION) if threats else (CLEAN,)
 
     def describe(self) -> dict[str, Any]:
         """Return all that changes a verdict, for a manifest."""
@@ -69,10 +83,20 @@ class Benchmark:
             "name": self.name,
             "attacks": attacks,
             "seed": self.seed,
+            **({"precision": self.precision} if self.precision != "fp32" else {}),
+            **({"only union": True} if self.only_union else {}),
         }
 
-    def __call__(self, classifier: Classifier, *, progress: Progress = quiet) -> Report:
+    def __call__(
+        self,
+        classifier: Classifier,
+        *,
+        progress: Progress = quiet,
+        ledger: Ledger | None = None,
+    ) -> Report:
         """Return the report on *classifier*, which must be in evaluation mode if it is a module.
+
+        Verdicts that *ledger* keeps are not found out again.
 
         Raises:
             InputError: the classifier does not give a row of logits for an image, or its classes
@@ -80,70 +104,52 @@ class Benchmark:
         """
         if isinstance(classifier, nn.Module):
             _require_evaluation(classifier)
-        began, meter = time.perf_counter(), _Meter(classifier)
+        began, meter = time.perf_counter(), Meter(classifier)
         probe(classifier, self.data, meter.device)
-        flags = {CLEAN: self._clean(meter, progress)}
-        for attack in self.attacks:
-            flags[str(attack.threat)] = self._attacked(meter, attack, flags[CLEAN], progress)
+        keeps = Forgetful() if ledger is None else ledger
+        how = (self.seed, self.batch_size, self.precision, keeps, progress)
+        judge = Judge(meter, self.data, *how)
+        clean = judge.clean()
+        if self.only_union and len(self.attacks) > 1:
+            flags = {CLEAN: clean, UNION: self._under_all(judge, clean)}
+        else:
+            todo = clean.nonzero().squeeze(1)
+            found = {str(a.threat): judge.holding(a, todo) for a in self.attacks}
+            flags = {CLEAN: clean, **found}
         cost = {**meter.counts, "seconds": round(time.perf_counter() - began, 3)}
         attacks = {str(a.threat): a.describe() for a in self.attacks}
-        return Report(self.data.fingerprint(), flags, attacks, cost)
+        return Report(self.data.fingerprint(), flags, attacks, cost, judge.notes)
 
-    def _clean(self, meter: _Meter, progress: Progress) -> Tensor:
-        right = torch.zeros(len(self.data), dtype=torch.bool)
-        for indices in self._batches(torch.arange(len(self.data))):
-            x, y = self._load(indices, meter)
-            right[indices] = _right(meter, x, y).cpu()
-            progress("clean", int(indices[-1]) + 1, len(self.data))
-        return right
+    def _under_all(self, judge: Judge, clean: Tensor) -> Tensor:
+        """Return ``(N,)`` bool: who holds under every threat; nobody is broken twice.
 
-    def _attacked(self, meter: _Meter, attack: Attack, clean: Tensor, progress: Progress) -> Tensor:
-        robust, done = torch.zeros_like(clean), 0
+        The first batch is attacked under every threat; for the others, threats come in the order
+        of the images that they broke there for a gradient evaluation.
+        """
         todo = clean.nonzero().squeeze(1)
-        for indices in self._batches(todo):
-            x, y = self._load(indices, meter)
-            generators = [stream(self.seed, attack, self.data.ids[i]) for i in indices.tolist()]
-            x_adv = attack(meter, x, y, generator=generators)
-            robust[indices] = _confirm(meter, attack, x_adv, x, y).cpu()
-            done += len(indices)
-            progress(str(attack.threat), done, len(todo))
-        return robust
+        pilot, rest = todo[: self.batch_size], todo[self.batch_size :]
+        under = {attack: judge.holding(attack, pilot) for attack in self.attacks}
+        holds = torch.stack(list(under.values())).all(0)
+        broken = {a: 1 - int(flags.sum()) / max(len(pilot), 1) for a, flags in under.items()}
+        ordered = sorted(self.attacks, key=lambda a: -broken[a] / _expected_cost(a, broken[a]))
+        for attack in ordered:
+            rest = judge.holding(attack, rest).nonzero().squeeze(1)
+        judge.notes["order"] = [str(attack.threat) for attack in ordered]
+        holds[rest] = True
+        return holds
 
-    def _batches(self, indices: Tensor) -> Iterator[Tensor]:
-        return iter(indices.split(self.batch_size)) if len(indices) else iter(())
 
-    def _load(self, indices: Tensor, meter: _Meter) -> tuple[Tensor, Tensor]:
-        x, y = self.data.batch(indices)
-        return x.to(meter.device), y.to(meter.device)
+def _expected_cost(attack: Attack, broken: float) -> float:
+    """Return gradient evaluations for an image: some for one that falls, all for one that holds."""
+    stages = getattr(attack, "stages", (attack,))
+    told = [stage.describe() for stage in stages]
+    whole = sum(t["steps"] * t.get("restarts", 1) * t.get("targets", 1) for t in told)
+    return float(broken * min(FEW, whole) + (1 - broken) * max(whole, 1))
 
 
 def evaluate(classifier: Classifier, benchmark: Benchmark, *, progress: Progress = quiet) -> Report:
     """Return what *benchmark* says of *classifier*."""
     return benchmark(classifier, progress=progress)
-
-
-def _right(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
-    """Return ``(B,)`` bool: right, with finite logits. What is not finite is never right."""
-    with torch.no_grad():
-        logits = classifier(x)
-    return (logits.argmax(1) == y) & torch.isfinite(logits).all(1)
-
-
-def _confirm(classifier: Classifier, attack: Attack, x_adv: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Return ``(B,)`` bool: which images hold against *x_adv*, judged here, inside the threat."""
-    if x_adv.shape != x.shape:
-        raise InputError(
-            f"gave images of shape {tuple(x_adv.shape)}, not {tuple(x.shape)}", where=attack
-        )
-    x_adv = x_adv.detach().float()
-    outside = ~attack.threat.contains(x_adv, x)
-    if bool(outside.any()):
-        raise InputError(
-            f"left its threat model {attack.threat} on {int(outside.sum())} of {len(x)} images",
-            where=attack,
-            fix="its verdicts cannot be used",
-        )
-    return _right(classifier, attack.threat.project(x_adv, x), y)
 
 
 def _require_evaluation(net: nn.Module) -> None:
@@ -152,18 +158,3 @@ def _require_evaluation(net: nn.Module) -> None:
         raise InputError(
             f"{training[0]} is in training mode", where="model", fix="use bind(), or eval()"
         )
-
-
-class _Meter:
-    """A classifier that counts what it is asked, image by image."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
-        self.counts = {"gradient_evaluations": 0, "forward_evaluations": 0}
-        parameters = iter(classifier.parameters() if isinstance(classifier, nn.Module) else ())
-        self.device = next((p.device for p in parameters), torch.device("cpu"))
-
-    def __call__(self, x: Tensor) -> Tensor:
-        kind = "gradient" if torch.is_grad_enabled() and x.requires_grad else "forward"
-        self.counts[f"{kind}_evaluations"] += len(x)
-        return self.classifier(x)

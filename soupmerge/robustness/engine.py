@@ -1,18 +1,24 @@
-"""The climb that all gradient attacks share. Every piece of state is per example, so that an
-example leaves the batch the moment it is fooled, and its verdict depends on no other.
+"""The climb that all gradient attacks share.
+
+Every piece of state is per example: one that is fooled leaves at once, a fresh one takes its place,
+and its verdict depends on no other.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from soupmerge.robustness.losses import Loss
 from soupmerge.types import Classifier
+
+REFILL = 1 / 16
+"""Part of a batch that must be free before fresh examples are let in: joining copies the batch."""
 
 
 @dataclass
@@ -20,7 +26,8 @@ class Climb:
     """Where each example is on its way up; every field has the leading dimension B.
 
     Attributes:
-        x: clean images; y: labels; place: each example's index in the batch that was given.
+        x: clean images; y: labels; target: classes to be taken for, if the loss has targets.
+        place: what the example is known by outside; i: steps it has taken.
         x_adv: the current point, *x_old* the one before; grad: the loss's gradient at *x_adv*.
         loss: at *x_adv*; x_best, grad_best, loss_best: where the loss was highest so far.
         step: current step size; wins: rises since the last checkpoint.
@@ -30,7 +37,9 @@ class Climb:
 
     x: Tensor
     y: Tensor
+    target: Tensor
     place: Tensor
+    i: Tensor
     x_adv: Tensor
     x_old: Tensor
     grad: Tensor
@@ -45,10 +54,51 @@ class Climb:
     density: Tensor
     support: Tensor
 
+    def __len__(self) -> int:
+        return len(self.x)
+
     def keep(self, mask: Tensor) -> None:
         """Drop the examples outside *mask*."""
         for field in dataclasses.fields(self):
             setattr(self, field.name, getattr(self, field.name)[mask])
+
+    def join(self, other: Climb) -> None:
+        """Add the examples of *other*."""
+        for field in dataclasses.fields(self):
+            both = (getattr(self, field.name), getattr(other, field.name))
+            setattr(self, field.name, torch.cat(both))
+
+    def wide(self, values: Tensor) -> Tensor:
+        """Return *values* ``(B,)`` in a shape that spreads over images."""
+        return values.view(-1, *[1] * (self.x.ndim - 1))
+
+
+class Fresh(NamedTuple):
+    """Examples about to begin: clean, labels, targets, places, and where they start."""
+
+    x: Tensor
+    y: Tensor
+    target: Tensor
+    place: Tensor
+    start: Tensor
+
+
+class Left(NamedTuple):
+    """Examples that have left: their places, their points, and which of them fooled."""
+
+    place: Tensor
+    x_adv: Tensor
+    fooled: Tensor
+
+
+class Source(Protocol):
+    """Where examples come from, and where those go whose steps are over."""
+
+    def take(self, count: int) -> Fresh | None:
+        """Return *count* examples at most; None if there are no more."""
+
+    def back(self, state: Climb, over: Tensor) -> Tensor:
+        """Take back the examples of the mask *over* that shall try again; return which."""
 
 
 class Rule(Protocol):
@@ -57,113 +107,139 @@ class Rule(Protocol):
     def begin(self, climb: Climb) -> None:
         """Set step sizes and whatever else the rule keeps."""
 
-    def adapt(self, climb: Climb, i: int) -> None:
-        """Before step *i*, adapt step sizes to what was seen, and perhaps go back to the best."""
+    def adapt(self, climb: Climb) -> None:
+        """Before a step, adapt step sizes to what was seen, and perhaps go back to the best."""
 
-    def move(self, climb: Climb, i: int) -> Tensor:
-        """Return the points of step *i*."""
+    def move(self, climb: Climb) -> Tensor:
+        """Return the next points."""
 
 
-def climb(
+def run(
     classifier: Classifier,
-    x: Tensor,
-    y: Tensor,
-    start: Tensor,
+    source: Source,
     rule: Rule,
     *,
     steps: int,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     until_fooled: bool,
-) -> Tensor:
-    """Return images of higher loss, reached from *start* in at most *steps* gradient steps.
+    width: int,
+) -> Iterator[Left]:
+    """Yield images of higher loss, each reached in at most *steps* gradient steps.
 
-    With *until_fooled* an example stops at the first point that the classifier gets wrong;
-    otherwise every example takes all steps, and its point of highest loss is returned.
+    With *until_fooled* an example leaves at the first point that the classifier gets wrong;
+    otherwise every example takes all steps. What was not fooled leaves with its point of highest
+    loss. At most *width* examples are on their way at a time.
     """
-    out = start.clone()
-    state, fooled = _begin(classifier, x, y, start, loss, need_grad=steps > 0)
-    rule.begin(state)
-    for i in range(steps):
-        if until_fooled:
-            _release(state, fooled, out)
-        if not len(state.x):
-            return out
-        rule.adapt(state, i)
-        state.x_old, state.x_adv = state.x_adv, rule.move(state, i)
-        # The last point is only judged: no step follows that would need its gradient.
-        more = i + 1 < steps
-        values, state.grad, fooled = _ask(classifier, state.x_adv, state.y, loss, need_grad=more)
-        _remember(state, values)
-    if until_fooled:
-        _release(state, fooled, out)
-    out[state.place] = state.x_best
-    return out
+    state = _filled(None, source, rule, width)
+    while state is not None and len(state):
+        # Where all have taken their last step, it is only judged: no gradient is needed.
+        more = bool((state.i < steps).any())
+        found = ask(classifier, state.x_adv, state.y, state.target, loss, need_grad=more)
+        _remember(state, found)
+        fooled = found.fooled & until_fooled
+        leaving = fooled | (state.i >= steps)
+        if bool(leaving.any()):
+            gone = leaving & ~source.back(state, leaving & ~fooled)
+            x_adv = torch.where(state.wide(fooled), state.x_adv, state.x_best)
+            yield Left(state.place[gone], x_adv[gone], fooled[gone])
+            state.keep(~leaving)
+        if len(state):
+            rule.adapt(state)
+            state.x_old, state.x_adv = state.x_adv, rule.move(state)
+            state.i = state.i + 1
+        state = _filled(state, source, rule, width)
 
 
-def _release(state: Climb, fooled: Tensor, out: Tensor) -> None:
-    """Let the fooled examples go, each with the point that fooled the classifier."""
-    if bool(fooled.any()):
-        out[state.place[fooled]] = state.x_adv[fooled]
-        state.keep(~fooled)
+def _filled(state: Climb | None, source: Source, rule: Rule, width: int) -> Climb | None:
+    """Return *state* with fresh examples in the places of those that have left."""
+    room = width - (len(state) if state else 0)
+    if state and room < max(1, width * REFILL):
+        return state
+    fresh = source.take(room)
+    if fresh is None:
+        return state
+    begun = _begun(fresh)
+    rule.begin(begun)
+    if state:
+        state.join(begun)
+    return state or begun
 
 
-def _begin(
-    classifier: Classifier,
-    x: Tensor,
-    y: Tensor,
-    start: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    *,
-    need_grad: bool,
-) -> tuple[Climb, Tensor]:
-    values, grad, fooled = _ask(classifier, start, y, loss, need_grad=need_grad)
-    per_example = torch.zeros_like(values)
-    state = Climb(
-        x=x,
-        y=y,
-        place=torch.arange(len(x), device=x.device),
-        x_adv=start,
-        x_old=start,
-        grad=grad,
-        loss=values,
-        x_best=start,
-        grad_best=grad,
-        loss_best=values,
-        step=per_example.view(-1, *[1] * (x.ndim - 1)),
-        wins=per_example,
-        loss_mark=values,
-        halved=torch.ones_like(values, dtype=torch.bool),
-        density=per_example,
-        support=per_example,
+def _begun(fresh: Fresh) -> Climb:
+    zero = fresh.x.new_zeros(len(fresh.x))
+    return Climb(
+        x=fresh.x,
+        y=fresh.y,
+        target=fresh.target,
+        place=fresh.place,
+        i=torch.zeros_like(fresh.y),
+        x_adv=fresh.start,
+        x_old=fresh.start,
+        grad=torch.zeros_like(fresh.start),
+        loss=zero,
+        x_best=fresh.start,
+        grad_best=torch.zeros_like(fresh.start),
+        loss_best=torch.full_like(zero, -torch.inf),
+        step=zero.view(-1, *[1] * (fresh.x.ndim - 1)),
+        wins=zero,
+        loss_mark=zero,
+        halved=torch.ones_like(fresh.y, dtype=torch.bool),
+        density=zero,
+        support=zero,
     )
-    return state, fooled
 
 
-def _ask(
+class Answer(NamedTuple):
+    """What the classifier says of some points: loss ``(B,)``, its gradient, and who is fooled."""
+
+    loss: Tensor
+    grad: Tensor
+    fooled: Tensor
+
+
+def ask(
     classifier: Classifier,
     x_adv: Tensor,
     y: Tensor,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    target: Tensor,
+    loss: Loss,
     *,
     need_grad: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss ``(B,)``, its gradient, and which examples are fooled."""
+) -> Answer:
+    """Return the classifier's answer; where memory does not do, by halves of the batch."""
+    try:
+        return _asked(classifier, x_adv, y, target, loss, need_grad)
+    except torch.OutOfMemoryError:
+        if len(x_adv) == 1:
+            raise
+        torch.cuda.empty_cache()
+    parts = zip(*(t.chunk(2) for t in (x_adv, y, target)), strict=True)
+    halves = [ask(classifier, a, b, c, loss, need_grad=need_grad) for a, b, c in parts]
+    return Answer(*(torch.cat(both) for both in zip(*halves, strict=True)))
+
+
+def _asked(
+    classifier: Classifier, x_adv: Tensor, y: Tensor, target: Tensor, loss: Loss, need_grad: bool
+) -> Answer:
     with torch.set_grad_enabled(need_grad):
         point = x_adv.detach().requires_grad_(need_grad)
         logits = classifier(point)
-        values = loss(logits, y)
+        values = loss(logits, y, target)
         grad = torch.autograd.grad(values.sum(), point)[0] if need_grad else torch.zeros_like(x_adv)
     logits = logits.detach()
     # Logits that are not finite are no right answer, and their gradient leads nowhere.
     fooled = (logits.argmax(1) != y) | ~torch.isfinite(logits).all(1)
-    return values.detach(), torch.nan_to_num(grad, 0.0, 0.0, 0.0), fooled
+    return Answer(values.detach(), torch.nan_to_num(grad, 0.0, 0.0, 0.0), fooled)
 
 
-def _remember(state: Climb, values: Tensor) -> None:
+def _remember(state: Climb, found: Answer) -> None:
+    first, values = state.i == 0, found.loss
+    state.grad = found.grad
     better = values > state.loss_best
-    wide = better.view(-1, *[1] * (state.x.ndim - 1))
-    state.wins = state.wins + (values > state.loss)
-    state.loss = values
-    state.x_best = torch.where(wide, state.x_adv, state.x_best)
-    state.grad_best = torch.where(wide, state.grad, state.grad_best)
+    state.x_best = torch.where(state.wide(better), state.x_adv, state.x_best)
+    state.grad_best = torch.where(state.wide(better), state.grad, state.grad_best)
     state.loss_best = torch.where(better, values, state.loss_best)
+    state.loss_mark = torch.where(first, values, state.loss_mark)
+    state.wins = state.wins + ((values > state.loss) & ~first)
+    # The reference compares the first step's loss with an empty slot (zero), not the start's.
+    state.loss = torch.where(first, torch.zeros_like(values), values)

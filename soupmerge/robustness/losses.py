@@ -1,19 +1,87 @@
-"""What an attack raises: a loss per example, logits ``(B, C)`` and labels ``(B,)`` → ``(B,)``."""
+"""What an attack raises: logits ``(B, C)``, labels ``(B,)``, targets ``(B,)`` → ``(B,)``.
+
+All in float32 or wider, whatever the network computes in. Targets matter to targeted losses alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Return −log softmax(logits)_y, in float32 or wider whatever the network computes in."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return F.cross_entropy(wide, y, reduction="none")
+TINY = 1e-12
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entropy}
-"""The name of a loss → the loss."""
+def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """Return −log softmax(logits)_y."""
+    return F.cross_entropy(_wide(logits), y, reduction="none")
+
+
+def margin(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """Return max_{i ≠ y} z_i − z_y (Carlini & Wagner 2017): above 0 the answer is wrong."""
+    z = _wide(logits)
+    others = z.scatter(1, y[:, None], -torch.inf)
+    return others.amax(1) - _at(z, y)
+
+
+def margin_to_target(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Return z_t − z_y."""
+    z = _wide(logits)
+    return _at(z, target) - _at(z, y)
+
+
+def dlr(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """Return the difference of logits ratio, −(z_y − max_{i ≠ y} z_i) / (z_π1 − z_π3).
+
+    z_π is z sorted, largest first (Croce & Hein 2020, equation 6). Scaling the logits changes
+    nothing. Below 3 classes there is no z_π3: the margin takes its place.
+    """
+    if logits.shape[1] < 3:
+        return margin(logits, y)
+    top = _wide(logits).topk(3, 1).values
+    return margin(logits, y) / (top[:, 0] - top[:, 2] + TINY)
+
+
+def dlr_to_target(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Return −(z_y − z_t) / (z_π1 − (z_π3 + z_π4) / 2) (Croce & Hein 2020, equation 7).
+
+    Below 4 classes there is no z_π4: the margin to the target takes its place.
+    """
+    if logits.shape[1] < 4:
+        return margin_to_target(logits, y, target)
+    top = _wide(logits).topk(4, 1).values
+    scale = top[:, 0] - 0.5 * (top[:, 2] + top[:, 3])
+    return margin_to_target(logits, y, target) / (scale + TINY)
+
+
+LOSSES: dict[str, Loss] = {
+    "ce": cross_entropy,
+    "dlr": dlr,
+    "margin": margin,
+    "dlr-t": dlr_to_target,
+    "margin-t": margin_to_target,
+}
+"""The name of a loss → the loss; those of ``-t`` need a target."""
+
+
+def is_targeted(name: str) -> bool:
+    """Return whether the loss *name* pulls towards a class."""
+    return name.endswith("-t")
+
+
+def classes_needed(name: str) -> int:
+    """Return how many classes the loss *name* needs to be what it is called."""
+    return {"dlr": 3, "dlr-t": 4}.get(name, 2)
+
+
+def _at(z: Tensor, index: Tensor) -> Tensor:
+    return z.gather(1, index[:, None]).squeeze(1)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()

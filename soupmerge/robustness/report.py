@@ -26,12 +26,14 @@ class Report:
         flags: metric → ``(N,)`` bool, right on this example? ``clean`` and one for each threat.
         attacks: threat → the attack's name and settings.
         cost: gradient evaluations, forward evaluations (both per image) and seconds.
+        notes: what a reader must know: float32 rechecks of a cheaper precision, order of threats.
     """
 
     data: Mapping[str, Any]
     flags: Mapping[str, Tensor]
     attacks: Mapping[str, Mapping[str, Any]]
     cost: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         """Return whether *other* says the same of the same examples, whatever it cost."""
@@ -50,11 +52,12 @@ class Report:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of all metrics: clean, each threat, and their union if there are any."""
-        return (*self.flags, UNION) if self.attacks else tuple(self.flags)
+        derived = self.attacks and UNION not in self.flags
+        return (*self.flags, UNION) if derived else tuple(self.flags)
 
     def right(self, metric: str) -> Tensor:
         """Return ``(N,)`` bool: which examples count for *metric*; union is right under all."""
-        if metric == UNION:
+        if metric == UNION and UNION not in self.flags:
             return torch.stack(list(self.flags.values())).all(0)
         if metric not in self.flags:
             raise InputError(
@@ -89,7 +92,8 @@ class Report:
     def to_record(self) -> dict[str, Any]:
         """Return the report as JSON values that `from_record` turns back; without the cost."""
         packed = {metric: _pack(flags) for metric, flags in self.flags.items()}
-        return {"metrics": self.to_metrics(), "flags": packed}
+        told = {"notes": dict(self.notes)} if self.notes else {}
+        return {"metrics": self.to_metrics(), "flags": packed, **told}
 
     @classmethod
     def from_record(
@@ -97,7 +101,8 @@ class Report:
     ) -> Report:
         """Return the report that `to_record` wrote about *data* under *attacks*."""
         n = record["metrics"][CLEAN]["n"]
-        return cls(data, {m: _unpack(text, n) for m, text in record["flags"].items()}, attacks)
+        flags = {m: _unpack(text, n) for m, text in record["flags"].items()}
+        return cls(data, flags, attacks, notes=record.get("notes", {}))
 
 
 def _pack(flags: Tensor) -> str:

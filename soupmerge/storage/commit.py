@@ -59,10 +59,10 @@ def committed_folder(path: Path | str) -> Iterator[Path]:
         _sweep(target)
         draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
-            draft.mkdir()
+            os.mkdir(draft)
             yield draft
             sync_folder(draft)
-            draft.rename(target)
+            os.rename(draft, target)
             sync_folder(target.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -114,6 +115,8 @@ def _become(words: list[str]) -> None:
     os.dup2(said, 2)
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    # Who runs tests in the background may have had interrupts ignored, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv[1:] = words
     status: Any = 70
     try:
