@@ -11,8 +11,9 @@ from torch import Tensor, nn
 import soupmerge as sm
 from soupmerge.errors import UsageError
 from soupmerge.robustness.attacks import FGSM
+from soupmerge.robustness.cascade import Cascade
 from soupmerge.robustness.losses import LOSSES, dlr, dlr_to_target, margin
-from soupmerge.robustness.presets import PRESETS, Cascade, preset
+from soupmerge.robustness.presets import PRESETS, preset
 from soupmerge.robustness.waiting import Batch
 from tests.test_attacks import CALIBRATED, batch, exact, network, right
 
