@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from soupmerge.binding import bind as bind
     from soupmerge.robustness.attacks import APGD as APGD
+    from soupmerge.robustness.attacks import FGSM as FGSM
     from soupmerge.robustness.attacks import PGD as PGD
     from soupmerge.robustness.autoattack import AutoAttack as AutoAttack
     from soupmerge.robustness.benchmark import Benchmark as Benchmark
     from soupmerge.robustness.benchmark import evaluate as evaluate
+    from soupmerge.robustness.cascade import Cascade as Cascade
     from soupmerge.robustness.objectives import Adversarial as Adversarial
     from soupmerge.robustness.objectives import against as against
+    from soupmerge.robustness.presets import preset as preset
     from soupmerge.robustness.report import Report as Report
     from soupmerge.robustness.threats import L1 as L1
     from soupmerge.robustness.threats import L2 as L2
@@ -50,7 +53,9 @@ _HOMES = {
     "AutoAttack": "robustness.autoattack",
     "Benchmark": "robustness.benchmark",
     "Calibration": "soups.recalibrating",
+    "Cascade": "robustness.cascade",
     "Checkpoint": "weights.files",
+    "FGSM": "robustness.attacks",
     "Images": "sources.data",
     "Ingredients": "weights.ingredients",
     "L1": "robustness.threats",
@@ -73,6 +78,7 @@ _HOMES = {
     "load": "sources.refs",
     "mix": "weights.mixing",
     "model": "sources.models",
+    "preset": "robustness.presets",
     "recalibrate": "soups.recalibrating",
     "save": "weights.mixing",
 }

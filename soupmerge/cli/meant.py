@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import soupmerge as sm
@@ -18,22 +18,33 @@ def attacks(given: dict[str, Any]) -> list[Any]:
         fix = "give --attack autoattack --autoattack-version custom"
         raise UsageError("they would not be run", where="--autoattack-attacks", fix=fix)
     chosen = tuple(word.strip() for word in listed.split(",")) if listed else ()
-    makers: dict[str, Callable[[Any], Any]] = {
-        "apgd": lambda threat: sm.APGD(threat, steps=given["steps"]),
-        "pgd": lambda threat: sm.PGD(threat, steps=given["steps"]),
-        "autoattack": lambda threat: sm.AutoAttack(
-            threat, version=given["autoattack_version"], attacks=chosen, seed=given["seed"]
-        ),
-    }
-    return [makers[given["attack"]](threat) for threat in given["threats"]]
+    if given["attack"] == "autoattack":
+        how = {"version": given["autoattack_version"], "attacks": chosen, "seed": given["seed"]}
+        return [sm.AutoAttack(threat, **how) for threat in given["threats"]]
+    return [sm.preset(given["attack"], threat, given["steps"]) for threat in given["threats"]]
 
 
 def benchmark(given: dict[str, Any], name: str, split: str | None = None) -> sm.Benchmark:
     """Return the benchmark that the options *given* describe, to judge or choose as *name* says."""
     images = sm.data(given["data_ref"], split=split or given["split"], limit=given["limit"])
     return sm.Benchmark(
-        images, attacks(given), name=name, seed=given["seed"], batch_size=given["batch_size"]
+        images,
+        attacks(given),
+        name=name,
+        seed=given["seed"],
+        batch_size=given["batch_size"],
+        precision=_attack_precision(given),
+        only_union=given["only_union"],
     )
+
+
+def _attack_precision(given: dict[str, Any]) -> str:
+    """Return what attacks compute in; ``auto`` is bfloat16 where a GPU has it."""
+    if given["attack_precision"] != "auto":
+        return str(given["attack_precision"])
+    import torch
+
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def ingredients(refs: Sequence[str], given: dict[str, Any]) -> sm.Ingredients:

@@ -12,6 +12,21 @@ import soupmerge as sm
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+ATTACKS = (
+    "fgsm",
+    "pgd",
+    "fast",
+    "apgd",
+    "apgd-dlr",
+    "apgd-t",
+    "apgd-ce+t",
+    "apgd-100",
+    "train-2",
+    "autoattack",
+)
+"""The names in `robustness.presets`, which is not imported before it is needed."""
+
+
 class ThreatType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A threat model as text: ``linf:8/255``; ``clean`` is none, where that makes sense."""
 
@@ -175,24 +190,37 @@ attack = _several(
     threats,
     click.option(
         "--attack",
-        type=click.Choice(["apgd", "pgd", "autoattack"]),
+        type=click.Choice(ATTACKS),
         default="apgd",
         show_default=True,
-        help="Attack to judge with.",
+        metavar="NAME",
+        help=f"Attack to judge with: {', '.join(ATTACKS)}.",
     ),
     click.option(
         "--steps",
         type=click.IntRange(1),
         default=100,
         show_default=True,
-        help="Steps of apgd or pgd.",
+        help="Steps of attacks whose name does not say how many.",
+    ),
+    click.option(
+        "--attack-precision",
+        type=click.Choice(["fp32", "bf16", "auto"]),
+        default="fp32",
+        show_default=True,
+        help="What attacks compute in; what they fool is confirmed in float32.",
+    ),
+    click.option(
+        "--only-union",
+        is_flag=True,
+        help="Judge the union of threats alone; what one has broken is left alone by the others.",
     ),
     click.option(
         "--autoattack-version",
         type=click.Choice(["standard", "plus", "rand", "custom"]),
         default="standard",
         show_default=True,
-        help="Which of its attacks autoattack runs.",
+        help="Which of its attacks AutoAttack runs.",
     ),
     click.option(
         "--autoattack-attacks",
