@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from soupmerge.errors import InputError, UsageError
+from soupmerge.errors import InputError, SoupmergeError, UsageError
 from soupmerge.types import Classifier, Examples, State
 from soupmerge.wrappers import PREFIXES
 
@@ -35,6 +35,33 @@ def bind(net: nn.Module, state: State, *, device: torch.device | str | None = No
     # channels-last is the layout in which convolutions run fastest on current CPUs and GPUs.
     bound = bound.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return bound if device is None else bound.to(device)
+
+
+def set_size(bound: nn.Module, size: tuple[int, int], *, where: str = "model") -> None:
+    """Make *bound* ready for images of *size* (height, width), in place.
+
+    Networks that know where they look have their position embeddings interpolated, and their
+    windows scaled, by what timm's offer: ``set_input_size``. All others, such as convolutional
+    networks, stay as they are. *where* names the network in errors.
+
+    Raises:
+        InputError: the network refuses the size.
+    """
+    try:
+        for module in _outermost(bound, "set_input_size"):
+            module.set_input_size(img_size=size)  # type: ignore[operator]
+    except Exception as error:  # the network may be anyone's
+        what = f"cannot be set to images of {size[0]}×{size[1]}: {_first_line(error)}"
+        raise InputError(what, where=where, fix="choose another resolution") from error
+    bound.eval().requires_grad_(False)  # what was interpolated is new
+
+
+def _outermost(net: nn.Module, method: str) -> Iterator[nn.Module]:
+    if hasattr(net, method):
+        yield net
+    else:
+        for child in net.children():
+            yield from _outermost(child, method)
 
 
 def pour(bound: nn.Module, state: State) -> None:
@@ -87,8 +114,17 @@ def _renamed(state: State, wanted: set[str]) -> State:
     return state
 
 
-def probe(classifier: Classifier, data: Examples, device: torch.device) -> None:
+def probe(
+    classifier: Classifier,
+    data: Examples,
+    device: torch.device,
+    *,
+    where: str = "model",
+    fix: str = "choose data of the kind it was made for",
+) -> None:
     """Ask *classifier* about one image of *data*, to refuse what cannot work before any work.
+
+    *where* names the classifier in errors; *fix* says what to do if it cannot take the images.
 
     Raises:
         InputError: it cannot take the images, gives no row of logits, or lacks classes.
@@ -97,24 +133,27 @@ def probe(classifier: Classifier, data: Examples, device: torch.device) -> None:
     try:
         with torch.no_grad():
             logits: object = classifier(x.to(device))
+    except SoupmergeError:
+        raise
     except Exception as error:  # the network may be anyone's
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        what = f"cannot take images of shape {tuple(x.shape[1:])}: {reason}"
-        raise InputError(
-            what, where="model", fix="choose data of the kind it was made for"
-        ) from error
+        what = f"cannot take images of shape {tuple(x.shape[1:])}: {_first_line(error)}"
+        raise InputError(what, where=where, fix=fix) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"gives {found}, not logits (1, classes)", where="model")
+        raise InputError(f"gives {found}, not logits (1, classes)", where=where)
     if not logits.is_floating_point():
-        raise InputError(f"gives logits of {logits.dtype}, not floating point", where="model")
+        raise InputError(f"gives logits of {logits.dtype}, not floating point", where=where)
     top = int(data.labels.max())
     if top >= logits.shape[1]:
         raise InputError(
             f"has {logits.shape[1]} classes, but the data have a label {top}",
-            where="model",
+            where=where,
             fix="choose data with the classes it was trained on",
         )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def ref_of(net: nn.Module) -> str | None:

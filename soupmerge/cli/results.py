@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
@@ -12,16 +13,24 @@ from soupmerge.cli import show
 from soupmerge.errors import printable
 
 
-def print_reports(names: Sequence[str], reports: Sequence[sm.Report], title: str) -> None:
-    """Print one row per report, and below it what was measured, on what."""
-    first = reports[0]
+def print_reports(
+    names: Sequence[str], reports: Sequence[sm.Report], title: str, *, passes: int = 1
+) -> None:
+    """Print one row per report, a block per data set, and below it what was measured, on what.
+
+    *passes* is how many forward passes an image costs; one goes without saying.
+    """
+    columns = {"network": _without_common_folder(names)}
+    if passes > 1:
+        columns["forward passes"] = [f"×{passes}"] * len(names)
+    columns |= _data_columns(reports)
     rows = [
-        [name, *(show.percent(metric) for metric in report.to_metrics().values())]
-        for name, report in zip(_without_common_folder(names), reports, strict=True)
+        [*place, *(show.percent(metric) for metric in report.to_metrics().values())]
+        for *place, report in zip(*columns.values(), reports, strict=True)
     ]
-    show.table(["network", *first.metrics], rows, title)
+    show.table([*columns, *reports[0].metrics], _in_blocks(rows, reports), title)
     # With the table, not beside it: an accuracy without its attack says nothing.
-    click.echo(printable(caption(first)))
+    click.echo(printable(caption(reports)))
 
 
 def _without_common_folder(names: Sequence[str]) -> list[str]:
@@ -31,15 +40,57 @@ def _without_common_folder(names: Sequence[str]) -> list[str]:
     return [name.removeprefix(folder) for name in names] if len(names) > 1 else list(names)
 
 
-def caption(report: sm.Report) -> str:
-    """Return how the accuracies of *report* were measured."""
-    data = report.data
-    attacks = {f"{a['attack']}, {a['steps']} steps" for a in report.attacks.values()}
+def _data_columns(reports: Sequence[sm.Report]) -> dict[str, list[str]]:
+    """Return what must be said of each report's data since others were judged on others."""
+    from soupmerge.soups.comparing import told_apart_by
+
+    keys, columns = told_apart_by(reports), {}
+    if "ref" in keys:
+        columns["data"] = _without_common_folder([str(r.data["ref"]) for r in reports])
+        columns["n"] = [str(r.n) for r in reports]
+    if "resolution" in keys:
+        columns["resolution"] = [str(r.data.get("resolution", "")) for r in reports]
+    return columns
+
+
+def _in_blocks(rows: Sequence[list[str]], reports: Sequence[sm.Report]) -> list[list[str]]:
+    """Return *rows* sorted by data set, in the order in which the sets were given."""
+    sets = list(dict.fromkeys(report.data["ref"] for report in reports))
+    order = sorted(range(len(rows)), key=lambda i: sets.index(reports[i].data["ref"]))
+    return [rows[i] for i in order]
+
+
+def print_doubts(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
+    """Print why the accuracies of some networks should not be believed."""
+    for name, report in zip(names, reports, strict=True):
+        for doubt in report.notes.get("doubts", ()):
+            where = f"(docs/flags.md#{doubt['name']})"
+            line = f"doubt: {name}: {doubt['name']}: {doubt['what']}; {doubt['fix']} {where}"
+            click.echo(printable(line))
+
+
+def caption(reports: Sequence[sm.Report]) -> str:
+    """Return how the accuracies of *reports*, judged under the same attacks, were measured."""
+    attacks = {f"{a['attack']}, {a['steps']} steps" for a in reports[0].attacks.values()}
     measured = f"under {'; '.join(sorted(attacks))}" if attacks else "clean only"
-    return (
-        f"{data['n']} images of {data['ref']} ({data['split']}); {measured}; "
-        "95% intervals; accuracies under attack are upper bounds"
-    )
+    sets = dict.fromkeys(_images(report.data) for report in reports)
+    bounds = "95% intervals; accuracies under attack are upper bounds"
+    return "; ".join([", ".join(sets), measured, *dict.fromkeys(_rechecks(reports)), bounds])
+
+
+def _rechecks(reports: Sequence[sm.Report]) -> Iterator[str]:
+    """Yield what a cheaper precision may have missed, and in what order threats came."""
+    for report in reports:
+        for name, told in report.notes.get("float32", {}).items():
+            again = f"{told['fell']} of {told['rechecked']} that held fell when attacked in float32"
+            yield f"attacked in {told['precision']} ({name}: {again})"
+        if "order" in report.notes:
+            yield f"threats in the order {', '.join(report.notes['order'])}"
+
+
+def _images(data: Any) -> str:
+    resized = f" resized before the attack ({data['resize']})" if "resolution" in data else ""
+    return f"{data['n']} images of {data['ref']} ({data['split']}){resized}"
 
 
 def cost(reports: Sequence[sm.Report]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,16 @@ def _figures(run: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, Figure]
             yield "path", simplex.path_lines(records, names)
         yield "front", fronts.grid_front(records, names)
     elif manifest["command"] == "eval":
-        yield "comparison", fronts.comparison([{**r, "name": _short(r["ref"])} for r in records])
+        yield "comparison", fronts.comparison([{**r, "name": _name(r, records)} for r in records])
+
+
+def _name(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> str:
+    """Return what tells *record* from the others: network, and data set and size of images."""
+    parts = [_short(record["ref"])]
+    for key in ("ref", "resolution"):
+        if len({r.get("data", {}).get(key) for r in records}) > 1:
+            parts.append(_short(str(record["data"].get(key, ""))))
+    return " ".join(parts)
 
 
 def _short(ref: str) -> str:

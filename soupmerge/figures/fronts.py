@@ -9,13 +9,14 @@ from matplotlib.figure import Figure
 
 from soupmerge.figures import style
 
-MARKS = {"finetune": "o", "elsewhere": "x", "grid": "s", "mix": "D", "learn": "^"}
+MARKS = {"finetune": "o", "elsewhere": "x", "grid": "s", "mix": "D", "learn": "^", "ensemble": "P"}
 LEGEND = {
     "finetune": "trained",
     "elsewhere": "from elsewhere",
     "grid": "best of grid",
     "mix": "mixed by hand",
     "learn": "learned",
+    "ensemble": "ensemble",
 }
 
 

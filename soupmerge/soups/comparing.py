@@ -1,4 +1,4 @@
-"""Several networks under one benchmark: one table, one flag per example per threat on disk."""
+"""Networks under benchmarks: one table, one flag per example per threat on disk."""
 
 from __future__ import annotations
 
@@ -7,100 +7,175 @@ import csv
 import io
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from soupmerge.binding import bind, ref_of
-from soupmerge.errors import InputError
+from soupmerge.binding import probe
+from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.robustness.doubts import doubts
 from soupmerge.robustness.report import Report
+from soupmerge.soups import verdicts
+from soupmerge.soups.entries import AnyEntry
+from soupmerge.soups.entries import Entry as Entry
 from soupmerge.soups.trials import START_OVER, recorded
+from soupmerge.soups.verdicts import Verdicts
 from soupmerge.storage import commit, run
 from soupmerge.types import Examples, Progress, quiet
-from soupmerge.weights.files import Checkpoint
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A checkpoint, and the network it belongs to."""
-
-    checkpoint: Checkpoint
-    net: nn.Module
-
-    def describe(self) -> dict[str, Any]:
-        """Return what identifies the entry, and how its weights were made, if they say so."""
-        notes = self.checkpoint.notes_of_soupmerge
-        recipe = notes.get("recipe")
-        origin = recipe.get("origin") if isinstance(recipe, dict) else None
-        return {
-            "ref": self.checkpoint.ref,
-            "sha256": self.checkpoint.sha256,
-            "model": ref_of(self.net),
-            "made by": str(origin or ("finetune" if "training" in notes else "elsewhere")),
-        }
 
 
 def compare(
-    entries: Sequence[Entry],
-    benchmark: Benchmark,
+    entries: Sequence[AnyEntry],
+    benchmarks: Benchmark | Sequence[Benchmark],
     *,
     device: torch.device | str = "cpu",
     out: Path | str | None = None,
     force: bool = False,
+    examine: bool = False,
     progress: Progress = quiet,
 ) -> list[Report]:
-    """Judge each of *entries* by *benchmark*, and return a report for each.
+    """Judge each of *entries* by each of *benchmarks*, and return a report for each pair.
 
     Args:
         entries: what to judge.
-        benchmark: judges.
+        benchmarks: judge. If their data have a ``resolution`` in their fingerprint, the networks
+            are set to the size of the images.
         device: where to judge.
-        out: run folder; journals one line a network and resumes, and receives ``flags.csv``: one
-            row per network and example, one column per threat.
+        out: run folder; journals every verdict and resumes, and receives ``flags.csv``: one
+            row per pair and example, one column per threat.
         force: start over if *out* holds another run.
+        examine: look for reasons to doubt each report; they are in its notes, as ``doubts``.
         progress: is told of networks.
+
+    Returns:
+        Reports in the order of `pairs`.
+
+    Raises:
+        UsageError: a benchmark's data are given twice, or *out* holds a run of other settings.
+        InputError: a network cannot take the images or lacks classes, found before any is judged.
     """
-    described = [entry.describe() for entry in entries]
-    manifest = {
-        "command": "eval",
-        "inputs": described,
-        "benchmark": benchmark.describe(),
-        "device": torch.device(device).type,
-    }
+    judges = [benchmarks] if isinstance(benchmarks, Benchmark) else list(benchmarks)
+    _require_distinct(judges)
+    due = pairs(entries, judges)
+    told = [{**entry.describe(), "data": judge.data.fingerprint()} for entry, judge in due]
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            files = [file for entry in entries for file in entry.checkpoint.files]
+            files = [f for entry in entries for c in entry.checkpoints for f in c.files]
+            manifest = _manifest(entries, judges, device, examine)
             folder = stack.enter_context(run.opened(out, manifest, inputs=files, force=force))
         journal = folder.journal("trials") if folder else None
         known = journal.records if journal else []
-        told = benchmark.describe()
-        _require_same(known, described)
-        reports = [recorded(record, told) for record in known]
-        for i in range(len(reports), len(entries)):
-            progress("networks", i, len(entries))
-            if bad := entries[i].checkpoint.non_finite():
-                ref = entries[i].checkpoint.ref
-                warnings.warn(f"{ref}: {', '.join(bad)} hold NaN or Inf", stacklevel=2)
-            bound = bind(entries[i].net, entries[i].checkpoint, device=device)
-            reports.append(benchmark(bound, progress=progress))
+        _require_same(known, told)
+        reports = [
+            recorded(record, judge.describe())
+            for record, (_, judge) in zip(known, due, strict=False)
+        ]
+        _require_fit(due[len(known) :], torch.device(device))
+        for i in range(len(reports), len(due)):
+            progress("networks", i, len(due))
+            ledger = Verdicts(folder, i) if folder else None
+            how: dict[str, Any] = {"device": device, "ledger": ledger, "progress": progress}
+            reports.append(judged(*due[i], examine=examine, **how))
             if journal:
-                journal.append({**described[i], **reports[i].to_record()})
-        progress("networks", len(entries), len(entries))
+                journal.append({**told[i], **reports[i].to_record()})
+        progress("networks", len(due), len(due))
         if folder:
-            table = _flags(entries, benchmark, reports)
-            commit.write_text(folder.file("flags.csv"), table, force=True)
+            verdicts.forget(folder)
+            commit.write_text(folder.file("flags.csv"), _flags(due, reports), force=True)
     return reports
 
 
+def pairs(
+    entries: Sequence[AnyEntry], benchmarks: Sequence[Benchmark]
+) -> list[tuple[AnyEntry, Benchmark]]:
+    """Return what is judged by what, in order: an entry by all benchmarks, then the next entry."""
+    return list(product(entries, benchmarks))
+
+
+def judged(
+    entry: AnyEntry,
+    benchmark: Benchmark,
+    *,
+    device: torch.device | str = "cpu",
+    ledger: Verdicts | None = None,
+    examine: bool = False,
+    progress: Progress = quiet,
+) -> Report:
+    """Return what *benchmark* says of *entry*; verdicts in *ledger* are not found out again."""
+    bound = entry.bound(_size_of(benchmark.data)).to(device)
+    report = benchmark(bound, progress=progress, ledger=ledger)
+    if not examine or not benchmark.attacks:
+        return report
+    found = [asdict(doubt) for doubt in doubts(bound, benchmark, report, progress=progress)]
+    return replace(report, notes={**report.notes, "doubts": found}) if found else report
+
+
+def _size_of(data: Examples) -> tuple[int, int] | None:
+    """Return height and width of the images if they were resized, else None."""
+    if "resolution" not in data.fingerprint():
+        return None
+    x, _ = data.batch(torch.zeros(1, dtype=torch.long))
+    return x.shape[-2], x.shape[-1]
+
+
+def _manifest(
+    entries: Sequence[AnyEntry],
+    benchmarks: Sequence[Benchmark],
+    device: torch.device | str,
+    examine: bool,
+) -> dict[str, Any]:
+    described = [benchmark.describe() for benchmark in benchmarks]
+    one = len(described) == 1
+    return {
+        "command": "eval",
+        "inputs": [entry.describe() for entry in entries],
+        **({"benchmark": described[0]} if one else {"benchmarks": described}),
+        "device": torch.device(device).type,
+        "doubts": examine,
+    }
+
+
+def _require_distinct(benchmarks: Sequence[Benchmark]) -> None:
+    prints = [benchmark.data.fingerprint() for benchmark in benchmarks]
+    same_images = [run.essence(told) for told in prints]  # whatever they are called
+    for i, told in enumerate(prints):
+        if same_images[i] in same_images[:i]:
+            size = f" at resolution {told['resolution']}" if "resolution" in told else ""
+            what = f"{told['ref']}{size} is given more than once"
+            raise UsageError(what, where="data", fix="give each once")
+
+
+def _require_fit(due: Sequence[tuple[AnyEntry, Benchmark]], device: torch.device) -> None:
+    """Refuse networks that cannot take the images before hours go into those that can."""
+    for checkpoint in {id(c): c for entry, _ in due for c in entry.checkpoints}.values():
+        if bad := checkpoint.non_finite():
+            warnings.warn(f"{checkpoint.ref}: {', '.join(bad)} hold NaN or Inf", stacklevel=3)
+    for entry, benchmark in due:
+        size = _size_of(benchmark.data)
+        bound = entry.bound(size).to(device)
+        fix = "choose data of the kind it was made for" if size is None else OF_ONE_SIZE
+        probe(bound, benchmark.data, device, where=entry.ref, fix=fix)
+
+
+OF_ONE_SIZE = (
+    "choose the resolution it was made for, or a network that takes others: a convolutional one, "
+    "or one with timm's set_input_size"
+)
+
+
 def _require_same(known: Sequence[dict[str, Any]], due: Sequence[dict[str, Any]]) -> None:
-    same = [r.get("sha256") == d["sha256"] for r, d in zip(known, due, strict=False)]
+    same = [
+        run.essence({key: record.get(key) for key in told}) == run.essence(told)
+        for record, told in zip(known, due, strict=False)
+    ]
     if len(known) > len(due) or not all(same):
-        raise InputError("a record is of another network", where="trials.jsonl", fix=START_OVER)
+        what = "a record is of another network or data set"
+        raise InputError(what, where="trials.jsonl", fix=START_OVER)
 
 
 def images_table(data: Examples) -> str:
@@ -108,14 +183,25 @@ def images_table(data: Examples) -> str:
     return _csv(["id", "label"], zip(data.ids, data.labels.tolist(), strict=True))
 
 
-def _flags(entries: Sequence[Entry], benchmark: Benchmark, reports: Sequence[Report]) -> str:
-    labels = benchmark.data.labels.tolist()
+def _flags(due: Sequence[tuple[AnyEntry, Benchmark]], reports: Sequence[Report]) -> str:
+    """Return a row per pair and example; what is the same in all pairs is no column."""
+    keys = told_apart_by(reports)
     rows = []
-    for entry, report in zip(entries, reports, strict=True):
+    for (entry, benchmark), report in zip(due, reports, strict=True):
+        place = [entry.ref, *(report.data.get(key, "") for key in keys)]
         columns = [flags.int().tolist() for flags in report.flags.values()]
+        labels = benchmark.data.labels.tolist()
         for row in zip(benchmark.data.ids, labels, *columns, strict=True):
-            rows.append([entry.checkpoint.ref, *row])
-    return _csv(["model", "id", "label", *reports[0].flags], rows)
+            rows.append([*place, *row])
+    names = ["data" if key == "ref" else key for key in keys]
+    return _csv(["model", *names, "id", "label", *reports[0].flags], rows)
+
+
+def told_apart_by(reports: Sequence[Report]) -> list[str]:
+    """Return what of the data's fingerprints tells *reports* apart: ``ref``, ``resolution``."""
+    several = len({report.data["ref"] for report in reports}) > 1
+    resized = any("resolution" in report.data for report in reports)
+    return ["ref"] * several + ["resolution"] * resized
 
 
 def _csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

@@ -1,0 +1,73 @@
+"""Ensembles: several networks judged as one, at a forward pass of each for every image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from soupmerge.errors import UsageError, near_miss
+
+
+def mean_probabilities(logits: Tensor) -> Tensor:
+    """Return log((1/K) Σ_k softmax(logits_k)), ``(B, C)``, of logits ``(K, B, C)``.
+
+    Log-probabilities are logits of the mean probabilities, so losses on logits make sense on them.
+    """
+    return torch.logsumexp(logits.log_softmax(-1), 0) - math.log(len(logits))
+
+
+def mean_logits(logits: Tensor) -> Tensor:
+    """Return (1/K) Σ_k logits_k, ``(B, C)``, of logits ``(K, B, C)``."""
+    return logits.mean(0)
+
+
+AVERAGES: dict[str, Callable[[Tensor], Tensor]] = {
+    "prob": mean_probabilities,
+    "logit": mean_logits,
+}
+"""The name of what is averaged → the average, as logits."""
+
+
+class Ensemble(nn.Module):
+    """One classifier of K *members*, which averages what they say; attacks go through all of them.
+
+    It is in evaluation mode; the modes of its members are theirs.
+
+    Args:
+        members: K ≥ 1 networks, images ``(B, C_in, H, W)`` to logits ``(B, C)``.
+        average: ``prob`` averages softmax probabilities and gives their logarithms (as deep
+            ensembles do, Lakshminarayanan et al. 2017), ``logit`` averages logits.
+
+    Raises:
+        UsageError: there is no such average, no member; when called, members differ in classes.
+
+    Example:
+        >>> import soupmerge as sm
+        >>> pair = Ensemble([sm.model("digits-cnn", seed=s) for s in (0, 1)], "prob")
+        >>> pair(torch.rand(2, 1, 8, 8)).exp().sum(1)
+        tensor([1.0000, 1.0000], grad_fn=<SumBackward1>)
+    """
+
+    def __init__(self, members: Sequence[nn.Module], average: str) -> None:
+        super().__init__()
+        if average not in AVERAGES:
+            fix = near_miss(average, AVERAGES)
+            raise UsageError(f"no average {average!r}", where="ensemble", fix=fix)
+        if not members:
+            raise UsageError("has no members", where="ensemble", fix="give two networks or more")
+        self.members = nn.ModuleList(members)
+        self.average = average
+        self.training = self.members.training = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of the average."""
+        logits = [member(x) for member in self.members]
+        shapes = [tuple(out.shape) for out in logits]
+        if len(set(shapes)) > 1:
+            classes = ", ".join(str(shape[-1]) for shape in shapes)
+            fix = "choose networks that know the same classes"
+            raise UsageError(f"its members have {classes} classes", where="ensemble", fix=fix)
+        return AVERAGES[self.average](torch.stack(logits))

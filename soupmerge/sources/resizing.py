@@ -1,0 +1,89 @@
+"""Images at another resolution, as networks are evaluated at other sizes than they saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from soupmerge.errors import UsageError
+from soupmerge.types import Examples
+
+HOW = "bicubic, antialiased"
+"""What robust ImageNet networks are evaluated with (Singh et al. 2023; timm's default)."""
+LARGEST = 4096
+
+
+@dataclass(frozen=True)
+class Resized:
+    """The images of *data*, resized when asked for: an attack on them works at this resolution.
+
+    The interpolation is Pillow's bicubic one, which torch gives as ``antialias=True``, without
+    rounding to bytes; what overshoots goes back to ``[0, 1]``. Images that have this size already
+    stay as they are.
+
+    Attributes:
+        data: the examples.
+        resolution: length of the shorter side, in pixels; the longer one follows in proportion.
+
+    Raises:
+        UsageError: the resolution is not in 1…4096.
+
+    Example:
+        >>> import soupmerge as sm, torch
+        >>> large = Resized(sm.data("digits"), 16)
+        >>> large.batch(torch.arange(2))[0].shape
+        torch.Size([2, 1, 16, 16])
+    """
+
+    data: Examples
+    resolution: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resolution <= LARGEST:
+            what = f"{self.resolution} is not in 1…{LARGEST}"
+            raise UsageError(what, where="resolution", fix="give pixels, such as 224 or 256")
+
+    @property
+    def ref(self) -> str:
+        """The written form of the set, whatever its size."""
+        return self.data.ref
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """One name per example."""
+        return self.data.ids
+
+    @property
+    def labels(self) -> Tensor:
+        """``(N,)`` int64."""
+        return self.data.labels
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C."""
+        return self.data.classes
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return resized float32 images and labels at *indices*."""
+        x, y = self.data.batch(indices)
+        return resize(x, self.resolution), y
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what identifies the set, with its resolution."""
+        return {**self.data.fingerprint(), "resolution": self.resolution, "resize": HOW}
+
+
+def resize(x: Tensor, resolution: int) -> Tensor:
+    """Return the images *x*, ``(B, C_in, H, W)``, with a shorter side of *resolution* pixels."""
+    short = min(x.shape[-2:])
+    size = [resolution * side // short for side in x.shape[-2:]]
+    if list(x.shape[-2:]) == size:
+        return x
+    return F.interpolate(x, size, mode="bicubic", antialias=True).clamp(0, 1)
