@@ -34,20 +34,22 @@ def test_a_killed_evaluation_goes_on_where_it_was(
         "--no-doubts",
     ]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert soupmerge(*line, "-o", whole).status == 0
-    add, calls = Verdicts.add, []
+    add, calls, most = Verdicts.add, [], 1 << 30
 
     def breaks(self: Verdicts, key: str, found: dict[int, bool]) -> None:
         add(self, key, found)
         calls.append(key)
-        if len(calls) == 12:
+        if len(calls) == most:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(Verdicts, "add", breaks)
+        assert soupmerge(*line, "-o", whole).status == 0
+        most = len(calls) * 3 // 4
+        calls.clear()
         assert soupmerge(*line, "-o", cut).status == 130
     kept = (cut / "verdicts.jsonl").read_text().count("\n")
-    assert kept == 12
+    assert 0 < kept <= most
     asked: list[int] = []
     call = Meter.__call__
 
@@ -101,7 +103,7 @@ def test_doubts_are_printed_and_strict_makes_them_a_status(
     assert soupmerge(*line, "--strict").status == 1
     value = json.loads(soupmerge(*line, "--json").out)
     assert "probabilities" in [doubt["name"] for doubt in value["doubts"]]
-    assert "doubt" not in soupmerge(*line, "--no-doubts").out
+    assert "doubt:" not in soupmerge(*line, "--no-doubts").out
     assert soupmerge(*line, "--no-doubts", "--strict").status == 2
 
 
@@ -109,7 +111,7 @@ def test_a_plain_network_passes_strict(soupmerge: Typed, trained: list[Path]) ->
     line = ["eval", trained[0], "--data", "digits", "--limit", 60, "--threat", "linf:0.1"]
     told = soupmerge(*line, "--strict", "-q")
     assert told.status == 0, told.out
-    assert "doubt" not in told.out
+    assert "doubt:" not in told.out
 
 
 def test_what_bf16_and_only_union_mean_is_said(soupmerge: Typed, trained: list[Path]) -> None:
