@@ -26,7 +26,7 @@ from soupmerge.errors import UsageError
     "--groups",
     default="tensor",
     show_default=True,
-    metavar="tensor|module|model",
+    metavar="tensor|module|block|model|glob=A,B",
     help="What has coefficients of its own.",
 )
 @click.option(

@@ -32,7 +32,7 @@ class LearnedSoup:
     Args:
         net: an own copy, in evaluation mode: its statistics stay as mixed, and are not updated.
         pots: the ingredients; all are held in memory, in the dtype of *net*.
-        by: grouping: ``model``, ``module`` or ``tensor``.
+        by: grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
         buffers: policy for batch-norm statistics.
         base: the ingredient that counters (and ``base`` statistics) come from.
         device: where the stacks live.
@@ -100,6 +100,33 @@ class LearnedSoup:
             reuse = held is not None and not row.requires_grad
             theta[target] = held[target] if held and reuse else combine(row, stack)
         return theta
+
+    def leaves(self, live: Tensor, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensor name of the ingredients → its mix in *held*, as a leaf to differentiate.
+
+        Those of live groups alone; statistics never, as torch has no gradient in them.
+        """
+        return {
+            name: held[self._renamed[name]].detach().requires_grad_()
+            for name in self.stacks
+            if not is_statistic(name) and bool(live[self.row[name]])
+        }
+
+    def placed(self, leaves: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return θ of the network: *held*, with *leaves* in their places."""
+        return {**held, **{self._renamed[name]: leaf for name, leaf in leaves.items()}}
+
+    def gradient(self, grads: Mapping[str, Tensor]) -> Tensor:
+        """Return ∂L/∂α ``(G, K)`` of ∂L/∂θ, by tensor name of the ingredients.
+
+        θ[g] = Σ_k α[g, k] · θ_k[g], so ∂L/∂α[g, k] is the inner product ⟨∂L/∂θ[g], θ_k[g]⟩: what
+        autograd finds through `weights`, without mixing a second time and keeping the mix.
+        """
+        out = torch.zeros(len(self.groups), len(self.pots), dtype=self.dtype)
+        out = out.to(next(iter(grads.values())).device) if grads else out
+        for name, grad in grads.items():
+            out[self.row[name]] += self.stacks[name].flatten(1) @ grad.flatten()
+        return out
 
     def classifier(self, weights: Mapping[str, Tensor]) -> Classifier:
         """Return the network with *weights*, through `torch.func.functional_call`."""

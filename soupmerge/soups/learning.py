@@ -232,22 +232,27 @@ class _Learner:
         still = cast(self.soup.classifier(held), self.settings.precision, self.device)
         x_adv = self.objective.craft(still, x, y, generator=stream("attack", *place))
         live = draw_live(len(alpha), self.settings.dropout, stream("dropout", *place))
-        moving = self.soup.classifier(self.soup.weights(alpha, live, held))
-        self._descend(cast(moving, self.settings.precision, self.device), x, x_adv, y, total)
+        leaves = self.soup.leaves(live, held)
+        moving = self.soup.classifier(self.soup.placed(leaves, held))
+        loss = self.objective.loss(cast(moving, self.settings.precision, self.device), x, x_adv, y)
+        self._descend(loss, alpha, leaves, total, len(y))
 
-    def _descend(self, classifier: Any, x: Tensor, x_adv: Tensor, y: Tensor, total: int) -> None:
-        loss = self.objective.loss(classifier, x, x_adv, y)
+    def _descend(
+        self, loss: Tensor, alpha: Tensor, leaves: dict[str, Tensor], total: int, seen: int
+    ) -> None:
+        """Take a step down *loss*, whose gradient comes to the logits by way of θ and α."""
         step = self.at["step"]
         if not torch.isfinite(loss):
             fix = "the last good state is kept; try a lower --lr"
             raise NumericsError("the loss is not finite", where=f"step {step + 1}", fix=fix)
-        self.optimiser.zero_grad()
-        loss.backward()
+        found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        into_alpha = self.soup.gradient(dict(zip(leaves, found, strict=True)))
+        self.logits.grad = torch.autograd.grad(alpha, self.logits, into_alpha.to(alpha))[0]
         self.optimiser.param_groups[0]["lr"] = cosine(self.settings.lr, step, total)
         self.optimiser.step()
         self.at["step"] = step + 1
-        self.at["loss"] += loss.item() * len(y)
-        self.at["seen"] += len(y)
+        self.at["loss"] += loss.item() * seen
+        self.at["seen"] += seen
 
     def _note(self) -> str:
         return f"loss {self.at['loss'] / self.at['seen']:.4f}" if self.at["seen"] else ""
