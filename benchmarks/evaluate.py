@@ -1,0 +1,389 @@
+"""A network under attack: verdicts, gradients and time, against pyautoattack 0.2.
+
+`evaluate.py NETWORK.safetensors --data folder:DATA` judges a network of yours, which should be
+right on 20% to 60% of the images under attack. Without one, a small network is trained on
+scikit-learn's digits and judged where that is so; its times say little, as a network that small
+takes hardly any of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import common
+import pyautoattack
+import torch
+from pyautoattack.autopgd_base import APGDAttack
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import soupmerge as sm
+from soupmerge.robustness import judging
+
+NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+THREATS = ("linf:8/255", "l2:0.5", "l1:12")
+FOR_DIGITS = ("linf:0.19", "l2:0.75", "l1:1.5")
+FEW = 6  # gradients that a fooled image may cost
+SHORT = 25  # steps where the time outside of the network is measured
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged, in both forms, on which images, and how.
+
+    Attributes:
+        plain: as one has it who loads it: contiguous, parameters that take gradients.
+        bound: as soupmerge binds it.
+        rounds: how often what is timed is repeated, in turn.
+    """
+
+    plain: nn.Module
+    bound: nn.Module
+    data: sm.Images
+    threats: tuple[sm.Threat, ...]
+    steps: int
+    batch: int
+    seed: int
+    rounds: int
+
+    def right(self) -> Tensor:
+        """Return the indices of the images that the network gets right."""
+        return sm.Benchmark(self.data)(self.bound).right("clean").nonzero().squeeze(1)
+
+    def judge(self, attack: Any, precision: str = "fp32") -> sm.Benchmark:
+        return sm.Benchmark(
+            self.data, [attack], seed=self.seed, batch_size=self.batch, precision=precision
+        )
+
+    def theirs(self, net: nn.Module, threat: sm.Threat, todo: Tensor) -> Tensor:
+        """Return which of the images *todo* hold against pyautoattack's APGD-CE."""
+        how = {"n_iter": self.steps, "norm": NORMS[threat.norm], "eps": threat.eps}
+        return self._held(net, todo, APGDAttack(net, **how, seed=self.seed).perturb)
+
+    def ours(self, net: nn.Module, threat: sm.Threat, todo: Tensor) -> Tensor:
+        """Return which of the images *todo* hold against ours, from the same starts."""
+        attack, start = sm.APGD(threat, steps=self.steps), torch.Generator()
+        attacked = lambda x, y: attack(net, x, y, generator=start.manual_seed(self.seed))  # noqa: E731
+        return self._held(net, todo, attacked)
+
+    def _held(self, net: nn.Module, todo: Tensor, attack: Callable[..., Tensor]) -> Tensor:
+        device, found = next(net.parameters()).device, []
+        for indices in torch.split(todo, self.batch):
+            x, y = (t.to(device) for t in self.data.batch(indices))
+            found.append(judging.right(net, attack(x, y), y).cpu())
+        return torch.cat(found)
+
+
+class Watched(nn.Module):
+    """A network that counts the gradients it is asked for, and the time it takes."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.gradients, self.seconds = net, 0, 0.0
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        self.gradients += len(x) if torch.is_grad_enabled() and x.requires_grad else 0
+        return self._timed(self.net, x)  # type: ignore[no-any-return]
+
+    def _timed(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        began = clock()
+        found = work(*args, **kwargs)
+        self.seconds += clock() - began
+        return found
+
+    @contextmanager
+    def backward_too(self) -> Iterator[None]:
+        """Count the time of gradients, too."""
+        grad = torch.autograd.grad
+        timed = lambda *args, **kwargs: self._timed(grad, *args, **kwargs)  # noqa: E731
+        with mock.patch.object(torch.autograd, "grad", timed):
+            yield
+
+
+@dataclass
+class Recorded:
+    """An attack that keeps what it proposed last for each image, under its own name."""
+
+    attack: sm.APGD
+    points: dict[int, Tensor] = field(default_factory=dict)
+
+    def __repr__(self) -> str:  # starts depend on it
+        return repr(self.attack)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.attack, name)
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        for left in self.attack.stream(*args, **kwargs):
+            self.points |= dict(zip(left.place.tolist(), left.x_adv, strict=True))
+            yield left
+
+
+def clock() -> float:
+    """Return the time, when all that was asked of the card is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
+    """Return what *work* returns, its seconds by the clock, and those of the processor."""
+    began, busy = clock(), time.process_time()
+    found = work()
+    return found, clock() - began, time.process_time() - busy
+
+
+def tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    given = options()
+    torch.set_num_threads(given.threads)
+    logging.disable(logging.WARNING)
+    case, rows = made(given), {}
+    for part in given.parts:
+        for what, row in PARTS[part](case, given).items():
+            tell(f"  {what}: {row}")
+            rows[what] = row
+    common.answer(rows, as_json=given.json)
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network", nargs="?", metavar="FILE", help="what is judged")
+    parser.add_argument("--data", default="digits", help="images, as soupmerge writes them")
+    parser.add_argument("--limit", type=int, help="how many test images, 1000 if not given")
+    parser.add_argument("--threat", action="append", type=sm.Threat.parse, dest="threats")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=3, help="of what is timed, in turn")
+    parser.add_argument("--autoattack", type=int, default=500, help="images for AutoAttack")
+    parser.add_argument("--threads", type=int, default=1, help="of the processor")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    given = common.options(parser)
+    if given.quick:
+        given.limit, given.rounds, given.autoattack = given.limit or 200, 1, 20
+    return given
+
+
+def made(given: argparse.Namespace) -> Case:
+    """Return the network and the images that are judged."""
+    data = some(sm.data(given.data), given.limit or 1000)
+    with tempfile.TemporaryDirectory() as folder:
+        pot = sm.load(given.network or trained(Path(folder), given.seed))
+        bound = sm.bind(sm.model(like=pot), pot[0])
+    usual = THREATS if given.network else FOR_DIGITS
+    threats = given.threats or [sm.Threat.parse(text) for text in usual]
+    how = (given.steps, given.batch_size, given.seed, given.rounds)
+    return Case(unbound(bound), bound, data, tuple(threats), *how)
+
+
+def unbound(net: nn.Module) -> nn.Module:
+    """Return *net* as one has it who does not bind it."""
+    state = {name: t.contiguous() for name, t in net.state_dict().items()}
+    plain = copy.deepcopy(net).requires_grad_(True)
+    plain.load_state_dict(state, assign=True)
+    return plain
+
+
+def some(data: sm.Images, count: int) -> sm.Images:
+    """Return *count* of *data*, evenly spaced: images may be ordered by class."""
+    count = min(count, len(data))
+    return data.take(torch.arange(count) * len(data) // count, f"{count} of it")
+
+
+def trained(home: Path, seed: int) -> Path:
+    """Return a network trained on digits against Linf 0.1, in seconds."""
+    train, out = sm.data("digits", split="train"), home / "digits.safetensors"
+    schedule, net = sm.Schedule(epochs=20, lr=0.1, augment="none"), sm.model("digits-cnn")
+    sm.finetune(net, train, sm.against(sm.Linf(0.1)), out, schedule=schedule, seed=seed)
+    return out
+
+
+def same(case: Case, given: argparse.Namespace) -> dict[str, Row]:
+    """Count the verdicts that differ from pyautoattack's, from the same starts and batches.
+
+    If some do, also those in which pyautoattack differs from itself once convolutions round in
+    another way: so many are for rounding to decide.
+    """
+    rows, todo = {}, case.right()
+    for threat in case.threats:
+        theirs, ours = (f(case.plain, threat, todo) for f in (case.theirs, case.ours))
+        row: Row = {"images": len(case.data), "right": len(todo), "robust": int(theirs.sum())}
+        if not torch.equal(theirs, ours):
+            again = case.theirs(case.bound, threat, todo)
+            row["pyautoattack from itself"] = int((theirs != again).sum())
+        row |= common.ratio(int((theirs != ours).sum()), "<= 0")
+        rows[f"verdicts unlike pyautoattack's, {threat}"] = row
+    return rows
+
+
+def cost(case: Case, given: argparse.Namespace) -> dict[str, Row]:
+    """Count gradients, and time whole evaluations in float32 and bfloat16."""
+    threat, todo, counted = case.threats[0], case.right(), Watched(case.plain)
+    attack = sm.APGD(threat, steps=case.steps)
+    recorded = Recorded(attack)
+    wide, cheap, bare = (
+        case.judge(*how) for how in ((attack,), (recorded, "bf16"), (attack, "bf16"))
+    )
+    works: dict[str, Callable[[], Any]] = {
+        "theirs": lambda: case.theirs(counted, threat, todo),
+        "float32": lambda: wide(case.bound),
+        "bf16": lambda: cheap(case.bound),
+        "bf16, no sample attacked again": lambda: unsampled(bare, case.bound),
+    }
+    took: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    found = {}
+    for _ in range(case.rounds):
+        for name, work in works.items():
+            found[name], *seconds = timed(work)
+            took[name].append((seconds[0], seconds[1]))
+            tell(f"{name}: {seconds[0]:.1f} s by the clock, {seconds[1]:.1f} s of processor")
+    held, half = (found[name].right(str(threat)) for name in ("float32", "bf16"))
+    fell = [i for i in todo.tolist() if not half[i]]
+    sure = confirmed(case, recorded, threat, torch.tensor(fell))
+    alike = float((held == half).double().mean())
+    spent = found["float32"].cost["gradient_evaluations"]
+    robust, right = int(held.sum()), len(todo)
+    most = (robust * case.steps + FEW * (right - robust)) / (right * (case.steps + 1))
+    seen = {
+        "images": len(case.data),
+        "right": right,
+        "robust": robust,
+        "theirs": int(found["theirs"].sum()),
+    }
+    share = spent * case.rounds / counted.gradients
+    a_fall = (spent - robust * case.steps) / max(right - robust, 1)
+    goals = dict.fromkeys(works, ">= 5") | {"float32": ">= 2.4"}
+    return {
+        "gradients / pyautoattack's": common.ratio(share, f"<= {most:.3f}") | seen,
+        "gradients for an image that is fooled": common.ratio(a_fall, f"<= {FEW}"),
+        "verdicts in bf16 as in float32": common.ratio(alike, ">= 0.995"),
+        "fooled in bf16, confirmed in float32": common.ratio(sure, ">= 1"),
+        **{
+            f"time, pyautoattack / {name}": faster(took["theirs"], took[name], goals[name])
+            for name in list(works)[1:]
+        },
+    }
+
+
+def unsampled(judge: sm.Benchmark, net: nn.Module) -> sm.Report:
+    """Return the report without attacking a sample of survivors again in float32."""
+    with mock.patch.object(judging, "RECHECKED", 0):
+        return judge(net)
+
+
+def confirmed(case: Case, attack: Recorded, threat: sm.Threat, fell: Tensor) -> float:
+    """Return for which part of *fell* the recorded images, asked about here, are fooled."""
+    x, y = case.data.batch(fell)
+    x_adv = threat.project(torch.stack([attack.points[i] for i in fell.tolist()]), x)
+    wrong = ~judging.right(case.bound, x_adv, y)
+    return float((wrong & threat.contains(x_adv, x)).double().mean())
+
+
+def faster(theirs: list[tuple[float, float]], ours: list[tuple[float, float]], goal: str) -> Row:
+    """Return how many times faster *ours* is by the clock, and in processor time: medians."""
+    rounds = zip(theirs, ours, strict=True)
+    ratios = [(them[0] / own[0], them[1] / own[1]) for them, own in rounds]
+    wall, busy = (statistics.median(column) for column in zip(*ratios, strict=True))
+    return common.ratio(wall, goal) | {"of processor time": round(busy, 3)}
+
+
+def overhead(case: Case, given: argparse.Namespace) -> dict[str, Row]:
+    """Time what is not the network's own forward and backward pass, in short attacks."""
+    rows, short = {}, replace(case, data=some(case.data, 2 * case.batch))
+    for threat in case.threats:
+        judge, parts = short.judge(sm.APGD(threat, steps=SHORT)), []
+        for _ in range(max(case.rounds, 3)):
+            watched, began = Watched(case.bound), clock()
+            with watched.backward_too():
+                judge(watched)
+            parts.append(1 - watched.seconds / (clock() - began))
+        row = common.ratio(statistics.median(parts), "<= 0.05")
+        rows[f"time outside of the network, {threat}"] = row
+    return rows
+
+
+def autoattack(case: Case, given: argparse.Namespace) -> dict[str, Row]:
+    """Judge some images with standard AutoAttack, ours and pyautoattack's own."""
+    case, threat = replace(case, data=some(case.data, given.autoattack)), case.threats[0]
+    x, y = case.data.batch(torch.arange(len(case.data)))
+
+    def theirs() -> Tensor:
+        how = {"norm": NORMS[threat.norm], "eps": threat.eps, "seed": case.seed}
+        attack = pyautoattack.AutoAttack(case.plain, **how)
+        return attack.run_standard_evaluation(x, y, batch_size=case.batch)[0]  # type: ignore[no-any-return]
+
+    report, *own = timed(lambda: case.judge(sm.AutoAttack(threat))(case.bound))
+    x_adv, *other = timed(theirs)
+    held, robust = judging.right(case.plain, x_adv, y), report.right(str(threat))
+    apart = int((held != robust).sum())
+    seen = {"images": len(x), "robust": int(robust.sum()), "theirs": int(held.sum())}
+    seen |= {"verdicts that differ": apart, "seconds": round(own[0]), "of theirs": round(other[0])}
+    speed = faster([(other[0], other[1])], [(own[0], own[1])], ">= 1.5")
+    unlike = common.ratio(apart / len(x), "<= 0.01")
+    return {
+        "part of AutoAttack's verdicts unlike pyautoattack's": unlike | seen,
+        "time, pyautoattack's AutoAttack / ours": speed,
+    }
+
+
+def card(case: Case, given: argparse.Namespace, device: str = "cuda") -> dict[str, Row]:
+    """Time WRN-28-10 on a card; random weights do, as every image takes all steps."""
+    if not torch.cuda.is_available() and device == "cuda":
+        tell("no CUDA device: WRN-28-10's images a second are left out")
+        return {}
+    net = sm.model("wrn-28-10")
+    bound = sm.bind(net, net.state_dict(), device=device)
+    x = torch.rand(2 * case.batch, 3, 32, 32, generator=torch.Generator().manual_seed(case.seed))
+    with torch.no_grad():
+        y = torch.cat(
+            [bound(some.to(device)).argmax(1).cpu() for some in torch.split(x, case.batch)]
+        )
+    case, tiny = replace(case, data=sm.Images.of(x, y, classes=10)), sm.Linf(1e-6)
+    judge = case.judge(sm.APGD(tiny, steps=case.steps, until_fooled=False), "bf16")
+    _, own, _ = timed(lambda: unsampled(judge, bound))
+    _, other, _ = timed(lambda: case.theirs(unbound(bound), tiny, torch.arange(len(x))))
+    with FlopCounterMode(display=False) as counter:
+        point = x[:1].to(device).requires_grad_(True)
+        bound(point).sum().backward()
+    done = counter.get_total_flops() * len(x) * (case.steps + 1) / own
+    row = {"images a second": len(x) / own, "part of reachable flops": done / reachable(device)}
+    return {
+        "WRN-28-10 in bf16, time of pyautoattack / ours": common.ratio(other / own, ">= 5") | row
+    }
+
+
+def reachable(device: str, size: int = 8192) -> float:
+    """Return the operations a second that a product of two large matrices in bf16 reaches."""
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    return 2 * size**3 / statistics.median(timed(lambda: a @ a)[1] for _ in range(20))
+
+
+PARTS: dict[str, Callable[[Case, argparse.Namespace], dict[str, Row]]] = {
+    "same": same,
+    "cost": cost,
+    "overhead": overhead,
+    "card": card,
+    "autoattack": autoattack,
+}
+
+if __name__ == "__main__":
+    main()
