@@ -42,6 +42,8 @@ def _attack_precision(given: dict[str, Any]) -> str:
     """Return what attacks compute in; ``auto`` is bfloat16 where a GPU has it."""
     if given["attack_precision"] != "auto":
         return str(given["attack_precision"])
+    if given["attack"] == "autoattack":
+        return "fp32"
     import torch
 
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"

@@ -65,6 +65,9 @@ class Benchmark:
         if self.precision not in PRECISIONS:
             fix = near_miss(self.precision, PRECISIONS)
             raise UsageError(f"no precision {self.precision!r}", where="precision", fix=fix)
+        if self.precision != "fp32" and not all(map(_streams, self.attacks)):
+            fix = "take apgd-ce+t, or judge in fp32"
+            raise UsageError("AutoAttack computes in float32", where="precision", fix=fix)
         if not len(self.data):
             raise InputError("holds no images", where=self.data.ref)
 
@@ -137,6 +140,11 @@ class Benchmark:
         judge.notes["order"] = [str(attack.threat) for attack in ordered]
         holds[rest] = True
         return holds
+
+
+def _streams(attack: Attack) -> bool:
+    """Return whether *attack* can be run in another precision than that of the verdicts."""
+    return all(hasattr(stage, "stream") for stage in getattr(attack, "stages", (attack,)))
 
 
 def _expected_cost(attack: Attack, broken: float) -> float:

@@ -16,8 +16,9 @@ from soupmerge.robustness.waiting import Batch
 from soupmerge.schedule import stream
 from soupmerge.types import Attack, Classifier, Examples, Progress
 
-RECHECKED = 64
-"""Images that hold in bfloat16 and are attacked again in float32, to see how many would fall."""
+LEAST, MOST, PART = 16, 64, 10
+"""Of the images that hold in bfloat16, one in *PART* is attacked again in float32, to see how many
+would fall; no less than *LEAST* and no more than *MOST*, as that costs as much as all else."""
 
 
 class Ledger(Protocol):
@@ -110,13 +111,14 @@ class Judge:
         # What it took for fooled, and float32 does not, is attacked in float32.
         disputed = [i for i in todo if holds[i] and cheap[i][1]]
         draw = torch.randperm(len(self.data), generator=stream("recheck", self.seed)).tolist()
-        sample = [i for i in draw if holds.get(i) and not cheap[i][1]][:RECHECKED]
+        survivors = [i for i in draw if holds.get(i) and not cheap[i][1]]
+        sample = survivors[: min(MOST, max(LEAST, len(survivors) // PART))]
         again = self._run(key, f"{name} again", attack, sorted(disputed + sample))
         holds |= {i: not fell for i, (fell, _) in again.items()}
         fell = sum(not holds[i] for i in sample)
         self.notes.setdefault("float32", {})[name] = {
             "precision": self.precision,
-            "survivors": len(cheap) - sum(f for f, _ in cheap.values()) - len(disputed),
+            "survivors": len(survivors),
             "rechecked": len(sample),
             "fell": fell,
         }

@@ -182,9 +182,9 @@ def _as_many(generators: Sequence[torch.Generator], x: Tensor) -> Sequence[torch
 
 def _sparse_signs(grad: Tensor, density: Tensor) -> Tensor:
     size = grad[0].numel()
-    ascending = grad.abs().flatten(1).sort(1).values
-    place = ((1 - density) * size).clamp(0, size - 1).long()
-    least = ascending.gather(1, place[:, None]).view(-1, *[1] * (grad.ndim - 1))
+    kept = size - ((1 - density) * size).clamp(0, size - 1).long()
+    largest = grad.abs().flatten(1).topk(int(kept.max()), 1).values
+    least = largest.gather(1, kept[:, None] - 1).view(-1, *[1] * (grad.ndim - 1))
     signs = grad.sign() * (grad.abs() >= least)
     count = signs.abs().flatten(1).sum(1).view(-1, *[1] * (grad.ndim - 1))
     return signs / (count + 1e-10)
