@@ -307,3 +307,8 @@ def test_a_grid_on_a_gpu_gives_the_cpu_s_verdicts(trained: list[Path]) -> None:
         host, card = (benchmark(sm.bind(net, pot, device=d)) for d in ("cpu", "cuda"))
         differing = (host.right("union") != card.right("union")).sum()
         assert int(differing) <= 3
+
+
+def test_a_grey_network_of_timm_normalises_its_one_channel() -> None:
+    net = sm.model("timm:resnet10t?in_chans=1&num_classes=4").eval()
+    assert net(torch.rand(2, 1, 32, 32)).shape == (2, 4)

@@ -75,7 +75,9 @@ class Trainer:
     @property
     def manifest(self) -> dict[str, Any]:
         """What changes a number of this training."""
-        base = {"ref": self.base.ref, "sha256": self.base.sha256} if self.base else None
+        # Its name, not its path: the same bytes in every folder, and telling of none.
+        named = Path(self.base.ref).name if self.base else ""
+        base = {"ref": named, "sha256": self.base.sha256} if self.base else None
         return {
             "command": "finetune",
             "model": self.model_ref,

@@ -119,7 +119,7 @@ def _made(name: str, given: Mapping[str, Any], seed: int) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise InputError(f"gave a {type(net).__name__}, not a torch module", where=f"model {name}")
     if name.startswith("timm:") and mean is None and std is None:
-        mean, std = _timm_constants(net)
+        mean, std = _timm_constants(net, int(given.get("in_chans", 3)))
     if mean is not None or std is not None:
         net.register_forward_pre_hook(Normaliser(mean or (), std or ()))
     return net
@@ -148,9 +148,16 @@ def _timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return net
 
 
-def _timm_constants(net: nn.Module) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+def _timm_constants(
+    net: nn.Module, channels: int
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Return timm's mean and deviation; for other than its 3 channels, their average for each."""
     config: Any = getattr(net, "pretrained_cfg", {})
-    return _floats(config.get("mean")), _floats(config.get("std"))
+    both = _floats(config.get("mean")), _floats(config.get("std"))
+    if channels == 3:
+        return both
+    mean, std = (v and (sum(v) / len(v),) * channels for v in both)
+    return mean, std
 
 
 def imported(name: str, where: str) -> Any:
