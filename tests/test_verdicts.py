@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 import soupmerge as sm
@@ -122,3 +123,22 @@ def test_what_bf16_and_only_union_mean_is_said(soupmerge: Typed, trained: list[P
     union = soupmerge(*line, "--only-union", "--batch-size", 20).out
     assert "threats in the order" in " ".join(union.split())
     assert "union" in union
+
+
+def test_what_is_compiled_is_judged_alike(
+    soupmerge: Typed, trained: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile, asked = torch.compile, []
+
+    def quickly(net: Any, **how: Any) -> Any:
+        asked.append(how)
+        return compile(net, backend="eager", **how)
+
+    monkeypatch.setattr(torch, "compile", quickly)
+    line = ["eval", trained[0], "--data", "digits", "--limit", 40, "--threat", "linf:0.1"]
+    plain = soupmerge(*line, "--steps", 5, "-q", "-o", tmp_path / "plain")
+    made = soupmerge(*line, "--steps", 5, "-q", "-o", tmp_path / "made", "--compile")
+    assert asked == [{"dynamic": True}]
+    assert made.status == 0, made.err
+    assert made.out == plain.out
+    assert soupmerge(*line, "--steps", 5, "-q", "-o", tmp_path / "made").status == 2

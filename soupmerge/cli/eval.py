@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     default=True,
     help="Look for reasons to doubt robust accuracies (docs/flags.md), or do not.",
 )
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Compile networks first (torch.compile, for GPUs)."
+)
 @click.option("--strict", is_flag=True, help="End with status 1 if there are any.")
 @options.model
 @options.weights_key
@@ -87,6 +90,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
             out=given["out"],
             force=given["force"],
             examine=given["examine"],
+            compiled=given["compiled"],
             progress=progress,
         )
     names = [entry.ref for entry, _ in due]

@@ -36,6 +36,7 @@ def compare(
     out: Path | str | None = None,
     force: bool = False,
     examine: bool = False,
+    compiled: bool = False,
     progress: Progress = quiet,
 ) -> list[Report]:
     """Judge each of *entries* by each of *benchmarks*, and return a report for each pair.
@@ -49,6 +50,7 @@ def compare(
             row per pair and example, one column per threat.
         force: start over if *out* holds another run.
         examine: look for reasons to doubt each report; they are in its notes, as ``doubts``.
+        compiled: judge what ``torch.compile`` makes of the networks; a minute each to begin with.
         progress: is told of networks.
 
     Returns:
@@ -66,7 +68,8 @@ def compare(
         folder = None
         if out is not None:
             files = [f for entry in entries for c in entry.checkpoints for f in c.files]
-            manifest = _manifest(entries, judges, device, examine)
+            how = {"doubts": examine, **({"compiled": True} if compiled else {})}
+            manifest = {**_manifest(entries, judges, device), **how}
             folder = stack.enter_context(run.opened(out, manifest, inputs=files, force=force))
         journal = folder.journal("trials") if folder else None
         known = journal.records if journal else []
@@ -79,8 +82,16 @@ def compare(
         for i in range(len(reports), len(due)):
             progress("networks", i, len(due))
             ledger = Verdicts(folder, i) if folder else None
-            how: dict[str, Any] = {"device": device, "ledger": ledger, "progress": progress}
-            reports.append(judged(*due[i], examine=examine, **how))
+            reports.append(
+                judged(
+                    *due[i],
+                    device=device,
+                    ledger=ledger,
+                    examine=examine,
+                    compiled=compiled,
+                    progress=progress,
+                )
+            )
             if journal:
                 journal.append({**told[i], **reports[i].to_record()})
         progress("networks", len(due), len(due))
@@ -104,11 +115,14 @@ def judged(
     device: torch.device | str = "cpu",
     ledger: Verdicts | None = None,
     examine: bool = False,
+    compiled: bool = False,
     progress: Progress = quiet,
 ) -> Report:
     """Return what *benchmark* says of *entry*; verdicts in *ledger* are not found out again."""
     bound = entry.bound(_size_of(benchmark.data)).to(device)
-    report = benchmark(bound, progress=progress, ledger=ledger)
+    # Batches differ in size, and each size would be compiled anew.
+    judge: Any = torch.compile(bound, dynamic=True) if compiled else bound
+    report = benchmark(judge, progress=progress, ledger=ledger)
     if not examine or not benchmark.attacks:
         return report
     found = [asdict(doubt) for doubt in doubts(bound, benchmark, report, progress=progress)]
@@ -127,7 +141,6 @@ def _manifest(
     entries: Sequence[AnyEntry],
     benchmarks: Sequence[Benchmark],
     device: torch.device | str,
-    examine: bool,
 ) -> dict[str, Any]:
     described = [benchmark.describe() for benchmark in benchmarks]
     one = len(described) == 1
@@ -136,7 +149,6 @@ def _manifest(
         "inputs": [entry.describe() for entry in entries],
         **({"benchmark": described[0]} if one else {"benchmarks": described}),
         "device": torch.device(device).type,
-        "doubts": examine,
     }
 
 
