@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator
 
 import torch
@@ -211,9 +212,11 @@ def fused(net: nn.Module, x: Tensor) -> nn.Module:
     if any(m._forward_hooks or m._forward_pre_hooks for m in list(net.modules())[1:]):
         return net
     try:
-        from torch.fx.experimental.optimization import fuse
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of what it imports
+            from torch.fx.experimental.optimization import fuse
 
-        made = fuse(net).requires_grad_(False)
+            made = fuse(net).requires_grad_(False)
         for hook in net._forward_pre_hooks.values():  # the normaliser is one
             made.register_forward_pre_hook(hook)
         made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
