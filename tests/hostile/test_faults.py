@@ -9,7 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,36 @@ class Written:
         return getattr(self.file, name)
 
 
+def counted(
+    home: Path, soupmerge: Typed, line: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Type *line*, and return the calls it makes that write under *home*."""
+    with monkeypatch.context() as patch:
+        disk = Disk(home, patch)
+        assert soupmerge(*line).status == 0
+    return disk.calls
+
+
+def failed(
+    home: Path,
+    soupmerge: Typed,
+    line: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    error: int,
+) -> Any:
+    """Type *line* with a disk whose call *number* fails with *error*; return how it ended."""
+    with monkeypatch.context() as patch:
+        disk = Disk(home, patch)
+        disk.bad, disk.error = number, error
+        return soupmerge(*line)
+
+
+def failures(calls: list[str]) -> Iterator[tuple[int, int]]:
+    """Yield the number of each call, and an error for it."""
+    return zip(range(1, len(calls) + 1), cycle(ERRORS), strict=False)
+
+
 def pots(home: Path) -> list[Path]:
     return [save(home / f"{name}.safetensors", seed=seed) for seed, name in enumerate("ab")]
 
@@ -105,21 +135,16 @@ def test_a_soup_is_old_or_new_whatever_call_fails(
     home.mkdir()
     out = home / "out.safetensors"
     line = ["mix", *pots(tmp_path), "-w", "uniform", "-o", out, "--force"]
-    with monkeypatch.context() as patch:
-        disk = Disk(home, patch)
-        assert soupmerge(*line).status == 0
+    calls = counted(home, soupmerge, line, monkeypatch)
     new, old = out.read_bytes(), b"an earlier soup"
-    kinds = [call.split()[0] for call in disk.calls]
+    kinds = [call.split()[0] for call in calls]
     assert {"open", "write", "fsync", "replace"} == set(kinds)
     # Synced before it is seen, and the folder after.
     assert kinds[-3:] == ["fsync", "replace", "fsync"]
-    for number, error in zip(range(1, len(kinds) + 1), cycle(ERRORS), strict=False):
+    for number, error in failures(calls):
         out.write_bytes(old)
-        with monkeypatch.context() as patch:
-            disk = Disk(home, patch)
-            disk.bad, disk.error = number, error
-            ended = soupmerge(*line)
-        assert ended.status == 5, (disk.calls, ended.err)
+        ended = failed(home, soupmerge, line, monkeypatch, number, error)
+        assert ended.status == 5, (calls[number - 1], ended.err)
         assert os.strerror(error) in ended.err
         assert "out.safetensors" in ended.err
         done = "replace" in kinds[: number - 1]
@@ -136,19 +161,14 @@ def test_a_folder_of_shards_is_whole_or_absent_whatever_call_fails(
     home.mkdir()
     out = home / "out"
     line = ["mix", *pots(tmp_path), "-w", "uniform", "-o", out, "--max-shard-size", "8B"]
-    with monkeypatch.context() as patch:
-        disk = Disk(home, patch)
-        assert soupmerge(*line).status == 0
-    new, calls = whole(out), disk.calls
+    calls = counted(home, soupmerge, line, monkeypatch)
+    new = whole(out)
     assert len(new) == 3
     assert calls[-2:] == [f"rename {Path(calls[0].split()[1]).name}", "fsync home"]
-    for number, error in zip(range(1, len(calls) + 1), cycle(ERRORS), strict=False):
+    for number, error in failures(calls):
         shutil.rmtree(out)
-        with monkeypatch.context() as patch:
-            disk = Disk(home, patch)
-            disk.bad, disk.error = number, error
-            ended = soupmerge(*line)
-        assert ended.status == 5, (disk.calls, ended.err)
+        ended = failed(home, soupmerge, line, monkeypatch, number, error)
+        assert ended.status == 5, (calls[number - 1], ended.err)
         assert os.strerror(error) in ended.err
         assert drafts(home) == []
         if number < len(calls):
@@ -165,17 +185,12 @@ def test_a_run_is_mended_whatever_call_fails(
     out = home / "run"
     x, y = network(tmp_path), network(tmp_path, 1, name="y.safetensors")
     line = ["eval", x, y, *FEW.split(), "-o", out]
-    with monkeypatch.context() as patch:
-        disk = Disk(home, patch)
-        assert soupmerge(*line).status == 0
-    new, calls = files(out), disk.calls
+    calls = counted(home, soupmerge, line, monkeypatch)
+    new = files(out)
     assert sum(call == "write trials.jsonl" for call in calls) == 2
-    for number, error in zip(range(1, len(calls) + 1), cycle(ERRORS), strict=False):
+    for number, error in failures(calls):
         shutil.rmtree(out)
-        with monkeypatch.context() as patch:
-            disk = Disk(home, patch)
-            disk.bad, disk.error = number, error
-            ended = soupmerge(*line)
+        ended = failed(home, soupmerge, line, monkeypatch, number, error)
         assert ended.status == 5, (number, calls[number - 1], ended)
         assert "home" in ended.err
         again = soupmerge(*line)
