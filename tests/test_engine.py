@@ -198,21 +198,9 @@ def test_only_the_union_is_the_same_union_for_less(trained: list[Any]) -> None:
     assert sorted(union.notes["order"]) == sorted(str(a.threat) for a in attacks)
 
 
-class Rough(nn.Module):
-    """Rounds its logits where a cheaper precision is used, and so is fooled by less."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(x)
-        return logits
-
-
 def test_what_bf16_proposes_is_confirmed_in_float32(trained: list[Any]) -> None:
     pot = sm.load(trained[0])[0]
-    net = Rough(sm.bind(sm.model(like=pot), pot)).eval()
+    net = sm.bind(sm.model(like=pot), pot)
     images = sm.data("digits", split="val", limit=100)
     attacks = [sm.APGD(sm.Linf(0.12), steps=15)]
     full = sm.Benchmark(images, attacks)(net)
