@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from soupmerge.soups.learning import learn as learn
     from soupmerge.soups.recalibrating import Calibration as Calibration
     from soupmerge.soups.recalibrating import recalibrate as recalibrate
+    from soupmerge.soups.settings import Settings as Settings
+    from soupmerge.soups.sweeping import sweep as sweep
     from soupmerge.soups.trials import Trials as Trials
     from soupmerge.sources.data import Images as Images
     from soupmerge.sources.data import data as data
@@ -65,6 +67,7 @@ _HOMES = {
     "Recipe": "weights.recipe",
     "Report": "robustness.report",
     "Schedule": "training.schedules",
+    "Settings": "soups.settings",
     "Threat": "robustness.threats",
     "Trials": "soups.trials",
     "against": "robustness.objectives",
@@ -81,6 +84,7 @@ _HOMES = {
     "preset": "robustness.presets",
     "recalibrate": "soups.recalibrating",
     "save": "weights.mixing",
+    "sweep": "soups.sweeping",
 }
 
 __all__ = list(_HOMES)  # noqa: PLE0605 - one list, not two

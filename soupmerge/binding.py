@@ -38,6 +38,26 @@ def bind(net: nn.Module, state: State, *, device: torch.device | str | None = No
     return bound if device is None else bound.to(device)
 
 
+def hollow(net: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
+    """Return a copy of *net* without numbers, in evaluation mode: its weights are given per call.
+
+    Parameters and buffers of its state are on torch's meta device, and take no memory; buffers
+    that are not of its state go to *device*.
+    """
+    empty = {id(t): _like(t) for t in net.state_dict(keep_vars=True).values()}
+    made = copy.deepcopy(net, empty).eval()  # deepcopy takes what is there for a copy made
+    for module in made.modules():
+        for name in module._non_persistent_buffers_set:
+            buffer = module._buffers[name]
+            module._buffers[name] = None if buffer is None else buffer.to(device)
+    return made
+
+
+def _like(tensor: Tensor) -> Tensor:
+    made = torch.empty_like(tensor, device="meta", requires_grad=False)
+    return nn.Parameter(made, requires_grad=False) if isinstance(tensor, nn.Parameter) else made
+
+
 def set_size(bound: nn.Module, size: tuple[int, int], *, where: str = "model") -> None:
     """Make *bound* ready for images of *size* (height, width), in place.
 

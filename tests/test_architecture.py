@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "soupmerge"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "types", "numbers", "schedule", "binding", "storage", "wrappers"}
+GROUND = {"errors", "types", "numbers", "schedule", "binding", "sketch", "storage", "wrappers"}
 FLOORS = [
     GROUND,
     {"weights", "robustness"},

@@ -261,7 +261,7 @@ def test_settings_that_cannot_be_meant() -> None:
         lambda: sm.PGD(sm.Linf(0.1), loss="nonsense"),
         lambda: sm.AutoAttack(sm.Linf(0.1), version="fast"),
         lambda: sm.AutoAttack(sm.Linf(0.1), version="custom"),
-        lambda: sm.Adversarial(None, alpha=2.0),
+        lambda: sm.Adversarial((), alpha=2.0),
     ):
         with pytest.raises(UsageError):
             make()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.soups.learned import LearnedSoup
+from soupmerge.soups.starts import start
 from tests.test_soups import in_float64
 
 
@@ -22,7 +23,7 @@ def test_inner_products_are_the_gradient_of_the_definition(
     wide = in_float64(pots, tmp_path / "wide")
     soup = LearnedSoup(sm.bind(net, pots[0]).double(), wide, by=by, buffers=policy)
     generator = torch.Generator().manual_seed(0)
-    logits = soup.start("xavier", generator).double().requires_grad_()
+    logits = start("xavier", wide, soup.groups, generator).double().requires_grad_()
     x = torch.rand(16, 1, 8, 8, generator=generator, dtype=torch.float64)
     y = torch.randint(10, (16,), generator=generator)
     live = torch.ones(len(logits), dtype=torch.bool)
@@ -35,8 +36,7 @@ def test_inner_products_are_the_gradient_of_the_definition(
 
     plain = loss_of(soup.weights(alpha, live))
     (expected,) = torch.autograd.grad(plain, logits, retain_graph=True)
-    with torch.no_grad():
-        held = soup.weights(alpha)
+    held = soup.held(alpha)
     leaves = soup.leaves(live, held)
     fast = loss_of(soup.placed(leaves, held))
     found = torch.autograd.grad(fast, list(leaves.values()))

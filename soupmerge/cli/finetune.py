@@ -15,10 +15,12 @@ from soupmerge.errors import UsageError
 @click.argument("base", required=False, metavar="[BASE]")
 @click.option(
     "--threat",
+    "threats",
     required=True,
+    multiple=True,
     type=options.ThreatType(clean=True),
     metavar="NORM:EPS|clean",
-    help="Threat model to train against, such as linf:8/255, or clean.",
+    help="Threat model to train against, such as linf:8/255, or clean; several share each batch.",
 )
 @options.data("train")
 @click.option(
@@ -43,6 +45,7 @@ from soupmerge.errors import UsageError
     "--every", type=click.IntRange(0), default=0, metavar="N", help="Keep every Nth epoch."
 )
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file.")
+@options.objective
 @options.training
 @options.model
 @options.weights_key
@@ -75,7 +78,8 @@ def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
         every=given["every"],
     )
     steps = -(-len(images) // schedule.batch_size) * schedule.epochs
-    against = given["threat"] or "clean"
+    goal = meant.objective(given, meant.trained_against(given["threats"]), given["trades"])
+    against = ", ".join(str(threat or "clean") for threat in given["threats"])
     show.note(f"{base or 'a new network'}, {len(images)} images, {steps} steps against {against}")
     if dry_run:
         return
@@ -83,7 +87,7 @@ def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
         sm.finetune(
             net,
             images,
-            sm.against(given["threat"], alpha=given["trades"], steps=given["attack_steps"]),
+            goal,
             out,
             base=checkpoint,
             schedule=schedule,

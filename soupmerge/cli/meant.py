@@ -72,6 +72,33 @@ def network(given: dict[str, Any], like: Any, **arguments: Any) -> Any:
     return sm.model(given["model"], like=like, **normaliser, **arguments)
 
 
+def trained_against(threats: Sequence[sm.Threat | None]) -> list[sm.Threat]:
+    """Return the threats to train against: none if that is to be clean."""
+    if None in threats and len(threats) > 1:
+        fix = "give --trades for a share of clean loss"
+        raise UsageError("clean, and threats as well", where="--threat", fix=fix)
+    return [threat for threat in threats if threat is not None]
+
+
+def objective(given: dict[str, Any], threats: Sequence[sm.Threat], trades: str) -> sm.Adversarial:
+    """Return what the options *given* minimise, under *threats*, with a share *trades* of clean."""
+    from soupmerge.numbers import exact
+
+    named = {"trades-kl": given["trades_kl"], "mart": given["mart"]}
+    forms = {form: beta for form, beta in named.items() if beta is not None}
+    if len(forms) > 1:
+        raise UsageError("give one of the two", where="--trades-kl and --mart")
+    form, beta = next(iter(forms.items()), ("mix", 6.0))
+    return sm.against(
+        threats,
+        alpha=float(exact(trades, "--trades")),
+        steps=given["attack_steps"],
+        form=form,
+        beta=beta,
+        smoothing=given["label_smoothing"],
+    )
+
+
 def warn_of_test(split: str, does: str) -> None:
     """Warn if images that should judge are about to choose."""
     if split.startswith("test"):

@@ -156,14 +156,7 @@ def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredi
         what = f"has {len(recipe.sources)} ingredients, not {len(checkpoints)}"
         raise UsageError(what, where=given["recipe_file"], fix="give a REF for each")
     pots = sm.Ingredients(checkpoints, recipe.selection)
-    wrong = [
-        f"{pot.ref} has sha256 {digest[:16]}…, the recipe wants {source.sha256[:16]}…"
-        for pot, digest, source in zip(pots, pots.hashes, recipe.sources, strict=True)
-        if digest != source.sha256
-    ]
-    if wrong:
-        fix = "name the files it was made from"
-        raise InputError("not its ingredients", problems=wrong, where=given["recipe_file"], fix=fix)
+    recipe.require_made_of(pots, where=given["recipe_file"])
     return pots, _with_calibration(recipe, given)
 
 

@@ -147,14 +147,27 @@ def batch_size(default: int) -> Callable[[F], F]:
     )
 
 
-training = _several(
+objective = _several(
     click.option(
         "--trades",
-        type=float,
-        default=0.0,
+        default="0",
         metavar="A",
         help="Weight of the clean loss beside the adversarial one, in [0, 1].",
     ),
+    click.option(
+        "--trades-kl",
+        type=float,
+        metavar="BETA",
+        help="TRADES as its authors have it: clean loss and BETA times a divergence; 6 is usual.",
+    ),
+    click.option(
+        "--mart", type=float, metavar="BETA", help="MART, with BETA times its divergence."
+    ),
+    click.option(
+        "--label-smoothing", type=float, default=0.0, metavar="S", help="Of labels, in [0, 1)."
+    ),
+)
+training = _several(
     click.option(
         "--attack-steps",
         type=click.IntRange(1, 10_000),

@@ -19,6 +19,7 @@ from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import doubts
 from soupmerge.robustness.report import Report
+from soupmerge.sketch import Sketch
 from soupmerge.soups import verdicts
 from soupmerge.soups.entries import AnyEntry
 from soupmerge.soups.entries import Entry as Entry
@@ -26,6 +27,7 @@ from soupmerge.soups.trials import START_OVER, recorded
 from soupmerge.soups.verdicts import Verdicts
 from soupmerge.storage import commit, run
 from soupmerge.types import Examples, Progress, quiet
+from soupmerge.weights import ledger as seen_by
 
 
 def compare(
@@ -79,6 +81,7 @@ def compare(
             for record, (_, judge) in zip(known, due, strict=False)
         ]
         _require_fit(due[len(known) :], torch.device(device))
+        _warn_of_seen(due)
         for i in range(len(reports), len(due)):
             progress("networks", i, len(due))
             ledger = Verdicts(folder, i) if folder else None
@@ -172,6 +175,15 @@ def _require_fit(due: Sequence[tuple[AnyEntry, Benchmark]], device: torch.device
         bound = entry.bound(size).to(device)
         fix = "choose data of the kind it was made for" if size is None else OF_ONE_SIZE
         probe(bound, benchmark.data, device, where=entry.ref, fix=fix)
+
+
+def _warn_of_seen(due: Sequence[tuple[AnyEntry, Benchmark]]) -> None:
+    """Warn of networks that images which judge them have made: they look better than they are."""
+    sketches = {id(judge): Sketch.of(judge.data) for _, judge in due}
+    for entry, judge in due:
+        told = [e for c in entry.checkpoints for e in seen_by.ledger_of(c)]
+        for line in seen_by.shared(told, sketches[id(judge)]):
+            warnings.warn(f"{entry.ref} has seen images that judge it: {line}", stacklevel=3)
 
 
 OF_ONE_SIZE = (

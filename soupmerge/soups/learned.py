@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from soupmerge.binding import align
-from soupmerge.errors import UsageError, near_miss
+from soupmerge.binding import align, hollow
+from soupmerge.soups.stacks import stack_of
 from soupmerge.types import Classifier
 from soupmerge.weights.buffers import is_statistic
 from soupmerge.weights.groups import rows_of
@@ -18,11 +18,9 @@ from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.mixing import combine
 from soupmerge.weights.recipe import Recipe
 
-STARTS = ("xavier", "uniform")
-
 
 class LearnedSoup:
-    """K stacked ingredients, and the network they are poured into (Huang 2023, section 3).
+    """K ingredients, and the network their mix is poured into (Huang 2023, section 3).
 
     Every group g has a softmax of its own; its K outputs are the coefficients of all tensors of
     the group. Batch-norm statistics follow *buffers*: ``average`` mixes them with the coefficients
@@ -30,12 +28,14 @@ class LearnedSoup:
     they are constants to the gradient.
 
     Args:
-        net: an own copy, in evaluation mode: its statistics stay as mixed, and are not updated.
-        pots: the ingredients; all are held in memory, in the dtype of *net*.
+        net: the network; an own copy of it, without numbers, computes in its dtype.
+        pots: the ingredients.
         by: grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
         buffers: policy for batch-norm statistics.
         base: the ingredient that counters (and ``base`` statistics) come from.
-        device: where the stacks live.
+        device: where to compute.
+        place: where the ingredients are kept, see `soupmerge.soups.stacks.PLACES`.
+        store: in what, see `soupmerge.soups.stacks.STORES`.
     """
 
     def __init__(
@@ -47,59 +47,48 @@ class LearnedSoup:
         buffers: str = "average",
         base: int = 0,
         device: torch.device | str = "cpu",
+        place: str = "device",
+        store: str = "fp32",
     ) -> None:
-        self.net, self.pots = net, pots
+        self.net, self.pots, self.device = hollow(net, device), pots, torch.device(device)
         self.by, self.buffers, self.base = by, buffers, base
         self.dtype = next((p.dtype for p in net.parameters()), torch.float32)
-        groups = pots.groups(by)
-        self.groups = tuple(groups)
+        self.groups = pots.groups(by)
         self._renamed = dict(zip(pots.infos, align(pots[0], net), strict=True))
-        self.row = rows_of(groups, pots.infos, buffers)
+        self.row = rows_of(self.groups, pots.infos, buffers)
         self.fixed = {n: pots[base][n].to(device) for n in pots.infos if n not in self.row}
-        self.stacks = {n: self._stack(n).to(device) for n in self.row}
+        kept: dict[str, Any] = {"device": device, "place": place, "store": store, "base": base}
+        self.stacks = {name: stack_of(pots, name, self.dtype, **kept) for name in self.row}
 
-    def _stack(self, name: str) -> Tensor:
-        return torch.stack([pot[name].to(self.dtype) for pot in self.pots])
-
-    def start(self, how: str, generator: torch.Generator) -> Tensor:
-        """Return the logits ``(G, K)`` to start from.
-
-        ``xavier``: Glorot-uniform for each group's softmax by itself, a matrix ``(1, K)``, so that
-        its scale √(6 / (1 + K)) is the same for any number of groups. ``uniform``: zeros, from
-        which the paper saw learning stick.
-
-        Raises:
-            UsageError: there is no such start.
-        """
-        if how not in STARTS:
-            raise UsageError(f"no start {how!r}", where="init", fix=near_miss(how, STARTS))
-        k = len(self.pots)
-        if how == "uniform":
-            return torch.zeros(len(self.groups), k)
-        rows = [torch.empty(1, k) for _ in self.groups]
-        return torch.cat([nn.init.xavier_uniform_(row, generator=generator) for row in rows])
-
-    def weights(
-        self, alpha: Tensor, live: Tensor | None = None, held: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+    def weights(self, alpha: Tensor, live: Tensor | None = None) -> dict[str, Tensor]:
         """Return θ: tensor name of the network → tensor, differentiable in *alpha* ``(G, K)``.
+
+        This is the definition: all that follows must give what this gives, and autograd through it.
 
         Args:
             alpha: coefficients.
             live: ``(G,)`` bool; groups outside it are detached: mixed alike, without gradient.
-            held: θ of the same *alpha* without gradient, to take detached tensors from.
         """
         fixed = alpha.detach()
         rows = [a if live is None or bool(live[g]) else fixed[g] for g, a in enumerate(alpha)]
-        rows.append(torch.stack(rows).mean(0))  # row G of `rows_of`
         theta = {self._renamed[name]: tensor for name, tensor in self.fixed.items()}
-        for name, stack in self.stacks.items():
-            row, target = rows[self.row[name]], self._renamed[name]
-            if is_statistic(name):
-                row = row.detach()  # torch's batch norm has no gradient in its statistics
-            reuse = held is not None and not row.requires_grad
-            theta[target] = held[target] if held and reuse else combine(row, stack)
+        for name, row in self._by_tensor(rows):
+            # torch's batch norm has no gradient in its statistics
+            row = row.detach() if is_statistic(name) else row
+            theta[self._renamed[name]] = combine(row, self.stacks[name].whole())
         return theta
+
+    @torch.no_grad()
+    def held(self, alpha: Tensor) -> dict[str, Tensor]:
+        """Return θ of *alpha* without gradient, one tensor after the other."""
+        theta = {self._renamed[name]: tensor for name, tensor in self.fixed.items()}
+        for name, row in self._by_tensor(list(alpha)):
+            theta[self._renamed[name]] = self.stacks[name].mix(row)
+        return theta
+
+    def _by_tensor(self, rows: list[Tensor]) -> Iterator[tuple[str, Tensor]]:
+        every = [*rows, torch.stack(rows).mean(0)]  # the last is row G of `rows_of`
+        return ((name, every[self.row[name]]) for name in self.stacks)
 
     def leaves(self, live: Tensor, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return tensor name of the ingredients → its mix in *held*, as a leaf to differentiate.
@@ -122,10 +111,10 @@ class LearnedSoup:
         θ[g] = Σ_k α[g, k] · θ_k[g], so ∂L/∂α[g, k] is the inner product ⟨∂L/∂θ[g], θ_k[g]⟩: what
         autograd finds through `weights`, without mixing a second time and keeping the mix.
         """
-        out = torch.zeros(len(self.groups), len(self.pots), dtype=self.dtype)
-        out = out.to(next(iter(grads.values())).device) if grads else out
+        shape = (len(self.groups), len(self.pots))
+        out = torch.zeros(shape, dtype=self.dtype, device=self.device)
         for name, grad in grads.items():
-            out[self.row[name]] += self.stacks[name].flatten(1) @ grad.flatten()
+            out[self.row[name]] += self.stacks[name].dots(grad)
         return out
 
     def classifier(self, weights: Mapping[str, Tensor]) -> Classifier:

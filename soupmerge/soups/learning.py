@@ -1,75 +1,33 @@
-"""Training the coefficients of a soup: adversarially, cleanly, or both."""
+"""Learned soups: coefficients trained under attack, from ingredients to a run folder."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-from dataclasses import asdict, dataclass
+import dataclasses
+import hashlib
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from soupmerge.binding import bind, cast, probe, ref_of
-from soupmerge.errors import NumericsError, UsageError
+from soupmerge.binding import bind, ref_of
+from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.schedule import cosine, order, stream
+from soupmerge.sketch import Sketch
 from soupmerge.soups.comparing import images_table
-from soupmerge.soups.grid import write_choice
-from soupmerge.soups.learned import LearnedSoup, draw_live
+from soupmerge.soups.learner import Learner
+from soupmerge.soups.recalibrating import Calibration, recalibrate
+from soupmerge.soups.settings import DECISIONS, Settings, usual_epochs
 from soupmerge.soups.trials import Trial
 from soupmerge.storage import commit, run
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Examples, Objective, Progress, quiet
-from soupmerge.weights import mixing
+from soupmerge.weights import ledger, mixing
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
-
-DECISIONS = {
-    "batch norm": "evaluation mode, with the soup's own statistics, to craft and to step",
-    "statistics": "follow the coefficients (policy average), constant in the gradient",
-    "attack": "on the mixed weights held fixed; then one differentiated pass",
-    "xavier": "a matrix (1, K) for each group",
-    "detach dropout": "at least one live group, no rescaling",
-    "optimiser": "SGD without momentum or weight decay",
-}
-"""What the paper leaves open, and how it is settled here; goes into every manifest."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How coefficients are learned; the defaults are the paper's (Huang 2023, sections 3 and 4).
-
-    Attributes:
-        by: grouping: ``model``, ``module`` or ``tensor``.
-        epochs: passes over the data: 30 for up to 3 ingredients, 50 for 5.
-        lr: learning rate at the start, falling to 0 as a cosine.
-        dropout: probability with which a group is detached in a step.
-        init: where the logits start: ``xavier`` or ``uniform``.
-        batch_size: images a step.
-        buffers: policy for batch-norm statistics: ``average`` or ``base``.
-        base: the ingredient that counters (and ``base`` statistics) come from.
-        precision: ``fp32``, or ``bf16`` autocast.
-    """
-
-    by: str = "tensor"
-    epochs: int = 30
-    lr: float = 10.0
-    dropout: float = 0.8
-    init: str = "xavier"
-    batch_size: int = 128
-    buffers: str = "average"
-    base: int = 0
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.lr < 1e9:
-            what = "epochs, batch size and learning rate must be positive and finite"
-            raise UsageError(what, where="learn", fix="change what is not")
-        if not 0 <= self.dropout <= 1:
-            what = f"{self.dropout} is not a probability"
-            raise UsageError(what, where="dropout", fix="give a number from 0 to 1")
 
 
 def learn(
@@ -81,9 +39,12 @@ def learn(
     epochs: int | None = None,
     settings: Settings = Settings(),  # noqa: B008 - frozen
     augment: Augment | None = None,
+    stop_on: Examples | None = None,
+    calibration: Calibration | None = None,
     benchmark: Benchmark | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    place: str = "auto",
     out: Path | str | None = None,
     force: bool = False,
     progress: Progress = quiet,
@@ -94,15 +55,21 @@ def learn(
 
     Args:
         net: the network of the ingredients.
-        pots: K ≥ 2 ingredients; all are held in memory.
+        pots: K ≥ 2 ingredients.
         data: examples to learn from, which must not judge the soup.
         objective: what to minimise, such as ``against(Linf(8 / 255))``.
         epochs: replaces that of *settings*.
         settings: groups, length, learning rate, detach dropout, start, buffers.
         augment: changes images before they are attacked; None leaves them.
+        stop_on: examples on which the epoch of the lowest loss is chosen, which nobody may have
+            seen: neither the ingredients nor this learning. None takes the last epoch.
+        calibration: on what batch-norm statistics are estimated at the end; None leaves them to
+            the policy.
         benchmark: judges the soup at the end.
         seed: for the start, order, augmentation, attacks and dropout.
         device: where to learn.
+        place: where the ingredients are kept: ``device``, ``host``, ``files``, or ``auto``, the
+            first that has room. It changes no number.
         out: run folder; journals epochs, resumes bit for bit, and receives recipe and soup.
         force: start over if *out* holds another run.
         progress: is told of steps.
@@ -111,158 +78,145 @@ def learn(
         The learned recipe, judged if there is a *benchmark*.
 
     Raises:
-        UsageError: K < 2, a setting cannot be meant, or *out* holds a run with other settings.
+        UsageError: K < 2, a setting cannot be meant, *out* holds a run with other settings, or
+            images that stop or judge have been seen before.
         NumericsError: the loss is not finite; the last good state is kept in *out*.
     """
     if len(pots) < 2:
         what = f"learning needs two or more ingredients, not {len(pots)}"
         raise UsageError(what, where="REF", fix="name more checkpoints")
+    if settings.patience and stop_on is None:
+        raise UsageError("waits for nothing", where="patience", fix="give a split to stop on")
     pots.require_finite()
-    settings = settings if epochs is None else Settings(**{**asdict(settings), "epochs": epochs})
-    learner = _Learner(net, pots, data, objective, settings, augment, seed, torch.device(device))
+    _require_unseen(pots, data, stop_on, benchmark)
+    length = epochs or settings.epochs or usual_epochs(len(pots))
+    settings = dataclasses.replace(settings, epochs=length)
+    how: dict[str, Any] = {"augment": augment, "stop_on": stop_on, "seed": seed, "device": device}
+    learner = Learner(net, pots, data, objective, settings, **how, place=place)
     judge = None if benchmark is None else benchmark.describe()
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            manifest = {**learner.manifest(), "benchmark": judge}
-            run_folder = run.opened(out, manifest, inputs=pots.files, force=force)
-            folder = stack.enter_context(run_folder)
+            told = {**_manifest(learner, ref_of(net)), "benchmark": judge}
+            told |= {"calibration": calibration.describe()} if calibration else {}
+            folder = stack.enter_context(run.opened(out, told, inputs=pots.files, force=force))
             commit.write_text(folder.file("images.csv"), images_table(data), force=True)
-        trial = learner.known_trial(folder, judge)
+        trial = _known_trial(folder, judge)
         if trial is None:
-            recipe = learner.learn(folder, progress)
-            report = None
-            if benchmark is not None:
-                soup = bind(net, mixing.mix(pots, recipe), device=device)
-                report = benchmark(soup, progress=progress)
-            trial = Trial(recipe, report)
+            trial = Trial(_finished(learner.learn(folder, progress), learner, calibration))
+        del learner  # the ingredients in memory
+        state = None
+        if calibration is not None or benchmark is not None:
+            state = _state(net, pots, trial.recipe, calibration, device)
+        if benchmark is not None and state is not None and trial.report is None:
+            report = benchmark(bind(net, state, device=device), progress=progress)
+            trial = Trial(trial.recipe, report)
         if folder:
-            learner.finish(folder, trial)
+            _write(folder, pots, trial, ref_of(net), state if calibration else None)
     return trial
 
 
-class _Learner:
-    def __init__(
-        self,
-        net: nn.Module,
-        pots: Ingredients,
-        data: Examples,
-        objective: Objective,
-        settings: Settings,
-        augment: Augment | None,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.data, self.objective, self.settings, self.augment = data, objective, settings, augment
-        self.seed, self.device, self.model_ref = seed, device, ref_of(net)
-        own = copy.deepcopy(net).eval().requires_grad_(False)
-        own = own.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        how = {"by": settings.by, "buffers": settings.buffers, "base": settings.base}
-        self.soup = LearnedSoup(own, pots, **how, device=device)  # type: ignore[arg-type]
-        start = self.soup.start(settings.init, stream("start", seed))
-        self.logits = start.to(device).requires_grad_()
-        self.optimiser = torch.optim.SGD([self.logits], lr=settings.lr)
-        classifier = self.soup.classifier(self.soup.weights(start.to(device).softmax(1)))
-        probe(cast(classifier, settings.precision, device), data, device)
-        self.steps = -(-len(data) // settings.batch_size)
-        self.at: dict[str, Any] = {"step": 0, "loss": 0.0, "seen": 0}
+def _require_unseen(
+    pots: Ingredients, data: Examples, stop_on: Examples | None, benchmark: Benchmark | None
+) -> None:
+    """Refuse images that are to stop or judge, but have been seen before.
 
-    def manifest(self) -> dict[str, Any]:
-        return {
-            "command": "learn",
-            "model": self.model_ref,
-            "inputs": self.soup.pots.fingerprint(),
-            "data": self.data.fingerprint(),
-            "objective": self.objective.describe(),
-            "settings": asdict(self.settings),
-            "augment": getattr(self.augment, "__name__", None) if self.augment else None,
-            "seed": self.seed,
-            "device": self.device.type,
-            "decisions": DECISIONS,
-        }
+    Huang 2023 (section 4) holds one split out of the whole pipeline: an ingredient that has seen
+    it makes every soup of it look better than it is.
+    """
+    taught = Sketch.of(data)
+    if benchmark is not None and (n := Sketch.of(benchmark.data).common(taught)):
+        what = f"{n} or more of the images that judge also teach the coefficients"
+        raise UsageError(what, where="judge split", fix="judge on another part of the data")
+    if stop_on is None:
+        return
+    stopping = Sketch.of(stop_on)
+    problems = [f"it shares {n} or more with the split that teaches"] * bool(
+        n := stopping.common(taught)
+    )
+    for pot in pots:
+        told = ledger.ledger_of(pot)
+        problems += [f"{pot.ref}: {line}" for line in ledger.shared(told, stopping)]
+        if not told:
+            what = f"{pot.ref} does not say what it was trained on: it may have seen the split"
+            warnings.warn(f"{what} that stops", stacklevel=3)
+    if problems:
+        fix = "stop on images that were held out of everything"
+        raise UsageError("has been seen", problems=problems, where="stopping split", fix=fix)
 
-    def known_trial(self, folder: run.RunFolder | None, judge: Any) -> Trial | None:
-        """Return the trial that *folder* holds, if its learning was finished."""
-        records = folder.journal("trials").records if folder else []
-        if not records:
-            return None
-        recipe = Recipe.from_json(records[0].get("recipe"), where="trials.jsonl")
-        return Trial.from_record(records[0], recipe, judge)
 
-    def finish(self, folder: run.RunFolder, trial: Trial) -> None:
-        """Write recipe, soup and trial, and forget the state; may be done twice."""
-        write_choice(folder, self.soup.pots, trial.recipe, self.model_ref)
-        journal = folder.journal("trials")
-        if not journal.records:
-            journal.append(trial.to_record())
-        Snapshot(folder.file("state.safetensors")).clear()
+def _manifest(learner: Learner, model: str | None) -> dict[str, Any]:
+    """Return whatever changes a number of the run."""
+    settings = learner.settings
+    kind = "recipe" if settings.init.startswith("recipe:") else settings.init
+    stop_on = learner.stop_on
+    return {
+        "command": "learn",
+        "model": model,
+        "inputs": learner.soup.pots.fingerprint(),
+        "data": learner.data.fingerprint(),
+        "objective": learner.objective.describe(),
+        "settings": {**asdict(settings), "init": kind},
+        "start": _digest(learner.first),
+        "stops on": None if stop_on is None else stop_on.fingerprint(),
+        "augment": getattr(learner.augment, "__name__", None) if learner.augment else None,
+        "seed": learner.seed,
+        "device": learner.device.type,
+        "decisions": DECISIONS,
+    }
 
-    def learn(self, folder: run.RunFolder | None, progress: Progress) -> Recipe:
-        """Take all steps that are left, and return the recipe."""
-        history = folder.journal("history") if folder else None
-        snapshot = Snapshot(folder.file("state.safetensors"), seconds=20) if folder else None
-        if snapshot and (kept := snapshot.load()):
-            with snapshot.restoring():
-                self.logits.data.copy_(kept[0]["logits"])
-                self.at = {key: kept[1][key] for key in self.at}
-        total = self.settings.epochs * self.steps
-        while self.at["step"] < total:
-            epoch, step = divmod(self.at["step"], self.steps)
-            indices = order(len(self.data), self.seed, epoch)
-            self._step(indices.split(self.settings.batch_size)[step], total)
-            ended = step + 1 == self.steps
-            progress("steps", self.at["step"], total, self._note())
-            if ended:
-                if history and len(history.records) == epoch:
-                    history.append(self._record(epoch))
-                self.at |= {"loss": 0.0, "seen": 0}
-            if snapshot and (ended or snapshot.due()):
-                snapshot.save({"logits": self.logits}, self.at)
-        return self.soup.recipe(self.logits)
 
-    def _step(self, indices: Tensor, total: int) -> None:
-        place = (self.seed, self.at["step"])
-        x, y = self.data.batch(indices)
-        if self.augment:
-            x = self.augment(x, stream("augment", *place))
-        x, y = x.to(self.device), y.to(self.device)
-        alpha = self.logits.softmax(1)
-        with torch.no_grad():
-            held = self.soup.weights(alpha)
-        still = cast(self.soup.classifier(held), self.settings.precision, self.device)
-        x_adv = self.objective.craft(still, x, y, generator=stream("attack", *place))
-        live = draw_live(len(alpha), self.settings.dropout, stream("dropout", *place))
-        leaves = self.soup.leaves(live, held)
-        moving = self.soup.classifier(self.soup.placed(leaves, held))
-        loss = self.objective.loss(cast(moving, self.settings.precision, self.device), x, x_adv, y)
-        self._descend(loss, alpha, leaves, total, len(y))
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
-    def _descend(
-        self, loss: Tensor, alpha: Tensor, leaves: dict[str, Tensor], total: int, seen: int
-    ) -> None:
-        """Take a step down *loss*, whose gradient comes to the logits by way of θ and α."""
-        step = self.at["step"]
-        if not torch.isfinite(loss):
-            fix = "the last good state is kept; try a lower --lr"
-            raise NumericsError("the loss is not finite", where=f"step {step + 1}", fix=fix)
-        found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        into_alpha = self.soup.gradient(dict(zip(leaves, found, strict=True)))
-        self.logits.grad = torch.autograd.grad(alpha, self.logits, into_alpha.to(alpha))[0]
-        self.optimiser.param_groups[0]["lr"] = cosine(self.settings.lr, step, total)
-        self.optimiser.step()
-        self.at["step"] = step + 1
-        self.at["loss"] += loss.item() * seen
-        self.at["seen"] += seen
 
-    def _note(self) -> str:
-        return f"loss {self.at['loss'] / self.at['seen']:.4f}" if self.at["seen"] else ""
+def _known_trial(folder: run.RunFolder | None, judge: Any) -> Trial | None:
+    """Return the trial that *folder* holds, if its learning was finished."""
+    records = folder.journal("trials").records if folder else []
+    if not records:
+        return None
+    recipe = Recipe.from_json(records[0].get("recipe"), where="trials.jsonl")
+    return Trial.from_record(records[0], recipe, judge)
 
-    def _record(self, epoch: int) -> dict[str, Any]:
-        alpha = self.logits.detach().cpu().double().softmax(1)
-        entropy = -(alpha * alpha.clamp(min=1e-30).log()).sum(1).mean()
-        return {
-            "epoch": epoch + 1,
-            "loss": self.at["loss"] / self.at["seen"],
-            "entropy": entropy.item(),
-            "weights": [round(w, 6) for w in alpha.mean(0).tolist()],
-        }
+
+def _finished(recipe: Recipe, learner: Learner, calibration: Calibration | None) -> Recipe:
+    """Return *recipe* with what it has seen, and what its statistics are estimated on."""
+    seen = [ledger.entry("learn", learner.data)]
+    if learner.stop_on is not None:
+        seen.append(ledger.entry("learn, to stop,", learner.stop_on))
+    recipe = dataclasses.replace(recipe, seen=tuple(seen))
+    if calibration is None:
+        return recipe
+    told = calibration.describe()
+    return dataclasses.replace(recipe, buffers="recalibrate", calibration=told)
+
+
+def _state(
+    net: nn.Module,
+    pots: Ingredients,
+    recipe: Recipe,
+    calibration: Calibration | None,
+    device: torch.device | str,
+) -> dict[str, Tensor]:
+    state = mixing.mix(pots, recipe)
+    return state if calibration is None else recalibrate(net, state, calibration, device=device)
+
+
+def _write(
+    folder: run.RunFolder,
+    pots: Ingredients,
+    trial: Trial,
+    model: str | None,
+    state: dict[str, Tensor] | None,
+) -> None:
+    """Write recipe, soup and trial, and forget the state; may be done twice."""
+    commit.write_json(folder.file("recipe.json"), trial.recipe.to_json(), force=True)
+    soup, how = folder.file("soup.safetensors"), {"model": model, "force": True}
+    if state is None:
+        mixing.mix_to_file(soup, pots, trial.recipe, **how)  # type: ignore[arg-type]
+    else:
+        mixing.save_soup(soup, state, pots, trial.recipe, **how)  # type: ignore[arg-type]
+    journal = folder.journal("trials")
+    if not journal.records:
+        journal.append(trial.to_record())
+    Snapshot(folder.file("state.safetensors")).clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from soupmerge.storage.snapshot import Snapshot
 from soupmerge.training.augment import AUGMENTS
 from soupmerge.training.schedules import Schedule
 from soupmerge.types import Examples, Objective, Progress
-from soupmerge.weights import lineage, mixing
+from soupmerge.weights import ledger, lineage, mixing
 from soupmerge.weights.files import Checkpoint
 
 
@@ -97,6 +98,11 @@ class Trainer:
         # Through JSON, so that it compares as it is read back.
         noted: dict[str, Any] = json.loads(json.dumps({**told, "epochs done": None}))
         return noted
+
+    @cached_property
+    def entry(self) -> dict[str, Any]:
+        """What the ledger of the result says of its images."""
+        return ledger.entry("finetune", self.data)
 
     def train(self, opened: run.RunFolder, out: Path, *, progress: Progress) -> None:
         """Take all steps that are left, and write the result."""
@@ -189,7 +195,10 @@ class Trainer:
 
     def _write(self, out: Path) -> None:
         notes: dict[str, Any] = {"training": {**self.training, "epochs done": self.at.epoch}}
+        before = []
         if self.base is not None:
             notes["family"] = [lineage.node_of(self.base)]
+            before = ledger.ledger_of(self.base)
+        notes[ledger.SEEN] = [*before, self.entry]
         state = self.net.state_dict()
         mixing.save(out, state, model=self.model_ref, notes=notes, force=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.storage import commit
-from soupmerge.weights import lineage, writing
+from soupmerge.weights import ledger, lineage, writing
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.tensors import Array, DType, TensorInfo, View, is_finite
@@ -274,8 +274,8 @@ def memory_of(pots: Ingredients) -> int:
 
 
 def _soup_notes(pots: Ingredients, recipe: Recipe, model: str | None) -> dict[str, Any]:
-    family = {"family": [lineage.node_of(pot) for pot in pots]}
-    return _notes(recipe, model or pots.model, family)
+    more = {"family": [lineage.node_of(pot) for pot in pots], ledger.SEEN: ledger.merged(pots)}
+    return _notes(recipe, model or pots.model, {k: v for k, v in more.items() if v})
 
 
 def _notes(

@@ -51,6 +51,7 @@ class Recipe:
         selection: tensors that are copied from one ingredient, or left out.
         calibration: on what the statistics of policy ``recalibrate`` were estimated.
         dtype: of the soup's floating-point tensors; None keeps those of the first ingredient.
+        seen: images that chose the coefficients, as `soupmerge.weights.ledger.entry` tells them.
 
     Raises:
         UsageError: a row does not sum to 1, or an entry is not in [0, 1]; all rows are listed.
@@ -67,6 +68,7 @@ class Recipe:
     selection: Selection = EVERYTHING
     calibration: Mapping[str, Any] | None = None
     dtype: str | None = None
+    seen: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         problems = [
@@ -137,6 +139,24 @@ class Recipe:
         """Return the recipe of the uniform soup, (1/K) Σ θ_k."""
         return cls.of(pots, [1 / len(pots)] * len(pots), **policy)
 
+    def require_made_of(self, pots: Ingredients, *, where: object = None) -> None:
+        """Refuse ingredients that are not those of the recipe.
+
+        Raises:
+            InputError: their number or a hash is another; all are listed.
+        """
+        if len(pots) != len(self.sources):
+            what = f"has {len(self.sources)} ingredients, not {len(pots)}"
+            raise InputError(what, where=where, fix="give a REF for each")
+        wrong = [
+            f"{pot.ref} has sha256 {digest[:16]}…, the recipe wants {source.sha256[:16]}…"
+            for pot, digest, source in zip(pots, pots.hashes, self.sources, strict=True)
+            if digest != source.sha256
+        ]
+        if wrong:
+            fix = "name the files it was made from, in the same order"
+            raise InputError("not its ingredients", problems=wrong, where=where, fix=fix)
+
     def rows_by_tensor(self, pots: Ingredients) -> dict[str, tuple[float, ...]]:
         """Return tensor name → its K coefficients, for every tensor of the soup.
 
@@ -182,6 +202,7 @@ class Recipe:
             "skipped": sorted(self.selection.skipped),
             "calibration": self.calibration,
             "dtype": self.dtype,
+            "seen": list(self.seen),
         }
         return value | {key: found for key, found in given.items() if found}
 
@@ -219,6 +240,7 @@ class Recipe:
                 selection=_selection(value),
                 calibration=value.get("calibration"),
                 dtype=None if value.get("dtype") is None else _text(value["dtype"]),
+                seen=tuple(dict(entry) for entry in value.get("seen", [])),
             )
         except UsageError as error:
             raise InputError(str(error), where=where, fix=RESTORE) from error

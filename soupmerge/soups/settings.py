@@ -1,0 +1,79 @@
+"""How coefficients are learned, and what the paper leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from soupmerge.errors import UsageError, near_miss
+
+DECISIONS = {
+    "batch norm": "evaluation mode, with the soup's own statistics, to craft and to step",
+    "statistics": "follow the coefficients (policy average), constant in the gradient",
+    "attack": "on the mixed weights held fixed; then one differentiated pass",
+    "gradient": "inner products with the ingredients, of live groups alone",
+    "xavier": "a matrix (1, K) for each group",
+    "detach dropout": "at least one live group, no rescaling",
+    "optimiser": "SGD without momentum or weight decay",
+}
+"""What the paper leaves open, and how it is settled here; goes into every manifest."""
+
+NORMS = ("eval", "batch")
+"""Statistics that batch norms use in the step: those of the soup, or of the batch."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How coefficients are learned; the defaults are the paper's (Huang 2023, sections 3 and 4).
+
+    Attributes:
+        by: grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
+        epochs: passes over the data; None is `usual_epochs` of the number of ingredients.
+        lr: learning rate at the start, falling to 0 as a cosine.
+        dropout: probability with which a group is detached in a step.
+        rescale: divide gradients by 1 − *dropout*, so that their mean is that without dropout.
+        init: where the logits start, see `soupmerge.soups.starts.start`.
+        batch_size: images a step.
+        buffers: policy for batch-norm statistics: ``average`` or ``base``.
+        base: the ingredient that counters (and ``base`` statistics) come from.
+        batch_norm: ``eval`` takes the step with the soup's statistics, ``batch`` with the batch's.
+        precision: ``fp32``, or ``bf16`` autocast.
+        store: ``fp32``, or ``bf16`` to keep ingredients as bfloat16 differences from the base.
+        patience: epochs without a lower loss on the stopping split before learning ends; None
+            goes on to the end, and takes the best epoch.
+    """
+
+    by: str = "tensor"
+    epochs: int | None = None
+    lr: float = 10.0
+    dropout: float = 0.8
+    rescale: bool = False
+    init: str = "xavier"
+    batch_size: int = 128
+    buffers: str = "average"
+    base: int = 0
+    batch_norm: str = "eval"
+    precision: str = "fp32"
+    store: str = "fp32"
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        counts = (self.batch_size, *(n for n in (self.epochs, self.patience) if n is not None))
+        if min(counts) < 1 or not 0 < self.lr < 1e9:
+            what = "epochs, batch size, patience and learning rate must be positive and finite"
+            raise UsageError(what, where="learn", fix="change what is not")
+        if not 0 <= self.dropout <= 1:
+            what = f"{self.dropout} is not a probability"
+            raise UsageError(what, where="dropout", fix="give a number from 0 to 1")
+        if self.rescale and self.dropout == 1:
+            raise UsageError("nothing is left to rescale", where="dropout 1", fix="give less")
+        if self.batch_norm not in NORMS:
+            fix = near_miss(self.batch_norm, NORMS)
+            raise UsageError(f"no mode {self.batch_norm!r}", where="batch norm", fix=fix)
+
+
+def usual_epochs(k: int) -> int:
+    """Return the paper's length for *k* ingredients: 30 up to 3, 50 for 5, "roughly proportional".
+
+    Not more than 50, as the paper tried no larger soup.
+    """
+    return 10 * min(max(k, 3), 5)
