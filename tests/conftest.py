@@ -10,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: a process a c
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,3 +105,43 @@ def soupmerge(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
         return Outcome(status, caught.out, caught.err)
 
     return typed
+
+
+@pytest.fixture(scope="session")
+def digits() -> sm.Images:
+    return sm.data("digits", split="train", limit=256)
+
+
+@pytest.fixture(scope="session")
+def chooser() -> sm.Benchmark:
+    images = sm.data("digits", split="val", limit=50)
+    return sm.Benchmark(images, [sm.APGD(sm.Linf(0.1), steps=5)], name="val")
+
+
+@pytest.fixture
+def kitchen(trained: list[Path]) -> tuple[nn.Module, sm.Ingredients]:
+    pots = sm.load(*trained)
+    return sm.model(like=pots), pots
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(f.relative_to(folder)): f.read_bytes()
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and not f.name.startswith(".")
+    }
+
+
+class Stop(BaseException):
+    """A kill, from inside."""
+
+
+def stop_at(n: int, what: str) -> Any:
+    seen = [0]
+
+    def progress(kind: str, done: int, total: int, note: str = "") -> None:
+        seen[0] += kind == what
+        if seen[0] == n:
+            raise Stop
+
+    return progress

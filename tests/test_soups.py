@@ -26,24 +26,7 @@ from soupmerge.storage import run
 from soupmerge.storage.journal import Journal
 from soupmerge.training.augment import crop_flip
 from soupmerge.types import quiet
-
-
-@pytest.fixture(scope="module")
-def digits() -> sm.Images:
-    return sm.data("digits", split="train", limit=256)
-
-
-@pytest.fixture(scope="module")
-def chooser() -> sm.Benchmark:
-    images = sm.data("digits", split="val", limit=50)
-    return sm.Benchmark(images, [sm.APGD(sm.Linf(0.1), steps=5)], name="val")
-
-
-@pytest.fixture
-def kitchen(trained: list[Path]) -> tuple[nn.Module, sm.Ingredients]:
-    pots = sm.load(*trained)
-    return sm.model(like=pots), pots
-
+from tests.conftest import Stop, files_of, stop_at
 
 # ---- the lattice
 
@@ -93,29 +76,6 @@ def test_a_grid_needs_two_ingredients_and_a_bound(
         sm.grid(net, sm.Ingredients((pots[0],)), chooser)
     with pytest.raises(UsageError, match="too many to judge"):
         sm.grid(net, pots, chooser, step="0.001")
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        str(f.relative_to(folder)): f.read_bytes()
-        for f in sorted(folder.rglob("*"))
-        if f.is_file() and not f.name.startswith(".")
-    }
-
-
-class Stop(BaseException):
-    """A kill, from inside."""
-
-
-def stop_at(n: int, what: str) -> Any:
-    seen = [0]
-
-    def progress(kind: str, done: int, total: int, note: str = "") -> None:
-        seen[0] += kind == what
-        if seen[0] == n:
-            raise Stop
-
-    return progress
 
 
 def test_a_killed_grid_resumes_to_the_same_files(

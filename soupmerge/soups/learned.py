@@ -121,7 +121,8 @@ class LearnedSoup:
         """Return the network with *weights*, through `torch.func.functional_call`."""
 
         def call(x: Tensor, /) -> Tensor:
-            logits: Tensor = functional_call(self.net, dict(weights), (x,), strict=True)
+            # Tied tensors are mixed alike, each by itself, and their gradients are added.
+            logits: Tensor = functional_call(self.net, dict(weights), (x,), tie_weights=False)
             return logits
 
         return call

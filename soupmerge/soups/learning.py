@@ -131,9 +131,9 @@ def _require_unseen(
     if stop_on is None:
         return
     stopping = Sketch.of(stop_on)
-    problems = [f"it shares {n} or more with the split that teaches"] * bool(
-        n := stopping.common(taught)
-    )
+    problems = []
+    if n := stopping.common(taught):
+        problems.append(f"it shares {n} or more with the split that teaches")
     for pot in pots:
         told = ledger.ledger_of(pot)
         problems += [f"{pot.ref}: {line}" for line in ledger.shared(told, stopping)]

@@ -198,7 +198,7 @@ class Trainer:
         before = []
         if self.base is not None:
             notes["family"] = [lineage.node_of(self.base)]
-            before = ledger.ledger_of(self.base)
+            before = [e for e in ledger.ledger_of(self.base) if e != self.entry]
         notes[ledger.SEEN] = [*before, self.entry]
         state = self.net.state_dict()
         mixing.save(out, state, model=self.model_ref, notes=notes, force=True)

@@ -1,0 +1,198 @@
+"""What a step of learning costs beside a plain adversarial-training step, and what memory it takes.
+
+    python benchmarks/learn.py [--quick] [--json] [--large K]
+
+Time: resnet18-cifar, batch 64, 2 attack steps, tensor groups, detach dropout 0.8, and 3, 8 and 32
+ingredients. Steps are taken in turn in one process, and medians compared: a step of `finetune`, a
+step of `learn`, one that mixes anew in every forward pass and lets autograd through it (the
+definition), and one in bfloat16. Memory: whole processes that learn a soup of K networks of the
+size of ViT-B/32, kept in files, and as bfloat16 differences in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import common
+import torch
+
+import soupmerge as sm
+from soupmerge.schedule import stream
+from soupmerge.soups.learned import draw_live
+from soupmerge.soups.learner import Learner
+from soupmerge.training.trainer import Trainer
+
+GOALS = {3: "<= 1.0", 8: "<= 1.05", 32: "<= 1.3"}
+BATCH = 64
+OBJECTIVE = sm.against(sm.Linf(8 / 255))
+
+LEARN = """
+import sys
+import torch
+import soupmerge as sm
+
+place, store, folder, k = sys.argv[1:]
+pots = sm.load(*(f"{folder}/{i}.safetensors" for i in range(int(k))))
+net = sm.model(like=pots)
+x, y = torch.rand(2, 3, 224, 224), torch.arange(2)
+settings = sm.Settings(epochs=2, batch_size=2, store=store)
+sm.learn(net, pots, sm.Images.of(x, y, classes=1000), sm.against(sm.Linf(4 / 255)),
+         settings=settings, place=place)
+"""
+"""Two steps of learning, as a process of its own."""
+
+ONE = """
+import sys
+import torch
+import soupmerge as sm
+
+pot = sm.load(f"{sys.argv[1]}/0.safetensors")[0]
+net = sm.bind(sm.model(like=pot), pot)
+x, y = torch.rand(2, 3, 224, 224), torch.arange(2)
+objective = sm.against(sm.Linf(4 / 255))
+objective.craft(net, x, y, generator=torch.Generator())
+"""
+"""The same network attacked, its weights held: imports, activations, and one model."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--large", type=int, metavar="K", help="ingredients [default: 72, or 8]")
+    given = common.options(parser)
+    ratios: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as home:
+        for k in (3, 8) if given.quick else GOALS:
+            ratios |= step_ratios(Path(home), k, rounds=3 if given.quick else 7)
+    with tempfile.TemporaryDirectory() as home:
+        ratios |= memory_ratios(Path(home), given.large or (8 if given.quick else 72))
+    common.answer(ratios, as_json=given.json)
+
+
+def step_ratios(home: Path, k: int, rounds: int) -> dict[str, Any]:
+    """Return what a step of *k* ingredients costs beside a plain one."""
+    pots = make(home, "resnet18-cifar", k)
+    net = sm.model(like=pots)
+    data = sm.Images.of(*images(BATCH * 4, 32), classes=10)
+    schedule = sm.Schedule(batch_size=BATCH, augment="none")
+    plain = Trainer(net, data, OBJECTIVE, pots[0], schedule, 0, torch.device("cpu"))
+    learners = {p: learner(net, pots, data, p) for p in ("fp32", "bf16")}
+    batches: Any = torch.arange(len(data)).split(BATCH)  # type: ignore[no-untyped-call]
+    sides: dict[str, Callable[[torch.Tensor], Any]] = {
+        "plain": plain._step,
+        "learned": learners["fp32"]._step,
+        "definition": lambda indices: by_definition(learners["fp32"], indices),
+        "bf16": learners["bf16"]._step,
+    }
+    taken = in_turn(sides, batches, rounds)
+    found = {
+        f"step of K={k} / adversarial-training step": common.ratio(
+            taken["learned"] / taken["plain"], GOALS[k]
+        ),
+        f"step of K={k}, mixing in every forward / the same": common.ratio(
+            taken["definition"] / taken["plain"], ">= 0"
+        ),
+        f"step of K={k} in float32 / in bfloat16": common.ratio(
+            taken["learned"] / taken["bf16"], ">= 1.7"
+        ),
+    }
+    if k == min(GOALS):
+        error = gradient_error(learners["fp32"], learners["bf16"], batches[0])
+        found["coefficient gradient in bfloat16, relative error"] = common.ratio(error, "<= 0.01")
+    return found
+
+
+def make(home: Path, model: str, k: int) -> sm.Ingredients:
+    """Return *k* networks around one, as files below *home*."""
+    net = sm.model(model)
+    for i in range(k):
+        path = home / f"{i}.safetensors"
+        if path.exists():
+            continue
+        noise = stream("ingredient", i)
+        state = {
+            name: t + 0.05 * t.std() * torch.randn(t.shape, generator=noise) if t.ndim > 1 else t
+            for name, t in net.state_dict().items()
+        }
+        sm.save(path, state, model=model)
+    return sm.load(*(home / f"{i}.safetensors" for i in range(k)))
+
+
+def images(n: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    noise = stream("images")
+    return torch.rand(n, 3, size, size, generator=noise), torch.arange(n) % 10
+
+
+def learner(net: torch.nn.Module, pots: sm.Ingredients, data: Any, precision: str) -> Learner:
+    settings = sm.Settings(batch_size=BATCH, precision=precision)
+    return Learner(net, pots, data, OBJECTIVE, settings, place="device")
+
+
+def in_turn(
+    sides: dict[str, Callable[[torch.Tensor], Any]], batches: Any, rounds: int
+) -> dict[str, float]:
+    """Return the median seconds of each of *sides*, after one round unmeasured."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds + 1):
+        for name, step in sides.items():
+            began = time.perf_counter()
+            step(batches[turn % len(batches)])
+            taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(times[1:]) for name, times in taken.items()}
+
+
+def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
+    """Take a step as the definition has it: the mix inside of every forward pass."""
+    soup, x_y = learner.soup, learner.data.batch(indices)
+    alpha = learner.logits.softmax(1)
+
+    def mixing(x: torch.Tensor, /) -> torch.Tensor:
+        return soup.classifier(soup.weights(alpha.detach()))(x)
+
+    x_adv = OBJECTIVE.craft(mixing, *x_y, generator=stream("attack"))
+    live = draw_live(len(alpha), learner.settings.dropout, stream("dropout"))
+    moving = soup.classifier(soup.weights(alpha, live))
+    loss = OBJECTIVE.loss(moving, x_y[0], x_adv, x_y[1])
+    return torch.autograd.grad(loss, learner.logits)[0]
+
+
+def gradient_error(full: Learner, half: Learner, indices: torch.Tensor) -> float:
+    """Return ‖g − g'‖ / ‖g‖ of the gradients in float32 and bfloat16, on the same images."""
+    x, y = full.data.batch(indices)
+    alpha = full.first.softmax(1).detach()
+    grads = []
+    for learner in (full, half):
+        soup = learner.soup
+        held = soup.held(alpha)
+        leaves = soup.leaves(torch.ones(len(alpha), dtype=torch.bool), held)
+        loss = OBJECTIVE.loss(learner._cast(soup.placed(leaves, held)), x, x, y)
+        found = torch.autograd.grad(loss, list(leaves.values()))
+        into = soup.gradient(dict(zip(leaves, found, strict=True)))
+        grads.append(into - into.mean(1, keepdim=True))  # what softmax lets through
+    return float((grads[0] - grads[1]).norm() / grads[0].norm())
+
+
+def memory_ratios(home: Path, k: int) -> dict[str, Any]:
+    """Return what learning *k* networks of ViT-B/32's size takes, beyond attacking one."""
+    pots = make(home, "timm:vit_base_patch32_224", k)
+    sizes = [info.bytes for info in pots.infos.values()]
+    whole, largest = sum(sizes), max(sizes)
+    one = common.peak(ONE, str(home)).peak
+    found = {}
+    for place, store, goal in (("files", "fp32", 3 * whole + k * largest), ("host", "bf16", 0)):
+        peak = common.peak(LEARN, place, store, str(home), str(k)).peak
+        beyond = peak - one + 2 * whole  # ONE held the network and its copy
+        name = f"{k} ViT-B/32 in {place}, {store}: peak memory"
+        if goal:
+            found[f"{name} / (3 models + largest stack)"] = common.ratio(beyond / goal, "<= 1")
+        found[f"{name} / 24 GiB"] = common.ratio(peak / (24 << 30), "<= 1")
+    return found
+
+
+if __name__ == "__main__":
+    main()
