@@ -1,11 +1,13 @@
 """What a step of learning costs beside a plain adversarial-training step, and what memory it takes.
 
-    python benchmarks/learn.py [--quick] [--json] [--large K]
+    python benchmarks/learn.py [--quick] [--json] [--large K] [--trained A B C --data DATA]
 
 Time: resnet18-cifar, batch 64, 2 attack steps, tensor groups, detach dropout 0.8, and 3, 8 and 32
 ingredients. Steps are taken in turn in one process, and medians compared: a step of `finetune`, a
 step of `learn`, one that mixes anew in every forward pass and lets autograd through it (the
-definition), and one in bfloat16. Memory: whole processes that learn a soup of K networks of the
+definition), and one in bfloat16; on CUDA where there is a card, with WRN-28-10 as well. What
+bfloat16 does to the gradient of coefficients is measured on those networks, and on the checkpoints
+of --trained. Memory: whole processes that learn a soup of K networks of the
 size of ViT-B/32, kept in files, and as bfloat16 differences in memory.
 """
 
@@ -31,6 +33,7 @@ from soupmerge.training.trainer import Trainer
 GOALS = {3: "<= 1.0", 8: "<= 1.05", 32: "<= 1.3"}
 BATCH = 64
 OBJECTIVE = sm.against(sm.Linf(8 / 255))
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 LEARN = """
 import sys
@@ -64,23 +67,36 @@ objective.craft(net, x, y, generator=torch.Generator())
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", type=int, metavar="K", help="ingredients [default: 72, or 8]")
+    parser.add_argument("--trained", nargs="+", default=[], help="checkpoints, for the gradient")
+    parser.add_argument("--data", default="digits", help="images for them")
     given = common.options(parser)
+    rounds = 3 if given.quick else 7
     ratios: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home:
         for k in (3, 8) if given.quick else GOALS:
-            ratios |= step_ratios(Path(home), k, rounds=3 if given.quick else 7)
+            ratios |= step_ratios(Path(home), "resnet18-cifar", k, rounds)
+    if DEVICE == "cuda":
+        with tempfile.TemporaryDirectory() as home:
+            for k in (3, 8):
+                ratios |= step_ratios(Path(home), "wrn-28-10", k, rounds)
+    if given.trained:
+        pots, test = sm.load(*given.trained), sm.data(given.data, split="test", limit=BATCH)
+        both = [learner(sm.model(like=pots), pots, test, p) for p in ("fp32", "bf16")]
+        error = gradient_error(both[0], both[1], torch.arange(BATCH))
+        name = "coefficient gradient in bfloat16, trained networks: relative error"
+        ratios[name] = common.ratio(error, "<= 0.01")
     with tempfile.TemporaryDirectory() as home:
         ratios |= memory_ratios(Path(home), given.large or (8 if given.quick else 72))
     common.answer(ratios, as_json=given.json)
 
 
-def step_ratios(home: Path, k: int, rounds: int) -> dict[str, Any]:
+def step_ratios(home: Path, model: str, k: int, rounds: int) -> dict[str, Any]:
     """Return what a step of *k* ingredients costs beside a plain one."""
-    pots = make(home, "resnet18-cifar", k)
+    pots = make(home, model, k)
     net = sm.model(like=pots)
     data = sm.Images.of(*images(BATCH * 4, 32), classes=10)
     schedule = sm.Schedule(batch_size=BATCH, augment="none")
-    plain = Trainer(net, data, OBJECTIVE, pots[0], schedule, 0, torch.device("cpu"))
+    plain = Trainer(net, data, OBJECTIVE, pots[0], schedule, 0, torch.device(DEVICE))
     learners = {p: learner(net, pots, data, p) for p in ("fp32", "bf16")}
     batches: Any = torch.arange(len(data)).split(BATCH)  # type: ignore[no-untyped-call]
     sides: dict[str, Callable[[torch.Tensor], Any]] = {
@@ -90,17 +106,15 @@ def step_ratios(home: Path, k: int, rounds: int) -> dict[str, Any]:
         "bf16": learners["bf16"]._step,
     }
     taken = in_turn(sides, batches, rounds)
-    found = {
-        f"step of K={k} / adversarial-training step": common.ratio(
-            taken["learned"] / taken["plain"], GOALS[k]
-        ),
-        f"step of K={k}, mixing in every forward / the same": common.ratio(
-            taken["definition"] / taken["plain"], ">= 0"
-        ),
-        f"step of K={k} in float32 / in bfloat16": common.ratio(
-            taken["learned"] / taken["bf16"], ">= 1.7"
-        ),
+    step = f"{model} on {DEVICE}, K={k}: learning step"
+    rows = {
+        f"{step} / adversarial-training step": ("learned", "plain", GOALS[k]),
+        f"{step}, mixing in every forward / the same": ("definition", "plain", ">= 0"),
+        f"{step} / in bfloat16": ("learned", "bf16", ">= 1.7"),
     }
+    found = {what: common.ratio(taken[a] / taken[b], goal) for what, (a, b, goal) in rows.items()}
+    if DEVICE == "cuda":
+        found[f"{step}s a second"] = common.ratio(1 / taken["learned"], ">= 0")
     if k == min(GOALS):
         error = gradient_error(learners["fp32"], learners["bf16"], batches[0])
         found["coefficient gradient in bfloat16, relative error"] = common.ratio(error, "<= 0.01")
@@ -130,7 +144,7 @@ def images(n: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def learner(net: torch.nn.Module, pots: sm.Ingredients, data: Any, precision: str) -> Learner:
     settings = sm.Settings(batch_size=BATCH, precision=precision)
-    return Learner(net, pots, data, OBJECTIVE, settings, place="device")
+    return Learner(net, pots, data, OBJECTIVE, settings, place="device", device=DEVICE)
 
 
 def in_turn(
@@ -142,19 +156,22 @@ def in_turn(
         for name, step in sides.items():
             began = time.perf_counter()
             step(batches[turn % len(batches)])
+            if DEVICE == "cuda":
+                torch.cuda.synchronize()
             taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
 def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
     """Take a step as the definition has it: the mix inside of every forward pass."""
-    soup, x_y = learner.soup, learner.data.batch(indices)
+    soup = learner.soup
+    x_y = [t.to(DEVICE) for t in learner.data.batch(indices)]
     alpha = learner.logits.softmax(1)
 
     def mixing(x: torch.Tensor, /) -> torch.Tensor:
         return soup.classifier(soup.weights(alpha.detach()))(x)
 
-    x_adv = OBJECTIVE.craft(mixing, *x_y, generator=stream("attack"))
+    x_adv = OBJECTIVE.craft(mixing, x_y[0], x_y[1], generator=stream("attack"))
     live = draw_live(len(alpha), learner.settings.dropout, stream("dropout"))
     moving = soup.classifier(soup.weights(alpha, live))
     loss = OBJECTIVE.loss(moving, x_y[0], x_adv, x_y[1])
@@ -163,8 +180,8 @@ def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
 
 def gradient_error(full: Learner, half: Learner, indices: torch.Tensor) -> float:
     """Return ‖g − g'‖ / ‖g‖ of the gradients in float32 and bfloat16, on the same images."""
-    x, y = full.data.batch(indices)
-    alpha = full.first.softmax(1).detach()
+    x, y = (t.to(DEVICE) for t in full.data.batch(indices))
+    alpha = full.first.softmax(1).detach().to(DEVICE)
     grads = []
     for learner in (full, half):
         soup = learner.soup
