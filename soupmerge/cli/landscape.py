@@ -156,8 +156,8 @@ def _print(found: Any) -> None:
     for metric in metrics:
         whole = [point for point in found.points if not point.hole]
         if whole:
-            lowest = min(whole, key=lambda point, m=metric: point.loss[m])
-            rows.append(_row(f"lowest {metric} loss", lowest, metrics))
+            _, i = min((point.loss[metric], i) for i, point in enumerate(whole))
+            rows.append(_row(f"lowest {metric} loss", whole[i], metrics))
     headers = ["point", "x", "y", "coefficients"]
     headers += [f"{metric} {kind}" for metric in metrics for kind in ("loss", "accuracy")]
     show.table(headers, rows, "landscape")

@@ -23,6 +23,7 @@ from soupmerge.storage import commit, run
 from soupmerge.storage.journal import Journal
 from soupmerge.types import Progress, State, quiet
 from soupmerge.weights import mixing
+from soupmerge.weights.buffers import is_statistic
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.plane import Plane, plane_through
 from soupmerge.weights.recipe import Recipe
@@ -130,8 +131,9 @@ def landscape(
         benchmark: images, and attacks that take all their steps (``until_fooled=False``).
         points: of the lattice, to each side.
         margin: what the rectangle is made larger by to each side, in parts of its own.
-        buffers: policy for batch-norm statistics: ``average``, as in every soup; outside of the
-            triangle it may give a negative variance, which is a hole. Or ``base``.
+        buffers: policy for batch-norm statistics: ``average``, as in every soup (outside of the
+            triangle, where a variance could be negative, by the positive coefficients alone,
+            divided by their sum), or ``base``.
         base: the ingredient that counters (and ``base`` statistics) come from.
         calibration: estimate the statistics of every point anew on these images instead, also those
             of the ingredients.
@@ -158,13 +160,13 @@ def landscape(
     bound = bind(net, pots[0], device=device)
     probe(bound, benchmark.data, torch.device(device))
     anew = {"calibration": calibration.describe()} if calibration else {}
-    how = {"buffers": "recalibrate" if calibration else buffers, "base": base, **anew}
+    statistics = {"buffers": "recalibrate" if calibration else buffers, "base": base, **anew}
     manifest = {
         "command": "landscape",
         "model": ref_of(net),
         "inputs": pots.fingerprint(),
         "benchmark": benchmark.describe(),
-        "settings": {"points": points, "margin": margin, **how},
+        "settings": {"points": points, "margin": margin, **statistics},
         "device": torch.device(device).type,
     }
     with contextlib.ExitStack() as stack:
@@ -174,8 +176,8 @@ def landscape(
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
             journal = folder.journal("trials")
-        policy = {"buffers": "base" if calibration else buffers, "base": base}
-        surveyor = _Surveyor(net, bound, pots, benchmark, policy, calibration, torch.device(device))
+        how = (buffers, base, calibration, torch.device(device))
+        surveyor = _Surveyor(net, bound, pots, benchmark, *how)
         places = [*plane.places, *_lattice(plane, points, margin)]
         found = surveyor.walked(plane, places, journal, progress)
     return Landscape(pots.names, plane, tuple(found))
@@ -203,7 +205,8 @@ class _Surveyor:
     bound: nn.Module
     pots: Ingredients
     benchmark: Benchmark
-    policy: Mapping[str, Any]
+    buffers: str
+    base: int
     calibration: Calibration | None
     device: torch.device
 
@@ -235,7 +238,7 @@ class _Surveyor:
     def _measured(self, x: float, y: float, weights: tuple[float, ...]) -> Point:
         try:
             pour(self.bound, self._state(weights))
-        except NumericsError as error:  # a variance below 0, or weights beyond their dtype
+        except NumericsError as error:  # weights beyond their dtype
             return Point(x, y, weights, {}, {}, str(error).partition("; ")[0])
         found = outcomes(self.bound, self.benchmark)
         for metric, outcome in found.items():
@@ -247,8 +250,17 @@ class _Surveyor:
         return Point(x, y, weights, loss, accuracy)
 
     def _state(self, weights: tuple[float, ...]) -> State:
-        recipe = Recipe.of(self.pots, weights, affine=True, **self.policy)
-        state = mixing.mix(self.pots, recipe)
-        if self.calibration is None:
-            return state
-        return recalibrate(self.net, state, self.calibration, device=self.device)
+        if self.calibration is not None:
+            state = self._mixed(weights, "base")
+            return recalibrate(self.net, state, self.calibration, device=self.device)
+        if self.buffers == "base" or min(weights) >= 0:
+            return self._mixed(weights, self.buffers)
+        # Extrapolated, a variance would be negative: where it is near 0, close to the triangle.
+        total = sum(w for w in weights if w > 0)
+        nearby = self._mixed(tuple(max(w, 0.0) / total for w in weights), "average")
+        statistics = {name: tensor for name, tensor in nearby.items() if is_statistic(name)}
+        return {**self._mixed(weights, "base"), **statistics}
+
+    def _mixed(self, weights: tuple[float, ...], policy: str) -> State:
+        recipe = Recipe.of(self.pots, weights, affine=True, buffers=policy, base=self.base)
+        return mixing.mix(self.pots, recipe)

@@ -1,6 +1,7 @@
 """The plane through three checkpoints, in weight distance (Garipov et al. 2018, arXiv 1802.10026).
 
-θ(x, y) = θ_1 + x u + y v,  u = (θ_2 − θ_1) / ‖·‖,  v = what of θ_3 − θ_1 is at right angles to u, / ‖·‖
+θ(x, y) = θ_1 + x u + y v: u is θ_2 − θ_1, and v what of θ_3 − θ_1 is at right angles to it, each
+divided by its length.
 """
 
 from __future__ import annotations
