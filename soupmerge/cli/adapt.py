@@ -52,14 +52,14 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     and the ingredients and their ensembles get right of the images that chose nothing.
     """
     from soupmerge.soups.grid import plan
+    from soupmerge.sources.data import data_sets
 
     device = meant.device(given)
     pots = sm.load(*refs, weights_key=given["weights_key"])
     meant.tell(pots, given)
     size, _ = plan(pots, given["step"])
     net = meant.network(given, like=pots)
-    how = {"split": given["split"], "limit": given["limit"]}
-    sets = [sm.data(ref, **how) for ref in given["data_refs"]]
+    sets = data_sets(given["data_refs"], split=given["split"], limit=given["limit"])
     shots, most = given["shots"], max(map(len, sets))
     show.note(f"{size} soups, {len(sets)} data sets of up to {most} images, {shots} choose")
     if dry_run:

@@ -70,8 +70,8 @@ class Kitchen:
             served = self._served(dish)
             found[dish] = {n: b(served, progress=self.progress) for n, b in benchmarks.items()}
             if journal:
-                sets = {name: report.to_record() for name, report in found[dish].items()}
-                journal.append({**told, "sets": sets})
+                answers = [{"set": n, **r.to_record()} for n, r in found[dish].items()]
+                journal.append({**told, "reports": answers})
         self.progress("networks", len(due), len(due))
         return found
 
@@ -94,6 +94,10 @@ class Kitchen:
 
 
 def _recorded(record: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) -> dict[str, Report]:
-    sets = record.get("sets")
-    held = sets if isinstance(sets, dict) else {}
-    return {n: recorded(held.get(n, {}), b.describe()) for n, b in benchmarks.items()}
+    """Return the reports of *record*, which are in the order of *benchmarks*: names may change."""
+    held = record.get("reports")
+    known = (
+        held if isinstance(held, list) and len(held) == len(benchmarks) else [{}] * len(benchmarks)
+    )
+    named = zip(benchmarks.items(), known, strict=True)
+    return {name: recorded(told, judge.describe()) for (name, judge), told in named}

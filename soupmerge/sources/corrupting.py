@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from soupmerge.errors import UsageError, near_miss
@@ -105,9 +108,19 @@ def _of_low_contrast(x: Tensor, factor: float, ids: Sequence[str]) -> Tensor:
 
 
 def _compressed(x: Tensor, quality: int, ids: Sequence[str]) -> Tensor:
-    from torchvision.transforms.v2 import functional
+    # Pillow's, as torchvision gives up its own from 0.29 on.
+    return torch.stack([_jpeg(image, quality) for image in _bytes(x)]).float() / 255
 
-    return functional.jpeg(_bytes(x), quality).float() / 255  # type: ignore[no-any-return]
+
+def _jpeg(image: Tensor, quality: int) -> Tensor:
+    """Return *image*, ``(C_in, H, W)`` uint8, as a JPEG file of *quality* gives it back."""
+    file = io.BytesIO()
+    grey = len(image) == 1
+    array = image[0].numpy() if grey else image.permute(1, 2, 0).numpy()
+    Image.fromarray(array).save(file, "JPEG", quality=quality)
+    with Image.open(file) as read:
+        back = torch.from_numpy(np.array(read))
+    return back[None] if grey else back.permute(2, 0, 1)
 
 
 CORRUPTIONS: dict[str, Corruption] = {

@@ -118,12 +118,8 @@ def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
         >>> len(data("digits", split="train")), len(data("digits", split="test", limit=100))
         (1197, 100)
     """
-    shift = corrupting.parse(ref)
-    if shift is not None:
-        kind, strength, rest = shift
-        plain = data(rest, split=split, limit=limit)
-        pixels = corrupting.corrupt(plain.pixels, plain.ids, kind, strength)
-        return dataclasses.replace(plain, ref=ref, pixels=pixels)
+    if corrupting.parse(ref) is not None:
+        return data_sets([ref], split=split, limit=limit)[0]
     name, start, stop = _parse_split(VAL_OF.get(ref, split) if split == "val" else split)
     images = _read(ref, name)
     shuffled = torch.randperm(len(images), generator=stream("split", len(images)))
@@ -139,6 +135,23 @@ def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
     return images.take(
         shuffled.sort().values, split if whole or limit is None else f"{split}, {limit} of it"
     )
+
+
+def data_sets(refs: Sequence[str], *, split: str, limit: int | None = None) -> list[Images]:
+    """Return the images of each of *refs*, as `data` does; what several corrupt is read once."""
+    plain: dict[str, Images] = {}
+    found = []
+    for ref in refs:
+        shift = corrupting.parse(ref)
+        name = ref if shift is None else shift[2]
+        if name not in plain:
+            plain[name] = data(name, split=split, limit=limit)
+        images = plain[name]
+        if shift is not None:
+            pixels = corrupting.corrupt(images.pixels, images.ids, *shift[:2])
+            images = dataclasses.replace(images, ref=ref, pixels=pixels)
+        found.append(images)
+    return found
 
 
 def _read(ref: str, split: str) -> Images:
