@@ -239,7 +239,7 @@ class _Surveyor:
         try:
             pour(self.bound, self._state(weights))
         except NumericsError as error:  # weights beyond their dtype
-            return Point(x, y, weights, {}, {}, str(error).partition("; ")[0])
+            return Point(x, y, weights, {}, {}, error.what)
         found = outcomes(self.bound, self.benchmark)
         for metric, outcome in found.items():
             if lost := int((~torch.isfinite(outcome.loss)).sum()):
