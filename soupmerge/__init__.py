@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from soupmerge.robustness.threats import L2 as L2
     from soupmerge.robustness.threats import Linf as Linf
     from soupmerge.robustness.threats import Threat as Threat
+    from soupmerge.soups.adapting import adapt as adapt
     from soupmerge.soups.basin import barrier as barrier
     from soupmerge.soups.grid import grid as grid
+    from soupmerge.soups.landscape import landscape as landscape
     from soupmerge.soups.learning import learn as learn
     from soupmerge.soups.recalibrating import Calibration as Calibration
     from soupmerge.soups.recalibrating import recalibrate as recalibrate
@@ -70,6 +72,7 @@ _HOMES = {
     "Settings": "soups.settings",
     "Threat": "robustness.threats",
     "Trials": "soups.trials",
+    "adapt": "soups.adapting",
     "against": "robustness.objectives",
     "barrier": "soups.basin",
     "bind": "binding",
@@ -77,6 +80,7 @@ _HOMES = {
     "evaluate": "robustness.benchmark",
     "finetune": "training.finetuning",
     "grid": "soups.grid",
+    "landscape": "soups.landscape",
     "learn": "soups.learning",
     "load": "sources.refs",
     "mix": "weights.mixing",

@@ -23,8 +23,10 @@ COMMANDS = (
     "convert",
     "mix",
     "grid",
+    "adapt",
     "learn",
     "eval",
+    "landscape",
     "finetune",
     "report",
 )

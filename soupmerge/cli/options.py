@@ -251,7 +251,8 @@ def data(split: str, *, required: bool = True) -> Callable[[F], F]:
             "data_ref",
             required=required,
             metavar="DATA",
-            help="digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function.",
+            help="digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; "
+            "blur-3:DATA (or noise, contrast, jpeg; 1 to 5) corrupts them.",
         ),
         click.option(
             "--split",

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from soupmerge.errors import InputError
-from soupmerge.figures import fronts, history, simplex, style
+from soupmerge.figures import fronts, history, landscape, simplex, style
 from soupmerge.storage import commit, journal
 from soupmerge.storage.run import FIGURES, read_manifest
 
@@ -29,7 +29,7 @@ def draw(run: Path | str) -> list[str]:
         raise InputError(f"a record lacks something: {error!r}", where=run) from error
     if not drawn:
         what = f"holds nothing finished to draw of {manifest.get('command')}"
-        raise InputError(what, where=run, fix="draw runs of grid, learn or eval")
+        raise InputError(what, where=run, fix="draw runs of grid, learn, eval or landscape")
     with commit.writing(folder):
         folder.mkdir(exist_ok=True)
     return [style.save(figure, folder / f"{name}.png") for name, figure in drawn]
@@ -50,6 +50,9 @@ def _figures(run: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, Figure]
         if len(names) == 2:
             yield "path", simplex.path_lines(records, names)
         yield "front", fronts.grid_front(records, names)
+    elif manifest["command"] == "landscape":
+        if len(records) == len(names) + manifest["settings"]["points"] ** 2:
+            yield "landscape", landscape.landscape(records, names)
     elif manifest["command"] == "eval":
         yield "comparison", fronts.comparison([{**r, "name": _name(r, records)} for r in records])
 

@@ -204,7 +204,7 @@ def _require_same(known: Sequence[dict[str, Any]], due: Sequence[dict[str, Any]]
 
 def images_table(data: Examples) -> str:
     """Return ids and labels of *data* as CSV: which images were used."""
-    return _csv(["id", "label"], zip(data.ids, data.labels.tolist(), strict=True))
+    return csv_text(["id", "label"], zip(data.ids, data.labels.tolist(), strict=True))
 
 
 def _flags(due: Sequence[tuple[AnyEntry, Benchmark]], reports: Sequence[Report]) -> str:
@@ -218,7 +218,7 @@ def _flags(due: Sequence[tuple[AnyEntry, Benchmark]], reports: Sequence[Report])
         for row in zip(benchmark.data.ids, labels, *columns, strict=True):
             rows.append([*place, *row])
     names = ["data" if key == "ref" else key for key in keys]
-    return _csv(["model", *names, "id", "label", *reports[0].flags], rows)
+    return csv_text(["model", *names, "id", "label", *reports[0].flags], rows)
 
 
 def told_apart_by(reports: Sequence[Report]) -> list[str]:
@@ -228,7 +228,8 @@ def told_apart_by(reports: Sequence[Report]) -> list[str]:
     return ["ref"] * several + ["resolution"] * resized
 
 
-def _csv(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return *rows* under *header* as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

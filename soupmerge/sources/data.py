@@ -1,4 +1,5 @@
-"""Written forms of data → labelled images: ``digits``, ``folder:PATH``, ``npz:PATH``, a function.
+"""Written forms of data → labelled images: ``digits``, ``folder:PATH``, ``npz:PATH``, a function;
+``blur-3:DATA`` and its like are the same images, corrupted.
 
 A split is written ``train``, or ``train[:45000]`` for part of it: parts are taken from one fixed
 shuffle, so that any part holds all classes, and two parts that do not overlap share no image.
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.schedule import stream
-from soupmerge.sources import readers
+from soupmerge.sources import corrupting, readers
 
 READERS = {
     "digits": readers.digits,
@@ -105,7 +106,7 @@ def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
     Args:
         ref: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH`` (class folders, perhaps below
             a folder per split), ``npz:PATH`` (arrays x and y), or ``package.module:function``,
-            called with the split and giving images and labels.
+            called with the split and giving images and labels; ``blur-3:DATA`` corrupts them.
         split: ``train``, ``val`` or ``test``, or a part: ``train[:45000]``, ``train[45000:]``.
         limit: keep so many examples, drawn by a fixed seed.
 
@@ -117,6 +118,8 @@ def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
         >>> len(data("digits", split="train")), len(data("digits", split="test", limit=100))
         (1197, 100)
     """
+    if corrupting.parse(ref) is not None:
+        return data_sets([ref], split=split, limit=limit)[0]
     name, start, stop = _parse_split(VAL_OF.get(ref, split) if split == "val" else split)
     images = _read(ref, name)
     shuffled = torch.randperm(len(images), generator=stream("split", len(images)))
@@ -132,6 +135,23 @@ def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
     return images.take(
         shuffled.sort().values, split if whole or limit is None else f"{split}, {limit} of it"
     )
+
+
+def data_sets(refs: Sequence[str], *, split: str, limit: int | None = None) -> list[Images]:
+    """Return the images of each of *refs*, as `data` does; what several corrupt is read once."""
+    plain: dict[str, Images] = {}
+    found = []
+    for ref in refs:
+        shift = corrupting.parse(ref)
+        name = ref if shift is None else shift[2]
+        if name not in plain:
+            plain[name] = data(name, split=split, limit=limit)
+        images = plain[name]
+        if shift is not None:
+            pixels = corrupting.corrupt(images.pixels, images.ids, *shift[:2])
+            images = dataclasses.replace(images, ref=ref, pixels=pixels)
+        found.append(images)
+    return found
 
 
 def _read(ref: str, split: str) -> Images:

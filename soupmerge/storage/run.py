@@ -26,6 +26,7 @@ BEST, FIGURES = "best", "figures"
 OWN = (
     "trials.jsonl",
     "history.jsonl",
+    "judged.jsonl",
     "verdicts.jsonl",
     "recipe.json",
     "soup.safetensors",

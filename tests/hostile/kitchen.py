@@ -16,11 +16,15 @@ from typing import Any
 from tests.hostile.guard import ROOT
 
 LOADED = (
+    "soupmerge.cli.adapt",
+    "soupmerge.cli.landscape",
     "soupmerge.cli.mix",
     "soupmerge.cli.grid",
     "soupmerge.cli.learn",
     "soupmerge.cli.results",
+    "soupmerge.soups.adapting",
     "soupmerge.soups.grid",
+    "soupmerge.soups.landscape",
     "soupmerge.soups.learning",
     "soupmerge.sources.models",
     "soupmerge.sources.readers",

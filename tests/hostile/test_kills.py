@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from tests.hostile.commands import FEW, two
+from tests.hostile.commands import FEW, network, two
 from tests.hostile.kitchen import Job, Kitchen
 
 KILLS = 20
@@ -147,14 +147,22 @@ def test_an_interrupted_mix_leaves_nothing_half_done(
     [
         ("grid {x} {y} --step 0.05 --threat linf:0.1 --steps 15", "trials.jsonl"),
         ("learn {x} {y} --eps 0.1 --epochs 20 --augment none --batch-size 8", "history.jsonl"),
+        ("adapt {x} {y} --step 0.01 --shots 4 --data noise-5:digits", "trials.jsonl"),
+        ("landscape {x} {y} {z} --points 7 --threat linf:0.1 --steps 5", "trials.jsonl"),
     ],
-    ids=["grid", "learn"],
+    ids=["grid", "learn", "adapt", "landscape"],
 )
 def test_a_run_killed_five_times_over_ends_as_if_it_had_not_been(
     kitchen: Kitchen, tmp_path: Path, line: str, journal: str
 ) -> None:
-    x = two(tmp_path)
-    words = [*line.format(x=x, y=tmp_path / "y.safetensors").split(), *FEW.split(), "-j", "1", "-q"]
+    x, z = two(tmp_path), network(tmp_path, logit=1.0, name="z.safetensors")
+    words = [
+        *line.format(x=x, y=tmp_path / "y.safetensors", z=z).split(),
+        *FEW.split(),
+        "-j",
+        "1",
+        "-q",
+    ]
     assert kitchen.run(*words, "-o", tmp_path / "whole") == 0
     cut = tmp_path / "cut"
     killed = 0

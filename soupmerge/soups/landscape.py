@@ -1,0 +1,266 @@
+"""Loss and accuracy, clean and under attack, on the plane through three checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from soupmerge.binding import bind, pour, probe, ref_of
+from soupmerge.errors import InputError, NumericsError, UsageError
+from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.robustness.outcomes import outcomes
+from soupmerge.soups.comparing import images_table
+from soupmerge.soups.recalibrating import Calibration, recalibrate
+from soupmerge.soups.trials import START_OVER
+from soupmerge.storage import commit, run
+from soupmerge.storage.journal import Journal
+from soupmerge.types import Progress, State, quiet
+from soupmerge.weights import mixing
+from soupmerge.weights.buffers import is_statistic
+from soupmerge.weights.ingredients import Ingredients
+from soupmerge.weights.plane import Plane, plane_through
+from soupmerge.weights.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network of the plane.
+
+    Attributes:
+        x, y: where it is, in weight distance.
+        weights: its coefficients, one for each checkpoint.
+        loss, accuracy: metric → mean over the images; empty at a hole.
+        hole: why nothing could be measured here, if so.
+    """
+
+    x: float
+    y: float
+    weights: tuple[float, ...]
+    loss: Mapping[str, float]
+    accuracy: Mapping[str, float]
+    hole: str = ""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the point as JSON values."""
+        place = {"x": self.x, "y": self.y, "weights": list(self.weights)}
+        if self.hole:
+            return {**place, "hole": self.hole}
+        metrics = {m: {"loss": self.loss[m], "accuracy": self.accuracy[m]} for m in self.loss}
+        return {**place, "metrics": metrics}
+
+    @classmethod
+    def from_record(
+        cls, record: Mapping[str, Any], x: float, y: float, weights: tuple[float, ...]
+    ) -> Point:
+        """Return the point at (*x*, *y*) that `to_record` wrote.
+
+        Raises:
+            InputError: the record is of another point, or lacks something.
+        """
+        try:
+            there, here = (record["x"], record["y"], *record["weights"]), (x, y, *weights)
+            if len(there) != len(here) or not all(map(_near, there, here)):
+                raise ValueError(f"it is of ({record['x']}, {record['y']})")
+            if "hole" in record:
+                return cls(x, y, weights, {}, {}, str(record["hole"]))
+            loss, accuracy = (
+                {metric: float(told[key]) for metric, told in record["metrics"].items()}
+                for key in ("loss", "accuracy")
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"a record is not of this point ({error!r})"
+            raise InputError(what, where="trials.jsonl", fix=START_OVER) from error
+        return cls(x, y, weights, loss, accuracy)
+
+
+def _near(a: float, b: float) -> bool:
+    """Return whether *a* and *b* differ by no more than two machines' ways to round."""
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6)
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """What was measured: the three checkpoints first, then the lattice, row by row from below."""
+
+    names: tuple[str, ...]
+    plane: Plane
+    points: tuple[Point, ...]
+
+    @property
+    def holes(self) -> tuple[Point, ...]:
+        """Points where nothing could be measured."""
+        return tuple(point for point in self.points if point.hole)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was found, as JSON values."""
+        places = dict(zip(self.names, map(list, self.plane.places), strict=True))
+        return {"checkpoints": places, "points": [point.to_record() for point in self.points]}
+
+
+def landscape(
+    net: nn.Module,
+    pots: Ingredients,
+    benchmark: Benchmark,
+    *,
+    points: int = 15,
+    margin: float = 0.2,
+    buffers: str = "average",
+    base: int = 0,
+    calibration: Calibration | None = None,
+    device: torch.device | str = "cpu",
+    out: Path | str | None = None,
+    force: bool = False,
+    progress: Progress = quiet,
+) -> Landscape:
+    """Measure loss and accuracy on the plane through three ingredients (Garipov et al. 2018).
+
+    The ingredients are measured at their exact places, and a lattice over the smallest rectangle
+    around them, made larger to each side. Every point is an affine combination of the three.
+    Robust loss is the mean cross-entropy on the adversarial images found, every image attacked.
+
+    Args:
+        net: the network of the ingredients.
+        pots: three ingredients, not on a line.
+        benchmark: images, and attacks that take all their steps (``until_fooled=False``).
+        points: of the lattice, to each side.
+        margin: what the rectangle is made larger by to each side, in parts of its own.
+        buffers: policy for batch-norm statistics: ``average``, as in every soup (outside of the
+            triangle, where a variance could be negative, by the positive coefficients alone,
+            divided by their sum), or ``base``.
+        base: the ingredient that counters (and ``base`` statistics) come from.
+        calibration: estimate the statistics of every point anew on these images instead, also those
+            of the ingredients.
+        device: where to judge.
+        out: run folder; journals one line a point, and resumes.
+        force: start over if *out* holds another run.
+        progress: is told of points.
+
+    Returns:
+        The three ingredients, then points² others. What gives NaN is a hole, and no error.
+
+    Raises:
+        UsageError: not three ingredients, fewer than two points, a negative margin, or *out* holds
+            a run with other settings.
+        InputError: two ingredients are the same, or all lie on a line.
+        NumericsError: an ingredient holds NaN or Inf.
+    """
+    if points < 2 or not 0 <= margin < 100:
+        what = f"{points} points with a margin of {margin} make no picture"
+        fix = "take 2 points or more, and a margin from 0 on"
+        raise UsageError(what, where="points and margin", fix=fix)
+    pots.require_finite()
+    plane = plane_through(pots)
+    bound = bind(net, pots[0], device=device)
+    probe(bound, benchmark.data, torch.device(device))
+    anew = {"calibration": calibration.describe()} if calibration else {}
+    statistics = {"buffers": "recalibrate" if calibration else buffers, "base": base, **anew}
+    manifest = {
+        "command": "landscape",
+        "model": ref_of(net),
+        "inputs": pots.fingerprint(),
+        "benchmark": benchmark.describe(),
+        "settings": {"points": points, "margin": margin, **statistics},
+        "device": torch.device(device).type,
+    }
+    with contextlib.ExitStack() as stack:
+        journal = None
+        if out is not None:
+            opened = run.opened(out, manifest, inputs=pots.files, force=force)
+            folder = stack.enter_context(opened)
+            commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
+            journal = folder.journal("trials")
+        how = (buffers, base, calibration, torch.device(device))
+        surveyor = _Surveyor(net, bound, pots, benchmark, *how)
+        places = [*plane.places, *_lattice(plane, points, margin)]
+        found = surveyor.walked(plane, places, journal, progress)
+    return Landscape(pots.names, plane, tuple(found))
+
+
+def _lattice(plane: Plane, points: int, margin: float) -> Iterator[tuple[float, float]]:
+    """Yield *points*² places over the rectangle around the checkpoints, made larger by *margin*."""
+    columns, rows = (_spread(axis, points, margin) for axis in zip(*plane.places, strict=True))
+    for y in rows:
+        for x in columns:
+            yield x, y
+
+
+def _spread(values: tuple[float, ...], points: int, margin: float) -> list[float]:
+    low, high = min(values), max(values)
+    start, length = low - margin * (high - low), (1 + 2 * margin) * (high - low)
+    return [start + length * i / (points - 1) for i in range(points)]
+
+
+@dataclass(frozen=True)
+class _Surveyor:
+    """Measures points of a plane."""
+
+    net: nn.Module
+    bound: nn.Module
+    pots: Ingredients
+    benchmark: Benchmark
+    buffers: str
+    base: int
+    calibration: Calibration | None
+    device: torch.device
+
+    def walked(
+        self,
+        plane: Plane,
+        places: Sequence[tuple[float, float]],
+        journal: Journal | None,
+        progress: Progress,
+    ) -> Iterator[Point]:
+        """Yield the points at *places*; what *journal* holds is not measured again."""
+        known = journal.records if journal else []
+        if len(known) > len(places):
+            what = f"holds {len(known)} records of {len(places)} points"
+            raise InputError(what, where="trials.jsonl", fix=START_OVER)
+        known = list(known)
+        for i, (x, y) in enumerate(places):
+            weights = plane.coefficients(x, y)
+            if i < len(known):
+                yield Point.from_record(known[i], x, y, weights)
+                continue
+            progress("points", i, len(places))
+            point = self._measured(x, y, weights)
+            if journal:
+                journal.append(point.to_record())
+            yield point
+        progress("points", len(places), len(places))
+
+    def _measured(self, x: float, y: float, weights: tuple[float, ...]) -> Point:
+        try:
+            pour(self.bound, self._state(weights))
+        except NumericsError as error:  # weights beyond their dtype
+            return Point(x, y, weights, {}, {}, error.what)
+        found = outcomes(self.bound, self.benchmark)
+        for metric, outcome in found.items():
+            if lost := int((~torch.isfinite(outcome.loss)).sum()):
+                hole = f"{metric}: no finite loss on {lost} of {len(outcome.loss)} images"
+                return Point(x, y, weights, {}, {}, hole)
+        loss = {metric: float(outcome.loss.mean()) for metric, outcome in found.items()}
+        accuracy = {metric: 1 - float(outcome.error.mean()) for metric, outcome in found.items()}
+        return Point(x, y, weights, loss, accuracy)
+
+    def _state(self, weights: tuple[float, ...]) -> State:
+        if self.calibration is not None:
+            state = self._mixed(weights, "base")
+            return recalibrate(self.net, state, self.calibration, device=self.device)
+        if self.buffers == "base" or min(weights) >= 0:
+            return self._mixed(weights, self.buffers)
+        # Extrapolated, a variance would be negative: where it is near 0, close to the triangle.
+        total = sum(w for w in weights if w > 0)
+        nearby = self._mixed(tuple(max(w, 0.0) / total for w in weights), "average")
+        statistics = {name: tensor for name, tensor in nearby.items() if is_statistic(name)}
+        return {**self._mixed(weights, "base"), **statistics}
+
+    def _mixed(self, weights: tuple[float, ...], policy: str) -> State:
+        recipe = Recipe.of(self.pots, weights, affine=True, buffers=policy, base=self.base)
+        return mixing.mix(self.pots, recipe)
