@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.errors import InputError, UsageError, brief, near_miss
 from soupmerge.figures import fronts, history, paths, simplex, style
 from soupmerge.figures.reading import Run, read_run
 from soupmerge.storage import commit
@@ -31,13 +31,11 @@ def draw(run: Path | str | Run, formats: Sequence[str] = ("png",)) -> list[str]:
     """Draw what there is to see in the run folder *run*, and return the paths of the figures.
 
     Raises:
-        UsageError: a format is none of png, svg and pdf.
         InputError: *run* is no run folder, or nothing in it is finished.
     """
-    for form in formats:
-        if form not in FORMATS:
-            raise UsageError(f"no format {form!r}", where="format", fix=near_miss(form, FORMATS))
     found = run if isinstance(run, Run) else read_run(run)
+    if not formats:
+        return []
     with records_of(found):
         drawn = [(name, f) for name, of in PICTURES.items() if (f := of(found)) is not None]
     if not drawn:
@@ -49,13 +47,27 @@ def draw(run: Path | str | Run, formats: Sequence[str] = ("png",)) -> list[str]:
     return [path for name, figure in drawn for path in style.save(figure, folder / name, formats)]
 
 
+def check_formats(text: str) -> list[str]:
+    """Return the formats that *text* names: ``png,svg,pdf``, or ``none``.
+
+    Raises:
+        UsageError: there is no such format.
+    """
+    formats = [] if text == "none" else text.split(",")
+    if unknown := [form for form in formats if form not in FORMATS]:
+        fix = near_miss(unknown[0], (*FORMATS, "none"))
+        raise UsageError(f"no format {unknown[0]!r}", where="--format", fix=fix)
+    return formats
+
+
 @contextmanager
-def records_of(run: Run) -> Iterator[None]:
-    """Turn what a record lacks into an error that names the run."""
+def records_of(*runs: Run) -> Iterator[None]:
+    """Turn what a record of *runs* lacks into an error that names them."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        what = f"a record lacks something: {type(error).__name__}: {error}"
-        raise InputError(what, where=run.path, fix="run its command again") from error
+        what = f"a record lacks something: {type(error).__name__}: {brief(str(error))}"
+        where = ", ".join(str(run.path) for run in runs)
+        raise InputError(what, where=where, fix="run its command again") from error

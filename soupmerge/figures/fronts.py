@@ -74,7 +74,9 @@ def comparison(run: Run) -> Figure | None:
 
 def _kinds(axes: Any, records: Sequence[dict[str, Any]], metric: str) -> None:
     for kind, mark in MARKS.items():
-        points = sorted(point(r, metric) for r in records if (r.get("made by") or "elsewhere") == kind)
+        points = sorted(
+            point(r, metric) for r in records if (r.get("made by") or "elsewhere") == kind
+        )
         if not points:
             continue
         shade = style.colour(metric) if kind == "learn" else "#666666"

@@ -30,7 +30,7 @@ def learning(run: Run) -> Figure | None:
     keys = [key for key in CURVES if any(key in record for record in records)]
     if not keys:
         return None
-    columns = min(2, len(keys))
+    columns = len(keys) if len(keys) <= 3 else 2
     rows = -(-len(keys) // columns)
     figure = style.new_figure(3.6 * columns, 2.6 * rows)
     for place, key in enumerate(keys, start=1):
