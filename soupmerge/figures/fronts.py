@@ -8,17 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from soupmerge.figures import style
+from soupmerge.figures.palette import MADE_BY
 from soupmerge.figures.reading import Run, against, front, name_of, point
 
 MARKS = {"finetune": "o", "elsewhere": "x", "grid": "s", "mix": "D", "learn": "^", "ensemble": "P"}
-LEGEND = {
-    "finetune": "trained",
-    "elsewhere": "from elsewhere",
-    "grid": "best of grid",
-    "mix": "mixed by hand",
-    "learn": "learned",
-    "ensemble": "ensemble",
-}
 
 
 def soups_front(run: Run) -> Figure | None:
@@ -80,7 +73,7 @@ def _kinds(axes: Any, records: Sequence[dict[str, Any]], metric: str) -> None:
         if not points:
             continue
         shade = style.colour(metric) if kind == "learn" else "#666666"
-        how = {"color": shade, "markersize": 6, "linewidth": 1, "label": LEGEND[kind]}
+        how = {"color": shade, "markersize": 6, "linewidth": 1, "label": MADE_BY[kind]}
         line = "-" if kind == "learn" else ""
         axes.plot(*zip(*points, strict=True), mark + line, **how)
         if kind == "grid" and len(points) > 1:

@@ -40,7 +40,7 @@ def learning(run: Run) -> Figure | None:
         if key == "weights":
             _mean_weights(axes, epochs, [record[key] for record in known], run.names)
         else:
-            shown = {"color": "#333333", "linewidth": 1.2, "label": "training"}
+            shown: Any = {"color": "#333333", "linewidth": 1.2, "label": "training"}
             mark = "." if len(epochs) < 60 else None
             axes.plot(epochs, [record[key] for record in known], marker=mark, **shown)
         if key == "loss":
@@ -87,7 +87,7 @@ def heat_map(run: Run) -> Figure | None:
         axes = figure.add_subplot(1, blocks, block + 1)
         part = slice(block * length, (block + 1) * length)
         shown = rows[part] + [[float("nan")] * k] * (length - len(rows[part]))
-        how = {"aspect": "auto", "interpolation": "nearest", "vmin": low, "vmax": high}
+        how: Any = {"aspect": "auto", "interpolation": "nearest", "vmin": low, "vmax": high}
         image = axes.imshow(shown, cmap=style.COLOUR_MAP, **how)
         _name_rows(axes, groups[part], every)
         axes.set_xticks(range(k), [style.label(name) for name in run.names], rotation=90)

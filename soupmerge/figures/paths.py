@@ -34,8 +34,9 @@ def path_lines(run: Run) -> Figure | None:
         values = [record["metrics"][metric]["accuracy"] for record in records]
         _line_over_chord(axes, places, values, metric, i)
         axes.set_xticks([0, 0.5, 1], [first, "½", second])
-        for letter, text in zip(("left", "center", "right"), axes.get_xticklabels(), strict=True):
-            text.set_horizontalalignment(letter)
+        left, _, right = axes.get_xticklabels()
+        left.set_horizontalalignment("left")
+        right.set_horizontalalignment("right")
         style.percent_axes(axes, "y")
         axes.set_ylabel("accuracy" if i == 0 else "")
     return figure

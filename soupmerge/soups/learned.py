@@ -61,6 +61,13 @@ class LearnedSoup:
     def _stack(self, name: str) -> Tensor:
         return torch.stack([pot[name].to(self.dtype) for pot in self.pots])
 
+    def by_depth(self) -> list[str]:
+        """Return the groups as the network has the first tensor of each: from input to output."""
+        place = {name: i for i, name in enumerate(self.net.state_dict())}
+        names = sorted(self.row, key=lambda name: place[self._renamed[name]])
+        rows = dict.fromkeys(self.row[name] for name in names)
+        return [self.groups[g] for g in rows if g < len(self.groups)]
+
     def start(self, how: str, generator: torch.Generator) -> Tensor:
         """Return the logits ``(G, K)`` to start from.
 

@@ -194,7 +194,7 @@ class _Learner:
         write_choice(folder, self.soup.pots, trial.recipe, self.model_ref)
         journal = folder.journal("trials")
         if not journal.records:
-            journal.append(trial.to_record())
+            journal.append({**trial.to_record(), "depth": self.soup.by_depth()})
         Snapshot(folder.file("state.safetensors")).clear()
 
     def learn(self, folder: run.RunFolder | None, progress: Progress) -> Recipe:

@@ -46,7 +46,7 @@ def contents(runs: Sequence[Run]) -> dict[str, Any]:
         "panels": [
             {"data": panel.data, "layout": panel.layout} for run in runs for panel in panels(run)
         ],
-        "palette": {scheme: _palette(metrics, scheme == "dark") for scheme in ("light", "dark")},
+        "palette": {"light": _palette(dark=False), "dark": _palette(dark=True)},
     }
 
 
@@ -84,8 +84,9 @@ def _judged(runs: Sequence[Run]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _named(record: dict[str, Any], run: Run) -> dict[str, Any]:
     if "weights" not in record:
-        made = record.get("made by") or "elsewhere"
-        return {"name": name_of(record, run.judged), "kind": printable(made)}
+        made = str(record.get("made by") or "elsewhere")
+        kind = printable(palette.MADE_BY.get(made, made))
+        return {"name": name_of(record, run.judged), "kind": kind}
     weights = [float(w) for w in record["weights"]]
     recipe = record.get("recipe") or {}
     alone = max(weights) == 1 and len(recipe.get("weights", ())) < 2
@@ -102,9 +103,7 @@ def _measured(found: dict[str, Any]) -> list[float]:
     return [float(found["accuracy"]), float(low), float(high), int(found["correct"]), found["n"]]
 
 
-def _palette(metrics: dict[str, int], dark: bool) -> dict[str, str]:
+def _palette(*, dark: bool) -> dict[str, str]:
     pots = palette.INGREDIENTS_DARK if dark else palette.INGREDIENTS
-    known = ("clean", "linf", "l2", "l1", "union")
-    shades = {f"@metric:{m}": palette.colour(m, dark=dark) for m in (*known, *metrics)}
-    shades |= {f"@pot:{k}": shade for k, shade in enumerate(pots)}
-    return {printable(name): shade for name, shade in shades.items()}
+    shades = {f"@metric:{norm}": palette.colour(norm, dark=dark) for norm in palette.COLOURS}
+    return shades | {f"@pot:{k}": shade for k, shade in enumerate(pots)}

@@ -1,7 +1,7 @@
 """Pictures on the page that are not the map of all soups: drawn by plotly from these values.
 
-Colours are names (``@metric:clean``, ``@pot:0``, ``@ink``) that the page turns into those of a light
-or a dark screen. Whatever a file says is escaped: plotly reads tags and entities in its texts.
+Colours are names (``@metric:clean``, ``@pot:0``, ``@ink``) that the page turns into those of a
+light or a dark screen. Whatever a file says is escaped: plotly reads tags and entities in its texts.
 """
 
 from __future__ import annotations
@@ -84,8 +84,10 @@ def _learning(run: Run) -> list[Panel]:
         ]
         held = [(r["epoch"], r["val"]) for r in known if isinstance(r.get("val"), (int, float))]
         if key == "loss" and held:
-            data.append(_line(*zip(*held, strict=True), "held out", "@pot:1", 1))
-        rows = [[e, *map(_number, row)] for e, row in zip(epochs, zip(*columns), strict=True)]
+            when, losses = zip(*held, strict=True)
+            data.append(_line(when, losses, "held out", "@pot:1", 1))
+        lines = zip(*columns, strict=True)
+        rows = [[e, *map(_number, line)] for e, line in zip(epochs, lines, strict=True)]
         about = f"{title.capitalize()} over {len(known)} epochs of learning."
         layout = _axes("epoch", title)
         found.append(Panel(title.capitalize(), about, data, layout, ["epoch", *names], rows))

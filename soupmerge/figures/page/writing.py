@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from soupmerge.errors import OutputError, printable
+from soupmerge.errors import InputError, OutputError, printable
 from soupmerge.figures.page.contents import contents, told_notes
 from soupmerge.figures.page.making import quoted
 from soupmerge.figures.page.panels import Panel, panels
@@ -24,7 +24,8 @@ MARK = '<meta name="generator" content="soupmerge report">'
 """Stands in every page of ours, near its beginning."""
 
 NEAR = 1024
-SCRIPTS = ("page.js",)
+SCRIPTS = ("core.js", "map.js", "detail.js", "table.js", "start.js")
+"""In order: they are one script, in which names are common and nobody else's."""
 
 
 def write_page(runs: Sequence[Run], out: Path, *, force: bool = False) -> str:
@@ -53,17 +54,22 @@ def check_page(out: Path, *, force: bool = False) -> None:
 def page(runs: Sequence[Run]) -> str:
     """Return the page of *runs* as HTML; equal files give equal bytes."""
     told = contents(runs)
-    scripts = [_plotly(), "".join(map(_asset, SCRIPTS))]
+    if not told["soups"] and not told["panels"]:
+        where = ", ".join(str(run.path) for run in runs)
+        what, fix = "holds nothing finished to show", "show it when it has judged or learned"
+        raise InputError(what, where=where, fix=fix)
+    own = "\n".join(map(_asset, SCRIPTS))
+    scripts = [_plotly(), f'"use strict";\n(() => {{\n{own}}})();\n']
     titles = ", ".join(run.title for run in runs)
     return Template(_asset("page.html")).substitute(
         mark=MARK,
         policy=_policy(scripts),
-        title=html.escape(f"Soups of {titles}"),
+        title=html.escape(f"Report on {titles}"),
         style=_asset("page.css"),
         summary="".join(map(_summary, runs)),
         remarks=_items("remarks", _remarks(runs, told)),
         hidden="" if told["soups"] else " hidden",
-        panels="".join(_panels(runs)),
+        panels=f'<div class="panels">\n{"".join(_panels(runs))}</div>',
         doubts=_doubts(runs),
         settings=_settings(runs),
         data=_inert(told),
@@ -135,7 +141,8 @@ def _doubts(runs: Sequence[Run]) -> str:
         else "Nobody looked for reasons to doubt the figures: soupmerge eval --doubts does."
     )
     listed = _items("remarks", found) if found else f"<p>{none}</p>"
-    return f'<section aria-labelledby="doubts-heading">\n<h2 id="doubts-heading">Doubts and notes</h2>\n{listed}</section>'
+    heading = '<h2 id="doubts-heading">Doubts and notes</h2>'
+    return f'<section aria-labelledby="doubts-heading">\n{heading}\n{listed}</section>'
 
 
 def _panels(runs: Sequence[Run]) -> Iterator[str]:
@@ -155,11 +162,14 @@ def _panel(panel: Panel, number: int, run: str) -> str:
         + "</tr>\n"
         for row in panel.rows
     )
+    height = panel.layout.get("height")
+    tall = f' style="height: {height}px"' if height else ""
     return (
-        f'<section aria-labelledby="panel-{number}-heading">\n'
+        f'<section aria-labelledby="panel-{number}-heading"{" class=tall" if tall else ""}>\n'
         f'<h2 id="panel-{number}-heading">{_e(title)}</h2>\n<p>{_e(panel.about)}</p>\n'
-        f'<div id="panel-{number}" class="flat" role="img" aria-label="{_e(panel.about)}"></div>\n'
-        f"<details><summary>The same as a table</summary>\n"
+        f'<div id="panel-{number}" class="flat"{tall} role="img"'
+        f' aria-label="{_e(panel.about)}"></div>\n'
+        "<details><summary>The same as a table</summary>\n"
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>'
         "</div></details>\n</section>\n"
     )
@@ -172,14 +182,14 @@ def _settings(runs: Sequence[Run]) -> str:
     titles = "".join(f'<th scope="col">{_e(run.title)}</th>' for run in runs)
     rows = []
     for key in keys:
-        values = [column.get(key, "") for column in columns]
-        differ = len(set(values)) > 1
-        shown = "".join(f"<td>{_e(value)}</td>" for value in values)
+        shown = "".join(f"<td>{_e(column.get(key, '–'))}</td>" for column in columns)
+        differ = len({column[key] for column in columns if key in column}) > 1
         mark = ' class="other"' if differ else ""
         name = f"{_e(key)}{' (they differ)' if differ else ''}"
         rows.append(f'<tr{mark}><th scope="row">{name}</th>{shown}</tr>\n')
     head = f'<thead><tr><th scope="col">setting</th>{titles}</tr></thead>'
-    return f'<div class="wide"><table class="settings">{head}\n<tbody>{"".join(rows)}</tbody></table></div>'
+    table = f'<table class="settings">{head}\n<tbody>{"".join(rows)}</tbody></table>'
+    return f'<div class="wide">{table}</div>'
 
 
 def _lines(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
