@@ -78,7 +78,7 @@ def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
     verdict = barriers.verdict if barriers else "unknown"
     if as_json:
         basin = _unknown() if barriers is None else barriers.to_json()
-        told = {"compatible": True, "problems": [], "basin": basin}
+        told: dict[str, Any] = {"compatible": True, "problems": [], "basin": basin}
         show.dump({**told, "family": _family(pots), "signs": _signs_to_json(found)})
     else:
         _print(pots, found, barriers)

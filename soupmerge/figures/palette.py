@@ -15,7 +15,7 @@ DARK = {
     "clean": "#56B4E9",
     "linf": "#FF8A3D",
     "l2": "#2FC79A",
-    "l1": "#E9A8CC",
+    "l1": "#E060C0",
     "union": "#FFFFFF",
 }
 """The same on a dark ground."""

@@ -18,8 +18,9 @@ TRIALS, HISTORY, RECIPE, BARRIERS = "trials.jsonl", "history.jsonl", "recipe.jso
 ENDS = (RECIPE, BARRIERS, "flags.csv")
 """What a run writes last."""
 
-FIRST = r"(stem|prep|embed|patch_embed|cls_token|pos_embed|conv_?1|bn_?1|norm_pre)"
-LAST = r"(norm|bn|fc|fc_norm|head|head_drop|linear|classifier|logits|output)"
+FIRST = ("cls_token", "pos_embed", "patch_embed", "stem", "prep", "conv1", "bn1", "norm_pre")
+LAST = ("bn", "norm", "fc_norm", "fc", "linear", "classifier", "head")
+"""How networks call what comes before and after their blocks, in order."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def depth(group: str) -> tuple[int, list[tuple[int, int, str]]]:
         ['conv1.weight', 'layer2.0.w', 'layer10.0.w', 'fc.bias']
     """
     first = group.partition(".")[0]
-    place = 0 if re.fullmatch(FIRST, first) else 2 if re.fullmatch(LAST, first) else 1
+    before, after = (names.index(first) + 1 if first in names else 0 for names in (FIRST, LAST))
+    place = before - len(FIRST) - 1 if before else after
     parts = re.findall(r"\d+|[^\d]+", group)
     return place, [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 

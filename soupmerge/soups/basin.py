@@ -84,7 +84,8 @@ class Barrier:
         """Return the barrier that `to_json` wrote; what it lacks is a KeyError."""
         first, second = value["pair"]
         low, high = value["interval"]
-        columns = {key: tuple(p[key] for p in value["points"]) for key in ("t", "loss", "error")}
+        points = value["points"]
+        columns: Any = {key: tuple(p[key] for p in points) for key in ("t", "loss", "error")}
         same = ("metric", "height", "at", "deviation", "loss_height", "verdict", "reason")
         told = {key: value[key] for key in same}
         return cls(pair=(first, second), low=low, high=high, **columns, **told)

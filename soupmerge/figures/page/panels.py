@@ -1,7 +1,7 @@
 """Pictures on the page that are not the map of all soups: drawn by plotly from these values.
 
 Colours are names (``@metric:clean``, ``@pot:0``, ``@ink``) that the page turns into those of a
-light or a dark screen. Whatever a file says is escaped: plotly reads tags and entities in its texts.
+light or a dark screen. What a file says is escaped: plotly reads tags and entities in its texts.
 """
 
 from __future__ import annotations
