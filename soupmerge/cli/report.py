@@ -8,7 +8,10 @@ from typing import Any
 import click
 
 from soupmerge.cli import options, show
-from soupmerge.errors import UsageError
+from soupmerge.errors import UsageError, near_miss
+
+FORMATS = ("png", "svg", "pdf")
+NONE = "none"
 
 
 @click.command()
@@ -31,18 +34,28 @@ def command(runs: tuple[str, ...], out: str | None, formats: str, **given: Any) 
 
     The page is a single file that works offline; several runs are compared on it.
     """
-    from soupmerge.figures.drawing import check_formats, draw, records_of
     from soupmerge.figures.page.writing import check_page, write_page
-    from soupmerge.figures.reading import read_run
+    from soupmerge.figures.reading import read_run, records_of
 
     if out is None and len(runs) > 1:
         what, fix = "several runs share a page", "say where it goes, such as -o compared.html"
         raise UsageError(what, where="-o", fix=fix)
-    wanted = check_formats(formats)
+    wanted = _wanted(formats)
     page = Path(out) if out is not None else Path(runs[0]) / "report.html"
     found = [read_run(run) for run in runs]
     check_page(page, force=given["force"])
-    drawn = [path for run in found for path in draw(run, wanted)]
     with records_of(*found):
-        drawn.append(write_page(found, page, force=given["force"]))
-    show.table(["written"], [[path] for path in drawn])
+        written = [write_page(found, page, force=given["force"])]
+    if wanted:
+        from soupmerge.figures.drawing import draw
+
+        written += [path for run in found for path in draw(run, wanted)]
+    show.table(["written"], [[path] for path in written])
+
+
+def _wanted(text: str) -> list[str]:
+    formats = [] if text == NONE else text.split(",")
+    if unknown := [form for form in formats if form not in FORMATS]:
+        fix = near_miss(unknown[0], (*FORMATS, NONE))
+        raise UsageError(f"no format {unknown[0]!r}", where="--format", fix=fix)
+    return formats

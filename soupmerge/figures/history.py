@@ -9,15 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from soupmerge.figures import style
 from soupmerge.figures.palette import INGREDIENTS
-from soupmerge.figures.reading import Run, coefficients
-
-CURVES = {
-    "loss": "loss",
-    "weights": "mean coefficient",
-    "entropy": "entropy of the rows, nats",
-    "moved": "coefficients moved by",
-}
-"""What a record of the history may hold, and how its panel is called."""
+from soupmerge.figures.reading import CURVES, Run, coefficients
 
 LINES = ("-", "--", ":", "-.")
 ROWS, BLOCKS = 50, 5

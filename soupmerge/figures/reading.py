@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from soupmerge.errors import InputError, printable
+from soupmerge.errors import InputError, brief, printable
 from soupmerge.storage import journal, reading
 from soupmerge.storage.run import read_manifest
 
 TRIALS, HISTORY, RECIPE, BARRIERS = "trials.jsonl", "history.jsonl", "recipe.json", "barriers.json"
 ENDS = (RECIPE, BARRIERS, "flags.csv")
 """What a run writes last."""
+
+CURVES = {
+    "loss": "loss",
+    "weights": "mean coefficient",
+    "entropy": "entropy of the rows, nats",
+    "moved": "coefficients moved by",
+}
+"""What a record of the history may hold, and how its panel is called."""
 
 FIRST = ("cls_token", "pos_embed", "patch_embed", "stem", "prep", "conv1", "bn1", "norm_pre")
 LAST = ("bn", "norm", "fc_norm", "fc", "linear", "classifier", "head")
@@ -80,6 +89,19 @@ def read_run(path: Path | str) -> Run:
         _object(path / RECIPE) or None,
         _object(path / BARRIERS).get("barriers", []),
     )
+
+
+@contextmanager
+def records_of(*runs: Run) -> Iterator[None]:
+    """Turn what a record of *runs* lacks into an error that names them."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        what = f"a record lacks something: {type(error).__name__}: {brief(str(error))}"
+        where = ", ".join(str(run.path) for run in runs)
+        raise InputError(what, where=where, fix="run its command again") from error
 
 
 def remarks(run: Run) -> Iterator[str]:

@@ -60,7 +60,7 @@ function layout(extra = {}) {
   };
 }
 
-const CONFIG = { displaylogo: false, responsive: true, displayModeBar: "hover" };
+const CONFIG = { displaylogo: false, responsive: true, displayModeBar: false };
 
 function draw(frame, data, extra) {
   const again = frame.classList.contains("js-plotly-plot");

@@ -12,9 +12,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from soupmerge.errors import printable
-from soupmerge.figures.history import CURVES
 from soupmerge.figures.palette import pretty
-from soupmerge.figures.reading import Run, coefficients
+from soupmerge.figures.reading import CURVES, Run, coefficients
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 

@@ -82,8 +82,8 @@ def _policy(scripts: Iterable[str]) -> str:
     """Return a policy under which these scripts run, no other does, and nothing is fetched."""
     hashes = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    # Plotly sets styles on what it draws; a picture is saved by way of a blob.
-    rest = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    # Plotly sets styles on what it draws, and draws a heat map as an image of its own.
+    rest = "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     return f"default-src 'none'; script-src {allowed}; {rest}"
 
 
