@@ -15,6 +15,7 @@ from soupmerge.errors import printable
 from soupmerge.figures.palette import pretty
 from soupmerge.figures.reading import CURVES, Run, coefficients
 
+AT_TOP = {"lenmode": "pixels", "len": 300, "y": 1, "yanchor": "top"}
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -98,7 +99,7 @@ def _heat_map(run: Run) -> list[Panel]:
     if found is None:
         return []
     groups, rows = found
-    names = [shown(name) for name in run.names]
+    names = [shown(_cut(name)) for name in run.names]
     texts = [
         [f"{shown(g)}<br>{name}: {w:.4f}" for name, w in zip(names, row, strict=True)]
         for g, row in zip(groups, rows, strict=True)
@@ -114,7 +115,7 @@ def _heat_map(run: Run) -> list[Panel]:
         "colorscale": "Cividis",
         "zmin": low,
         "zmax": high,
-        "colorbar": {"title": {"text": "coefficient"}, "len": 0.5, "thickness": 12},
+        "colorbar": {"title": {"text": "coefficient"}, "thickness": 12, **AT_TOP},
     }
     ticks = {"tickvals": list(range(len(groups))), "ticktext": [shown(_cut(g)) for g in groups]}
     layout = {
