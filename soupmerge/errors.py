@@ -80,7 +80,10 @@ class NumericsError(SoupmergeError, ArithmeticError):
 
 def printable(value: object) -> str:
     """Return *value* as text that cannot steer a terminal: control characters are escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class _Brief(reprlib.Repr):

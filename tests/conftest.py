@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: a process a core, a thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +30,7 @@ REAL = "SOUPMERGE_CIFAR10_FOLDER"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reasons = {
+        "browser": (browser() is None, "needs Chromium, and the package playwright to drive it"),
         "gpu": (not torch.cuda.is_available(), "needs a CUDA device"),
         "real": (REAL not in os.environ, f"needs real images: set {REAL}"),
     }
@@ -35,6 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, (missing, reason) in reasons.items():
             if item.get_closest_marker(mark) and missing:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def browser() -> str | None:
+    """Return the Chromium of this machine, if there is one, and playwright to drive it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found if importlib.util.find_spec("playwright") else None
 
 
 def near(base: nn.Module, seed: int, scale: float = 0.05) -> dict[str, torch.Tensor]:

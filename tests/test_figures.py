@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import soupmerge as sm
 from soupmerge.errors import InputError
+from soupmerge.figures import palette
 from soupmerge.figures.drawing import draw
+from soupmerge.figures.reading import coefficients, depth, front, read_run
+from soupmerge.soups import barriers
 from soupmerge.soups.comparing import Entry, compare
+from soupmerge.weights.groups import block_of
+
+Typed = Callable[..., Any]
+MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
 
 @pytest.fixture
@@ -21,10 +34,12 @@ def chooser() -> sm.Benchmark:
 
 def check(paths: list[str], names: list[str]) -> None:
     assert [Path(p).name for p in paths] == names
-    for path in paths:
-        with Image.open(path) as picture:
-            picture.verify()
-            assert min(picture.size) > 400
+    for path in map(Path, paths):
+        assert path.read_bytes().startswith(MAGIC[path.suffix])
+        if path.suffix == ".png":
+            with Image.open(path) as picture:
+                picture.verify()
+                assert min(picture.size) > 400
 
 
 @pytest.mark.parametrize(
@@ -36,8 +51,6 @@ def test_a_grid_s_figures(
     pots = sm.load(*trained[:k])
     sm.grid(sm.model(like=pots), pots, chooser, step=0.5, out=tmp_path / "run")
     check(draw(tmp_path / "run"), names)
-    before = {p: Path(p).read_bytes() for p in draw(tmp_path / "run")}
-    assert {p: Path(p).read_bytes() for p in draw(tmp_path / "run")} == before
 
 
 def test_figures_of_learning_and_of_a_comparison(
@@ -46,12 +59,121 @@ def test_figures_of_learning_and_of_a_comparison(
     pots = sm.load(*trained)
     net, few = sm.model(like=pots), sm.data("digits", split="train", limit=64)
     sm.learn(net, pots, few, sm.against(None), epochs=2, out=tmp_path / "learned")
-    check(draw(tmp_path / "learned"), ["learning.png"])
+    check(draw(tmp_path / "learned"), ["learning.png", "coefficients.png"])
+    groups, rows = coefficients(read_run(tmp_path / "learned")) or ([], [])
+    assert groups == [name for name, _ in net.named_parameters()]
+    assert all(sum(row) == pytest.approx(1) for row in rows)
     soup = sm.load(tmp_path / "learned" / "soup.safetensors")[0]
     compare([Entry(c, net) for c in (*pots, soup)], chooser, out=tmp_path / "judged")
-    check(draw(tmp_path / "judged"), ["comparison.png"])
+    formats = ("png", "svg", "pdf")
+    paths = draw(tmp_path / "judged", formats)
+    check(paths, [f"comparison.{form}" for form in formats])
+    before = {p: Path(p).read_bytes() for p in paths}
+    assert {p: Path(p).read_bytes() for p in draw(tmp_path / "judged", formats)} == before
+
+
+def test_a_dark_screen_shows_what_paper_does(
+    trained: list[Path], chooser: sm.Benchmark, tmp_path: Path
+) -> None:
+    pots = sm.load(*trained[:2])
+    sm.grid(sm.model(like=pots), pots, chooser, step=1, out=tmp_path / "run")
+    png, svg = draw(tmp_path / "run", ("png", "svg"))
+    with Image.open(png) as picture:
+        pixels = np.asarray(picture.convert("RGBA"))
+    assert (pixels[..., 3] == 255).all()
+    assert (pixels[0, 0] == 255).all()
+    ground = Path(svg).read_text().partition('id="patch_1"')[2].partition("/>")[0]
+    assert "fill: #ffffff" in ground
+
+
+def test_barriers_are_kept_and_drawn(
+    pots: sm.Ingredients,
+    soupmerge: Typed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = ["check", *(pot.ref for pot in pots), "--data", "digits", "--limit", "12"]
+    line += ["--points", "3", "-o", tmp_path / "run"]
+    first = soupmerge(*line)
+    assert first.status in (0, 1)
+    check(draw(tmp_path / "run"), ["barriers.png"])
+    monkeypatch.setattr(barriers, "barrier", None)  # nothing is measured twice
+    assert soupmerge(*line).out == first.out
+    other = soupmerge(*line, "--tolerance", "0.5")
+    assert other.status == 2
+    assert "tolerance was 0.05, now 0.5" in other.err
+    (tmp_path / "run" / "barriers.json").write_text("{}")
+    damaged = soupmerge(*line)
+    assert damaged.status == 3
+    assert "barriers.json: holds no barriers" in damaged.err
+
+
+def test_check_keeps_nothing_if_nothing_is_measured(soupmerge: Typed, pots: sm.Ingredients) -> None:
+    ended = soupmerge("check", *(pot.ref for pot in pots), "-o", "run")
+    assert ended.status == 2
+    assert "-o: no barrier to keep; give --data" in ended.err
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30))
+def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> None:
+    def beaten(p: tuple[float, float]) -> bool:
+        return any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in points)
+
+    kept = front(points)
+    assert sorted(kept) == [i for i, p in enumerate(points) if not beaten(p)]
+    assert [points[i] for i in kept] == sorted(points[i] for i in kept)
+
+
+def test_names_tell_the_depth_of_blocks_where_no_run_does() -> None:
+    names = sm.model("resnet18-cifar?width=2").state_dict()
+    blocks = list(dict.fromkeys(map(block_of, names)))
+    assert sorted(sorted(blocks), key=depth) == blocks
+    transformer = ["patch_embed.proj", "blocks.0.norm1", "blocks.2.attn", "blocks.10.attn", "head"]
+    assert sorted(sorted(transformer), key=depth) == transformer
 
 
 def test_what_is_no_run_cannot_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a run folder"):
         draw(tmp_path)
+
+
+# ---- Colours: as eyes without one kind of cone see them (Machado et al. 2009), in linear light.
+
+CONES = {
+    "all": np.eye(3),
+    "no green": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.01182, 0.04294, 0.968881],
+    ],
+    "no red": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+}
+
+
+def light(colour: str) -> Any:
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(a: str, b: str) -> float:
+    low, high = sorted(float(light(c) @ [0.2126, 0.7152, 0.0722]) + 0.05 for c in (a, b))
+    return high / low
+
+
+@pytest.mark.parametrize("cones", CONES)
+@pytest.mark.parametrize("shades", [palette.COLOURS, palette.DARK], ids=["light", "dark"])
+def test_metrics_are_told_apart_by_every_eye(shades: dict[str, str], cones: str) -> None:
+    seen = {m: np.clip(CONES[cones] @ light(c), 0, 1) ** (1 / 2.2) for m, c in shades.items()}
+    for a, b in itertools.combinations(seen, 2):
+        assert np.linalg.norm(seen[a] - seen[b]) > 0.17, (a, b)
+
+
+@pytest.mark.parametrize(("shades", "ground"), [("COLOURS", "#ffffff"), ("DARK", "#14171b")])
+def test_metrics_stand_out_from_the_ground(shades: str, ground: str) -> None:
+    for metric, shade in getattr(palette, shades).items():
+        # As WCAG 2.2 asks of graphics, 1.4.11.
+        assert contrast(shade, ground) >= 3, metric

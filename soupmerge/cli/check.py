@@ -46,12 +46,14 @@ from soupmerge.errors import InputError, UsageError
     show_default=True,
     help="Batch-norm statistics on the way: averaged, or those of the nearer end.",
 )
+@click.option("-o", "--out", metavar="RUN", help="Keep the barriers in a run folder.")
 @options.selection
 @options.base
 @options.batch_size(256)
 @options.weights_key
 @options.model
 @options.machine
+@options.force
 @options.as_json
 def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
     """Check that checkpoints fit together, and measure whether they share a loss basin.
@@ -75,8 +77,8 @@ def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
     barriers = _barriers(pots, given)
     verdict = barriers.verdict if barriers else "unknown"
     if as_json:
-        basin = _unknown() if barriers is None else _measured(barriers)
-        told = {"compatible": True, "problems": [], "basin": basin}
+        basin = _unknown() if barriers is None else barriers.to_json()
+        told: dict[str, Any] = {"compatible": True, "problems": [], "basin": basin}
         show.dump({**told, "family": _family(pots), "signs": _signs_to_json(found)})
     else:
         _print(pots, found, barriers)
@@ -129,6 +131,8 @@ def _barriers(pots: sm.Ingredients, given: dict[str, Any]) -> Any:
     if given["data_ref"] is None:
         if given["threats"]:
             raise UsageError("nothing to attack", where="--threat", fix="give --data")
+        if given["out"]:
+            raise UsageError("no barrier to keep", where="-o", fix="give --data")
         return None
     device = meant.device(given)
     net = meant.network(given, like=pots)
@@ -137,17 +141,14 @@ def _barriers(pots: sm.Ingredients, given: dict[str, Any]) -> Any:
     benchmark = sm.Benchmark(
         images, attacks, name="basin", seed=given["seed"], batch_size=given["batch_size"]
     )
+    how = {key: given[key] for key in ("points", "tolerance", "buffers")}
     with show.Progress(given["quiet"]) as progress:
-        return sm.barrier(
-            net,
-            pots,
-            benchmark,
-            points=given["points"],
-            tolerance=given["tolerance"],
-            buffers=given["buffers"],
-            device=device,
-            progress=progress,
-        )
+        how |= {"device": device, "progress": progress}
+        if given["out"] is None:
+            return sm.barrier(net, pots, benchmark, **how)
+        from soupmerge.soups.barriers import kept
+
+        return kept(given["out"], net, pots, benchmark, force=given["force"], **how)
 
 
 def _family(pots: sm.Ingredients) -> dict[str, list[str]]:
@@ -184,10 +185,6 @@ def _print(pots: sm.Ingredients, found: Any, barriers: Any) -> None:
 
 def _unknown() -> dict[str, Any]:
     return {"verdict": "unknown", "barriers": []}
-
-
-def _measured(barriers: Any) -> dict[str, Any]:
-    return {"verdict": barriers.verdict, "barriers": [b.to_json() for b in barriers]}
 
 
 def _signs_to_json(found: Any) -> dict[str, Any]:

@@ -8,71 +8,82 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from soupmerge.figures import style
+from soupmerge.figures.palette import MADE_BY
+from soupmerge.figures.reading import Run, against, front, name_of, point
 
 MARKS = {"finetune": "o", "elsewhere": "x", "grid": "s", "mix": "D", "learn": "^", "ensemble": "P"}
-LEGEND = {
-    "finetune": "trained",
-    "elsewhere": "from elsewhere",
-    "grid": "best of grid",
-    "mix": "mixed by hand",
-    "learn": "learned",
-    "ensemble": "ensemble",
-}
 
 
-def grid_front(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
-    """Return all soups of a grid, the ingredients named, the front joined."""
-    figure, panels = _panels(records)
+def soups_front(run: Run) -> Figure | None:
+    """Return all judged soups of a search, the ingredients named, the front joined."""
+    records = run.soups
+    if len(records) < 2:
+        return None
+    figure, panels = panels_of(records[0])
     for axes, metric in panels:
-        points = [_point(record, metric) for record in records]
-        axes.scatter(
-            *zip(*points, strict=True), s=14, color=style.colour(metric), alpha=0.5, label="soup"
-        )
-        front = sorted(
-            p for p in points if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points)
-        )
-        axes.plot(*zip(*front, strict=True), color=style.colour(metric), linewidth=1, label="front")
-        for record, point in zip(records, points, strict=True):
+        points = [point(record, metric) for record in records]
+        shade, many = style.colour(metric), len(points) > style.MANY
+        dots = {"s": 5 if many else 14, "alpha": 0.3 if many else 0.5, "rasterized": many}
+        axes.scatter(*zip(*points, strict=True), color=shade, linewidth=0, label="soup", **dots)
+        kept = [points[i] for i in front(points)]
+        axes.plot(*zip(*kept, strict=True), color=shade, linewidth=1.2, label="front")
+        best = max(points, key=lambda p: (p[1], p[0]))
+        how = {"color": "white", "edgecolor": shade, "zorder": 4}
+        axes.scatter(*best, s=90, marker="*", label=f"best {best[1]:.1%}", **how)
+        for record, place in zip(records, points, strict=True):
             if max(record["weights"]) == 1:
-                _name(axes, names[record["weights"].index(1)], point)
+                axes.plot(*place, "o", color="white", markeredgecolor="black", markersize=5)
+                name_beside(axes, run.names[record["weights"].index(1)], place)
         axes.legend(fontsize=7)
     return figure
 
 
-def comparison(records: Sequence[dict[str, Any]]) -> Figure:
+def comparison(run: Run) -> Figure | None:
     """Return judged networks by kind, numbered; learned soups joined, and the grid's chord.
 
     The chord between the grid's best clean and best robust soup is what a learned soup is measured
     against (Huang 2023, figure 5). Crosses are 95% intervals.
     """
-    figure, panels = _panels(records)
+    records = run.judged
+    if not records or run.manifest["command"] == "sweep":
+        return None
+    figure, panels = panels_of(records[0])
     for axes, metric in panels:
         places: dict[tuple[float, float], list[int]] = {}
         for number, record in enumerate(records, start=1):
-            places.setdefault(_point(record, metric), []).append(number)
+            places.setdefault(point(record, metric), []).append(number)
             _intervals(axes, record, metric)
-        for kind, mark in MARKS.items():
-            points = sorted(_point(r, metric) for r in records if r.get("made by") == kind)
-            if points:
-                shade = style.colour(metric) if kind == "learn" else "#666666"
-                how = {"color": shade, "markersize": 6, "linewidth": 1, "label": LEGEND[kind]}
-                line = "-" if kind == "learn" else ""
-                axes.plot(*zip(*points, strict=True), mark + line, **how)
-                if kind == "grid":
-                    chord = (max(points, key=lambda p: p[1]), max(points))
-                    axes.plot(*zip(*chord, strict=True), "--", color=shade, linewidth=1)
-        for point, numbers in places.items():
-            _name(axes, ", ".join(map(str, numbers)), point)
+        _kinds(axes, records, metric)
+        for place, numbers in places.items():
+            name_beside(axes, ", ".join(map(str, numbers)), place)
         axes.legend(fontsize=7)
-    key = "\n".join(f"{i}  {record['name']}" for i, record in enumerate(records, start=1))
+    names = (style.label(name_of(record, records)) for record in records)
+    key = "\n".join(f"{i}  {name}" for i, name in enumerate(names, start=1))
     panels[-1][0].annotate(
         key, (1.04, 1.0), xycoords="axes fraction", va="top", fontsize=8, linespacing=1.5
     )
     return figure
 
 
-def _panels(records: Sequence[dict[str, Any]]) -> tuple[Figure, list[tuple[Any, str]]]:
-    metrics = [metric for metric in records[0]["metrics"] if metric != "clean"] or ["clean"]
+def _kinds(axes: Any, records: Sequence[dict[str, Any]], metric: str) -> None:
+    for kind, mark in MARKS.items():
+        points = sorted(
+            point(r, metric) for r in records if (r.get("made by") or "elsewhere") == kind
+        )
+        if not points:
+            continue
+        shade = style.colour(metric) if kind == "learn" else "#666666"
+        how = {"color": shade, "markersize": 6, "linewidth": 1, "label": MADE_BY[kind]}
+        line = "-" if kind == "learn" else ""
+        axes.plot(*zip(*points, strict=True), mark + line, **how)
+        if kind == "grid" and len(points) > 1:
+            chord = (max(points, key=lambda p: p[1]), max(points))
+            axes.plot(*zip(*chord, strict=True), "--", color=shade, linewidth=1, label="its chord")
+
+
+def panels_of(record: dict[str, Any]) -> tuple[Figure, list[tuple[Any, str]]]:
+    """Return a figure with empty axes for each metric of *record* that stands against clean."""
+    metrics = against(record)
     figure = style.new_figure(4.0 * len(metrics), 3.6)
     panels = []
     for i, metric in enumerate(metrics):
@@ -85,16 +96,15 @@ def _panels(records: Sequence[dict[str, Any]]) -> tuple[Figure, list[tuple[Any, 
     return figure, panels
 
 
-def _point(record: dict[str, Any], metric: str) -> tuple[float, float]:
-    return record["metrics"]["clean"]["accuracy"], record["metrics"][metric]["accuracy"]
-
-
 def _intervals(axes: Any, record: dict[str, Any], metric: str) -> None:
-    x, y = _point(record, metric)
+    x, y = point(record, metric)
     (left, right), (low, high) = (record["metrics"][m]["ci95"] for m in ("clean", metric))
     spread = {"xerr": [[x - left], [right - x]], "yerr": [[y - low], [high - y]]}
     axes.errorbar(x, y, **spread, color="#bbbbbb", elinewidth=0.5, zorder=0)
 
 
-def _name(axes: Any, name: str, point: tuple[float, float]) -> None:
-    axes.annotate(name, point, xytext=(4, 4), textcoords="offset points", fontsize=7)
+def name_beside(axes: Any, name: str, place: tuple[float, ...]) -> None:
+    """Write *name* beside the dot at *place*."""
+    text = style.label(name)
+    how = {"textcoords": "offset points", "fontsize": 7, "path_effects": style.HALO, "zorder": 9}
+    axes.annotate(text, place, xytext=(4, 4), **how)

@@ -1,28 +1,98 @@
-"""How a learned soup came about: its loss and its mean coefficients, epoch by epoch."""
+"""How a learned soup came about, epoch by epoch, and what became of each group."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from soupmerge.figures import style
+from soupmerge.figures.palette import INGREDIENTS
+from soupmerge.figures.reading import CURVES, Run, coefficients
+
+LINES = ("-", "--", ":", "-.")
+ROWS, BLOCKS = 50, 5
+"""Groups below each other in a heat map, and the most columns of them that are labelled in full."""
 
 
-def learning(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
-    """Return loss and mean coefficients over epochs."""
-    figure = style.new_figure(7.2, 3.0)
-    epochs = [record["epoch"] for record in records]
-    loss, weights = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
-    loss.plot(epochs, [record["loss"] for record in records], color=style.COLOURS["clean"])
-    loss.set_xlabel("epoch")
-    loss.set_ylabel("training loss")
-    for k, name in enumerate(names):
-        line = ("-", "--", ":", "-.")[k % 4]
-        weights.plot(epochs, [record["weights"][k] for record in records], line, label=name)
-    weights.set_xlabel("epoch")
-    weights.set_ylabel("mean coefficient")
-    weights.set_ylim(0, 1)
-    weights.legend(fontsize=8)
+def learning(run: Run) -> Figure | None:
+    """Return loss, mean coefficients, their entropy and how far they moved, over epochs."""
+    records = run.history
+    keys = [key for key in CURVES if any(key in record for record in records)]
+    if not keys:
+        return None
+    columns = len(keys) if len(keys) <= 3 else 2
+    rows = -(-len(keys) // columns)
+    figure = style.new_figure(3.6 * columns, 2.6 * rows)
+    for place, key in enumerate(keys, start=1):
+        axes = figure.add_subplot(rows, columns, place)
+        known = [record for record in records if key in record]
+        epochs = [record["epoch"] for record in known]
+        if key == "weights":
+            _mean_weights(axes, epochs, [record[key] for record in known], run.names)
+        else:
+            shown: Any = {"color": "#333333", "linewidth": 1.2, "label": "training"}
+            mark = "." if len(epochs) < 60 else None
+            axes.plot(epochs, [record[key] for record in known], marker=mark, **shown)
+        if key == "loss":
+            _validation(axes, [r for r in records if r.get("val") is not None])
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(CURVES[key])
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.grid(alpha=0.25, linewidth=0.5)
     return figure
+
+
+def _mean_weights(axes: Any, epochs: list[int], rows: list[Any], names: list[str]) -> None:
+    for k, name in enumerate(names):
+        shade, line = INGREDIENTS[k % len(INGREDIENTS)], LINES[k % len(LINES)]
+        column = [row[k] for row in rows]
+        axes.plot(epochs, column, line, color=shade, label=style.label(name))
+    axes.set_ylim(min(0, *(min(row) for row in rows)), max(1, *(max(row) for row in rows)))
+    axes.legend(fontsize=7)
+
+
+def _validation(axes: Any, known: list[dict[str, Any]]) -> None:
+    values = [r["val"] for r in known if isinstance(r["val"], (int, float))]
+    if values and len(values) == len(known):
+        epochs = [record["epoch"] for record in known]
+        axes.plot(epochs, values, "--", color="#AA4499", linewidth=1.2, label="held out")
+        axes.legend(fontsize=7)
+
+
+def heat_map(run: Run) -> Figure | None:
+    """Return W as a map: a row for each group in order of depth, a column for each ingredient."""
+    found = coefficients(run)
+    if found is None:
+        return None
+    groups, rows = found
+    blocks = -(-len(groups) // ROWS) if len(groups) <= ROWS * BLOCKS else BLOCKS
+    length = -(-len(groups) // blocks)
+    every = -(-length // ROWS)
+    k = len(run.names)
+    figure = style.new_figure((1.9 + 0.42 * k) * blocks, 1.5 + 0.135 * min(length, ROWS))
+    low = min(0.0, *(min(row) for row in rows))
+    high = max(1.0, *(max(row) for row in rows))
+    panels = []
+    for block in range(blocks):
+        axes = figure.add_subplot(1, blocks, block + 1)
+        part = slice(block * length, (block + 1) * length)
+        shown = rows[part] + [[float("nan")] * k] * (length - len(rows[part]))
+        how: Any = {"aspect": "auto", "interpolation": "nearest", "vmin": low, "vmax": high}
+        image = axes.imshow(shown, cmap=style.COLOUR_MAP, **how)
+        _name_rows(axes, groups[part], every)
+        axes.set_xticks(range(k), [style.label(name) for name in run.names], rotation=90)
+        axes.tick_params(length=0, labelsize=6.5)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        panels.append(axes)
+    bar = figure.colorbar(image, ax=panels, shrink=0.6, aspect=25, pad=0.02)
+    bar.set_label("coefficient")
+    return figure
+
+
+def _name_rows(axes: Any, groups: list[str], every: int) -> None:
+    names = [style.label(group) for group in groups]
+    axes.set_yticks(range(0, len(names), every), names[::every], fontsize=6.5)
+    axes.set_ylabel("")

@@ -13,18 +13,24 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from soupmerge.figures import style
+from soupmerge.figures.reading import Run
 
 LEVELS = 12
 LEAST = 1e-6
 """A loss so small is drawn as if it were this, since a logarithm cannot tell of 0."""
 
 
-def landscape(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
+def landscape(run: Run) -> Figure | None:
     """Return a column for each metric: maps of loss, at logarithmic levels, and of accuracy.
 
-    The first three of *records* are the checkpoints *names*, the others a lattice (Garipov et al.
-    2018, figure 1; Huang 2023, figure 7). Where nothing could be measured the map is hatched.
+    The first three records are the checkpoints, the others a lattice (Garipov et al. 2018,
+    figure 1; Huang 2023, figure 7). Where nothing could be measured the map is hatched.
     """
+    records, names = run.trials, run.names
+    if run.manifest["command"] != "landscape":
+        return None
+    if len(records) < len(names) + run.manifest["settings"]["points"] ** 2:
+        return None
     metrics = list(next((r["metrics"] for r in records if "metrics" in r), ["clean"]))
     xs, ys = (sorted({record[axis] for record in records[3:]}) for axis in "xy")
     tall = min(max((ys[-1] - ys[0]) / (xs[-1] - xs[0]), 0.4), 2.5)

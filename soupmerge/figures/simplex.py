@@ -1,54 +1,67 @@
-"""Accuracy over the simplex: a ternary map per metric for K = 3, lines for K = 2."""
+"""Accuracy over the simplex of three ingredients: a ternary map per metric."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import mpltern  # noqa: F401 - registers the ternary projection
+import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from soupmerge.figures import style
+from soupmerge.figures.reading import Run
+
+FEW = 300
+"""Soups that are still seen as dots on a shaded ground; of more, each is a patch of its own."""
+
+MOST_NAME = 13
+"""Characters at a corner, beside the corner of the next map."""
+
+SIDE = 150.0
+"""Of a map, in points."""
 
 
-def ternary_maps(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
+def ternary_maps(run: Run) -> Figure | None:
     """Return one ternary map per metric (Huang 2023, figures 2 and 3): a dot is a judged soup."""
+    records = run.soups
+    if len(run.names) != 3 or len(records) < 3:
+        return None
     metrics = list(records[0]["metrics"])
-    figure = style.new_figure(3.2 * len(metrics), 3.8)
-    weights = list(zip(*(record["weights"] for record in records), strict=True))
+    # Places are fixed: to fit these axes to their labels takes longer than to draw them.
+    figure = style.new_figure(3.2 * len(metrics), 3.7, layout=None)
+    weights = np.array([record["weights"] for record in records], dtype=float)
     for i, metric in enumerate(metrics):
         values = [record["metrics"][metric]["accuracy"] for record in records]
-        axes: Any = figure.add_subplot(1, len(metrics), i + 1, projection="ternary")
-        shades = axes.tripcolor(*weights, values, cmap=style.COLOUR_MAP, shading="gouraud")
-        dots = {"color": "white", "edgecolor": "black", "clip_on": False}
-        axes.scatter(*weights, s=8, linewidth=0.4, zorder=3, **dots)
+        left, width = i / len(metrics), 1 / len(metrics)
+        place = (left + 0.18 * width, 0.29, 0.64 * width, 0.56)
+        axes: Any = figure.add_axes(place, projection="ternary")
+        shades = _shaded(axes, weights, values)
         best = values.index(max(values))
-        axes.scatter(*([column[best]] for column in weights), s=100, marker="*", zorder=4, **dots)
-        for setter, name in zip(
-            (axes.set_tlabel, axes.set_llabel, axes.set_rlabel), names, strict=True
-        ):
-            setter(name)
-        bar = figure.colorbar(shades, ax=axes, location="bottom", shrink=0.8, pad=0.2)
+        mark = {"color": "white", "edgecolor": "black", "clip_on": False}
+        axes.scatter(*weights[best, :, None], s=110, marker="*", zorder=4, **mark)
+        setters = (axes.set_tlabel, axes.set_llabel, axes.set_rlabel)
+        for setter, name in zip(setters, run.names, strict=True):
+            setter(style.label(name, MOST_NAME))
+        for axis in (axes.taxis, axes.laxis, axes.raxis):
+            axis.set_label_rotation_mode("horizontal")
+        below = figure.add_axes((left + 0.2 * width, 0.14, 0.6 * width, 0.025))
+        bar = figure.colorbar(shades, cax=below, orientation="horizontal")
         bar.set_label(f"{style.pretty(metric)}: best {max(values):.1%}", fontsize=10)
-        bar.locator, bar.formatter = MaxNLocator(3), PercentFormatter(1.0, decimals=None)
+        bar.locator, bar.formatter = MaxNLocator(3), style.PERCENT
         bar.update_ticks()
     return figure
 
 
-def path_lines(records: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
-    """Return accuracy along the path between two ingredients, with each metric's chord."""
-    figure = style.new_figure(4.6, 3.4)
-    axes = figure.add_subplot()
-    ordered = sorted(records, key=lambda record: record["weights"][1])
-    places = [record["weights"][1] for record in ordered]
-    for metric in ordered[0]["metrics"]:
-        values = [record["metrics"][metric]["accuracy"] for record in ordered]
-        shade = style.colour(metric)
-        axes.plot(places, values, "o-", color=shade, markersize=4, label=style.pretty(metric))
-        axes.plot([0, 1], [values[0], values[-1]], "--", color=shade, linewidth=0.7)
-    axes.set_xlabel(f"{names[0]}  ←  coefficient of {names[1]}  →  {names[1]}")
-    axes.set_ylabel("accuracy")
-    style.percent_axes(axes)
-    axes.legend(fontsize=8)
-    return figure
+def _shaded(axes: Any, weights: Any, values: list[float]) -> Any:
+    """Shade the simplex between the soups, if they are few and span a triangle."""
+    dots = {"edgecolor": "black", "linewidth": 0.4, "clip_on": False, "zorder": 3}
+    if len(values) > FEW:
+        patch = {"marker": "h", "s": 2.6 * SIDE**2 / len(values), "linewidth": 0}
+        how = {"c": values, "cmap": style.COLOUR_MAP, "rasterized": True}
+        return axes.scatter(*weights.T, clip_on=False, **patch, **how)
+    if np.linalg.matrix_rank(weights - weights[0], tol=1e-6) < 2:
+        return axes.scatter(*weights.T, c=values, cmap=style.COLOUR_MAP, s=30, **dots)
+    shades = axes.tripcolor(*weights.T, values, cmap=style.COLOUR_MAP, shading="gouraud")
+    axes.scatter(*weights.T, s=8, color="white", **dots)
+    return shades

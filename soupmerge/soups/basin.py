@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import NormalDist
@@ -79,6 +79,17 @@ class Barrier:
             "points": points,
         }
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Barrier:
+        """Return the barrier that `to_json` wrote; what it lacks is a KeyError."""
+        first, second = value["pair"]
+        low, high = value["interval"]
+        points = value["points"]
+        columns: Any = {key: tuple(p[key] for p in points) for key in ("t", "loss", "error")}
+        same = ("metric", "height", "at", "deviation", "loss_height", "verdict", "reason")
+        told = {key: value[key] for key in same}
+        return cls(pair=(first, second), low=low, high=high, **columns, **told)
+
 
 @dataclass(frozen=True)
 class Barriers:
@@ -88,6 +99,10 @@ class Barriers:
 
     def __iter__(self) -> Iterator[Barrier]:
         return iter(self.barriers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict and the barriers as JSON values."""
+        return {"verdict": self.verdict, "barriers": [b.to_json() for b in self]}
 
     @property
     def verdict(self) -> str:

@@ -60,6 +60,13 @@ class LearnedSoup:
         kept: dict[str, Any] = {"device": device, "place": place, "store": store, "base": base}
         self.stacks = {name: stack_of(pots, name, self.dtype, **kept) for name in self.row}
 
+    def by_depth(self) -> list[str]:
+        """Return the groups as the network has the first tensor of each: from input to output."""
+        place = {name: i for i, name in enumerate(self.net.state_dict())}
+        names = sorted(self.row, key=lambda name: place[self._renamed[name]])
+        rows, groups = dict.fromkeys(self.row[name] for name in names), list(self.groups)
+        return [groups[g] for g in rows if g < len(groups)]
+
     def weights(self, alpha: Tensor, live: Tensor | None = None) -> dict[str, Tensor]:
         """Return θ: tensor name of the network → tensor, differentiable in *alpha* ``(G, K)``.
 

@@ -104,6 +104,7 @@ def learn(
         trial = _known_trial(folder, judge)
         if trial is None:
             trial = Trial(_finished(learner.learn(folder, progress), learner, calibration))
+        depth = learner.soup.by_depth()
         del learner  # the ingredients in memory
         state = None
         if calibration is not None or benchmark is not None:
@@ -112,7 +113,8 @@ def learn(
             report = benchmark(bind(net, state, device=device), progress=progress)
             trial = Trial(trial.recipe, report)
         if folder:
-            _write(folder, pots, trial, ref_of(net), state if calibration else None)
+            kept = state if calibration else None
+            _write(folder, pots, trial, kept, model=ref_of(net), depth=depth)
     return trial
 
 
@@ -206,17 +208,19 @@ def _write(
     folder: run.RunFolder,
     pots: Ingredients,
     trial: Trial,
-    model: str | None,
     state: dict[str, Tensor] | None,
+    *,
+    model: str | None,
+    depth: list[str],
 ) -> None:
     """Write recipe, soup and trial, and forget the state; may be done twice."""
     commit.write_json(folder.file("recipe.json"), trial.recipe.to_json(), force=True)
-    soup, how = folder.file("soup.safetensors"), {"model": model, "force": True}
+    soup = folder.file("soup.safetensors")
     if state is None:
-        mixing.mix_to_file(soup, pots, trial.recipe, **how)  # type: ignore[arg-type]
+        mixing.mix_to_file(soup, pots, trial.recipe, model=model, force=True)
     else:
-        mixing.save_soup(soup, state, pots, trial.recipe, **how)  # type: ignore[arg-type]
+        mixing.save_soup(soup, state, pots, trial.recipe, model=model, force=True)
     journal = folder.journal("trials")
     if not journal.records:
-        journal.append(trial.to_record())
+        journal.append({**trial.to_record(), "depth": depth})
     Snapshot(folder.file("state.safetensors")).clear()

@@ -29,12 +29,15 @@ OWN = (
     "judged.jsonl",
     "verdicts.jsonl",
     "recipe.json",
+    "barriers.json",
     "soup.safetensors",
     "state.safetensors",
     "flags.csv",
     "images.csv",
     f"{BEST}/*.json",
     f"{FIGURES}/*.png",
+    f"{FIGURES}/*.svg",
+    f"{FIGURES}/*.pdf",
 )
 """What a run leaves beside its manifest; ``--force`` removes these and nothing else."""
 

@@ -1,0 +1,199 @@
+"""A run folder as figures and pages see it: what was done, on what, with what result."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from soupmerge.errors import InputError, brief, printable
+from soupmerge.storage import journal, reading
+from soupmerge.storage.run import read_manifest
+
+TRIALS, HISTORY, RECIPE, BARRIERS = "trials.jsonl", "history.jsonl", "recipe.json", "barriers.json"
+JUDGED = "judged"
+ENDS = (RECIPE, BARRIERS, "flags.csv", f"{JUDGED}/flags.csv")
+"""What a run writes last."""
+
+CURVES = {
+    "loss": "loss",
+    "weights": "mean coefficient",
+    "entropy": "entropy of the rows, nats",
+    "moved": "coefficients moved by",
+}
+"""What a record of the history may hold, and how its panel is called."""
+
+FIRST = ("cls_token", "pos_embed", "patch_embed", "stem", "prep", "conv1", "bn1", "norm_pre")
+LAST = ("bn", "norm", "fc_norm", "fc", "linear", "classifier", "head")
+"""How networks call what comes before and after their blocks, in order."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds; whatever it lacks is empty.
+
+    Attributes:
+        path: the folder, as it was named.
+        manifest: what was to be done.
+        trials: a record for each judged network, as the journal has it.
+        history: a record for each epoch of learning.
+        recipe: of the soup that was chosen or learned.
+        barriers: of each pair and metric, as `Barrier.to_json` writes them.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    trials: Sequence[dict[str, Any]]
+    history: Sequence[dict[str, Any]]
+    recipe: dict[str, Any] | None
+    barriers: Sequence[dict[str, Any]]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The ingredients, as short as tells them apart."""
+        return told_apart([source["ref"] for source in self.manifest.get("inputs", [])])
+
+    @cached_property
+    def soups(self) -> list[dict[str, Any]]:
+        """The judged trials that are a mixture of the ingredients."""
+        return [r for r in self.trials if r.get("metrics") and "weights" in r]
+
+    @cached_property
+    def judged(self) -> list[dict[str, Any]]:
+        """The judged networks of an evaluation."""
+        return [r for r in self.trials if r.get("metrics") and "ref" in r]
+
+    @property
+    def title(self) -> str:
+        """Name of the folder, and what was done there."""
+        return f"{_short(str(self.path.resolve()))} ({printable(self.manifest['command'])})"
+
+
+def read_run(path: Path | str) -> Run:
+    """Return what the run folder at *path* holds.
+
+    Raises:
+        InputError: *path* is no run folder, or a file of it is damaged.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    # What a sweep has learned is judged in a run of its own, within its folder.
+    judged = path / JUDGED if manifest["command"] == "sweep" else path
+    return Run(
+        path,
+        manifest,
+        journal.read(judged / TRIALS),
+        journal.read(path / HISTORY),
+        _object(path / RECIPE) or None,
+        _object(path / BARRIERS).get("barriers", []),
+    )
+
+
+@contextmanager
+def records_of(*runs: Run) -> Iterator[None]:
+    """Turn what a record of *runs* lacks into an error that names them."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        what = f"a record lacks something: {type(error).__name__}: {brief(str(error))}"
+        where = ", ".join(str(run.path) for run in runs)
+        raise InputError(what, where=where, fix="run its command again") from error
+
+
+def remarks(run: Run) -> Iterator[str]:
+    """Yield what a reader must know: work that is not finished, lines that were torn."""
+    if not any((run.path / name).exists() for name in ENDS):
+        yield "The run is not finished: run its command again, and it goes on."
+    for name, records in ((TRIALS, run.trials), (HISTORY, run.history)):
+        data = reading.read_bytes(run.path / name) if os.path.lexists(run.path / name) else b""
+        if data.count(b"\n") != len(records) or data[-1:] not in (b"", b"\n"):
+            yield f"The last line of {name} is torn, or being written: it is left out."
+
+
+def depth(group: str) -> tuple[int, list[tuple[int, int, str]]]:
+    """Return what sorts *group* by its depth in the network, as far as names tell.
+
+    Example:
+        >>> sorted(["fc.bias", "layer10.0.w", "layer2.0.w", "conv1.weight"], key=depth)
+        ['conv1.weight', 'layer2.0.w', 'layer10.0.w', 'fc.bias']
+    """
+    first = group.partition(".")[0]
+    before, after = (names.index(first) + 1 if first in names else 0 for names in (FIRST, LAST))
+    place = before - len(FIRST) - 1 if before else after
+    parts = re.findall(r"\d+|[^\d]+", group)
+    return place, [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
+
+
+def coefficients(run: Run) -> tuple[list[str], list[list[float]]] | None:
+    """Return groups in order of depth and W ``(G, K)``, if the recipe of *run* has several."""
+    rows = {} if run.recipe is None else run.recipe["weights"]
+    if len(rows) < 2:
+        return None
+    told = next((r["depth"] for r in run.trials if set(r.get("depth", ())) == set(rows)), None)
+    groups = sorted(rows, key=depth) if told is None else list(told)
+    return [printable(g) for g in groups], [[float(w) for w in rows[g]] for g in groups]
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return which of *points* no other beats in both, by rising x; equals stand together.
+
+    Example:
+        >>> front([(0, 1), (1, 0), (0, 0), (0.5, 0.5)])
+        [0, 3, 1]
+    """
+    kept: list[int] = []
+    highest = float("-inf")
+    for i in sorted(range(len(points)), key=lambda i: points[i], reverse=True):
+        if points[i][1] > highest or (kept and points[i] == points[kept[-1]]):
+            kept.append(i)
+            highest = points[i][1]
+    return sorted(kept, key=lambda i: (points[i], i))
+
+
+def told_apart(refs: Sequence[str]) -> list[str]:
+    """Return short names for *refs*, which differ where *refs* do."""
+    short = [_short(ref) for ref in refs]
+    return [
+        name if short.count(name) == 1 or refs.count(ref) > 1 else printable(ref)
+        for name, ref in zip(short, refs, strict=True)
+    ]
+
+
+def name_of(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> str:
+    """Return what tells *record* from the others: network, and data set and size of images."""
+    parts = [_short(record["ref"])]
+    for key in ("ref", "resolution"):
+        if len({str(r.get("data", {}).get(key)) for r in records}) > 1:
+            parts.append(_short(str(record["data"].get(key, ""))))
+    return " ".join(parts)
+
+
+def point(record: dict[str, Any], metric: str) -> tuple[float, float]:
+    """Return clean accuracy and that by *metric*."""
+    return record["metrics"]["clean"]["accuracy"], record["metrics"][metric]["accuracy"]
+
+
+def against(record: dict[str, Any]) -> list[str]:
+    """Return the metrics that stand against clean accuracy; clean itself if there is none."""
+    return [metric for metric in record["metrics"] if metric != "clean"] or ["clean"]
+
+
+def _short(ref: str) -> str:
+    """Return the file's name, or its run folder's if it is the soup of a run."""
+    path = Path(ref)
+    soup = path.stem == "soup" and path.parent.name
+    return printable(path.parent.name if soup else path.stem or ref)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    found = reading.read_json(path) if os.path.lexists(path) else {}
+    if not isinstance(found, dict):
+        raise InputError("is no JSON object", where=path, fix="run its command again")
+    return found

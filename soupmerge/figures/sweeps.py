@@ -1,0 +1,102 @@
+"""Clean against robust accuracy of the soups of a sweep, beside what a grid found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from soupmerge.figures import style
+from soupmerge.figures.fronts import name_beside, panels_of
+from soupmerge.figures.reading import Run, point
+
+
+def curves(run: Run) -> Figure | None:
+    """Return the curve of learned soups, a point an objective (Huang 2023, figures 5 and 6).
+
+    A point is the mean over seeds, its cross reaches from the lowest to the highest. Squares are
+    the grid's best soups, and the dashed line the chord between the best clean and the best robust.
+    """
+    if run.manifest["command"] != "sweep":
+        return None
+    records = {_named(record): record for record in run.judged}
+    seeds = run.manifest["seeds"]
+    goals = {
+        goal: [records.pop(_soup(goal, seed, seeds), None) for seed in seeds]
+        for goal in run.manifest["objectives"]
+    }
+    if not records or any(None in found for found in goals.values()):
+        return None
+    figure, panels = panels_of(next(iter(records.values())))
+    for axes, metric in panels:
+        _learned(
+            axes, {goal: [point(r, metric) for r in rs if r] for goal, rs in goals.items()}, metric
+        )
+        _beside(axes, {name: point(record, metric) for name, record in records.items()})
+        axes.legend(fontsize=7)
+    return figure
+
+
+def _learned(axes: Any, goals: dict[str, list[tuple[float, float]]], metric: str) -> None:
+    means = [
+        tuple(sum(axis) / len(points) for axis in zip(*points, strict=True))
+        for points in goals.values()
+    ]
+    shade = style.colour(metric)
+    for (x, y), points in zip(means, goals.values(), strict=True):
+        xs, ys = zip(*points, strict=True)
+        spread = {"xerr": [[x - min(xs)], [max(xs) - x]], "yerr": [[y - min(ys)], [max(ys) - y]]}
+        axes.errorbar(x, y, **spread, color=shade, elinewidth=0.8, alpha=0.6, zorder=1)
+    how = {"color": shade, "markersize": 6, "linewidth": 1}
+    seeds = len(next(iter(goals.values())))
+    many = f", mean of {seeds} seeds" if seeds > 1 else ""
+    axes.plot(*zip(*means, strict=True), "^-", label=f"learned{many}", **how)
+    for goal, place in zip(told_apart_words(list(goals)), means, strict=True):
+        name_beside(axes, goal, place)
+
+
+def _beside(axes: Any, others: dict[str, tuple[float, float]]) -> None:
+    grid = [place for name, place in others.items() if name.startswith("grid-")]
+    kinds = {
+        "s": ("best of grid", grid),
+        "D": ("uniform", [place for name, place in others.items() if name == "uniform"]),
+    }
+    known = {place for _, places in kinds.values() for place in places}
+    rest = {n: p for n, p in others.items() if not n.startswith("grid-") and n != "uniform"}
+    for mark, (label, places) in kinds.items():
+        if places:
+            axes.plot(*zip(*places, strict=True), mark, color="#444444", markersize=6, label=label)
+    if len(grid) > 1:
+        chord = (max(grid, key=lambda p: p[1]), max(grid))
+        axes.plot(*zip(*chord, strict=True), "--", color="#444444", linewidth=1, label="its chord")
+    if rest:
+        how = {"color": "white", "markeredgecolor": "black", "markersize": 5, "zorder": 2}
+        axes.plot(*zip(*rest.values(), strict=True), "o", label="ingredients", **how)
+    for name, place in rest.items():
+        if place not in known:
+            name_beside(axes, name, place)
+
+
+def told_apart_words(names: Sequence[str]) -> list[str]:
+    """Return *names* without the words that all of them begin with.
+
+    Example:
+        >>> told_apart_words(["linf-0", "linf-2-255"])
+        ['0', '2-255']
+    """
+    common = os.path.commonprefix([*names]) if len(names) > 1 else ""
+    cut = common.rfind("-") + 1
+    return [name[cut:] for name in names]
+
+
+def _named(record: dict[str, Any]) -> str:
+    """Return the name of the judged soup: its run folder's, or its file's."""
+    path = Path(record["ref"])
+    return path.parent.name if path.stem == "soup" else path.stem
+
+
+def _soup(goal: str, seed: int, seeds: Sequence[int]) -> str:
+    return goal if len(seeds) == 1 else f"{goal}-seed{seed}"
