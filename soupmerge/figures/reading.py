@@ -181,8 +181,12 @@ def point(record: dict[str, Any], metric: str) -> tuple[float, float]:
 
 
 def against(record: dict[str, Any]) -> list[str]:
-    """Return the metrics that stand against clean accuracy; clean itself if there is none."""
-    return [metric for metric in record["metrics"] if metric != "clean"] or ["clean"]
+    """Return the metrics that stand against clean accuracy; clean itself if there is none.
+
+    The union of a single threat is that threat.
+    """
+    threats = [metric for metric in record["metrics"] if metric not in ("clean", "union")]
+    return threats + ["union"] * (len(threats) > 1) or ["clean"]
 
 
 def _short(ref: str) -> str:
