@@ -18,6 +18,7 @@ from soupmerge.errors import OutputError, SoupmergeError, near_miss, printable
 
 COMMANDS = (
     "demo",
+    "pull",
     "inspect",
     "check",
     "convert",
@@ -27,6 +28,8 @@ COMMANDS = (
     "eval",
     "finetune",
     "report",
+    "export",
+    "push",
 )
 INTERRUPTED, TERMINATED = 130, 143
 
