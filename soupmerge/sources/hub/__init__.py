@@ -118,6 +118,7 @@ def pull(ref: HubRef, *, locked: bool = False, progress: Progress | None = None)
         what = f"is at {whole.commit}, in the cache is {before or 'nothing'}"
         raise UnsafeError(what, where=ref, fix="name the commit that is meant, or drop --locked")
     weights = _weights(list(whole.files), ref)
+    cache.sweep(ref.repo)
     found = _brought(_wanted(list(whole.files), weights), whole, ref, progress)
     if weights.endswith(places.INDEX):
         found += _brought(_shards(found[0], weights), whole, ref, progress)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from soupmerge.storage import commit
 from soupmerge.storage.reading import Steady, read_json
 
 FORMAT = "soupmerge-listing/1"
+ABANDONED = 3600.0
+"""Seconds after which a download that nobody writes to is taken for dead."""
 OURS = ".soupmerge"
 """Folder of a cached repository that holds our notes; the client leaves it alone."""
 
@@ -94,6 +97,14 @@ def keep(listing: Listing, ref: HubRef) -> None:
         with commit.writing(pointer):
             pointer.parent.mkdir(parents=True, exist_ok=True)
         commit.write_text(pointer, listing.commit, force=True)
+
+
+def sweep(repo: str) -> None:
+    """Remove what killed downloads of *repo* have left; one that goes on is written to."""
+    for orphan in (folder_of(repo) / "blobs").glob("*.incomplete"):
+        with contextlib.suppress(OSError):
+            if time.time() - orphan.stat().st_mtime > ABANDONED:
+                orphan.unlink()
 
 
 def require_intact(repo: str, path: Path, stored: Stored | None, where: object) -> None:

@@ -122,7 +122,7 @@ def talking(where: object) -> Iterator[None]:
 @contextlib.contextmanager
 def bars_on_terminals() -> Iterator[None]:
     """Let the client draw its bars only where there is a terminal; some it draws anywhere."""
-    from huggingface_hub.utils import (
+    from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
@@ -200,11 +200,9 @@ class _Watch:
 
 def _meter(name: str, size: int, where: object, progress: Progress | None) -> type[Any]:
     """Return the client's progress bar, which also refuses more bytes than were announced."""
-    from huggingface_hub import utils
+    from huggingface_hub.utils.tqdm import tqdm
 
-    bar: Any = utils.tqdm  # type: ignore[attr-defined,unused-ignore]
-
-    class Meter(bar):  # type: ignore[misc,unused-ignore]
+    class Meter(tqdm):  # type: ignore[type-arg,misc,unused-ignore]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.come = int(kwargs.get("initial") or 0)
             super().__init__(*args, **{**kwargs, "disable": True} if progress else kwargs)
