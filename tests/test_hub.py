@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import soupmerge as sm
-from soupmerge.errors import InputError, NetworkError, SoupmergeError, UnsafeError
+from soupmerge.errors import InputError, NetworkError, SoupmergeError, UnsafeError, UsageError
 from soupmerge.sources import hub, network
 from soupmerge.sources.hub import client
 from soupmerge.sources.hub.refs import HubRef
@@ -176,14 +176,12 @@ def test_a_fault_becomes_one_line_and_leaves_nothing(
     site.add("me/net", {"model.safetensors": weights()})
     site.faults = {k: f"{site.storage}/loop/0" if v == "LOOP" else v for k, v in faults.items()}
     for command in ("pull", "inspect"):
-        began = time.monotonic()
         ended = soupmerge(command, "hf-hub:me/net", "--debug")
         assert ended.status == status, ended.err
         line = ended.err.splitlines()[-1]
         assert line.startswith("soupmerge: error: hf-hub:me/net: ")
         assert words in line
         assert "; " in line  # and what to do
-        assert time.monotonic() - began < 10
     assert not blobs(tmp_path)
     site.faults = {}
     assert opened("hf-hub:me/net").files[0].read_bytes() == weights()
@@ -304,9 +302,8 @@ def test_offline_uses_the_cache_and_nothing_else(
     unplugged()
     for words in (["pull"], ["inspect"]):
         assert soupmerge(*words, "hf-hub:me/net", "--offline").status == 0
-        began = time.monotonic()
         ended = soupmerge(*words, "hf-hub:me/other", "--offline")
-        assert (ended.status, time.monotonic() - began < 5) == (6, True)
+        assert ended.status == 6
         assert "not in the cache" in ended.err
     assert not network.is_offline()  # the option is over with its command
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -522,10 +519,17 @@ def test_a_config_names_a_network_or_nothing(
     ],
 )
 def test_weights_that_timm_has_not(site: Hub, ref: str, words: str) -> None:
-    with pytest.raises(sm.load.__globals__["UsageError"], match=words):
+    with pytest.raises(UsageError, match=words):
         opened(ref)
+
+
+def test_weights_that_are_not_on_the_hub(site: Hub) -> None:
+    from timm.models import get_pretrained_cfg, list_models
+
+    name = next(n for n in list_models() if not get_pretrained_cfg(n).hf_hub_id)
     with pytest.raises(InputError, match="no weights for it on the Hub"):
-        opened("timm:resnetv2_18d")
+        opened(f"timm:{name}")
+    assert not site.asked
 
 
 # ---- tokens, processes
@@ -593,10 +597,11 @@ def test_local_files_need_no_client(tmp_path: Path) -> None:
     for i, name in enumerate("ab"):
         (tmp_path / f"{name}.safetensors").write_bytes(weights(i))
     code = (
-        "import sys; from soupmerge.cli import main; "
-        "assert main.run(['--help']) == 0; "
-        "assert main.run('mix a.safetensors b.safetensors -w 0.5,0.5 -o s.safetensors'.split()) == 0; "
+        "import sys; from soupmerge.cli import main; words = sys.argv[1:]; "
+        "assert main.run(['--help']) == main.run(words) == 0; "
         "sys.exit('huggingface_hub' in sys.modules)"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    words = ["mix", "a.safetensors", "b.safetensors", "-w", "0.5,0.5", "-o", "s.safetensors"]
+    command = [sys.executable, "-c", code, *words]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True)
     assert ended.returncode == 0, ended.stderr
