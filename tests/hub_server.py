@@ -202,7 +202,7 @@ class Handler(BaseHTTPRequestHandler):
         owner = asked.get("organization") or "me"
         name = f"{owner}/{asked['name']}"
         if name not in self.hub.repos:
-            self.hub.repos[name] = Repo(private=bool(asked.get("private")))
+            self.hub.repos[name] = Repo(private=asked.get("visibility") == "private")
             self.hub.repos[name].commit({".gitattributes": b""})
         self.told({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
 

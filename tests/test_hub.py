@@ -31,6 +31,8 @@ TOKEN = "hf_secretOfTheseTests"
 NET = "digits-cnn?width=2"
 Typed = Callable[..., Outcome]
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
+
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
@@ -89,8 +91,9 @@ def pickled(value: Any) -> bytes:
 
 
 def blobs(home: Path) -> set[str]:
-    """Return the names of weights that someone could take from the cache."""
-    return {p.name for p in home.rglob("*") if p.is_file() and p.stat().st_size > 5000}
+    """Return the names of what someone could take from the caches in *home*."""
+    found = [p for p in home.rglob("*") if p.is_file() and p.suffix != ".incomplete"]
+    return {p.name for p in found if {"blobs", "snapshots"} & set(p.parts)}
 
 
 # ---- written forms
@@ -529,6 +532,68 @@ def test_weights_that_are_not_on_the_hub(site: Hub) -> None:
     name = next(n for n in list_models() if not get_pretrained_cfg(n).hf_hub_id)
     with pytest.raises(InputError, match="no weights for it on the Hub"):
         opened(f"timm:{name}")
+    assert not site.asked
+
+
+# ---- pushing
+
+
+def exported(home: Path) -> dict[str, bytes]:
+    """Make a folder as `export` would, and return what is in it."""
+    readme = b"---\nlicense: mit\n---\n# x\n"
+    files = {"model.safetensors": weights(), "config.json": b"{}", "README.md": readme}
+    home.mkdir()
+    for name, data in files.items():
+        (home / name).write_bytes(data)
+    return files
+
+
+def test_a_push_arrives_as_it_was(site: Hub, soupmerge: Typed, tmp_path: Path) -> None:
+    files = exported(tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("not for others")
+    planned = soupmerge("push", tmp_path / "out", "hf-hub:me/soup", "--dry-run")
+    assert (planned.status, site.asked) == (0, [])
+    assert "notes.txt" not in planned.out
+    ended = soupmerge("push", tmp_path / "out", "hf-hub:me/soup", "--private", "--json")
+    assert ended.status == 0, ended.err
+    repo = site.repos["me/soup"]
+    assert repo.private
+    commit = repo.refs["main"]
+    assert {**repo.commits[commit], ".gitattributes": b""} == {**files, ".gitattributes": b""}
+    assert json.loads(ended.out)["ref"] == f"hf-hub:me/soup@{commit}"
+    assert [a.token for a in site.asked if a.method == "PUT"] == [None]
+    assert opened("hf-hub:me/soup").files[0].read_bytes() == weights()
+
+
+@pytest.mark.parametrize(
+    ("faults", "words"),
+    [
+        ({"torn commit": True}, "what arrived is not what was sent: model.safetensors"),
+        ({"status": 403}, "status 403"),
+        ({"status": 500}, "status 500"),
+    ],
+)
+def test_a_push_that_fails_says_so(
+    site: Hub, soupmerge: Typed, tmp_path: Path, faults: dict[str, Any], words: str
+) -> None:
+    exported(tmp_path / "out")
+    site.faults = faults
+    ended = soupmerge("push", tmp_path / "out", "hf-hub:me/soup")
+    assert (ended.status, words in ended.err) == (6, True), ended.err
+    assert ended.out == ""
+
+
+def test_a_push_wants_a_token_and_a_repository(
+    site: Hub, soupmerge: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported(tmp_path / "out")
+    assert soupmerge("push", tmp_path / "out", "hf-hub:me/soup@dev").status == 2
+    assert soupmerge("push", tmp_path / "out", "me/soup").status == 2
+    assert soupmerge("push", tmp_path, "hf-hub:me/soup").status == 3
+    assert soupmerge("push", tmp_path / "out", "hf-hub:me/soup", "--offline").status == 6
+    monkeypatch.delenv("HF_TOKEN")
+    ended = soupmerge("push", tmp_path / "out", "hf-hub:me/soup")
+    assert (ended.status, "HF_TOKEN" in ended.err) == (6, True)
     assert not site.asked
 
 

@@ -223,7 +223,8 @@ def explained(error: Exception, where: object) -> SoupmergeError:
     """Return what *error* of the client means, and what to do; nothing that was sent is in it."""
     from huggingface_hub import constants, errors, get_token
 
-    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+    outer = (errors.LocalEntryNotFoundError, RuntimeError)  # what the client wraps others in
+    if isinstance(error, outer) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     known = "the token was not enough" if get_token() else "no token was given"
     repo = getattr(where, "repo", where)
