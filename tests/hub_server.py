@@ -137,7 +137,13 @@ class Handler(BaseHTTPRequestHandler):
                 told["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 130}
             siblings.append(told)
         card = {"license": repo.licence} if repo.licence else {}
-        told = {"id": name, "sha": sha, "siblings": siblings, "cardData": card, "tags": []}
+        told = {
+            "id": name,
+            "sha": sha,
+            "siblings": siblings,
+            "cardData": card,
+            "private": repo.private,
+        }
         self.told(self.hub.faults.get("info", told))
 
     def resolve(self, body: bytes, name: str, revision: str, file: str) -> None:

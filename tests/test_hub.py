@@ -583,6 +583,17 @@ def test_a_push_that_fails_says_so(
     assert ended.out == ""
 
 
+def test_what_should_be_private_is_never_pushed_to_a_public_repository(
+    site: Hub, soupmerge: Typed, tmp_path: Path
+) -> None:
+    exported(tmp_path / "out")
+    commit = site.add("me/soup", {".gitattributes": b""})
+    ended = soupmerge("push", tmp_path / "out", "hf-hub:me/soup", "--private")
+    assert (ended.status, "is public" in ended.err) == (2, True)
+    assert site.repos["me/soup"].refs == {"main": commit}
+    assert not [a for a in site.asked if a.method == "PUT"]
+
+
 def test_a_push_wants_a_token_and_a_repository(
     site: Hub, soupmerge: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

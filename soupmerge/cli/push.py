@@ -12,7 +12,7 @@ from soupmerge.cli import options, show
 @click.command()
 @click.argument("folder", metavar="DIR")
 @click.argument("ref", metavar="hf-hub:owner/name")
-@click.option("--private", is_flag=True, help="Make the repository private, if it is new.")
+@click.option("--private", is_flag=True, help="Make the repository private; refuse a public one.")
 @options.dry_run
 @options.as_json
 @options.debug

@@ -56,15 +56,14 @@ class Story:
 
     @property
     def licences(self) -> list[str]:
-        """The licence of each ingredient, or ``unknown``."""
-        family = self.checkpoint.notes_of_soupmerge.get("family")
-        nodes = family if isinstance(family, list) else []
-        count = len(self.recipe.sources) if self.recipe else len(nodes)
-        return (
-            [" and ".join(_licences(n)) for n in nodes]
-            if len(nodes) == count
-            else [UNKNOWN] * count
-        )
+        """The licence of each ingredient, or of what is no soup its own; or ``unknown``."""
+        notes = self.checkpoint.notes_of_soupmerge
+        if self.recipe is None:
+            return [" and ".join(_licences({**notes, "parents": notes.get("family")}))]
+        family: Any = notes.get("family")
+        k = len(self.recipe.sources)
+        told = isinstance(family, list) and len(family) == k
+        return [" and ".join(_licences(node)) for node in family] if told else [UNKNOWN] * k
 
     @property
     def agreed(self) -> str | None:
@@ -134,7 +133,8 @@ def _ingredients(story: Story) -> list[str]:
     lines = ["## Ingredients", ""]
     if story.recipe is None:
         tree = [printable(line) for line in family_of(story.checkpoint).lines()]
-        return [*lines, "```text", *(line.replace("`", "'") for line in tree), "```"]
+        shown = [line.replace("`", "'") for line in tree]
+        return [*lines, "```text", *shown, "```", "", _about_licences(story)]
     mean = "mean coefficient" if len(story.recipe.groups) > 1 else "coefficient"
     rows = [
         [_linked(source.ref), f"{weight:.6g}", plain(licence), code(source.sha256)]
@@ -152,11 +152,11 @@ def _ingredients(story: Story) -> list[str]:
 
 def _about_licences(story: Story) -> str:
     if story.agreed:
-        given = "as its publisher says" if story.licence else "that of all ingredients"
+        given = "as its publisher says" if story.licence else "that of all it was made from"
         return f"Licence: {plain(story.agreed)}, {given}."
     return (
-        "No licence is stated: those of the ingredients differ or are unknown. Ask whoever made "
-        "them before you pass this on."
+        "No licence is stated: those of what it was made from differ or are unknown. Ask whoever "
+        "made that before you pass this on."
     )
 
 

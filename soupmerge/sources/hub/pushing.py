@@ -29,10 +29,10 @@ def push(
     """Upload the files *names* of *folder* to the repository *target*, in one commit.
 
     Args:
-        private: make the repository private if it is made; one that is there stays as it is.
+        private: make the repository private; one that is there and public is refused.
 
     Raises:
-        UsageError: *target* names a file or a revision.
+        UsageError: *target* names a file or a revision, or is public and should not be.
         NetworkError: the Hub refuses, cannot be reached, or has something else than was sent.
         InputError: a file cannot be read.
     """
@@ -48,6 +48,9 @@ def push(
             raise NetworkError("the Hub wants a token to write", where=target, fix=fix)
         api = HfApi(endpoint=constants.ENDPOINT, library_name="soupmerge")
         api.create_repo(target.repo, private=private or None, exist_ok=True)
+        if private and not api.model_info(target.repo, timeout=client.seconds()).private:
+            fix = "leave out --private, or name another repository"
+            raise UsageError("is there already, and is public", where=target, fix=fix)
         adding = [CommitOperationAdd(name, str(file.path)) for name, file in files.items()]
         done = api.create_commit(target.repo, adding, commit_message=MESSAGE)
     there = target.at(done.oid)
