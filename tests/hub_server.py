@@ -48,6 +48,17 @@ class Asked:
     token: str | None
 
 
+class Stall:
+    """Holds an answer back: *reached* once there is one to hold, until *over*."""
+
+    def __init__(self) -> None:
+        self.reached, self.over = threading.Event(), threading.Event()
+
+    def wait(self) -> None:
+        self.reached.set()
+        self.over.wait(60)
+
+
 @dataclass
 class Hub:
     """The state of the site; *faults* maps a name to what the handler does with it."""
@@ -187,7 +198,7 @@ class Handler(BaseHTTPRequestHandler):
                 del self.hub.faults["half"]
             return
         if self.command == "GET" and "stall" in self.hub.faults:
-            self.hub.faults["stall"].wait(20)
+            self.hub.faults["stall"].wait()
         self.answer(200, data, **headers)
 
     def large(self, body: bytes, digest: str) -> None:

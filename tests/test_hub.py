@@ -8,8 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from soupmerge.sources.hub.refs import HubRef
 from soupmerge.sources.hub.timm_configs import written
 from soupmerge.sources.refs import opened
 from tests.conftest import Outcome
-from tests.hub_server import Hub, serving
+from tests.hub_server import Hub, Stall, serving
 
 TOKEN = "hf_secretOfTheseTests"
 NET = "digits-cnn?width=2"
@@ -240,10 +238,10 @@ def test_a_site_that_stalls_is_left(site: Hub, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.05)
     site.add("me/net", {"model.safetensors": weights()})
-    site.faults = {"stall": threading.Event()}
+    site.faults = {"stall": Stall()}
     with pytest.raises(NetworkError, match="ReadTimeout"):
         opened("hf-hub:me/net")
-    site.faults["stall"].set()
+    site.faults["stall"].over.set()
 
 
 def test_no_redirect_leads_from_https_to_http() -> None:
@@ -409,6 +407,23 @@ def test_a_pickle_is_read_as_data_and_said_to_be_one(site: Hub) -> None:
     found = opened("hf-hub:me/net")
     assert all(torch.equal(found[n], t) for n, t in state.items())
     assert any("pickle" in note for note in found.notes)
+
+
+def test_numbers_are_taken_out_of_a_pickle_that_names_code(
+    site: Hub, soupmerge: Typed, tmp_path: Path
+) -> None:
+    state = sm.model(NET).state_dict()
+    site.add("me/net", {"pytorch_model.bin": pickled({"state_dict": state, "args": Path("x")})})
+    assert soupmerge("inspect", "hf-hub:me/net").status == 4
+    out = tmp_path / "x.safetensors"
+    assert soupmerge("convert", "hf-hub:me/net", "-o", out).status == 0
+    assert all(torch.equal(sm.load(out)[0][n], t) for n, t in state.items())
+    site.add("me/parts", sharded("m-1-of-2.safetensors", "m-2-of-2.safetensors"))
+    refused = soupmerge("pull", "hf-hub:me/parts", "-o", tmp_path / "y.safetensors")
+    assert refused.status == 2
+    fix = refused.err.strip().rpartition("; ")[2].split()[1:]
+    assert soupmerge(*fix).status == 0
+    assert all(torch.equal(sm.load(fix[-1])[0][n], t) for n, t in state.items())
 
 
 def test_a_copy_is_the_file_as_it_is(site: Hub, soupmerge: Typed, tmp_path: Path) -> None:
@@ -651,16 +666,16 @@ def test_a_killed_pull_is_begun_again_and_the_environment_is_heard(
     site: Hub, tmp_path: Path
 ) -> None:
     site.add("me/net", {"model.safetensors": weights()})
-    site.faults = {"stall": threading.Event()}
+    stall = Stall()
+    site.faults = {"stall": stall}
     env = environment(site, tmp_path / "elsewhere")
     command = [sys.executable, "-m", "soupmerge", "pull", "hf-hub:me/net"]
     with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as child:
-        while not any("/lfs/" in a.path for a in site.asked):
-            time.sleep(0.01)
-            assert child.poll() is None
+        assert stall.reached.wait(60)
         child.kill()
     assert not blobs(tmp_path)
-    site.faults.pop("stall").set()
+    site.faults = {}
+    stall.over.set()
     ended = typed("pull", "hf-hub:me/net", env=env)
     assert (ended.returncode, TOKEN in ended.stdout + ended.stderr) == (0, False), ended.stderr
     assert blobs(tmp_path / "elsewhere")

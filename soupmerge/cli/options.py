@@ -131,7 +131,7 @@ debug = _several(
         is_flag=True,
         expose_value=False,
         callback=_offline,
-        help="Ask no site: what is not in a cache is an error at once.",
+        help="Take what is in caches; ask no site.",
     ),
     click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor notes."),
     click.option("-v", "--verbose", is_flag=True, help="Say more about files and the machine."),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def command(
     refs: tuple[str, ...], out: str | None, force: bool, locked: bool, as_json: bool, **given: Any
 ) -> None:
-    """Ask the Hub what each REF is now, and bring it into the cache, checked by its hash.
+    """Bring each REF, as the Hub has it now, into the cache, checked by its hash.
 
     REF is hf-hub:owner/name[@revision][:file] or timm:name[.tag]. Other commands take what is in
     the cache without asking; pull asks. A commit after the @ pins for ever.

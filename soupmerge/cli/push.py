@@ -19,7 +19,7 @@ from soupmerge.cli import options, show
 def command(
     folder: str, ref: str, private: bool, dry_run: bool, as_json: bool, **given: Any
 ) -> None:
-    """Put DIR, which soupmerge export wrote, on the Hub, and check what arrived there.
+    """Put on the Hub what soupmerge export wrote to DIR, and check what arrived there.
 
     The Hub wants a token that may write: hf auth login, or HF_TOKEN. Files in DIR that export did
     not write stay where they are.

@@ -23,8 +23,12 @@ def is_remote(ref: str | Path) -> bool:
     return str(ref).startswith(tuple(SITES))
 
 
-def opened(ref: str | Path, *, weights_key: str | None = None) -> Checkpoint:
+def opened(ref: str | Path, *, weights_key: str | None = None, foreign: bool = False) -> Checkpoint:
     """Return the checkpoint at *ref*: a file, a folder, or what a site has.
+
+    Args:
+        weights_key: which state dict to take from a file that wraps several.
+        foreign: read a torch file though it names code; nothing of it is run.
 
     Raises:
         UsageError: a site's reference is not of its form.
@@ -34,9 +38,10 @@ def opened(ref: str | Path, *, weights_key: str | None = None) -> Checkpoint:
     for prefix, home in SITES.items():
         if str(ref).startswith(prefix):
             site = importlib.import_module(home)  # not before: clients of sites are slow to import
-            found: Checkpoint = site.opened(str(ref), weights_key=weights_key)
+            how = {"weights_key": weights_key, **({"foreign": True} if foreign else {})}
+            found: Checkpoint = site.opened(str(ref), **how)
             return found
-    return open_checkpoint(ref, weights_key=weights_key)
+    return open_checkpoint(ref, weights_key=weights_key, foreign=foreign)
 
 
 def load(

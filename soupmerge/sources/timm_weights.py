@@ -12,7 +12,7 @@ from soupmerge.weights.files import Checkpoint
 PREFIX = "timm:"
 
 
-def opened(ref: str, *, weights_key: str | None = None) -> Checkpoint:
+def opened(ref: str, *, weights_key: str | None = None, foreign: bool = False) -> Checkpoint:
     """Return the weights of *ref*, pulled from the repository of the Hub that timm names.
 
     Raises:
@@ -20,7 +20,7 @@ def opened(ref: str, *, weights_key: str | None = None) -> Checkpoint:
         InputError: timm names no repository for it.
         NetworkError, UnsafeError: see `soupmerge.sources.hub.opened`.
     """
-    return hub.opened(str(on_hub(ref)), weights_key=weights_key)
+    return hub.opened(str(on_hub(ref)), weights_key=weights_key, foreign=foreign)
 
 
 def on_hub(ref: str) -> HubRef:

@@ -42,13 +42,13 @@ class Pulled:
         """The files that hold the tensors."""
         return tuple(file for file in self.files if file.suffix != ".json")
 
-    def checkpoint(self, weights_key: str | None = None) -> Checkpoint:
+    def checkpoint(self, weights_key: str | None = None, *, foreign: bool = False) -> Checkpoint:
         """Return the weights, named by their commit, with the network that ``config.json`` names.
 
         Raises:
             InputError, UnsafeError: see `soupmerge.weights.files.open_checkpoint`.
         """
-        found = open_checkpoint(self.weights, weights_key=weights_key)
+        found = open_checkpoint(self.weights, weights_key=weights_key, foreign=foreign)
         config = next((file for file in self.files if file.name == CONFIG), None)
         model, doubt = timm_configs.network_in(config) if config else (None, None)
         told = {"model": model, "licence": self.licence}
@@ -62,7 +62,7 @@ class Pulled:
         )
 
 
-def opened(ref: str, *, weights_key: str | None = None) -> Checkpoint:
+def opened(ref: str, *, weights_key: str | None = None, foreign: bool = False) -> Checkpoint:
     """Return the checkpoint at *ref*, from the cache if it is there, else from the Hub.
 
     What is in the cache is taken as it is, without a question to the Hub: a branch stands for the
@@ -75,7 +75,7 @@ def opened(ref: str, *, weights_key: str | None = None) -> Checkpoint:
         InputError: the repository holds no weights, or several.
     """
     wanted = HubRef.parse(ref)
-    return (cached(wanted) or pull(wanted)).checkpoint(weights_key)
+    return (cached(wanted) or pull(wanted)).checkpoint(weights_key, foreign=foreign)
 
 
 def cached(ref: HubRef) -> Pulled | None:
