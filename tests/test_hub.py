@@ -684,13 +684,14 @@ def test_a_killed_pull_is_begun_again_and_the_environment_is_heard(
     assert (offline.returncode, len(site.asked)) == (0, asked), offline.stderr
 
 
-def test_local_files_need_no_client(tmp_path: Path) -> None:
+def test_local_files_need_no_client_and_pulling_no_torch(tmp_path: Path) -> None:
     for i, name in enumerate("ab"):
         (tmp_path / f"{name}.safetensors").write_bytes(weights(i))
     code = (
         "import sys; from soupmerge.cli import main; words = sys.argv[1:]; "
         "assert main.run(['--help']) == main.run(words) == 0; "
-        "sys.exit('huggingface_hub' in sys.modules)"
+        "import soupmerge.sources.hub, soupmerge.cli.pull; "
+        "sys.exit(bool({'huggingface_hub', 'torch', 'timm'} & set(sys.modules)))"
     )
     words = ["mix", "a.safetensors", "b.safetensors", "-w", "0.5,0.5", "-o", "s.safetensors"]
     command = [sys.executable, "-c", code, *words]

@@ -7,16 +7,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from soupmerge.errors import InputError, NetworkError, UnsafeError, near_miss
 from soupmerge.sources import network
 from soupmerge.sources.hub import cache, timm_configs
 from soupmerge.sources.hub.cache import Listing
 from soupmerge.sources.hub.refs import HubRef, is_inside
-from soupmerge.types import Progress
 from soupmerge.weights import places
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.kinds import TORCH_NAMES
+
+if TYPE_CHECKING:
+    from soupmerge.types import Progress
 
 CONFIG = "config.json"
 

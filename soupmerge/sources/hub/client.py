@@ -14,13 +14,15 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soupmerge.errors import InputError, NetworkError, OutputError, SoupmergeError, UnsafeError
 from soupmerge.sources import network
 from soupmerge.sources.hub.cache import Listing, Stored
 from soupmerge.sources.hub.refs import COMMIT, HubRef
-from soupmerge.types import Progress
+
+if TYPE_CHECKING:
+    from soupmerge.types import Progress
 
 HOPS = 5
 """Redirects that are followed one after the other."""
