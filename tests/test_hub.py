@@ -259,6 +259,13 @@ def test_no_redirect_leads_from_https_to_http() -> None:
             talk.get("https://a/")
 
 
+def test_a_full_disk_is_no_fault_of_the_network() -> None:
+    ref = HubRef.parse("hf-hub:me/net")
+    full = client.explained(OSError(28, "No space left on device"), ref)
+    assert (full.exit_status, "No space left" in str(full)) == (5, True)
+    assert client.explained(ConnectionResetError(104, "reset"), ref).exit_status == 6
+
+
 def test_the_client_is_left_as_it_was(site: Hub) -> None:
     import logging
 

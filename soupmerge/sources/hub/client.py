@@ -105,7 +105,8 @@ def talking(where: object) -> Iterator[None]:
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils import _http
 
-    before: Any = _http._GLOBAL_CLIENT_FACTORY
+    # The client can set what makes its connections, and not tell what did.
+    before: Any = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)
     watch, log = _Watch(where), logging.getLogger("huggingface_hub")
     level = log.level
     set_client_factory(lambda: watch.put_on(before()))
