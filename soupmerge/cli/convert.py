@@ -24,13 +24,13 @@ def command(ref: str, out: str, weights_key: str | None, force: bool, **given: A
     takes the tensors and leaves the rest: a pickle is read as data, and nothing that it names is
     imported or run. Look at what it named before you trust the numbers.
     """
+    from soupmerge.sources.refs import opened
     from soupmerge.storage.commit import check_free
-    from soupmerge.weights.files import open_checkpoint
     from soupmerge.weights.mixing import save
 
     if not out.endswith(".safetensors"):
         raise UsageError("is not a .safetensors file", where=out, fix="name one")
-    checkpoint = open_checkpoint(ref, weights_key=weights_key, foreign=True)
+    checkpoint = opened(ref, weights_key=weights_key, foreign=True)
     check_free(out, force=force, inputs=checkpoint.files)
     for note in checkpoint.notes:
         show.note(f"{ref}: {note}")

@@ -18,6 +18,7 @@ from soupmerge.errors import OutputError, SoupmergeError, near_miss, printable
 
 COMMANDS = (
     "demo",
+    "pull",
     "inspect",
     "check",
     "convert",
@@ -29,6 +30,8 @@ COMMANDS = (
     "landscape",
     "finetune",
     "report",
+    "export",
+    "push",
 )
 INTERRUPTED, TERMINATED = 130, 143
 

@@ -10,6 +10,7 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli import meant, options, plans, show
+from soupmerge.cli.export import tell
 from soupmerge.errors import InputError, UsageError
 
 CALIBRATING = ("data_ref", "threats", "limit")
@@ -30,6 +31,10 @@ SAID = ("exclude", "only", "head", "buffers", "groups", "affine", "normalize", "
     "--recipe", "recipe_file", metavar="FILE", help="A recipe.json or soup to make again."
 )
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file, or a folder.")
+@click.option(
+    "--export", metavar="DIR", help="Also write a folder to publish; see soupmerge export."
+)
+@options.licence
 @click.option(
     "--groups",
     default="model",
@@ -68,6 +73,7 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     A recipe names its ingredients and their hashes; give REFs with it if they have moved. The soup
     carries its recipe: the same recipe gives the same bytes.
     """
+    from soupmerge.storage import commit
     from soupmerge.weights.mixing import mix_to_file, soup_infos
 
     shard = _shard_bytes(out, given)
@@ -81,6 +87,8 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
         fix = "leave out --max-shard-size"
         raise UsageError("goes into one file", where="--buffers recalibrate", fix=fix)
     _check_out(out, pots, shard, force)
+    if given["export"]:
+        commit.check_free_folder(given["export"])
     if dry_run:
         plans.show_mix(out, pots, recipe, shard, as_json=given["as_json"])
         return
@@ -89,10 +97,21 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     else:
         digest = mix_to_file(out, pots, recipe, shard_bytes=shard, force=force)
     size = sum(info.bytes for info in soup_infos(pots, recipe).values())
+    done = _exported(out, pots, given) if given["export"] else None
     if given["as_json"]:
-        show.dump({"out": out, "sha256": digest, "bytes": size, "recipe": recipe.to_json()})
+        more = {"export": str(done.path)} if done else {}
+        show.dump({"out": out, "sha256": digest, "bytes": size, "recipe": recipe.to_json()} | more)
         return
     show.table(["soup", "tensors", "bytes", "sha256"], [[out, len(pots.infos), size, digest]])
+    if done:
+        tell(done, as_json=False)
+
+
+def _exported(out: str, pots: sm.Ingredients, given: dict[str, Any]) -> Any:
+    from soupmerge.exports.folder import export
+
+    net = meant.network(given, like=pots)
+    return export(given["export"], out, net=net, licence=given["licence"])
 
 
 def _shard_bytes(out: str, given: dict[str, Any]) -> int | None:
@@ -138,7 +157,7 @@ def _by_weights(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingred
 
 
 def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients, sm.Recipe]:
-    from soupmerge.sources.refs import opened_all
+    from soupmerge.sources.refs import is_remote, opened_all
     from soupmerge.weights.recipe import read_recipe
 
     source = click.get_current_context().get_parameter_source
@@ -148,7 +167,7 @@ def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredi
     recipe = read_recipe(given["recipe_file"])
     home = Path(given["recipe_file"]).parent
     found = refs or tuple(_located(source.ref, home) for source in recipe.sources)
-    if missing := [ref for ref in found if not Path(ref).exists()]:
+    if missing := [ref for ref in found if not is_remote(ref) and not Path(ref).exists()]:
         fix = "give a REF for each ingredient"
         raise InputError("there are no such files", problems=missing, where=home, fix=fix)
     checkpoints = opened_all(found, weights_key=given["weights_key"])

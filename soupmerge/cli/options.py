@@ -71,6 +71,13 @@ force = click.option(
     is_flag=True,
     help="Replace what is at the output; of a run folder, only what a run wrote.",
 )
+licence = click.option(
+    "--licence",
+    "--license",
+    "licence",
+    metavar="ID",
+    help="Licence of the export, as the Hub calls it [default: that of all ingredients].",
+)
 dry_run = click.option("--dry-run", is_flag=True, help="Print the plan, and stop.")
 base = click.option(
     "--base",
@@ -109,7 +116,23 @@ selection = _several(
         help="Copy the classifier from the base or the first ingredient, or leave it out.",
     ),
 )
+
+
+def _offline(context: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from soupmerge.sources.network import offline
+
+        context.with_resource(offline())
+
+
 debug = _several(
+    click.option(
+        "--offline",
+        is_flag=True,
+        expose_value=False,
+        callback=_offline,
+        help="Take what is in caches; ask no site.",
+    ),
     click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor notes."),
     click.option("-v", "--verbose", is_flag=True, help="Say more about files and the machine."),
     click.option("--debug", is_flag=True, help="Show a traceback if something goes wrong."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,20 +11,37 @@ from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.selection import select
 
-REMOTE = ("hf-hub:", "timm:", "rb:")
+SITES = {
+    "hf-hub:": "soupmerge.sources.hub",
+    "timm:": "soupmerge.sources.timm_weights",
+}
+"""Prefix of a reference → the module whose ``opened(ref, weights_key=…)`` gives its checkpoint."""
 
 
-def opened(ref: str | Path, *, weights_key: str | None = None) -> Checkpoint:
-    """Return the checkpoint at *ref*, a file or a folder.
+def is_remote(ref: str | Path) -> bool:
+    """Return whether *ref* names a site, and not a file."""
+    return str(ref).startswith(tuple(SITES))
+
+
+def opened(ref: str | Path, *, weights_key: str | None = None, foreign: bool = False) -> Checkpoint:
+    """Return the checkpoint at *ref*: a file, a folder, or what a site has.
+
+    Args:
+        weights_key: which state dict to take from a file that wraps several.
+        foreign: read a torch file though it names code; nothing of it is run.
 
     Raises:
-        UsageError: *ref* names a site, which this version cannot pull from.
+        UsageError: a site's reference is not of its form.
+        NetworkError: the site cannot be reached, or does not answer as it should.
         InputError, UnsafeError: see `soupmerge.weights.files.open_checkpoint`.
     """
-    if str(ref).startswith(REMOTE):
-        fix = "download it and name the file"
-        raise UsageError("pulling from a site is not there yet", where=ref, fix=fix)
-    return open_checkpoint(ref, weights_key=weights_key)
+    for prefix, home in SITES.items():
+        if str(ref).startswith(prefix):
+            site = importlib.import_module(home)  # not before: clients of sites are slow to import
+            how = {"weights_key": weights_key, **({"foreign": True} if foreign else {})}
+            found: Checkpoint = site.opened(str(ref), **how)
+            return found
+    return open_checkpoint(ref, weights_key=weights_key, foreign=foreign)
 
 
 def load(
@@ -37,7 +55,7 @@ def load(
     """Return the checkpoints at *refs* as ingredients, checked to fit together.
 
     Args:
-        refs: files or folders of weights; the first sets names, shapes and dtypes.
+        refs: files, folders or sites' names of weights; the first sets names, shapes and dtypes.
         weights_key: which state dict to take from files that wrap several.
         exclude: patterns of tensors to copy from the *base* ingredient instead of mixing them.
         only: patterns of tensors to mix; all others are copied from it.

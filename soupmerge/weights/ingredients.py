@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from soupmerge.errors import InputError, near_miss
 from soupmerge.weights import buffers
 from soupmerge.weights.files import Checkpoint
 from soupmerge.weights.groups import group_by
+from soupmerge.weights.places import is_at_site
 from soupmerge.weights.selection import EVERYTHING, Selection
 from soupmerge.weights.tensors import TensorInfo, View
 
@@ -176,6 +178,8 @@ class Ingredients:
         for checkpoint in self.checkpoints:
             path = Path(checkpoint.ref)
             name = path.stem if path.suffix else path.name
+            if is_at_site(checkpoint.ref):
+                name = re.sub(r"@([0-9a-f]{7})[0-9a-f]{33}", r"@\1", path.name)
             if name in names:
                 name = f"{path.parent.name}/{name}"
             names.append(name if name not in names else f"{name}#{len(names) + 1}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from soupmerge.errors import InputError
 from soupmerge.weights.files import Checkpoint
+from soupmerge.weights.places import is_at_site
 from soupmerge.weights.recipe import Recipe
 
 DEEPEST = 16
@@ -57,7 +58,10 @@ def family_of(checkpoint: Checkpoint) -> Ancestor:
 def node_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return what a child of *checkpoint* notes about it: its tree, as JSON values."""
     notes = checkpoint.notes_of_soupmerge
-    node = {"ref": Path(checkpoint.ref).name, "sha256": checkpoint.sha256}
+    ref = checkpoint.ref if is_at_site(checkpoint.ref) else Path(checkpoint.ref).name
+    licence = notes.get("licence")
+    node = {"ref": ref, "sha256": checkpoint.sha256}
+    node |= {"licence": licence} if isinstance(licence, str) else {}
     family = notes.get("family")
     try:
         recipe = Recipe.from_json(notes.get("recipe"))

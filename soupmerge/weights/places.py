@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,11 @@ PREFERRED = (
     ("pytorch_model.bin", "pytorch_model.bin" + INDEX),
 )
 """What stands for a folder, best first; of one row there may be only one."""
+
+
+def is_at_site(ref: str) -> bool:
+    """Return whether *ref* names weights at a site, ``hf-hub:owner/name`` say, and not a path."""
+    return re.match(r"[a-z][a-z-]+:[^\\/]", ref) is not None
 
 
 @dataclass(frozen=True)
@@ -75,26 +80,59 @@ def _neighbour(path: Path) -> str:
 
 
 def _in_folder(folder: Path) -> Place:
-    for names in PREFERRED:
-        there = [folder / name for name in names if (folder / name).is_file()]
-        if len(there) > 1:
-            listed = " and ".join(file.name for file in there)
-            what = f"holds both {listed}, which may be two models"
-            raise InputError(what, where=folder, fix="name the one that is meant")
-        if there:
-            return _shards(there[0]) if there[0].suffix == ".json" else Place((there[0],))
-    found = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES and f.is_file())
-    if len(found) == 1:
-        return Place((found[0],))
-    listed = ", ".join(f.name for f in found) or "none"
-    what = f"this folder should hold one file of weights, found {listed}"
     deeper = sorted(f for f in folder.glob("*/*") if f.suffix in SUFFIXES)
-    near = found or deeper
-    fix = f"did you mean {near[0]}?" if near else "name a file of weights"
-    raise InputError(what, where=folder, fix=fix)
+    names = [f.name for f in folder.iterdir() if f.is_file()]
+    name = preferred(names, folder, near=[str(f) for f in deeper], written=f"{folder}/")
+    return _shards(folder / name) if name.endswith(INDEX) else Place((folder / name,))
+
+
+def preferred(
+    names: Sequence[str], where: object, *, near: Sequence[str] = (), written: str = ""
+) -> str:
+    """Return which of the files *names* stands for the folder *where*: weights, or an index.
+
+    Args:
+        near: what else could be meant.
+        written: what to put before a name to have what people can write.
+
+    Raises:
+        InputError: none does, or several may.
+    """
+    for row in PREFERRED:
+        there = [name for name in row if name in names]
+        if len(there) > 1:
+            what = f"holds both {' and '.join(there)}, which may be two models"
+            raise InputError(what, where=where, fix="name the one that is meant")
+        if there:
+            return there[0]
+    found = sorted(name for name in names if Path(name).suffix in SUFFIXES)
+    if len(found) == 1:
+        return found[0]
+    what = f"this folder should hold one file of weights, found {', '.join(found) or 'none'}"
+    close = [written + name for name in found] or near
+    fix = f"did you mean {close[0]}?" if close else "name a file of weights"
+    raise InputError(what, where=where, fix=fix)
 
 
 def _shards(index: Path) -> Place:
+    names = shards_of(index)
+    shards = sorted(set(names.values()))
+    problems = [
+        f"shard {name!r} is missing" for name in shards if not (index.parent / name).is_file()
+    ]
+    problems += [f"{name} is no shard of it" for name in _strays(index, shards)]
+    if problems:
+        raise InputError("is incomplete", problems=problems, where=index, fix="download it again")
+    return Place(tuple(index.parent / name for name in shards), index, names)
+
+
+def shards_of(index: Path) -> Mapping[str, str]:
+    """Return tensor name → the shard that holds it, a file beside *index*.
+
+    Raises:
+        InputError: *index* is none.
+        UnsafeError: it points out of its folder.
+    """
     value = read_json(index)
     names = value.get("weight_map") if isinstance(value, dict) else None
     if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
@@ -107,13 +145,7 @@ def _shards(index: Path) -> Place:
     if harmful:
         fix = "take it from where it is trusted"
         raise UnsafeError("names what is no shard", problems=harmful, where=index, fix=fix)
-    problems = [
-        f"shard {name!r} is missing" for name in shards if not (index.parent / name).is_file()
-    ]
-    problems += [f"{name} is no shard of it" for name in _strays(index, shards)]
-    if problems:
-        raise InputError("is incomplete", problems=problems, where=index, fix="download it again")
-    return Place(tuple(index.parent / name for name in shards), index, names)
+    return names
 
 
 def _harm(name: str, suffix: str) -> Iterator[str]:

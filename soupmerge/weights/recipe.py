@@ -15,7 +15,7 @@ from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.groups import check_grouping, rows_of
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.places import INDEX
+from soupmerge.weights.places import INDEX, is_at_site
 from soupmerge.weights.selection import EVERYTHING, Selection
 from soupmerge.weights.tensors import DTYPES
 
@@ -209,7 +209,7 @@ class Recipe:
     def portable(self) -> Recipe:
         """Return the recipe with names for paths: the same in every folder, and telling of none."""
         sources = tuple(
-            s if ":" in s.ref else Source(Path(s.ref).name, s.sha256) for s in self.sources
+            s if is_at_site(s.ref) else Source(Path(s.ref).name, s.sha256) for s in self.sources
         )
         return dataclasses.replace(self, sources=sources)
 

@@ -27,6 +27,9 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
 }
 """Name → network, each called with ``num_classes`` and its own arguments."""
 
+HARMLESS = {"num_classes", "in_chans", "img_size", "global_pool", "mean", "std"}
+"""Arguments that a file may ask a network of timm's for: numbers, and the name of a pooling."""
+
 
 class Normaliser:
     """Takes images to (x − mean) / std before a network sees them, without naming a tensor.
@@ -98,7 +101,7 @@ def _named_in(like: Any) -> str:
         where = getattr(like, "ref", None) or "model"
         raise UsageError("the files do not name their network", where=where, fix="give --model")
     name, _, query = ref.partition("?")
-    timm_extras = set(dict(parse_qsl(query))) - {"num_classes", "in_chans", "mean", "std"}
+    timm_extras = set(dict(parse_qsl(query))) - HARMLESS
     if name not in BUILT_IN and (not name.startswith("timm:") or timm_extras):
         fix = f"if you trust it, give --model {ref!r}"
         raise UnsafeError("the files name a network that could run code", where="model", fix=fix)
@@ -108,6 +111,8 @@ def _named_in(like: Any) -> str:
 def _made(name: str, given: Mapping[str, Any], seed: int) -> nn.Module:
     arguments = dict(given)
     mean, std = (_floats(arguments.pop(key, None)) for key in ("mean", "std"))
+    if isinstance(arguments.get("img_size"), str):  # height and width, which timm takes as a pair
+        arguments["img_size"] = tuple(map(int, _floats(arguments["img_size"]) or ()))
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

@@ -1,0 +1,115 @@
+"""``soupmerge pull``: bring checkpoints from their site into the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from soupmerge.cli import options, show
+from soupmerge.errors import InputError, NetworkError, SoupmergeError, UnsafeError, UsageError
+
+if TYPE_CHECKING:
+    from soupmerge.sources.hub import Pulled
+
+
+@click.command()
+@options.refs
+@click.option("-o", "--out", metavar="FILE", help="Copy the weights to FILE, as they are.")
+@click.option(
+    "--locked", is_flag=True, help="Refuse a branch that has moved since it was last pulled."
+)
+@options.force
+@options.as_json
+@options.debug
+def command(
+    refs: tuple[str, ...], out: str | None, force: bool, locked: bool, as_json: bool, **given: Any
+) -> None:
+    """Bring each REF, as the Hub has it now, into the cache, checked by its hash.
+
+    REF is hf-hub:owner/name[@revision][:file] or timm:name[.tag]. Other commands take what is in
+    the cache without asking; pull asks. A commit after the @ pins for ever.
+    """
+    if out is not None and len(refs) > 1:
+        raise UsageError("names one file, there are several REFs", where="-o", fix="pull one")
+    told, unreadable = [], []
+    for ref in refs:
+        row, error = _pulled(ref, out, force, locked, given["quiet"])
+        told.append(row)
+        unreadable += [error] if error else []
+        if not as_json:
+            show.table([ref, ""], [[k, v] for k, v in row.items() if k != "ref" and v is not None])
+    if as_json:
+        show.dump(told)
+    if unreadable:
+        raise unreadable[0]
+
+
+def _pulled(
+    ref: str, out: str | None, force: bool, locked: bool, quiet: bool
+) -> tuple[dict[str, Any], SoupmergeError | None]:
+    """Return what to tell of *ref*, and why its weights, though pulled, cannot be read."""
+    pulled = _from_hub(ref, locked, quiet)
+    if out is not None:
+        _copy(pulled, out, force)
+    row = _row(ref, pulled)
+    try:
+        checkpoint = pulled.checkpoint()
+    except (InputError, UnsafeError) as error:
+        return row, error
+    for note in checkpoint.notes:
+        show.note(f"{ref}: {note}")
+    return row | {"network": checkpoint.model}, None
+
+
+def _from_hub(ref: str, locked: bool, quiet: bool) -> Pulled:
+    from soupmerge.sources import hub, network, timm_weights
+    from soupmerge.sources.hub.refs import PREFIX, HubRef
+
+    if not ref.startswith((PREFIX, timm_weights.PREFIX)):
+        fix = "write hf-hub:owner/name or timm:name"
+        raise UsageError("is at no site that can be pulled from", where=ref, fix=fix)
+    at_timm = ref.startswith(timm_weights.PREFIX)
+    wanted = timm_weights.on_hub(ref) if at_timm else HubRef.parse(ref)
+    if not network.is_offline():
+        with show.Progress(quiet) as progress:
+            return hub.pull(wanted, locked=locked, progress=progress)
+    found = hub.cached(wanted)
+    if found is None:
+        fix = "run it where there is a network"
+        raise NetworkError("is not in the cache, and no site may be asked", where=ref, fix=fix)
+    return found
+
+
+def _row(ref: str, pulled: Pulled) -> dict[str, Any]:
+    from soupmerge.storage.reading import Steady
+    from soupmerge.weights.files import sha256_of
+
+    files = [Steady.seen(path) for path in pulled.holding]
+    return {
+        "ref": ref,
+        "pinned": str(pulled.ref),
+        "commit": pulled.ref.revision,
+        "sha256": sha256_of([file.sha256() for file in files]),
+        "bytes": sum(file.size for file in files),
+        "licence": pulled.licence,
+        "network": None,
+        "path": str(pulled.weights),
+    }
+
+
+def _copy(pulled: Pulled, out: str, force: bool) -> None:
+    from soupmerge.storage import commit
+    from soupmerge.storage.reading import Steady
+
+    if len(pulled.holding) > 1:
+        what, fix = "it is in several shards", f"soupmerge convert {pulled.ref} -o {out}"
+        raise UsageError(what, where="-o", fix=fix)
+    if Path(out).suffix != pulled.weights.suffix:
+        what = f"is to hold {pulled.weights.name}, as it is"
+        raise UsageError(what, where=out, fix=f"name a {pulled.weights.suffix} file")
+    commit.check_free(out, force=force, inputs=pulled.files)
+    with commit.committed(out, force=force) as file:
+        for part in Steady.seen(pulled.weights).chunks():
+            file.write(part)

@@ -1,0 +1,40 @@
+"""``soupmerge push``: publish an exported soup on the Hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from soupmerge.cli import options, show
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.argument("ref", metavar="hf-hub:owner/name")
+@click.option("--private", is_flag=True, help="Make the repository private; refuse a public one.")
+@options.dry_run
+@options.as_json
+@options.debug
+def command(
+    folder: str, ref: str, private: bool, dry_run: bool, as_json: bool, **given: Any
+) -> None:
+    """Put on the Hub what soupmerge export wrote to DIR, and check what arrived there.
+
+    The Hub wants a token that may write: hf auth login, or HF_TOKEN. Files in DIR that export did
+    not write stay where they are.
+    """
+    from soupmerge.exports.folder import require_export
+    from soupmerge.sources.hub.pushing import push
+    from soupmerge.sources.hub.refs import HubRef
+
+    names = require_export(folder)
+    target = HubRef.parse(ref)
+    if dry_run:
+        show.table(["file", "to"], [[name, target] for name in names])
+        return
+    pushed = push(folder, names, target, private=private)
+    if as_json:
+        show.dump({"ref": str(pushed.ref), "url": pushed.url, "files": list(names)})
+        return
+    show.table(["pushed", "files", "page"], [[pushed.ref, len(names), pushed.url]])

@@ -1,0 +1,1 @@
+"""A soup → a folder that others can load, read about and make again."""

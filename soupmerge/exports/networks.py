@@ -1,0 +1,128 @@
+"""What timm needs to know of a network, and whether it makes the same of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from soupmerge.binding import bind, ref_of
+from soupmerge.errors import InputError
+from soupmerge.sources.models import Normaliser, model
+from soupmerge.storage import commit
+from soupmerge.storage.reading import read_json
+from soupmerge.types import State
+from soupmerge.weights.files import Checkpoint
+
+TIMM, SOUPMERGE = "timm", "soupmerge"
+SIZES = (32, 224, 8)
+"""Of the random image that a network is asked about if it does not say its own size."""
+OTHERS = ("tag", "license", "origin_url", "paper_ids", "paper_name", "description", "notes")
+"""What timm says of its own weights for a network, and is not true of a soup."""
+TOLERANCE = 1e-4
+"""Of logits, relative to the largest: what another order of the same sums may cost."""
+
+
+def write_config(path: Path, net: nn.Module) -> str:
+    """Write what makes *net* again to *path*, and return who can read it."""
+    ref = ref_of(net) or ""
+    if not ref.startswith("timm:"):
+        commit.write_json(path, {"library_name": SOUPMERGE, "soupmerge": {"network": ref}})
+        return SOUPMERGE
+    from timm.models._hub import save_config_for_hf
+
+    mean, std = constants(net)
+    told: Any = {"pretrained_cfg": {"mean": list(mean), "std": list(std)}}
+    with commit.writing(path):
+        save_config_for_hf(net, str(path), model_config=told)
+    value = read_json(path)
+    value["pretrained_cfg"] = {k: v for k, v in value["pretrained_cfg"].items() if k not in OTHERS}
+    commit.write_json(path, value, force=True)  # on disk for certain, as all else that is written
+    return TIMM
+
+
+def constants(net: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of the normaliser inside of *net*; 0 and 1 without one."""
+    for hook in net._forward_pre_hooks.values():
+        if isinstance(hook, Normaliser):
+            return hook.mean, hook.std
+    channels = int(getattr(net, "pretrained_cfg", {}).get("input_size", (3,))[0])
+    return (0.0,) * channels, (1.0,) * channels
+
+
+def compare(folder: Path, written: Checkpoint, net: nn.Module, state: State, loader: str) -> float:
+    """Return by how much the logits of *folder*, loaded by *loader*, differ from those of *state*.
+
+    Raises:
+        InputError: tensors differ in a bit, or logits by more than rounding.
+    """
+    ours = bind(net, state)
+    if different := [n for n in sorted(state) if not torch.equal(written[n], state[n])]:
+        what = "the exported weights are not those of the soup (a bug of ours)"
+        raise InputError(what, problems=different, where=folder)
+    x = _image(ours)
+    theirs, image = (_by_timm if loader == TIMM else _by_soupmerge)(folder, written, net, x)
+    _require_same(theirs.state_dict(), ours.state_dict(), folder)
+    with torch.no_grad():
+        before, after = ours(x), theirs(image)
+    difference = float((before - after).abs().max())
+    if not difference <= TOLERANCE * max(1.0, float(before.abs().max())):
+        what = f"{loader} loads it, but its logits differ by {difference:.3g}"
+        raise InputError(what, where=folder, fix="tell us of the network and of timm's version")
+    return difference
+
+
+def _by_timm(
+    folder: Path, written: Checkpoint, net: nn.Module, x: Tensor
+) -> tuple[nn.Module, Tensor]:
+    import timm
+
+    try:
+        made: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except Exception as error:  # whatever timm's networks may raise
+        what = f"timm cannot load it: {str(error).splitlines()[0]}"
+        raise InputError(what, where=folder, fix="check --model") from error
+    config: Mapping[str, Any] = made.pretrained_cfg  # type: ignore[assignment]
+    mean, std = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
+    return made.eval().requires_grad_(False), (x - mean) / std
+
+
+def _by_soupmerge(
+    folder: Path, written: Checkpoint, net: nn.Module, x: Tensor
+) -> tuple[nn.Module, Tensor]:
+    return bind(model(ref_of(net), like=written) if ref_of(net) else net, written), x
+
+
+def _require_same(theirs: State, ours: State, folder: Path) -> None:
+    problems = [f"{name}: only on one side" for name in sorted(set(theirs) ^ set(ours))]
+    both = sorted(set(theirs) & set(ours))
+    problems += [f"{name}: other numbers" for name in both if not _same(theirs[name], ours[name])]
+    if problems:
+        fix = "tell us of the network and of timm's version"
+        raise InputError("does not load as it was", problems=problems, where=folder, fix=fix)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def _image(net: nn.Module) -> Tensor:
+    """Return a random image ``(1, C_in, H, W)`` that *net* can take."""
+    size = getattr(net, "pretrained_cfg", {}).get("input_size")
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    channels = convolutions[0].in_channels if convolutions else 3
+    shapes = [tuple(size)] if size else [(channels, side, side) for side in SIZES]
+    generator = torch.Generator().manual_seed(0)
+    for shape in shapes:
+        x = torch.rand(1, *shape, generator=generator)
+        try:
+            with torch.no_grad():
+                net(x)
+        except Exception as error:  # the network may be anyone's
+            why = str(error).splitlines()[0] if str(error) else type(error).__name__
+            continue
+        return x
+    raise InputError(f"the network takes no image of {shapes}: {why}", where=ref_of(net))

@@ -1,0 +1,28 @@
+"""Whether sites may be asked: ``--offline``, or ``HF_HUB_OFFLINE`` in the environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+_OFFLINE: ContextVar[bool] = ContextVar("offline", default=False)
+SECONDS = 10.0
+"""How long a site may take to begin its answer."""
+
+
+@contextlib.contextmanager
+def offline(wanted: bool = True) -> Iterator[None]:
+    """Ask no site while the block runs: what is not in a cache is an error at once."""
+    before = _OFFLINE.set(wanted or _OFFLINE.get())
+    try:
+        yield
+    finally:
+        _OFFLINE.reset(before)
+
+
+def is_offline() -> bool:
+    """Return whether no site may be asked."""
+    asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    return asked or _OFFLINE.get()
