@@ -18,7 +18,6 @@ from soupmerge.numbers import exact
 from soupmerge.robustness.report import Report
 from soupmerge.storage.run import essence
 
-
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
@@ -126,10 +125,13 @@ def paired(one: Report, other: Report, metric: Metric) -> Gap:
     """
     if essence(one.data) != essence(other.data):
         raise InputError("soups that were judged on other images cannot be compared")
-    difference = metric.per_image(one) - metric.per_image(other)
-    n = len(difference)
-    spread = float(difference.std(correction=0)) / n**0.5
     weight = max(abs(float(w)) for _, w in metric.terms)
-    z, mean = NormalDist().inv_cdf(0.975), float(difference.mean())
-    reach = z * max(spread, weight / n)
+    return interval(metric.per_image(one) - metric.per_image(other), weight)
+
+
+def interval(differences: Tensor, unit: float = 1.0) -> Gap:
+    """Return the mean of *differences* ``(N,)`` and its 95% interval; one image counts *unit*."""
+    n = len(differences)
+    spread = max(float(differences.std(correction=0)) / n**0.5, unit / n)
+    mean, reach = float(differences.mean()), NormalDist().inv_cdf(0.975) * spread
     return Gap(mean, mean - reach, mean + reach)

@@ -13,6 +13,7 @@ from soupmerge.soups.metrics import Condition, Metric, paired
 from soupmerge.storage.run import essence
 from soupmerge.weights.recipe import Recipe
 
+
 @dataclass(frozen=True)
 class Trial:
     """A recipe, and the report on its soup, if it was judged."""
