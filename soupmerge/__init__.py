@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from soupmerge.robustness.threats import Linf as Linf
     from soupmerge.robustness.threats import Threat as Threat
     from soupmerge.soups.basin import barrier as barrier
+    from soupmerge.soups.greedy import greedy as greedy
     from soupmerge.soups.grid import grid as grid
     from soupmerge.soups.learning import learn as learn
+    from soupmerge.soups.path import path as path
+    from soupmerge.soups.racing import race as race
     from soupmerge.soups.recalibrating import Calibration as Calibration
     from soupmerge.soups.recalibrating import recalibrate as recalibrate
+    from soupmerge.soups.searching import search as search
     from soupmerge.soups.trials import Trials as Trials
     from soupmerge.sources.data import Images as Images
     from soupmerge.sources.data import data as data
@@ -73,14 +77,18 @@ _HOMES = {
     "data": "sources.data",
     "evaluate": "robustness.benchmark",
     "finetune": "training.finetuning",
+    "greedy": "soups.greedy",
     "grid": "soups.grid",
     "learn": "soups.learning",
     "load": "sources.refs",
     "mix": "weights.mixing",
     "model": "sources.models",
+    "path": "soups.path",
     "preset": "robustness.presets",
+    "race": "soups.racing",
     "recalibrate": "soups.recalibrating",
     "save": "weights.mixing",
+    "search": "soups.searching",
 }
 
 __all__ = list(_HOMES)  # noqa: PLE0605 - one list, not two

@@ -129,7 +129,7 @@ class Patience:
         share: of the margin at the start, logit of the label over the highest other.
     """
 
-    after: int = 15
+    after: int = 10
     share: float = 0.2
 
     def over(self, climb: Climb) -> Tensor:

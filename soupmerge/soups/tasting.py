@@ -69,27 +69,35 @@ class Tasting:
         """Return the recipe that mixes all groups alike by *weights* ``(K,)``."""
         return Recipe.of(self.pots, weights, **{**self.how, **more})
 
-    def taste(self, recipe: Recipe) -> Trial:
-        """Return the trial of *recipe*, judged before, found in the journal, or judged now."""
+    def taste(self, recipe: Recipe, report: Report | None = None) -> Trial:
+        """Return the trial of *recipe*: judged before, found in the journal, or judged now.
+
+        *report* is what was found out already, if it was.
+        """
         if recipe.weights in self._places:
             return self.trials[self._places[recipe.weights]]
         i = len(self.trials)
         if i < len(self._known):
             trial = Trial.from_record(self._known[i], recipe, self._told)
         else:
-            trial = self._judged(i, recipe)
+            trial = self._judged(i, recipe, report)
         self._places[recipe.weights] = i
         self.trials.append(trial)
         return trial
 
-    def _judged(self, i: int, recipe: Recipe) -> Trial:
-        self.told()
-        ledger = Verdicts(self.folder, i) if self.folder else None
-        trial = Trial(recipe, self.report(recipe, ledger=ledger))
+    def _judged(self, i: int, recipe: Recipe, report: Report | None) -> Trial:
+        if report is None:
+            self.told()
+            report = self.report(recipe, ledger=self.ledger(i))
+        trial = Trial(recipe, report)
         if self.folder and self._journal:
             self._journal.append(trial.to_record())
             verdicts.forget(self.folder)
         return trial
+
+    def ledger(self, number: int) -> Verdicts | None:
+        """Return what keeps the verdicts of evaluation *number* until it is done."""
+        return Verdicts(self.folder, number) if self.folder else None
 
     def report(
         self, recipe: Recipe, *, by: Benchmark | None = None, ledger: Ledger | None = None
