@@ -25,6 +25,9 @@ from soupmerge.weights.tensors import Array
 PARTS = np.geomspace(0.02, 0.95, 12)
 """Of the capital, what is bet; the mean over them does nearly as well as the best of them."""
 
+CLOSE = 1e-9
+"""Sums of weighted metrics round."""
+
 
 class Capitals:
     """Bets, for each of P pairs, that the first of the pair is better on all *n* images."""
@@ -39,14 +42,14 @@ class Capitals:
         """Take the differences ``(P, images)`` of further images, in order."""
         for d in differences.T:
             mean = -self.sums / (self.n - self.seen)
-            self.sure |= mean <= -1  # even if the first lost all that is left, it would be better
+            self.sure |= mean < -1 - CLOSE  # if it lost all that is left, it would still be better
             room = np.maximum(1 + mean, 1e-12)
             bets = PARTS / room[:, None] * (d - mean)[:, None]
             self.logs += np.log1p(np.maximum(bets, -1 + 1e-12))
             self.sums += d
             self.seen += 1
         if self.seen == self.n:
-            self.sure |= self.sums > 0
+            self.sure |= self.sums > CLOSE
 
     def decided(self, alpha: float) -> Array:
         """Return ``(P,)`` bool: which firsts are better, each wrongly with probability *alpha*."""

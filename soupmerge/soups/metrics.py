@@ -71,8 +71,8 @@ class Metric:
 
     def per_image(self, report: Report) -> Tensor:
         """Return ``(N,)`` float64: Σ w · right, of each image; the mean is the metric."""
-        parts = [float(w) * report.right(name).double() for name, w in self.terms]
-        return torch.stack(parts).sum(0)
+        parts = (float(w) * report.right(name).double() for name, w in self.terms)
+        return sum(parts, torch.zeros((), dtype=torch.float64))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def paired(one: Report, other: Report, metric: Metric) -> Gap:
     Raises:
         InputError: they are reports on other images.
     """
-    if essence(one.data) != essence(other.data):
+    if one.data is not other.data and essence(one.data) != essence(other.data):
         raise InputError("soups that were judged on other images cannot be compared")
     weight = max(abs(float(w)) for _, w in metric.terms)
     return interval(metric.per_image(one) - metric.per_image(other), weight)

@@ -29,7 +29,9 @@ from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.tensors import Array
 
 GOALS = ("front", "best")
-ROUNDS = 16
+ROUNDS, FEWEST = 16, 32
+"""Rounds at most, and images in each at least: fewer would leave batches empty."""
+
 ALPHA = 0.05
 """The probability that any soup is dropped that should not have been."""
 
@@ -185,7 +187,7 @@ class _Track:
         self.flags: list[dict[str, Tensor]] = [{} for _ in recipes]
         self.journal = taster.folder.journal("rounds") if taster.folder else None
         self.known = list(self.journal.records) if self.journal else []
-        self.asked = 0
+        self.asked, self.rounds = 0, ROUNDS
 
     def alive(self) -> list[int]:
         """Return the soups that are not beaten."""
@@ -200,16 +202,17 @@ class _Track:
         # An image that every soup gets wrong makes no difference between any two.
         telling = clean.any(0)
         shuffled = order(self.n, seed, 0)
-        open_, shut = (shuffled[mask[shuffled]] for mask in (telling, ~telling))
+        open_ = shuffled[telling[shuffled]]
         pairs = self._pairs(clean.sum(1).tolist())
         capitals = Capitals(len(pairs), len(open_))
-        for number, part in enumerate(torch.tensor_split(open_, ROUNDS), start=1):
+        self.rounds = max(1, min(ROUNDS, len(open_) // FEWEST))
+        for number, part in enumerate(torch.tensor_split(open_, self.rounds), start=1):
             if len(part):
                 self._round(number, part)
                 capitals.see(self._differences(pairs, part))
                 self._drop(pairs, capitals.decided(ALPHA / max(len(pairs), 1)))
-        if len(shut):
-            self._round(ROUNDS + 1, shut)
+        for i in self.alive():  # what is wrong clean is wrong under every threat
+            self.seen[i] += int((~telling).sum())
 
     def _pairs(self, clean: Sequence[int]) -> list[tuple[int, int]]:
         """Return who may beat whom."""
@@ -249,7 +252,7 @@ class _Track:
         done, total = alive.index(i), len(alive)
         spent = self.taster.estimate.note(0)
         note = f"{total} soups left; {spent}" if spent else f"{total} soups left"
-        self.taster.progress("rounds", number, ROUNDS + 1, note)
+        self.taster.progress("rounds", number, self.rounds, note)
         self.taster.progress("soups of a round", done, total)
 
     def _differences(self, pairs: Sequence[tuple[int, int]], part: Tensor) -> Array:
