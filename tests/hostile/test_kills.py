@@ -146,9 +146,11 @@ def test_an_interrupted_mix_leaves_nothing_half_done(
     ("line", "journal"),
     [
         ("grid {x} {y} --step 0.05 --threat linf:0.1 --steps 15", "trials.jsonl"),
+        ("grid {x} {y} --step 0.05 --threat linf:0.1 --steps 15 --race", "rounds.jsonl"),
+        ("search {x} {y} --method cma -n 25 --threat linf:0.1 --steps 15", "trials.jsonl"),
         ("learn {x} {y} --eps 0.1 --epochs 20 --augment none --batch-size 8", "history.jsonl"),
     ],
-    ids=["grid", "learn"],
+    ids=["grid", "race", "search", "learn"],
 )
 def test_a_run_killed_five_times_over_ends_as_if_it_had_not_been(
     kitchen: Kitchen, tmp_path: Path, line: str, journal: str
