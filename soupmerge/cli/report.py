@@ -13,7 +13,7 @@ from soupmerge.cli import options, show
 @click.argument("run")
 @options.debug
 def command(run: str, **given: Any) -> None:
-    """Draw the figures of a run folder of grid, learn or eval, into RUN/figures."""
+    """Draw the figures of a run folder of a search, learn or eval, into RUN/figures."""
     from soupmerge.figures.drawing import draw
 
     show.table(["figure"], [[path] for path in draw(run)])

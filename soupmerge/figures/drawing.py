@@ -13,6 +13,8 @@ from soupmerge.figures import fronts, history, simplex, style
 from soupmerge.storage import commit, journal
 from soupmerge.storage.run import FIGURES, read_manifest
 
+SEARCHES = ("grid", "greedy", "path", "search")
+
 
 def draw(run: Path | str) -> list[str]:
     """Draw what there is to see in the run folder *run*, and return the paths of the figures.
@@ -44,10 +46,11 @@ def _figures(run: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, Figure]
             yield "learning", history.learning(epochs, names)
     elif not records:
         return
-    elif manifest["command"] == "grid":
-        if len(names) == 3:
+    elif manifest["command"] in SEARCHES:
+        lattice = manifest["command"] == "grid" and "race" not in manifest["settings"]
+        if len(names) == 3 and lattice:
             yield "ternary", simplex.ternary_maps(records, names)
-        if len(names) == 2:
+        if len(names) == 2 and (lattice or manifest["settings"].get("beyond") == 0):
             yield "path", simplex.path_lines(records, names)
         yield "front", fronts.grid_front(records, names)
     elif manifest["command"] == "eval":
