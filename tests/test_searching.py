@@ -71,6 +71,37 @@ def test_what_does_not_fit_stays_in_files(pots: sm.Ingredients) -> None:
     assert held(pots, most=1000) is pots
 
 
+# ---- verdicts are kept
+
+
+def test_a_grid_that_is_killed_within_a_soup_repeats_no_verdict(
+    kitchen: tuple[nn.Module, sm.Ingredients], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from soupmerge.robustness.judging import Meter
+
+    net, pots = kitchen
+    images, asked, call = sm.data("digits", split="val", limit=48), [], Meter.__call__
+
+    def counted(meter: Meter, x: torch.Tensor) -> torch.Tensor:
+        asked.append(len(x) if x.requires_grad else 0)
+        return call(meter, x)
+
+    monkeypatch.setattr(Meter, "__call__", counted)
+    judge = sm.Benchmark(images, [sm.APGD(sm.Linf(0.12), steps=8)], batch_size=8)
+    sm.grid(net, pots, judge, step=1, out=tmp_path / "whole")
+    whole = sum(asked)
+    asked.clear()
+    progress = stop_at(9, "images linf:0.12")
+    with pytest.raises(Stop):
+        sm.grid(net, pots, judge, step=1, out=tmp_path / "cut", progress=progress)
+    kept = (tmp_path / "cut" / "verdicts.jsonl").read_text()
+    assert "linf:0.12 0" in kept
+    sm.grid(net, pots, judge, step=1, out=tmp_path / "cut")
+    # No more than what was on its way at the kill is computed twice.
+    assert whole <= sum(asked) <= whole + 8 * 8
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+
+
 # ---- metrics
 
 

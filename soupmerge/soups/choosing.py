@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.metrics import Gap, Metric, paired
+from soupmerge.soups.metrics import Condition, Gap, Metric, paired
 from soupmerge.soups.trials import Trial, Trials, recorded
 from soupmerge.storage import journal
 from soupmerge.storage.run import essence, read_manifest
@@ -44,7 +44,7 @@ class Choice:
         trial: the soup.
         home: the run folder it is from.
         rivals: trials that meet the conditions and are not told apart from it, with how far the
-            chosen one is above them, image by image.
+            chosen one is above them, image by image; the nearest first.
     """
 
     trial: Trial
@@ -90,13 +90,12 @@ def choose(seen: Tried, metric: str | None, conditions: Sequence[str], x: str, y
     trial = left.best(metric) if metric else left.knee(x, y)
     asked = Metric.parse(metric or y)
     gaps = ((other, paired(trial.judged(), other.judged(), asked)) for other in left)
-    rivals = tuple((o, gap) for o, gap in gaps if o is not trial and gap.low <= 0 <= gap.high)
-    return Choice(trial, seen.home(trial), rivals)
+    rivals = [(o, gap) for o, gap in gaps if o is not trial and gap.low <= 0 <= gap.high]
+    nearest = sorted(rivals, key=lambda rival: rival[1].mean)
+    return Choice(trial, seen.home(trial), tuple(nearest))
 
 
 def _best(trials: Trials, condition: str) -> str:
-    from soupmerge.soups.metrics import Condition
-
     metric = Condition.parse(condition).metric
     values = [float(metric.value(trial.judged())) for trial in trials]
     return f"{condition}: from {min(values):.4g} to {max(values):.4g}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from soupmerge.robustness.report import Report
-from soupmerge.types import Progress
 
 
 @dataclass
@@ -14,17 +12,14 @@ class Estimate:
     """What soups cost so far.
 
     Attributes:
-        images: in the benchmark.
         soups: how many were judged here (a journal's cost nothing).
         gradients: gradient evaluations, each of one image.
         seconds: time.
     """
 
-    images: int
     soups: int = 0
     gradients: int = 0
     seconds: float = 0.0
-    began: float = field(default_factory=time.monotonic)
 
     def add(self, report: Report) -> None:
         """Count what *report* cost."""
@@ -39,14 +34,6 @@ class Estimate:
         per_soup = self.seconds / self.soups
         spent = f"{_short(self.gradients)} gradient evaluations"
         return f"{spent}, about {duration(left * per_soup)} left" if left else spent
-
-    def within(self, progress: Progress) -> Progress:
-        """Return *progress*, to be told of the images of one soup."""
-
-        def tell(what: str, done: int, total: int, note: str = "") -> None:
-            progress(f"images {what}", done, total, note)
-
-        return tell
 
 
 def duration(seconds: float) -> str:

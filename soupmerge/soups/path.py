@@ -22,7 +22,7 @@ POINTS = 11
 
 
 @dataclass(frozen=True)
-class Path2:
+class Line:
     """Soups (1 − t) θ_0 + t θ_1, from the first model to the second.
 
     Attributes:
@@ -78,7 +78,7 @@ def path(
     out: Path | str | None = None,
     force: bool = False,
     progress: Progress = quiet,
-) -> Path2:
+) -> Line:
     """Judge the straight line between two models (Wortsman et al. 2022, arXiv 2109.01903).
 
     Args:
@@ -122,7 +122,7 @@ def path(
         line: list[Trial] = [taster.taste(taster.recipe((1 - t, t))) for t in steps]
         trials = taster.all()
         taster.choose(trials.best(choose).recipe, trials)
-    return Path2(steps, Trials(tuple(line)))
+    return Line(steps, Trials(tuple(line)))
 
 
 def steps_of(points: int, beyond: float = 0.0) -> tuple[float, ...]:

@@ -102,7 +102,7 @@ def race(
     Raises:
         UsageError: as `grid`, or there is no such *goal*.
     """
-    size, rows = plan(pots, step)
+    _, rows = plan(pots, step)
     chosen = metric_of(benchmark, choose)
     if goal not in GOALS:
         raise UsageError(f"no goal {goal!r}", where="race", fix=near_miss(goal, GOALS))
@@ -121,7 +121,6 @@ def race(
         progress=progress,
     )
     with opened as taster:
-        taster.at_most = size
         track = _Track(taster, [taster.recipe(row) for row in rows], goal, Metric.parse(chosen))
         track.run(seed)
         for i in track.alive():

@@ -57,7 +57,7 @@ class Tasting:
         self.folder, self.model_ref, self.progress = folder, ref_of(net), progress
         self.trials: list[Trial] = []
         self.at_most: int | None = None
-        self.estimate = Estimate(len(benchmark.data))
+        self.estimate = Estimate()
         self._journal: Journal | None = folder.journal("trials") if folder else None
         self._known = list(self._journal.records) if self._journal else []
         self._told = benchmark.describe()
@@ -105,9 +105,12 @@ class Tasting:
         """Return what the benchmark, or the one given *by*, says of the soup of *recipe*."""
         self.pour(recipe)
         judge = self.benchmark if by is None else by
-        report = judge(self._bound, progress=self.estimate.within(self.progress), ledger=ledger)
+        report = judge(self._bound, progress=self._of_images, ledger=ledger)
         self.estimate.add(report)
         return report
+
+    def _of_images(self, what: str, done: int, total: int, note: str = "") -> None:
+        self.progress(f"images {what}", done, total, note)
 
     def pour(self, recipe: Recipe) -> nn.Module:
         """Return the network with the weights of *recipe*'s soup, which are changed in place."""
