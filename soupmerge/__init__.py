@@ -29,11 +29,15 @@ if TYPE_CHECKING:
     from soupmerge.robustness.threats import Threat as Threat
     from soupmerge.soups.adapting import adapt as adapt
     from soupmerge.soups.basin import barrier as barrier
+    from soupmerge.soups.greedy import greedy as greedy
     from soupmerge.soups.grid import grid as grid
     from soupmerge.soups.landscape import landscape as landscape
     from soupmerge.soups.learning import learn as learn
+    from soupmerge.soups.path import path as path
+    from soupmerge.soups.racing import race as race
     from soupmerge.soups.recalibrating import Calibration as Calibration
     from soupmerge.soups.recalibrating import recalibrate as recalibrate
+    from soupmerge.soups.searching import search as search
     from soupmerge.soups.settings import Settings as Settings
     from soupmerge.soups.sweeping import sweep as sweep
     from soupmerge.soups.trials import Trials as Trials
@@ -79,15 +83,19 @@ _HOMES = {
     "data": "sources.data",
     "evaluate": "robustness.benchmark",
     "finetune": "training.finetuning",
+    "greedy": "soups.greedy",
     "grid": "soups.grid",
     "landscape": "soups.landscape",
     "learn": "soups.learning",
     "load": "sources.refs",
     "mix": "weights.mixing",
     "model": "sources.models",
+    "path": "soups.path",
     "preset": "robustness.presets",
+    "race": "soups.racing",
     "recalibrate": "soups.recalibrating",
     "save": "weights.mixing",
+    "search": "soups.searching",
     "sweep": "soups.sweeping",
 }
 

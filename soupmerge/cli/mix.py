@@ -157,7 +157,7 @@ def _by_weights(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingred
 
 
 def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients, sm.Recipe]:
-    from soupmerge.sources.refs import is_remote, opened_all
+    from soupmerge.sources.refs import of_recipe
     from soupmerge.weights.recipe import read_recipe
 
     source = click.get_current_context().get_parameter_source
@@ -165,25 +165,14 @@ def _by_recipe(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredi
     if fixed:
         raise UsageError("the recipe says it already", where=", ".join(fixed), fix="leave it out")
     recipe = read_recipe(given["recipe_file"])
-    home = Path(given["recipe_file"]).parent
-    found = refs or tuple(_located(source.ref, home) for source in recipe.sources)
-    if missing := [ref for ref in found if not is_remote(ref) and not Path(ref).exists()]:
-        fix = "give a REF for each ingredient"
-        raise InputError("there are no such files", problems=missing, where=home, fix=fix)
-    checkpoints = opened_all(found, weights_key=given["weights_key"])
-    if len(checkpoints) != len(recipe.sources):
-        what = f"has {len(recipe.sources)} ingredients, not {len(checkpoints)}"
-        raise UsageError(what, where=given["recipe_file"], fix="give a REF for each")
-    pots = sm.Ingredients(checkpoints, recipe.selection)
-    recipe.require_made_of(pots, where=given["recipe_file"])
+    pots = of_recipe(
+        recipe,
+        Path(given["recipe_file"]).parent,
+        refs=refs,
+        weights_key=given["weights_key"],
+        where=given["recipe_file"],
+    )
     return pots, _with_calibration(recipe, given)
-
-
-def _located(ref: str, home: Path) -> str:
-    """Return where the ingredient *ref* is: as written, or beside the recipe or its run folder."""
-    name = Path(ref).name
-    places = [Path(ref), home / ref, home / name, home.parent / name, home.parent.parent / name]
-    return str(next((place for place in places if place.exists()), ref))
 
 
 def _tell_of_statistics(pots: sm.Ingredients, recipe: sm.Recipe) -> None:

@@ -69,13 +69,30 @@ def print_doubts(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
             click.echo(printable(line))
 
 
+def print_race(told: dict[str, Any], size: int, images: int) -> None:
+    """Print how many soups of *size* were dropped, after how many of *images*."""
+    dropped = [soup["images"] for soup in told["soups"] if soup["beaten_by"] is not None]
+    asked = sum(soup["images"] for soup in told["soups"]) / (size * images)
+    what = "the best" if told["goal"] == "best" else "the front or best"
+    line = f"{len(dropped)} of {size} soups are not {what} in {told['metric']}"
+    after = f", as was seen on {min(dropped)} to {max(dropped)} images" if dropped else ""
+    sure = f"with {told['confidence']:.0%} confidence for all of them"
+    click.echo(printable(f"{line}{after}, {sure}; {asked:.0%} of all verdicts were needed"))
+
+
 def caption(reports: Sequence[sm.Report]) -> str:
     """Return how the accuracies of *reports*, judged under the same attacks, were measured."""
-    attacks = {f"{a['attack']}, {a['steps']} steps" for a in reports[0].attacks.values()}
+    attacks = {_attack(told) for told in reports[0].attacks.values()}
     measured = f"under {'; '.join(sorted(attacks))}" if attacks else "clean only"
     sets = dict.fromkeys(_images(report.data) for report in reports)
     bounds = "95% intervals; accuracies under attack are upper bounds"
     return "; ".join([", ".join(sets), measured, *dict.fromkeys(_rechecks(reports)), bounds])
+
+
+def _attack(told: Any) -> str:
+    brief = told.get("gives up")
+    early = f" (hopeless images given up after {brief['after']})" if brief else ""
+    return f"{told['attack']}, {told['steps']} steps{early}"
 
 
 def _rechecks(reports: Sequence[sm.Report]) -> Iterator[str]:

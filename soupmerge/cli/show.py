@@ -82,6 +82,7 @@ class Progress:
         self.quiet = quiet
         self.bars: Any = None
         self.tasks: dict[str, Any] = {}
+        self.under_way: dict[str, str] = {}
         self.last = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -103,9 +104,13 @@ class Progress:
         """Show that *done* of *total* units of *what* are done."""
         if self.bars:
             self._draw(what, done, total, note)
-        elif not self.quiet and time.monotonic() - self.last >= self.SECONDS:
+            return
+        self.under_way[what] = f"{what}: {done} of {total} {note}".rstrip()
+        if not self.quiet and time.monotonic() - self.last >= self.SECONDS:
             self.last = time.monotonic()
-            click.echo(f"{what}: {done} of {total} {note}".rstrip(), err=True)
+            click.echo(printable("; ".join(self.under_way.values())), err=True)
+        if done >= total:
+            del self.under_way[what]
 
     def _draw(self, what: str, done: int, total: int, note: str) -> None:
         if what not in self.tasks:

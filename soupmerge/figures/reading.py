@@ -61,7 +61,7 @@ class Run:
     @cached_property
     def soups(self) -> list[dict[str, Any]]:
         """The judged trials that are a mixture of the ingredients."""
-        return [r for r in self.trials if r.get("metrics") and "weights" in r]
+        return [r for r in self.trials if r.get("metrics") and "weights" in r and "x" not in r]
 
     @cached_property
     def judged(self) -> list[dict[str, Any]]:

@@ -25,7 +25,8 @@ SIDE = 150.0
 def ternary_maps(run: Run) -> Figure | None:
     """Return one ternary map per metric (Huang 2023, figures 2 and 3): a dot is a judged soup."""
     records = run.soups
-    if len(run.names) != 3 or len(records) < 3:
+    corners = {tuple(r["weights"]) for r in records if max(r["weights"]) == 1}
+    if len(run.names) != 3 or len(corners) < 3:  # a race keeps but some of a lattice
         return None
     metrics = list(records[0]["metrics"])
     # Places are fixed: to fit these axes to their labels takes longer than to draw them.

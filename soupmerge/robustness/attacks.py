@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.robustness import engine
-from soupmerge.robustness.engine import Left
+from soupmerge.robustness.engine import Left, Patience
 from soupmerge.robustness.losses import LOSSES, is_targeted
 from soupmerge.robustness.rules import Adaptive, Fixed, SparseAdaptive
 from soupmerge.robustness.threats import Threat
@@ -52,6 +52,7 @@ class _Gradient:
             loss=LOSSES[self.loss],
             until_fooled=self.until_fooled,
             width=width,
+            patience=self._patience,
         )
 
     def _rule(self) -> engine.Rule:
@@ -73,6 +74,10 @@ class _Gradient:
     @property
     def _tries(self) -> int:
         return 1
+
+    @property
+    def _patience(self) -> Patience | None:
+        return None
 
     def _check(self, *counts: int) -> None:
         if min(self.steps, *counts, 1) < 1:
@@ -177,6 +182,7 @@ class APGD(_Gradient):
         targets: with a targeted loss: how many classes are tried, the likeliest first.
         long_eps: L1 only: 30% of the steps within 3 · eps, 30% within 2 · eps, and the last 40%
             within eps, each from the best point of those before (Croce & Hein 2021, section 4.3).
+        patience: when an image is given up before its last step; None never.
     """
 
     threat: Threat
@@ -186,6 +192,8 @@ class APGD(_Gradient):
     restarts: int = 1
     targets: int = 9
     long_eps: bool = False
+    # Start noise depends on the repr: with patience or without, images begin at the same points.
+    patience: Patience | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._check(self.restarts, self.targets)
@@ -215,7 +223,17 @@ class APGD(_Gradient):
             told["restarts"] = self.restarts
         if is_targeted(self.loss):
             told["targets"] = self.targets
+        if self.patience:
+            told["gives up"] = asdict(self.patience)
         return told | ({"long eps": True} if self.long_eps else {})
+
+    def brief(self) -> APGD:
+        """Return the attack with `Patience`, where that was seen to change next to nothing.
+
+        For Linf and L2, the loss ``ce`` and 50 steps or more: elsewhere it is the attack as it is.
+        """
+        usual = self.threat.norm != "l1" and self.loss == "ce" and self.until_fooled
+        return replace(self, patience=Patience()) if usual and self.steps >= 50 else self
 
     @property
     def _targets(self) -> int:
@@ -224,6 +242,10 @@ class APGD(_Gradient):
     @property
     def _tries(self) -> int:
         return self.restarts
+
+    @property
+    def _patience(self) -> Patience | None:
+        return self.patience
 
     @property
     def _steps(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -89,6 +89,14 @@ class Benchmark:
             **({"precision": self.precision} if self.precision != "fp32" else {}),
             **({"only union": True} if self.only_union else {}),
         }
+
+    def brief(self) -> Benchmark:
+        """Return the benchmark with attacks that give hopeless images up early, where they can.
+
+        For comparing many soups with each other; see `engine.Patience`.
+        """
+        attacks = [getattr(attack, "brief", lambda a=attack: a)() for attack in self.attacks]
+        return replace(self, attacks=attacks)
 
     def __call__(
         self,

@@ -33,6 +33,7 @@ class Climb:
         step: current step size; wins: rises since the last checkpoint.
         loss_mark: best loss at the last checkpoint; halved: was the step cut there?
         density, support: L1 only: fraction of coordinates to move, and ‖x_best − x‖₀ at the mark.
+        margin: lowest so far, of the label's logit over all others; margin_start: at the start.
     """
 
     x: Tensor
@@ -53,6 +54,8 @@ class Climb:
     halved: Tensor
     density: Tensor
     support: Tensor
+    margin: Tensor
+    margin_start: Tensor
 
     def __len__(self) -> int:
         return len(self.x)
@@ -114,6 +117,26 @@ class Rule(Protocol):
         """Return the next points."""
 
 
+@dataclass(frozen=True)
+class Patience:
+    """When to give an image up: after so many steps, if they left more than a share of its margin.
+
+    Most images that hold against many steps have hardly moved in the first few, and those that fall
+    late are close to it early. An image that is given up holds, as one does that took all steps.
+
+    Attributes:
+        after: steps.
+        share: of the margin at the start, logit of the label over the highest other.
+    """
+
+    after: int = 10
+    share: float = 0.2
+
+    def over(self, climb: Climb) -> Tensor:
+        """Return ``(B,)`` bool: who is given up."""
+        return (climb.i >= self.after) & (climb.margin > self.share * climb.margin_start)
+
+
 def run(
     classifier: Classifier,
     source: Source,
@@ -123,12 +146,13 @@ def run(
     loss: Loss,
     until_fooled: bool,
     width: int,
+    patience: Patience | None = None,
 ) -> Iterator[Left]:
     """Yield images of higher loss, each reached in at most *steps* gradient steps.
 
     With *until_fooled* an example leaves at the first point that the classifier gets wrong;
     otherwise every example takes all steps. What was not fooled leaves with its point of highest
-    loss. At most *width* examples are on their way at a time.
+    loss. At most *width* examples are on their way at a time. With *patience* some leave early.
     """
     state = _filled(None, source, rule, width)
     while state is not None and len(state):
@@ -138,6 +162,8 @@ def run(
         _remember(state, found)
         fooled = found.fooled & until_fooled
         leaving = fooled | (state.i >= steps)
+        if patience:
+            leaving |= patience.over(state)
         if bool(leaving.any()):
             gone = leaving & ~source.back(state, leaving & ~fooled)
             x_adv = torch.where(state.wide(fooled), state.x_adv, state.x_best)
@@ -186,15 +212,18 @@ def _begun(fresh: Fresh) -> Climb:
         halved=torch.ones_like(fresh.y, dtype=torch.bool),
         density=zero,
         support=zero,
+        margin=torch.full_like(zero, torch.inf),
+        margin_start=zero,
     )
 
 
 class Answer(NamedTuple):
-    """What the classifier says of some points: loss ``(B,)``, its gradient, and who is fooled."""
+    """What the classifier says of points: loss ``(B,)``, its gradient, who is fooled, margin."""
 
     loss: Tensor
     grad: Tensor
     fooled: Tensor
+    margin: Tensor
 
 
 def ask(
@@ -229,11 +258,15 @@ def _asked(
     logits = logits.detach()
     # Logits that are not finite are no right answer, and their gradient leads nowhere.
     fooled = (logits.argmax(1) != y) | ~torch.isfinite(logits).all(1)
-    return Answer(values.detach(), torch.nan_to_num(grad, 0.0, 0.0, 0.0), fooled)
+    others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    margin = logits.gather(1, y[:, None]).squeeze(1) - others
+    return Answer(values.detach(), torch.nan_to_num(grad, 0.0, 0.0, 0.0), fooled, margin)
 
 
 def _remember(state: Climb, found: Answer) -> None:
     first, values = state.i == 0, found.loss
+    state.margin = torch.minimum(state.margin, found.margin)
+    state.margin_start = torch.where(first, found.margin, state.margin_start)
     state.grad = found.grad
     better = values > state.loss_best
     state.x_best = torch.where(state.wide(better), state.x_adv, state.x_best)

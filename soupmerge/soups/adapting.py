@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,7 +135,7 @@ def adapt(
             none to judge, or *out* holds a run with other settings.
         InputError: the network cannot take the images of a set.
     """
-    recipes = tuple(replace(recipe, origin="adapt") for recipe in plan(pots, step)[1])
+    recipes = tuple(Recipe.of(pots, row, origin="adapt") for row in plan(pots, step)[1])
     _require_distinct(sets)
     parts = [draw(data, shots, seed) for data in sets]
     names = short_names([data.ref for data in sets])

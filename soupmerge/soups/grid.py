@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from soupmerge.binding import bind, pour, ref_of
-from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.errors import UsageError
 from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.soups.comparing import images_table
-from soupmerge.soups.trials import Trial, Trials
-from soupmerge.storage import commit, run
+from soupmerge.soups.tasting import metric_of, require_several, tasting
+from soupmerge.soups.tasting import write_choice as write_choice
+from soupmerge.soups.trials import Trials
 from soupmerge.types import Progress, quiet
-from soupmerge.weights import mixing
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.recipe import Recipe
 
 MOST_SOUPS = 100_000
 """More than anyone can judge; a larger lattice is a mistyped step."""
@@ -104,90 +99,41 @@ def grid(
     Raises:
         UsageError: K < 2, *step* does not divide 1, or *out* holds a run with other settings.
     """
-    size, recipes = plan(pots, step, buffers=buffers, base=base)
-    choose = choose or benchmark.metrics[-1]
-    if choose not in benchmark.metrics:
-        fix = near_miss(choose, benchmark.metrics)
-        raise UsageError(f"no metric {choose!r} is judged", where="best", fix=fix)
-    manifest = {
-        "command": "grid",
-        "model": ref_of(net),
-        "inputs": pots.fingerprint(),
-        "benchmark": benchmark.describe(),
-        "settings": {"step": str(exact(str(step), "step")), "buffers": buffers, "base": base},
-        "device": torch.device(device).type,
-    }
-    with contextlib.ExitStack() as stack:
-        folder = None
-        if out is not None:
-            run_folder = run.opened(out, manifest, inputs=pots.files, force=force)
-            folder = stack.enter_context(run_folder)
-            commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
-        trials = _judge(net, pots, benchmark, recipes, size, folder, device, progress)
-        if folder is not None:
-            for metric in trials.metrics:
-                recipe = trials.best(metric).recipe
-                commit.write_json(folder.best(metric), recipe.to_json(), force=True)
-            write_choice(folder, pots, trials.best(choose).recipe, ref_of(net))
+    size, rows = plan(pots, step)
+    choose = metric_of(benchmark, choose)
+    settings = {"step": str(exact(str(step), "step"))}
+    how = {"buffers": buffers, "base": base, "origin": "grid"}
+    opened = tasting(
+        net,
+        pots,
+        benchmark,
+        "grid",
+        settings,
+        how,
+        device=device,
+        out=out,
+        force=force,
+        progress=progress,
+    )
+    with opened as taster:
+        taster.at_most = size
+        for row in rows:
+            taster.taste(taster.recipe(row))
+        trials = taster.all()
+        taster.choose(trials.best(choose).recipe, trials)
     return trials
 
 
-def plan(
-    pots: Ingredients, step: float | str, *, buffers: str = "average", base: int = 0
-) -> tuple[int, Iterator[Recipe]]:
-    """Return how many soups a grid judges, and their recipes.
+def plan(pots: Ingredients, step: float | str) -> tuple[int, Iterator[tuple[float, ...]]]:
+    """Return how many soups a grid judges, and their coefficients.
 
     Raises:
         UsageError: K < 2, *step* does not divide 1, or there are too many soups.
     """
     parts = parts_of(step)
-    if len(pots) < 2:
-        what = f"a grid needs two or more ingredients, not {len(pots)}"
-        raise UsageError(what, where="REF", fix="name more checkpoints")
+    require_several(pots, "a grid")
     size = lattice_size(len(pots), parts)
     if size > MOST_SOUPS:
-        fix = "take a larger step"
+        fix = "take a larger step, or soupmerge search"
         raise UsageError(f"{size:,} soups are too many to judge", where="step", fix=fix)
-    how: dict[str, Any] = {"buffers": buffers, "base": base, "origin": "grid"}
-    return size, (Recipe.of(pots, weights, **how) for weights in lattice(len(pots), parts))
-
-
-def _judge(
-    net: nn.Module,
-    pots: Ingredients,
-    benchmark: Benchmark,
-    recipes: Iterator[Recipe],
-    size: int,
-    folder: run.RunFolder | None,
-    device: torch.device | str,
-    progress: Progress,
-) -> Trials:
-    journal = folder.journal("trials") if folder else None
-    known = journal.records if journal else []
-    if len(known) > size:
-        raise InputError(
-            f"holds {len(known)} records of {size} soups", where=journal and journal.path
-        )
-    told = benchmark.describe()
-    bound = bind(net, pots[0], device=device)
-    trials: list[Trial] = []
-    for i, recipe in enumerate(recipes):
-        if i < len(known):
-            trials.append(Trial.from_record(known[i], recipe, told))
-            continue
-        progress("soups", i, size)
-        pour(bound, mixing.mix(pots, recipe))
-        trial = Trial(recipe, benchmark(bound, progress=progress))
-        trials.append(trial)
-        if journal:
-            journal.append(trial.to_record())
-    progress("soups", size, size)
-    return Trials(tuple(trials))
-
-
-def write_choice(
-    folder: run.RunFolder, pots: Ingredients, recipe: Recipe, model: str | None
-) -> None:
-    """Put ``recipe.json`` and ``soup.safetensors`` into a run folder."""
-    commit.write_json(folder.file("recipe.json"), recipe.to_json(), force=True)
-    mixing.mix_to_file(folder.file("soup.safetensors"), pots, recipe, model=model, force=True)
+    return size, lattice(len(pots), parts)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import operator
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, overload
 
-from soupmerge.errors import InputError, UsageError
+from soupmerge.errors import InputError
 from soupmerge.robustness.report import Report
+from soupmerge.soups.metrics import Condition, Metric, paired
 from soupmerge.storage.run import essence
 from soupmerge.weights.recipe import Recipe
-
-COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
 @dataclass(frozen=True)
@@ -99,36 +97,76 @@ class Trials(Sequence[Trial]):
         return self.trials[0].judged().metrics
 
     def best(self, metric: str = "union") -> Trial:
-        """Return the first trial of the highest *metric*.
+        """Return the first trial of the highest *metric*, which may be a sum.
+
+        Example: ``trials.best("0.5*clean+0.5*union")``.
 
         Raises:
+            UsageError: *metric* cannot be read.
             InputError: there are no trials, or they were not judged by *metric*.
         """
+        return self.trials[self._values(metric)[0]]
+
+    def _values(self, metric: str) -> tuple[int, list[Fraction]]:
+        """Return the place of the first highest value of *metric*, and all values."""
         if not self.trials:
             raise InputError("no trial to choose from", fix="loosen the condition")
-        return max(self.trials, key=lambda trial: trial.judged().correct(metric))
+        asked = Metric.parse(metric)
+        values = [asked.value(trial.judged()) for trial in self.trials]
+        return values.index(max(values)), values
 
     def front(self, x: str, y: str) -> tuple[int, ...]:
         """Return the trials that no other beats in both metrics *x* and *y*, by rising *x*."""
-        points = [(t.judged().correct(x), t.judged().correct(y)) for t in self.trials]
-        kept = [i for i, p in enumerate(points) if not any(_dominates(q, p) for q in points)]
-        return tuple(sorted(kept, key=lambda i: (points[i], i)))
+        columns = zip(self._values(x)[1], self._values(y)[1], strict=True) if self.trials else ()
+        points = list(columns)
+        highest, kept = None, set()
+        for point in sorted(set(points), reverse=True):
+            if highest is None or point[1] > highest:
+                highest = point[1]
+                kept.add(point)
+        return tuple(sorted((i for i, p in enumerate(points) if p in kept), key=points.__getitem__))
 
-    def where(self, **conditions: str) -> Trials:
-        """Return the trials that meet every condition, such as ``clean=">=0.85"``.
+    def knee(self, x: str = "clean", y: str = "union") -> Trial:
+        """Return the trial of the front that is highest above the chord between the front's ends.
 
-        Metrics whose names are no Python names go through a mapping:
-        ``where(**{"linf:8/255": ">0.4"})``.
+        Which one that is does not depend on the scales of *x* and *y* (Das 1999, "On
+        characterizing the 'knee' of the Pareto curve"). Of a front that is nowhere above its
+        chord, that is the end that is best in *y*.
+
+        Raises:
+            InputError: there are no trials, or they were not judged by *x* and *y*.
+        """
+        (_, xs), (_, ys) = self._values(x), self._values(y)
+        front = self.front(x, y)
+        first, last = front[0], front[-1]
+        width, fall = xs[last] - xs[first], ys[first] - ys[last]
+        # The height above the chord, times its width.
+        heights = [width * (ys[i] - ys[first]) + fall * (xs[i] - xs[first]) for i in front]
+        return self.trials[front[heights.index(max(heights))]]
+
+    def where(self, *conditions: str, **named: str) -> Trials:
+        """Return the trials that meet every condition.
+
+        A condition is written whole, ``where("linf:8/255>0.4", "0.5*clean+0.5*union>=0.6")``, or
+        by name, ``where(clean=">=0.85")``.
 
         Raises:
             UsageError: a condition is not a comparison with a number.
         """
-        tests = [(metric, *_parse_condition(text)) for metric, text in conditions.items()]
+        written = [*conditions, *(f"{metric}{text}" for metric, text in named.items())]
+        tests = [Condition.parse(text) for text in written]
+        kept = (t for t in self.trials if all(test.met(t.judged()) for test in tests))
+        return Trials(tuple(kept))
 
-        def meets(trial: Trial) -> bool:
-            return all(compare(trial.judged().accuracy(m), level) for m, compare, level in tests)
+    def tied(self, metric: str = "union") -> tuple[int, ...]:
+        """Return the trials that are not told apart from the best, itself among them.
 
-        return Trials(tuple(trial for trial in self.trials if meets(trial)))
+        Those whose 95% interval of the difference, image by image, holds 0 (`metrics.paired`).
+        """
+        top, asked = self._values(metric)[0], Metric.parse(metric)
+        best = self.trials[top].judged()
+        found = (paired(best, trial.judged(), asked) for trial in self.trials)
+        return tuple(i for i, gap in enumerate(found) if i == top or gap.low <= 0)
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, as JSON values: trials, best by each metric, front, baselines."""
@@ -154,15 +192,3 @@ class Trials(Sequence[Trial]):
                 k = trial.recipe.mean_weights.index(1)
                 pure.setdefault(trial.recipe.sources[k].ref, i)
         return pure
-
-
-def _dominates(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    return a[0] >= b[0] and a[1] >= b[1] and a != b
-
-
-def _parse_condition(text: str) -> tuple[Any, float]:
-    match = re.fullmatch(r"\s*(>=|<=|>|<)\s*([0-9.eE+-]+)\s*", text)
-    if match is None:
-        fix = "write a comparison such as >=0.85"
-        raise UsageError(f"{text!r} is not a condition", where="where", fix=fix)
-    return COMPARISONS[match[1]], float(match[2])

@@ -9,6 +9,7 @@ from pathlib import Path
 from soupmerge.errors import InputError, UsageError
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
+from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.selection import select
 
 SITES = {
@@ -98,3 +99,44 @@ def opened_all(
     if problems:
         raise InputError("cannot read the checkpoints", problems=[str(p) for p in problems])
     return tuple(checkpoints)
+
+
+def of_recipe(
+    recipe: Recipe,
+    home: Path | str,
+    *,
+    refs: Sequence[str | Path] = (),
+    weights_key: str | None = None,
+    where: object = None,
+) -> Ingredients:
+    """Return the ingredients of *recipe*, found by their paths, and held to their hashes.
+
+    Args:
+        recipe: names them.
+        home: the folder of the recipe: files that have moved are looked for there and above.
+        refs: where they are, if elsewhere.
+        weights_key: which state dict to take from files that wrap several.
+        where: what holds the recipe, for errors.
+
+    Raises:
+        UsageError: there are more or fewer *refs* than ingredients.
+        InputError: a file is missing, or is not what the recipe was made with.
+    """
+    found = refs or tuple(_located(source.ref, Path(home)) for source in recipe.sources)
+    if missing := [str(ref) for ref in found if not is_remote(ref) and not Path(ref).exists()]:
+        fix = "give a REF for each ingredient"
+        raise InputError("there are no such files", problems=missing, where=home, fix=fix)
+    checkpoints = opened_all(found, weights_key=weights_key)
+    if len(checkpoints) != len(recipe.sources):
+        what = f"has {len(recipe.sources)} ingredients, not {len(checkpoints)}"
+        raise UsageError(what, where=where, fix="give a REF for each")
+    pots = Ingredients(checkpoints, recipe.selection)
+    recipe.require_made_of(pots, where=where)
+    return pots
+
+
+def _located(ref: str, home: Path) -> str:
+    """Return where the ingredient *ref* is: as written, or beside the recipe or its run folder."""
+    name = Path(ref).name
+    places = [Path(ref), home / ref, home / name, home.parent / name, home.parent.parent / name]
+    return str(next((place for place in places if place.exists()), ref))

@@ -1,0 +1,123 @@
+"""Run folders → the soups that were tried in them, and the one that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from soupmerge.errors import InputError, UsageError
+from soupmerge.soups.metrics import Condition, Gap, Metric, paired
+from soupmerge.soups.trials import Trial, Trials, recorded
+from soupmerge.storage import journal
+from soupmerge.storage.run import essence, read_manifest
+from soupmerge.weights.recipe import Recipe
+
+NAMELESS = "take runs of grid, greedy, path, search or learn"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The trials of some run folders.
+
+    Attributes:
+        trials: all of them; the same soup in several runs is there once.
+        homes: the run folder of each.
+        model: the network's written form, if the runs name one.
+    """
+
+    trials: Trials
+    homes: tuple[Path, ...]
+    model: str | None
+
+    def home(self, trial: Trial) -> Path:
+        """Return the run folder that *trial* is from."""
+        return next(h for t, h in zip(self.trials, self.homes, strict=True) if t is trial)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The soup that was chosen.
+
+    Attributes:
+        trial: the soup.
+        home: the run folder it is from.
+        rivals: trials that meet the conditions and are not told apart from it, with how far the
+            chosen one is above them, image by image; the nearest first.
+    """
+
+    trial: Trial
+    home: Path
+    rivals: tuple[tuple[Trial, Gap], ...]
+
+
+def tried(runs: Sequence[Path | str]) -> Tried:
+    """Return what was tried in the folders *runs*, all judged by one benchmark.
+
+    Raises:
+        InputError: one is no run folder, is damaged, or holds no judged recipe.
+        UsageError: they were judged by different benchmarks, or made for different networks.
+    """
+    manifests = {Path(run): read_manifest(run) for run in runs}
+    _require_alike(manifests, "benchmark")
+    _require_alike(manifests, "model")
+    found: dict[Any, tuple[Trial, Path]] = {}
+    for home, manifest in manifests.items():
+        for trial in _trials(home, manifest):
+            key = (trial.recipe.sources, trial.recipe.weights, trial.recipe.by)
+            found.setdefault(key, (trial, home))
+    trials, homes = zip(*found.values(), strict=True)
+    model = next(iter(manifests.values())).get("model")
+    return Tried(Trials(trials), homes, model if isinstance(model, str) else None)
+
+
+def choose(seen: Tried, metric: str | None, conditions: Sequence[str], x: str, y: str) -> Choice:
+    """Return the best soup by *metric* of those that meet *conditions*; of none, the knee.
+
+    Args:
+        metric: what is highest; None takes the knee of the front of *x* and *y*.
+
+    Raises:
+        UsageError: a metric or condition cannot be read.
+        InputError: no soup meets the conditions, or a metric was not judged.
+    """
+    left = seen.trials.where(*conditions)
+    if not left:
+        best = "; ".join(_best(seen.trials, text) for text in conditions)
+        what = f"no soup of {len(seen.trials)} meets {' and '.join(conditions)}"
+        raise InputError(f"{what} ({best})", where="where", fix="loosen the condition")
+    trial = left.best(metric) if metric else left.knee(x, y)
+    asked = Metric.parse(metric or y)
+    gaps = ((other, paired(trial.judged(), other.judged(), asked)) for other in left)
+    rivals = [(o, gap) for o, gap in gaps if o is not trial and gap.low <= 0 <= gap.high]
+    nearest = sorted(rivals, key=lambda rival: rival[1].mean)
+    return Choice(trial, seen.home(trial), tuple(nearest))
+
+
+def _best(trials: Trials, condition: str) -> str:
+    metric = Condition.parse(condition).metric
+    values = [float(metric.value(trial.judged())) for trial in trials]
+    return f"{condition}: from {min(values):.4g} to {max(values):.4g}"
+
+
+def _trials(home: Path, manifest: Mapping[str, Any]) -> list[Trial]:
+    told, file = manifest.get("benchmark"), home / "trials.jsonl"
+    records = journal.read(file)
+    if not records:
+        raise InputError("holds no finished soup", where=home, fix="let the run go on")
+    if "recipe" not in records[0] or not isinstance(told, dict):
+        what = f"holds no judged recipes: it is a run of {manifest.get('command')}"
+        raise InputError(what, where=home, fix=NAMELESS)
+    return [
+        Trial(Recipe.from_json(record.get("recipe"), where=file), recorded(record, told))
+        for record in records
+    ]
+
+
+def _require_alike(manifests: Mapping[Path, Mapping[str, Any]], key: str) -> None:
+    (first, one), *others = manifests.items()
+    for path, manifest in others:
+        if essence(manifest.get(key)) != essence(one.get(key)):
+            what = f"has another {key} than {first}, so that their soups cannot be compared"
+            raise UsageError(what, where=path, fix="name runs of one benchmark")

@@ -1,0 +1,137 @@
+"""Metrics to choose by: clean, a threat, their union, or a weighted sum of such."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.numbers import exact
+from soupmerge.robustness.report import Report
+from soupmerge.storage.run import essence
+
+COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Σ w · accuracy, over *terms* of an accuracy's name and its weight w.
+
+    Example:
+        >>> Metric.parse("0.5*clean + 0.5*union").terms
+        (('clean', Fraction(1, 2)), ('union', Fraction(1, 2)))
+    """
+
+    terms: tuple[tuple[str, Fraction], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Metric:
+        """Return the metric written in *text*.
+
+        Raises:
+            UsageError: a weight is no number, or a name is missing.
+        """
+        terms: dict[str, Fraction] = {}
+        for term in text.split("+"):
+            weight, times, name = term.rpartition("*")
+            if not name.strip():
+                fix = "write clean, union, a threat, or a sum such as 0.5*clean+0.5*union"
+                raise UsageError(f"{text!r} is no metric", where="metric", fix=fix)
+            value = exact(weight, "metric") if times else Fraction(1)
+            terms[name.strip()] = terms.get(name.strip(), Fraction(0)) + value
+        return cls(tuple(terms.items()))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The accuracies that it is a sum of."""
+        return tuple(name for name, _ in self.terms)
+
+    def require(self, known: Sequence[str], where: str) -> None:
+        """Refuse names that are not *known*; *where* names the option.
+
+        Raises:
+            UsageError: there is one.
+        """
+        for name in self.names:
+            if name not in known:
+                fix = near_miss(name, known)
+                raise UsageError(f"no metric {name!r} is judged", where=where, fix=fix)
+
+    def value(self, report: Report) -> Fraction:
+        """Return Σ w · accuracy, exactly: equal soups tie."""
+        return sum((w * report.correct(name) for name, w in self.terms), Fraction(0)) / report.n
+
+    def per_image(self, report: Report) -> Tensor:
+        """Return ``(N,)`` float64: Σ w · right, of each image; the mean is the metric."""
+        parts = (float(w) * report.right(name).double() for name, w in self.terms)
+        return sum(parts, torch.zeros((), dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A *metric* that is compared with a *level*, such as ``clean>=0.85``."""
+
+    metric: Metric
+    compare: Callable[[Any, Any], bool]
+    level: Fraction
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Return the condition written in *text*.
+
+        Raises:
+            UsageError: it is not a comparison with a number.
+        """
+        found = re.fullmatch(r"([^<>=]+)(>=|<=|>|<)([^<>=]+)", text)
+        if found is None:
+            fix = "write a comparison such as clean>=0.85"
+            raise UsageError(f"{text!r} is not a condition", where="where", fix=fix)
+        level = exact(found[3], "where")
+        return cls(Metric.parse(found[1]), COMPARISONS[found[2]], level)
+
+    def met(self, report: Report) -> bool:
+        """Return whether *report* meets it."""
+        return self.compare(self.metric.value(report), self.level)
+
+
+class Gap(NamedTuple):
+    """How far one soup is above another: the mean over images, and where it is by 95%."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        points = (f"{100 * x:+.1f}" for x in self)
+        return "{} points ({} to {})".format(*points)
+
+
+def paired(one: Report, other: Report, metric: Metric) -> Gap:
+    """Return how far *one* is above *other*, every image being compared with itself.
+
+    mean ± 1.96 · s / √N of the N differences; s / √N is no less than one image's worth, as none
+    that differs here does not mean that none could.
+
+    Raises:
+        InputError: they are reports on other images.
+    """
+    if one.data is not other.data and essence(one.data) != essence(other.data):
+        raise InputError("soups that were judged on other images cannot be compared")
+    weight = max(abs(float(w)) for _, w in metric.terms)
+    return interval(metric.per_image(one) - metric.per_image(other), weight)
+
+
+def interval(differences: Tensor, unit: float = 1.0) -> Gap:
+    """Return the mean of *differences* ``(N,)`` and its 95% interval; one image counts *unit*."""
+    n = len(differences)
+    spread = max(float(differences.std(correction=0)) / n**0.5, unit / n)
+    mean, reach = float(differences.mean()), NormalDist().inv_cdf(0.975) * spread
+    return Gap(mean, mean - reach, mean + reach)

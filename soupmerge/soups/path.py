@@ -1,0 +1,143 @@
+"""The path between two models (WiSE-FT), and how far it is above the chord."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from soupmerge.errors import UsageError
+from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.soups.metrics import Gap, interval
+from soupmerge.soups.tasting import metric_of, require_several, tasting
+from soupmerge.soups.trials import Trial, Trials
+from soupmerge.types import Progress, quiet
+from soupmerge.weights.ingredients import Ingredients
+
+POINTS = 11
+
+
+@dataclass(frozen=True)
+class Line:
+    """Soups (1 − t) θ_0 + t θ_1, from the first model to the second.
+
+    Attributes:
+        t: where each is; below 0 and above 1 if it is extrapolated.
+        trials: their trials.
+    """
+
+    t: tuple[float, ...]
+    trials: Trials
+
+    def gain(self, i: int, metric: str) -> Gap:
+        """Return how far soup *i* is above the chord: m(θ_t) − (1 − t) m(θ_0) − t m(θ_1).
+
+        The interval compares every image with itself, as `metrics.paired` does.
+        """
+        first, last = (self.trials[self.t.index(t)].judged() for t in (0.0, 1.0))
+        t, here = self.t[i], self.trials[i].judged()
+        flags = [report.right(metric).double() for report in (here, first, last)]
+        return interval(flags[0] - (1 - t) * flags[1] - t * flags[2])
+
+    def lift(self, i: int, x: str, y: str) -> float | None:
+        """Return how far soup *i* is above the line between the ends in the plane of *x* and *y*.
+
+        That is the picture of WiSE-FT; None where *x* is not between those of the ends.
+        """
+        ends = [self.trials[self.t.index(t)].judged() for t in (0.0, 1.0)]
+        (x0, y0), (x1, y1) = ((end.accuracy(x), end.accuracy(y)) for end in ends)
+        report = self.trials[i].judged()
+        here = report.accuracy(x)
+        if x0 == x1 or not min(x0, x1) <= here <= max(x0, x1):
+            return None
+        return report.accuracy(y) - (y0 + (y1 - y0) * (here - x0) / (x1 - x0))
+
+    def points(self) -> Iterator[dict[str, Any]]:
+        """Yield, for each soup, t, gains by metric and the lift of the last metric over clean."""
+        metrics = self.trials.metrics
+        for i, t in enumerate(self.t):
+            gains = {m: self.gain(i, m)._asdict() for m in metrics}
+            yield {"t": t, "gain": gains, "lift": self.lift(i, metrics[0], metrics[-1])}
+
+
+def path(
+    net: nn.Module,
+    pots: Ingredients,
+    benchmark: Benchmark,
+    *,
+    points: int = POINTS,
+    beyond: float = 0.0,
+    choose: str | None = None,
+    buffers: str = "average",
+    base: int = 0,
+    device: torch.device | str = "cpu",
+    out: Path | str | None = None,
+    force: bool = False,
+    progress: Progress = quiet,
+) -> Line:
+    """Judge the straight line between two models (Wortsman et al. 2022, arXiv 2109.01903).
+
+    Args:
+        net: the network of the ingredients.
+        pots: two ingredients.
+        benchmark: judges; its data choose the soup, so they must not judge it.
+        points: from end to end, both included.
+        beyond: extrapolate by so much at both ends, in steps of the same length; the recipes
+            are affine, their coefficients outside of [0, 1].
+        choose: metric whose best soup is written; default ``union``, or ``clean`` without threats.
+        buffers: policy for batch-norm statistics: ``average`` or ``base``.
+        base: the ingredient that counters (and ``base`` statistics) come from.
+        device: where to judge.
+        out: run folder; journals one line a soup, resumes, and receives the chosen soup.
+        force: start over if *out* holds another run.
+        progress: is told of soups.
+
+    Raises:
+        UsageError: not two ingredients, fewer than two points, or *out* holds another run.
+        NumericsError: a variance would be negative beyond the ends.
+    """
+    require_several(pots, "a path", exactly=2)
+    choose = metric_of(benchmark, choose)
+    steps = steps_of(points, beyond)
+    settings = {"points": points, "beyond": beyond}
+    how = {"buffers": buffers, "base": base, "origin": "path", "affine": beyond > 0}
+    opened = tasting(
+        net,
+        pots,
+        benchmark,
+        "path",
+        settings,
+        how,
+        device=device,
+        out=out,
+        force=force,
+        progress=progress,
+    )
+    with opened as taster:
+        taster.at_most = len(steps)
+        line: list[Trial] = [taster.taste(taster.recipe((1 - t, t))) for t in steps]
+        trials = taster.all()
+        taster.choose(trials.best(choose).recipe, trials)
+    return Line(steps, Trials(tuple(line)))
+
+
+def steps_of(points: int, beyond: float = 0.0) -> tuple[float, ...]:
+    """Return where the soups are, both ends among them.
+
+    Raises:
+        UsageError: they make no path.
+
+    Example:
+        >>> steps_of(3, beyond=0.5)
+        (-0.5, 0.0, 0.5, 1.0, 1.5)
+    """
+    if not 2 <= points <= 10_001 or not 0 <= beyond <= 10:
+        what = f"{points} points, and {beyond} beyond the ends, make no path"
+        fix = "give 2 to 10001 points and 0 to 10 beyond"
+        raise UsageError(what, where="path", fix=fix)
+    more = int(beyond * (points - 1) + 1e-9)
+    return tuple(n / (points - 1) for n in range(-more, points + more))
