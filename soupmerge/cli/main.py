@@ -19,6 +19,7 @@ from soupmerge.errors import OutputError, SoupmergeError, near_miss, printable
 COMMANDS = (
     "demo",
     "inspect",
+    "pull",
     "check",
     "convert",
     "mix",

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from soupmerge.errors import InputError, UsageError
+from soupmerge.sources.robustbench import checkpoints as robustbench
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.selection import select
 
-REMOTE = ("hf-hub:", "timm:", "rb:")
+SITES: dict[str, Callable[..., Checkpoint]] = {
+    "rb": robustbench.opened,
+}
+"""What stands before the colon → ``(ref, weights_key=…)`` → checkpoint, pulled if it must be."""
+
+REMOTE = ("hf-hub:", "timm:")
 
 
 def opened(ref: str | Path, *, weights_key: str | None = None) -> Checkpoint:
-    """Return the checkpoint at *ref*, a file or a folder.
+    """Return the checkpoint at *ref*: a file, a folder, or one that a site has.
 
     Raises:
-        UsageError: *ref* names a site, which this version cannot pull from.
+        UsageError: *ref* names a site that this version cannot pull from, or nothing on it.
+        NetworkError: the site cannot be reached.
         InputError, UnsafeError: see `soupmerge.weights.files.open_checkpoint`.
     """
+    site = SITES.get(str(ref).partition(":")[0])
+    if site is not None and ":" in str(ref):
+        return site(str(ref), weights_key=weights_key)
     if str(ref).startswith(REMOTE):
         fix = "download it and name the file"
         raise UsageError("pulling from a site is not there yet", where=ref, fix=fix)
