@@ -30,6 +30,9 @@ TRIES = 5
 
 MOST_BYTES = 1 << 34
 CHUNK = 1 << 18
+ENOUGH = 512
+"""Bytes to see whether an answer is a file of weights."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 REASONS = {
@@ -114,12 +117,14 @@ def _fetch(address: str, part: Partial, timeout: float, progress: Progress, by_h
         if (total or 0) > MOST_BYTES:
             raise NetworkError(f"has {total:,} bytes, too many", where=address, fix=by_hand)
         chunks = _chunks(answer, address)
-        first = next(chunks, b"")
+        head = b""
         if not come:
-            _require_weights(first, address, by_hand)
+            while len(head) < ENOUGH and (chunk := next(chunks, b"")):
+                head += chunk
+            _require_weights(head, address, by_hand)
             part.begin(address, _tag_of(answer))
         with part.growing() as file:
-            come += file.write(first)
+            come += file.write(head)
             for chunk in chunks:
                 come += file.write(chunk)
                 progress("megabytes", come >> 20, (total or come) >> 20)
@@ -146,11 +151,13 @@ def _answer(
         if error.code == 416:  # nothing is left to ask for: the file is another one now
             part.discard()
             raise _CutError("has not so many bytes", where=address, fix="run again") from error
-        reason = REASONS.get(error.code, f"answers {error.code} {printable(error.reason)}")
+        reason = REASONS.get(error.code, f"answers {error.code} {_first_line(error.reason)}")
+        if 300 <= error.code < 400:
+            reason = "redirects without end, or to what is no https address"
         kind = _CutError if error.code >= 500 else NetworkError
         raise kind(reason, where=address, fix=f"try again later, or {by_hand}") from error
     except (URLError, OSError, http.client.HTTPException) as error:
-        reason = printable(getattr(error, "reason", None) or error)
+        reason = _first_line(getattr(error, "reason", None) or error)
         what = f"cannot be reached: {reason or type(error).__name__}"
         raise NetworkError(what, where=address, fix=f"try again later, or {by_hand}") from error
     with answer:
@@ -161,7 +168,7 @@ class _Redirects(HTTPRedirectHandler):
     """Follows few, and none to where a bystander could read along."""
 
     max_redirections = 5
-    max_repeats = 2
+    max_repeats = 5
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
@@ -198,7 +205,7 @@ def _tag_of(answer: Any) -> str:
 
 def _chunks(answer: Any, address: str) -> Iterator[bytes]:
     try:
-        while chunk := answer.read(CHUNK):
+        while chunk := answer.read1(CHUNK):  # what is there: what a stall cuts off stays small
             yield chunk
     except (OSError, http.client.HTTPException) as error:
         what = f"broke off: {printable(error) or type(error).__name__}"
@@ -213,3 +220,7 @@ def _require_weights(head: bytes, address: str, by_hand: str) -> None:
     title = f" ({printable(page[1].decode('utf-8', 'replace').strip())!r})" if page else ""
     kind = f"a web page{title}" if head.lstrip()[:1] == b"<" else f"what begins with {head[:16]!r}"
     raise NetworkError(f"gave {kind}, not a file of weights", where=address, fix=by_hand)
+
+
+def _first_line(error: object) -> str:
+    return printable(str(error).partition("\n")[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from soupmerge.errors import InputError, UsageError
 from soupmerge.sources.robustbench import checkpoints as robustbench
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
+from soupmerge.weights.lineage import trained_apart
 from soupmerge.weights.selection import select
 
 SITES: dict[str, Callable[..., Checkpoint]] = {
@@ -68,7 +70,11 @@ def load(
         what = f"{base} is not the index of one of {len(checkpoints)} ingredients"
         raise UsageError(what, where="base")
     chosen = select(checkpoints, exclude=exclude, only=only, head=head, base=base)
-    return Ingredients(checkpoints, chosen)
+    pots = Ingredients(checkpoints, chosen)
+    for apart in trained_apart(checkpoints):
+        what = f"{apart}: what lies between them is hardly a network (soupmerge check measures it)"
+        warnings.warn(what, stacklevel=2)
+    return pots
 
 
 def opened_all(

@@ -1,10 +1,8 @@
-"""A file on its way: it grows beside its target over several runs, and is there when it is whole."""
+"""A file on its way: it grows beside its target over several runs, until it is whole."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -162,7 +162,7 @@ class View:
 
 @dataclass(frozen=True)
 class Stated(View):
-    """A tensor whose *numbers* are known though *file* does not hold it: a normaliser's constants."""
+    """A tensor that *file* does not hold, of known *numbers*: a normaliser's constants."""
 
     numbers: tuple[float, ...] = ()
 

@@ -24,9 +24,7 @@ NORMALISERS = ("normalize.", "normalizer.")
 """Beginnings of a wrapping normaliser's names."""
 
 
-def opened(
-    ref: str, *, weights_key: str | None = None, progress: Progress = quiet
-) -> Checkpoint:
+def opened(ref: str, *, weights_key: str | None = None, progress: Progress = quiet) -> Checkpoint:
     """Return the checkpoint of the zoo that *ref* names; its file is pulled if it is not here.
 
     Tensors have the names of soupmerge's network for the entry. It knows its network and, where
@@ -139,6 +137,6 @@ def _notes(entry: Entry) -> dict[str, Any]:
     if entry.run:
         threat = entry.name.split("/")[1].lower()
         objective = {"threat": f"{threat}:{entry.eps}"} if entry.eps else {}
-        run = {"ref": f"the run of {entry.run}", "made": "train", "detail": "from scratch"}
+        run = {"ref": f"the run of {entry.run}", "sha256": "", "made": "from scratch"}
         notes |= {"training": {"objective": objective}, "family": [run]}
     return notes

@@ -63,7 +63,9 @@ def require_pinned(path: Path, checkpoint: Checkpoint) -> None:
     pinned = _pin(path)
     if pinned and checkpoint.sha256 != pinned:
         what = f"is not the file that was pulled: sha256 {checkpoint.sha256}, pinned {pinned}"
-        fix = f"remove it to pull it again, or {_pin_of(path).name} beside it if the change is meant"
+        fix = (
+            f"remove it to pull it again, or {_pin_of(path).name} beside it if the change is meant"
+        )
         raise UnsafeError(what, where=path, fix=fix)
 
 
