@@ -55,7 +55,7 @@ def test_a_part_is_listed_by_its_beginning(soupmerge: Typed) -> None:
     assert {entry["name"].rpartition("/")[0] for entry in told} == {"cifar100/Linf"}
     wrong = soupmerge("pull", "--list", "rb:cifar100/L2")
     assert wrong.status == 2
-    assert "cifar100/Linf" in wrong.err
+    assert "did you mean" in wrong.err
     assert soupmerge("pull", "--list", "zoo").status == 2
 
 
@@ -391,9 +391,9 @@ def test_networks_trained_apart_are_known_before_anything_is_measured(
     assert "trained apart" in told["basin"]["reasons"][0]
 
     soup = tmp_path / "soup.safetensors"
-    mixed = soupmerge("mix", f"rb:{WANG}", f"rb:{XU}", "-w", "0.5,0.5", "-o", soup)
+    with pytest.warns(UserWarning, match="trained apart"):
+        mixed = soupmerge("mix", f"rb:{WANG}", f"rb:{XU}", "-w", "0.5,0.5", "-o", soup)
     assert mixed.status == 0
-    assert "trained apart" in mixed.err
     written = sm.load(soup)[0]
     assert written.model == pots.model
     assert family_of(written).roots() == {f"the run of rb:{WANG}", f"the run of rb:{XU}"}
@@ -407,7 +407,7 @@ def test_one_run_is_not_two(models: Path, soupmerge: Typed) -> None:
     put(models, ema, weights(1))
     result = soupmerge("check", f"rb:{one}", f"rb:{ema}")
     assert result.status == 0
-    assert f"all descend from the run of rb:{one}"[:30] in result.out
+    assert f"all descend from the run of rb:{one}" in result.out
 
 
 def test_of_unknown_origin_nothing_is_said(models: Path, soupmerge: Typed) -> None:

@@ -171,7 +171,8 @@ def _told_family(pots: sm.Ingredients) -> str:
         return "unknown: the files do not tell"
     common = set.intersection(*map(set, roots.values()))
     if common:
-        return f"all descend from {', '.join(root[:12] for root in sorted(common))}"
+        short = (root[:12] if root.isalnum() else root for root in sorted(common))
+        return f"all descend from {', '.join(short)}"
     return "the files tell of no common ancestor"
 
 
