@@ -350,10 +350,10 @@ def test_a_pulled_file_is_pinned(site: Path, tmp_path: Path) -> None:
         sm.load(f"rb:{STANDARD}")
     path.unlink()
     torch.save(weights(1), site)  # the site's is another one now
-    with pytest.warns(UserWarning), pytest.raises(UnsafeError, match="another file"):
+    with pytest.warns(match="downloading"), pytest.raises(UnsafeError, match="another file"):
         sm.load(f"rb:{STANDARD}")
     pin.unlink()
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="downloading"):
         sm.load(f"rb:{STANDARD}")
 
 
@@ -366,7 +366,7 @@ def test_a_hash_in_a_name_is_held_to(monkeypatch: pytest.MonkeyPatch, models: Pa
         raise NetworkError("no")
 
     monkeypatch.setattr(downloads, "download", download)
-    with pytest.warns(UserWarning), pytest.raises(NetworkError):
+    with pytest.warns(UserWarning, match="downloading"), pytest.raises(NetworkError):
         sm.load("rb:imagenet/Linf/Standard_R50")
     assert told["address"].endswith(f"-{told['sha256']}.pth")
 

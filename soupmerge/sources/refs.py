@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from soupmerge.errors import InputError, UsageError
-from soupmerge.sources.robustbench import checkpoints as robustbench
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.lineage import trained_apart
 from soupmerge.weights.selection import select
 
-SITES: dict[str, Callable[..., Checkpoint]] = {
-    "rb": robustbench.opened,
+SITES = {
+    "rb:": "soupmerge.sources.robustbench.checkpoints",
 }
-"""What stands before the colon → ``(ref, weights_key=…)`` → checkpoint, pulled if it must be."""
+"""Prefix of a reference → the module whose ``opened(ref, weights_key=…)`` gives its checkpoint."""
 
 REMOTE = ("hf-hub:", "timm:")
 
 
 def opened(ref: str | Path, *, weights_key: str | None = None) -> Checkpoint:
-    """Return the checkpoint at *ref*: a file, a folder, or one that a site has.
+    """Return the checkpoint at *ref*: a file, a folder, or what a site has.
 
     Raises:
         UsageError: *ref* names a site that this version cannot pull from, or nothing on it.
-        NetworkError: the site cannot be reached.
+        NetworkError: the site cannot be reached, or does not answer as it should.
         InputError, UnsafeError: see `soupmerge.weights.files.open_checkpoint`.
     """
-    site = SITES.get(str(ref).partition(":")[0])
-    if site is not None and ":" in str(ref):
-        return site(str(ref), weights_key=weights_key)
+    for prefix, home in SITES.items():
+        if str(ref).startswith(prefix):
+            found: Checkpoint = importlib.import_module(home).opened(
+                str(ref), weights_key=weights_key
+            )
+            return found
     if str(ref).startswith(REMOTE):
         fix = "download it and name the file"
         raise UsageError("pulling from a site is not there yet", where=ref, fix=fix)

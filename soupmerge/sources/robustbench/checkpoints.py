@@ -131,7 +131,7 @@ def _swin(views: Mapping[str, View]) -> Iterator[tuple[str, View]]:
 
 def _notes(entry: Entry) -> dict[str, Any]:
     """Return what soupmerge's own files would say of themselves."""
-    notes: dict[str, Any] = {"zoo": {"ref": entry.ref, "licence": entry.licence}}
+    notes: dict[str, Any] = {"licence": entry.licence}
     if entry.network:
         notes["model"] = entry.network
     if entry.run:

@@ -28,7 +28,7 @@ class Entry:
         network: its written form; empty if soupmerge has none.
         key: the state dict to take from a file that wraps several, if RobustBench says so.
         source: where the file is: ``gdrive:ID`` or an address.
-        licence: of the weights.
+        licence: of the weights, as the Hub spells it.
         start: what training started from: `SCRATCH`, `UNKNOWN` or another entry's name.
         eps, clean, robust: threat and accuracies in percent, as RobustBench lists them.
     """
