@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from soupmerge.errors import InputError, SoupmergeError, UnsafeError, UsageError, near_miss
-from soupmerge.sources.models.families import BUILT_IN
+from soupmerge.sources.models.families import BUILT_IN as BUILT_IN
 from soupmerge.sources.models.normalising import Normaliser, per_image
 from soupmerge.sources.robustbench import zoo
 from soupmerge.types import State

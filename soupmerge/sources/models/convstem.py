@@ -6,6 +6,7 @@ The bodies are timm's, with its names of tensors.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ class ConvStem(nn.Module):
 
 
 def _layers(widths: tuple[int, ...], strides: tuple[int, ...]) -> Iterator[nn.Module]:
-    from timm.layers import LayerNorm2d
+    from timm.layers.norm import LayerNorm2d
 
     before = 3
     for width, stride in zip(widths, strides, strict=True):
@@ -69,5 +70,6 @@ def vit_convstem(num_classes: int = 1000, size: str = "small") -> nn.Module:
         raise ValueError(f"size {size!r} is none of {', '.join(widths)}")
     net: nn.Module = timm.create_model(f"vit_{size}_patch16_224", num_classes=num_classes)
     stem = ConvStem((48, 96, 192, 384), (2, 2, 2, 2), out=widths[size])
-    net.patch_embed.proj = stem  # type: ignore[union-attr,assignment]
+    embed: Any = net.patch_embed
+    embed.proj = stem
     return net

@@ -33,8 +33,10 @@ class MeanSparse(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return *x* with its numbers near the mean replaced."""
-        mean, variance = (v.view(-1, 1, 1) for v in (self.running_mean, self.running_var))
-        return torch.where((x - mean).abs() < self.threshold * variance.sqrt(), mean, x)
+        names = ("running_mean", "running_var")
+        mean, variance = (self.get_buffer(name).view(-1, 1, 1) for name in names)
+        near = self.get_buffer("threshold") * variance.sqrt()
+        return torch.where((x - mean).abs() < near, mean, x)
 
 
 class SqueezeExcitation(nn.Module):

@@ -42,7 +42,7 @@ class A4Block(WideBlock):
     def __init__(self, channels_in: int, channels: int, stride: int, active: nn.Module) -> None:
         super().__init__(channels_in, channels, stride, active)
         if not self.equal:
-            self.shortcut = nn.Sequential(self.shortcut)
+            self.shortcut = nn.Sequential(self.get_submodule("shortcut"))
 
 
 class WideStage(nn.Module):
@@ -176,7 +176,7 @@ class WideResNetA4(StagedWideResNet):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
-        return super().forward((x - self.mu) / self.sigma)
+        return super().forward((x - self.get_buffer("mu")) / self.get_buffer("sigma"))
 
 
 def blocks_of(depth: int) -> int:

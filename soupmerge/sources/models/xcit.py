@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 
@@ -23,8 +25,8 @@ def xcit(num_classes: int = 1000, size: str = "s12", patch: int = 16) -> nn.Modu
     net: nn.Module = timm.create_model(
         "xcit_small_12_p16_224", num_classes=num_classes, embed_dim=width, num_heads=heads
     )
-    embed = net.patch_embed
+    embed: Any = net.patch_embed
     for i in range({16: 0, 8: 1, 4: 2}[patch]):
-        embed.proj[2 * i][0].stride = (1, 1)  # type: ignore[index,union-attr]
-    embed.patch_size = patch  # type: ignore[union-attr,assignment]
+        embed.proj[2 * i][0].stride = (1, 1)
+    embed.patch_size = patch
     return net

@@ -42,9 +42,9 @@ def file_of(entry: Entry, *, progress: Progress = quiet) -> Path:
     told = re.search(r"-([0-9a-f]{8})\.pth$", address)  # torch's files have a hash in their names
     pinned = _pin(target)
     sha256 = pinned or (told[1] if told else "")
-    found = downloads.download(address, target, sha256=sha256, progress=progress)
+    came = downloads.download(address, target, sha256=sha256, progress=progress)
     if not pinned:
-        commit.write_text(_pin_of(target), f"{found}  {target.name}\n")
+        commit.write_text(_pin_of(target), f"{came}  {target.name}\n")
     return target
 
 

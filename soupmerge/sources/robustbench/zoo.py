@@ -60,8 +60,8 @@ class Entry:
 def entries() -> Mapping[str, Entry]:
     """Return name → entry, in RobustBench's order."""
     table = files("soupmerge.sources.robustbench").joinpath("zoo.csv")
-    with table.open(encoding="utf-8", newline="") as lines:
-        return {entry.name: entry for row in csv.DictReader(lines) for entry in _entries_of(row)}
+    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
+    return {entry.name: entry for row in rows for entry in _entries_of(row)}
 
 
 def _entries_of(row: dict[str, str]) -> Iterator[Entry]:
