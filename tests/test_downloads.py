@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -219,6 +222,26 @@ def test_a_stalled_answer_is_given_up_and_taken_up(server: Server, target: Path)
     server.acts = [stall, rest]
     assert download(server.address, target, timeout=1.0) == DIGEST
     assert server.asked[1]["Range"] == "bytes=1000-"
+
+
+def test_what_a_killed_process_got_is_not_fetched_again(server: Server, target: Path) -> None:
+    server.acts = [stall, rest]
+    code = (
+        "from pathlib import Path; from soupmerge.sources.downloads import download\n"
+        f"download({server.address!r}, Path({str(target)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    part = Partial(target).path
+    deadline = time.monotonic() + 30
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    had = part.stat().st_size
+    assert not target.exists()
+    assert download(server.address, target) == DIGEST
+    assert server.asked[1]["Range"] == f"bytes={had}-"
+    assert left(target) == ["net.pt"]
 
 
 def test_redirects_are_followed(server: Server, target: Path) -> None:

@@ -464,3 +464,8 @@ def test_the_document_counts_the_networks() -> None:
         assert sum(found[form] for form in forms) == int(count), names
         told.update(forms)
     assert told == dict.fromkeys(found, 1)
+
+
+def test_opening_and_mixing_need_no_torch() -> None:
+    code = "import sys, soupmerge.sources.robustbench.checkpoints; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

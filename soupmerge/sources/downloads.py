@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -20,8 +20,10 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from soupmerge.errors import NetworkError, UnsafeError, printable
 from soupmerge.storage.partial import Partial
 from soupmerge.storage.reading import Steady
-from soupmerge.types import Progress, quiet
 from soupmerge.weights.kinds import seems
+
+if TYPE_CHECKING:
+    from soupmerge.types import Progress
 
 OFFLINE = ("SOUPMERGE_OFFLINE", "HF_HUB_OFFLINE")
 TIMEOUT = 10.0
@@ -59,7 +61,7 @@ def download(
     *,
     sha256: str = "",
     timeout: float = TIMEOUT,
-    progress: Progress = quiet,
+    progress: Progress | None = None,
 ) -> str:
     """Put the file of weights at *address* at *target*, and return its sha256.
 
@@ -78,35 +80,42 @@ def download(
         UnsafeError: the hash is another; nothing is kept.
         OutputError: *target* cannot be written.
     """
-    by_hand = f"open {address} in a browser and put the file at {target}"
     if is_offline():
         fix = f"unset {' and '.join(OFFLINE)}, or put the file there"
         raise NetworkError("is not here, and this is offline", where=target, fix=fix)
     _require_lawful(address, address)
     part = Partial(target)
     with part.held():
-        if target.exists():
+        if target.exists():  # another process was here first
             return Steady.seen(target).sha256()
-        for left in reversed(range(TRIES)):
-            try:
-                _fetch(address, part, timeout, progress, by_hand)
-                break
-            except _CutError:
-                if not left:
-                    raise
+        _fetch_all(address, part, timeout, progress)
         found = part.sha256()
         if not found.startswith(sha256):
             part.discard()
             what = f"is not the file it was: sha256 {found}, expected {sha256}; it was not kept"
-            raise UnsafeError(what, where=address, fix=f"if the change is meant, {by_hand}")
+            raise UnsafeError(what, where=address, fix=f"if the change is meant, {_by_hand(part)}")
         part.finish()
     return found
 
 
-def _fetch(address: str, part: Partial, timeout: float, progress: Progress, by_hand: str) -> None:
+def _fetch_all(address: str, part: Partial, timeout: float, progress: Progress | None) -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            _fetch(address, part, timeout, progress)
+            break
+        except _CutError:
+            if not left:
+                raise
+
+
+def _by_hand(part: Partial) -> str:
+    return f"open it in a browser and put the file at {part.target}"
+
+
+def _fetch(address: str, part: Partial, timeout: float, progress: Progress | None) -> None:
     """Fetch what is missing of *part*, or all of it."""
     come, tag = part.come(address)
-    with _answer(address, come, tag, timeout, part, by_hand) as answer:
+    with _answer(address, come, tag, timeout, part) as answer:
         if answer.status != 206:
             come = 0
         elif not _continues(answer, come, tag):
@@ -115,29 +124,28 @@ def _fetch(address: str, part: Partial, timeout: float, progress: Progress, by_h
         length = answer.headers.get("Content-Length", "")
         total = come + int(length) if length.isdigit() else None
         if (total or 0) > MOST_BYTES:
-            raise NetworkError(f"has {total:,} bytes, too many", where=address, fix=by_hand)
+            raise NetworkError(f"has {total:,} bytes, too many", where=address, fix=_by_hand(part))
         chunks = _chunks(answer, address)
         head = b""
         if not come:
             while len(head) < ENOUGH and (chunk := next(chunks, b"")):
                 head += chunk
-            _require_weights(head, address, by_hand)
+            _require_weights(head, address, part)
             part.begin(address, _tag_of(answer))
         with part.growing() as file:
             come += file.write(head)
             for chunk in chunks:
                 come += file.write(chunk)
-                progress("megabytes", come >> 20, (total or come) >> 20)
+                if progress is not None:
+                    progress("megabytes", come >> 20, (total or come) >> 20)
                 if come > MOST_BYTES:
-                    raise NetworkError("does not end", where=address, fix=by_hand)
+                    raise NetworkError("does not end", where=address, fix=_by_hand(part))
     if total is not None and come < total:
         raise _CutError(f"ended after {come:,} of {total:,} bytes", where=address, fix="run again")
 
 
 @contextlib.contextmanager
-def _answer(
-    address: str, come: int, tag: str, timeout: float, part: Partial, by_hand: str
-) -> Iterator[Any]:
+def _answer(address: str, come: int, tag: str, timeout: float, part: Partial) -> Iterator[Any]:
     """Ask for what is missing."""
     headers = {"User-Agent": "soupmerge", "Accept-Encoding": "identity"}
     if come:
@@ -155,11 +163,13 @@ def _answer(
         if 300 <= error.code < 400:
             reason = "redirects without end, or to what is no https address"
         kind = _CutError if error.code >= 500 else NetworkError
-        raise kind(reason, where=address, fix=f"try again later, or {by_hand}") from error
+        raise kind(reason, where=address, fix=f"try again later, or {_by_hand(part)}") from error
     except (URLError, OSError, http.client.HTTPException) as error:
         reason = _first_line(getattr(error, "reason", None) or error)
         what = f"cannot be reached: {reason or type(error).__name__}"
-        raise NetworkError(what, where=address, fix=f"try again later, or {by_hand}") from error
+        raise NetworkError(
+            what, where=address, fix=f"try again later, or {_by_hand(part)}"
+        ) from error
     with answer:
         yield answer
 
@@ -212,14 +222,14 @@ def _chunks(answer: Any, address: str) -> Iterator[bytes]:
         raise _CutError(what, where=address, fix="run again to go on from there") from error
 
 
-def _require_weights(head: bytes, address: str, by_hand: str) -> None:
+def _require_weights(head: bytes, address: str, part: Partial) -> None:
     """Refuse an answer that is no file of weights, such as a page that says so."""
     if seems(head):
         return
     page = re.search(rb"<title[^>]*>([^<]{1,200})", head, re.IGNORECASE)
     title = f" ({printable(page[1].decode('utf-8', 'replace').strip())!r})" if page else ""
     kind = f"a web page{title}" if head.lstrip()[:1] == b"<" else f"what begins with {head[:16]!r}"
-    raise NetworkError(f"gave {kind}, not a file of weights", where=address, fix=by_hand)
+    raise NetworkError(f"gave {kind}, not a file of weights", where=address, fix=_by_hand(part))
 
 
 def _first_line(error: object) -> str:

@@ -7,15 +7,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from soupmerge.errors import InputError
 from soupmerge.sources.robustbench import keeping, zoo
 from soupmerge.sources.robustbench.zoo import Entry
-from soupmerge.types import Progress, quiet
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.tensors import DTYPES, Stated, TensorInfo, View
+
+if TYPE_CHECKING:
+    from soupmerge.types import Progress
 
 UNUSED = ("model_preact_hl1.",)
 """Beginnings of names in published files that no network has; RobustBench passes over them too."""
@@ -24,7 +26,9 @@ NORMALISERS = ("normalize.", "normalizer.")
 """Beginnings of a wrapping normaliser's names."""
 
 
-def opened(ref: str, *, weights_key: str | None = None, progress: Progress = quiet) -> Checkpoint:
+def opened(
+    ref: str, *, weights_key: str | None = None, progress: Progress | None = None
+) -> Checkpoint:
     """Return the checkpoint of the zoo that *ref* names; its file is pulled if it is not here.
 
     Tensors have the names of soupmerge's network for the entry. It knows its network and, where

@@ -6,14 +6,17 @@ import os
 import re
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from soupmerge.errors import UnsafeError
 from soupmerge.sources import downloads
 from soupmerge.sources.robustbench.zoo import Entry
 from soupmerge.storage import commit
 from soupmerge.storage.reading import read_bytes
-from soupmerge.types import Progress, quiet
 from soupmerge.weights.files import Checkpoint
+
+if TYPE_CHECKING:
+    from soupmerge.types import Progress
 
 MODELS = "SOUPMERGE_RB_MODELS"
 """The variable with a folder laid out like RobustBench's; ``models`` if it is not set."""
@@ -24,7 +27,7 @@ HOME = "SOUPMERGE_HOME"
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 
 
-def file_of(entry: Entry, *, progress: Progress = quiet) -> Path:
+def file_of(entry: Entry, *, progress: Progress | None = None) -> Path:
     """Return the file of *entry*: RobustBench's own, one that was pulled, or pulled now.
 
     Raises:
