@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 import soupmerge as sm
+from soupmerge.sources.models.wide_resnet import WideResNetA4
 from soupmerge.sources.robustbench import zoo
 
 SHAPES = Path(__file__).parent / "data" / "robustbench.json"
@@ -131,6 +132,62 @@ def randomise(net: nn.Module) -> None:
             tensor.copy_(0.1 * noise + (1 if last in ("weight", "alpha") else 0))
         else:
             tensor.copy_(noise / tensor[0].numel() ** 0.5)
+
+
+def small() -> dict[str, tuple[nn.Module, nn.Module]]:
+    """Return RobustBench's networks and ours of the largest families, in small sizes."""
+    home = "robustbench.model_zoo.architectures."
+    squeezing, sparse, sparse_squeezing, wide = (
+        importlib.import_module(home + name)
+        for name in (
+            "robustarch_wide_resnet",
+            "Meansparse_wrn_94_16",
+            "Meansparse_ra_wrn_70_16",
+            "robust_resnet",
+        )
+    )
+    dm = sparse.CIFAR10_MEAN, sparse.CIFAR10_STD
+    ra = {
+        "stem_width": 8, "depth": [2, 1, 1], "stage_width": [12, 16, 24], "groups": [1, 1, 1],
+        "activation_fn": nn.SiLU, "se_ratio": 0.25, "se_activation": nn.ReLU, "se_order": 2,
+    }  # fmt: skip
+    ours = "soupmerge.sources.models.dm_wide_resnet:DMWideResNet"
+    how: dict[str, Any] = {"mean": dm[0], "std": dm[1]}
+    like_ra: dict[str, Any] = how | {
+        "blocks": (2, 1, 1),
+        "widths": (8, 12, 16, 24),
+        "squeeze": 0.25,
+    }
+
+    class SmallA4(WideResNetA4):
+        channels, depths = (8, 12, 16, 24), (2, 1, 2)
+
+    a4 = wide.PreActResNet(
+        channel_configs=SmallA4.channels, depth_configs=SmallA4.depths,
+        activations=("SiLU",) * 3, pre_process=True,
+    )  # fmt: skip
+    return {
+        "squeeze": (squeezing.NormalizedWideResNet(*dm, **ra), sm.model(ours, **like_ra)),
+        "sparse": (
+            sparse.MeanSparse_DMWideResNet(10, 10, 1, nn.SiLU),
+            sm.model(ours, depth=10, widen=1, sparse=True, **how),
+        ),
+        "sparse and squeeze": (
+            sparse_squeezing.NormalizedWideResNet(*dm, **ra),
+            sm.model(ours, sparse=True, **like_ra),
+        ),
+        "a4": (a4, SmallA4().eval()),
+    }
+
+
+@torch.no_grad()
+def distance_of(theirs: nn.Module, ours: nn.Module) -> float:
+    """Return how far logits are apart on the same random weights, relative to their largest."""
+    randomise(theirs.eval())
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    expected = theirs(x)
+    ours.load_state_dict(theirs.state_dict())
+    return float((ours(x) - expected).abs().max() / expected.abs().max())
 
 
 @torch.no_grad()
