@@ -149,8 +149,8 @@ def test_a_later_run_takes_it_up(server: Server, target: Path) -> None:
 def test_part_of_another_file_is_not_continued(server: Server, target: Path) -> None:
     with Partial(target).held():
         Partial(target).begin(server.address, '"old"')
-        with Partial(target).growing() as file:
-            file.write(b"other bytes")
+        with Partial(target).growing() as append:
+            append(b"other bytes")
     server.acts = [rest]
     assert download(server.address, target) == DIGEST
 

@@ -132,10 +132,10 @@ def _fetch(address: str, part: Partial, timeout: float, progress: Progress | Non
                 head += chunk
             _require_weights(head, address, part)
             part.begin(address, _tag_of(answer))
-        with part.growing() as file:
-            come += file.write(head)
+        with part.growing() as append:
+            come += append(head)
             for chunk in chunks:
-                come += file.write(chunk)
+                come += append(chunk)
                 if progress is not None:
                     progress("megabytes", come >> 20, (total or come) >> 20)
                 if come > MOST_BYTES:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -71,10 +70,16 @@ class Partial:
             write_json(self._note, {"origin": origin, "tag": tag}, force=True)
 
     @contextlib.contextmanager
-    def growing(self) -> Iterator[BinaryIO]:
-        """Open the file to append to it."""
+    def growing(self) -> Iterator[Callable[[bytes], int]]:
+        """Open the file; what is yielded appends bytes, and returns how many."""
         with writing(self.target), open(self.path, "ab") as file:
-            yield file
+
+            def append(chunk: bytes) -> int:
+                count = file.write(chunk)
+                file.flush()  # what has come outlives the process
+                return count
+
+            yield append
 
     def sha256(self) -> str:
         """Return the hash of what has come."""
