@@ -53,9 +53,10 @@ def test_commands_can_be_typed(line: str) -> None:
     for word in words:
         known = {"$train": ["--data", "digits"], "$threats": [], "$pots": ["a", "b"], "$eps": ["0"]}
         filled += known.get(word, [word.replace("$threat", "linf:0.1")])
-    command = cli.get_command(click.Context(cli), filled[0])
+    context = click.Context(cli, **cli.context_settings)
+    command = cli.get_command(context, filled[0])
     assert command is not None
-    command.make_context(filled[0], filled[1:])
+    command.make_context(filled[0], filled[1:], parent=context)
 
 
 def test_there_are_commands_to_check() -> None:

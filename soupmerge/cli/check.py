@@ -61,7 +61,8 @@ def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
     They fit if names, shapes, kinds of numbers, networks and normalisers agree, and nothing is NaN;
     every mismatch is listed. How far apart they lie is shown, block by block, as a sign. The
     verdict on the basin needs --data: it is read from the error between each pair, clean and under
-    each --threat. Exit status 1 if they do not fit, or lie in separate basins.
+    each --threat. Without, it is "separate" for networks known to be trained apart, from scratch.
+    Exit status 1 if they do not fit, or lie in separate basins.
     """
     pots, problems = _fit(refs, given)
     if pots is None or problems:
@@ -71,17 +72,23 @@ def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
             show.table(["problem"], [[problem] for problem in problems])
         return 1
     from soupmerge.weights.geometry import signs
+    from soupmerge.weights.lineage import trained_apart
 
     origin = _origin(pots, given)
     found = signs(pots, origin)
+    apart = trained_apart(tuple(pots))
     barriers = _barriers(pots, given)
     verdict = barriers.verdict if barriers else "unknown"
+    if apart and verdict == "unknown":
+        verdict = "separate"
     if as_json:
         basin = _unknown() if barriers is None else barriers.to_json()
+        basin |= {"verdict": verdict, "reasons": apart}
         told: dict[str, Any] = {"compatible": True, "problems": [], "basin": basin}
         show.dump({**told, "family": _family(pots), "signs": _signs_to_json(found)})
     else:
-        _print(pots, found, barriers)
+        reasons = "; ".join([*apart, *([] if barriers else ["not measured (give --data)"])])
+        _print(pots, found, barriers, f"{verdict}: {reasons}" if reasons else verdict)
     return int(verdict == "separate")
 
 
@@ -165,13 +172,13 @@ def _told_family(pots: sm.Ingredients) -> str:
         return "unknown: the files do not tell"
     common = set.intersection(*map(set, roots.values()))
     if common:
-        return f"all descend from {', '.join(root[:12] for root in sorted(common))}"
+        short = (root[:12] if root.isalnum() else root for root in sorted(common))
+        return f"all descend from {', '.join(short)}"
     return "the files tell of no common ancestor"
 
 
-def _print(pots: sm.Ingredients, found: Any, barriers: Any) -> None:
+def _print(pots: sm.Ingredients, found: Any, barriers: Any, verdict: str) -> None:
     fit = f"yes: {len(pots)} checkpoints of {len(pots.infos)} tensors"
-    verdict = barriers.verdict if barriers else "unknown: not measured (give --data)"
     show.table(["compatible", "basin", "family"], [[fit, verdict, _told_family(pots)]])
     if len(pots) > 1:
         far = f"distance from {found.reference}: {', '.join(found.names)}"
@@ -184,7 +191,7 @@ def _print(pots: sm.Ingredients, found: Any, barriers: Any) -> None:
 
 
 def _unknown() -> dict[str, Any]:
-    return {"verdict": "unknown", "barriers": []}
+    return {"verdict": "unknown", "barriers": [], "reasons": []}
 
 
 def _signs_to_json(found: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.refs
+@click.argument("refs", nargs=-1, metavar="[REF...]")
+@click.option(
+    "--list",
+    "beginning",
+    metavar="SITE",
+    help="List what a site has, offline: rb for RobustBench, rb:cifar10/Linf for a part of it.",
+)
 @click.option("-o", "--out", metavar="FILE", help="Copy the weights to FILE, as they are.")
 @click.option(
     "--locked", is_flag=True, help="Refuse a branch that has moved since it was last pulled."
@@ -26,11 +33,17 @@ if TYPE_CHECKING:
 def command(
     refs: tuple[str, ...], out: str | None, force: bool, locked: bool, as_json: bool, **given: Any
 ) -> None:
-    """Bring each REF, as the Hub has it now, into the cache, checked by its hash.
+    """Bring each REF, as its site has it now, into the cache, checked by its hash.
 
-    REF is hf-hub:owner/name[@revision][:file] or timm:name[.tag]. Other commands take what is in
-    the cache without asking; pull asks. A commit after the @ pins for ever.
+    REF is hf-hub:owner/name[@revision][:file], timm:name[.tag] or rb:DATA/THREAT/NAME. Other
+    commands take what is in the cache without asking; pull asks. A commit after the @ pins for
+    ever; a file of RobustBench is pinned by its hash when it is pulled first.
     """
+    if bool(refs) == bool(given["beginning"]):
+        raise UsageError("give one of the two", where="REF and --list", fix="give --list rb, say")
+    if given["beginning"]:
+        _list(given["beginning"], as_json)
+        return
     if out is not None and len(refs) > 1:
         raise UsageError("names one file, there are several REFs", where="-o", fix="pull one")
     told, unreadable = [], []
@@ -50,6 +63,8 @@ def _pulled(
     ref: str, out: str | None, force: bool, locked: bool, quiet: bool
 ) -> tuple[dict[str, Any], SoupmergeError | None]:
     """Return what to tell of *ref*, and why its weights, though pulled, cannot be read."""
+    if ref.startswith("rb:"):
+        return _from_robustbench(ref, out, force, quiet), None
     pulled = _from_hub(ref, locked, quiet)
     if out is not None:
         _copy(pulled, out, force)
@@ -63,12 +78,52 @@ def _pulled(
     return row | {"network": checkpoint.model}, None
 
 
+def _from_robustbench(ref: str, out: str | None, force: bool, quiet: bool) -> dict[str, Any]:
+    """Return what to tell of *ref*, which is pulled if it is not here."""
+    from soupmerge.sources.robustbench import checkpoints, zoo
+
+    with show.Progress(quiet) as progress:
+        found = checkpoints.opened(ref, progress=progress)
+    for note in found.notes:
+        show.note(f"{ref}: {note}")
+    if out is not None:
+        _copied(found.files[0], out, force, found.files)
+    return {
+        "ref": ref,
+        "sha256": found.sha256,
+        "bytes": sum(source.size for source in found.sources),
+        "licence": zoo.entry(ref).licence,
+        "network": found.model,
+        "path": str(found.files[0]),
+    }
+
+
+def _list(beginning: str, as_json: bool) -> None:
+    """Print the entries of RobustBench; accuracies are those that it lists, in percent."""
+    import dataclasses
+
+    from soupmerge.sources.robustbench import zoo
+
+    if beginning.partition(":")[0] != "rb":
+        raise UsageError(f"no list of {beginning!r}", where="--list", fix="write rb")
+    found = zoo.listed(beginning)
+    if as_json:
+        show.dump([{"ref": e.ref, **dataclasses.asdict(e)} for e in found])
+        return
+    headers = ["checkpoint", "network", "eps", "clean", "robust", "licence"]
+    rows = [
+        [e.ref, e.network.partition("?")[0] or "–", e.eps, e.clean, e.robust, e.licence]
+        for e in found
+    ]
+    show.table(headers, rows)
+
+
 def _from_hub(ref: str, locked: bool, quiet: bool) -> Pulled:
     from soupmerge.sources import hub, network, timm_weights
     from soupmerge.sources.hub.refs import PREFIX, HubRef
 
     if not ref.startswith((PREFIX, timm_weights.PREFIX)):
-        fix = "write hf-hub:owner/name or timm:name"
+        fix = "write hf-hub:owner/name, timm:name or rb:DATA/THREAT/NAME"
         raise UsageError("is at no site that can be pulled from", where=ref, fix=fix)
     at_timm = ref.startswith(timm_weights.PREFIX)
     wanted = timm_weights.on_hub(ref) if at_timm else HubRef.parse(ref)
@@ -100,16 +155,20 @@ def _row(ref: str, pulled: Pulled) -> dict[str, Any]:
 
 
 def _copy(pulled: Pulled, out: str, force: bool) -> None:
-    from soupmerge.storage import commit
-    from soupmerge.storage.reading import Steady
-
     if len(pulled.holding) > 1:
         what, fix = "it is in several shards", f"soupmerge convert {pulled.ref} -o {out}"
         raise UsageError(what, where="-o", fix=fix)
-    if Path(out).suffix != pulled.weights.suffix:
-        what = f"is to hold {pulled.weights.name}, as it is"
-        raise UsageError(what, where=out, fix=f"name a {pulled.weights.suffix} file")
-    commit.check_free(out, force=force, inputs=pulled.files)
+    _copied(pulled.weights, out, force, pulled.files)
+
+
+def _copied(path: Path, out: str, force: bool, inputs: Iterable[Path]) -> None:
+    from soupmerge.storage import commit
+    from soupmerge.storage.reading import Steady
+
+    if Path(out).suffix != path.suffix:
+        what = f"is to hold {path.name}, as it is"
+        raise UsageError(what, where=out, fix=f"name a {path.suffix} file")
+    commit.check_free(out, force=force, inputs=inputs)
     with commit.committed(out, force=force) as file:
-        for part in Steady.seen(pulled.weights).chunks():
+        for part in Steady.seen(path).chunks():
             file.write(part)

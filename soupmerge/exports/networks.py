@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from soupmerge.binding import bind, ref_of
 from soupmerge.errors import InputError
-from soupmerge.sources.models import Normaliser, model
+from soupmerge.sources.models import model
+from soupmerge.sources.models.normalising import Normaliser
 from soupmerge.storage import commit
 from soupmerge.storage.reading import read_json
 from soupmerge.types import State

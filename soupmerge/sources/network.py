@@ -1,4 +1,4 @@
-"""Whether sites may be asked: ``--offline``, or ``HF_HUB_OFFLINE`` in the environment."""
+"""Whether sites may be asked: ``--offline``, or a variable of the environment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 _OFFLINE: ContextVar[bool] = ContextVar("offline", default=False)
+VARIABLES = ("SOUPMERGE_OFFLINE", "HF_HUB_OFFLINE")
+"""Of the environment; 1, on, yes or true say that no site may be asked."""
+
 SECONDS = 10.0
 """How long a site may take to begin its answer."""
 
@@ -24,5 +27,5 @@ def offline(wanted: bool = True) -> Iterator[None]:
 
 def is_offline() -> bool:
     """Return whether no site may be asked."""
-    asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    return asked or _OFFLINE.get()
+    said = (os.environ.get(name, "").upper() for name in VARIABLES)
+    return _OFFLINE.get() or any(word in ("1", "ON", "YES", "TRUE") for word in said)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from soupmerge.errors import InputError, UsageError
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
+from soupmerge.weights.lineage import trained_apart
 from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.selection import select
 
 SITES = {
     "hf-hub:": "soupmerge.sources.hub",
     "timm:": "soupmerge.sources.timm_weights",
+    "rb:": "soupmerge.sources.robustbench.checkpoints",
 }
 """Prefix of a reference → the module whose ``opened(ref, weights_key=…)`` gives its checkpoint."""
 
@@ -32,7 +35,7 @@ def opened(ref: str | Path, *, weights_key: str | None = None, foreign: bool = F
         foreign: read a torch file though it names code; nothing of it is run.
 
     Raises:
-        UsageError: a site's reference is not of its form.
+        UsageError: a site's reference is not of its form, or names nothing there.
         NetworkError: the site cannot be reached, or does not answer as it should.
         InputError, UnsafeError: see `soupmerge.weights.files.open_checkpoint`.
     """
@@ -77,7 +80,11 @@ def load(
         what = f"{base} is not the index of one of {len(checkpoints)} ingredients"
         raise UsageError(what, where="base")
     chosen = select(checkpoints, exclude=exclude, only=only, head=head, base=base)
-    return Ingredients(checkpoints, chosen)
+    pots = Ingredients(checkpoints, chosen)
+    for apart in trained_apart(checkpoints):
+        what = f"{apart}: what lies between them is hardly a network (soupmerge check measures it)"
+        warnings.warn(what, stacklevel=2)
+    return pots
 
 
 def opened_all(

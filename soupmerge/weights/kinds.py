@@ -20,19 +20,29 @@ def kind_of(file: Steady) -> str:
     """
     head = file.read(0, 64)
     # First: the length in front of a safetensors header may begin with the bytes of other formats.
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.size - 8:
+    if seems(head) == SAFETENSORS and int.from_bytes(head[:8], "little") <= file.size - 8:
         return SAFETENSORS
-    zipped = head.startswith(b"PK\x03\x04")
-    if not zipped and not (
-        head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-    ):
+    kind = _torch_kind(head)
+    if not kind:
         fix = "name a safetensors or torch file"
         raise InputError(f"is not a checkpoint: {_guess(file, head)}", where=file.path, fix=fix)
     if file.path.suffix.lower() not in TORCH_NAMES:
-        kind = "a zip archive" if zipped else "a pickle"
-        what = f"is {kind}, which its name does not say"
+        found = "a zip archive" if kind == ZIP else "a pickle"
+        what = f"is {found}, which its name does not say"
         raise InputError(what, where=file.path, fix="rename it to .pt if it is a torch file")
-    return ZIP if zipped else PICKLE
+    return kind
+
+
+def seems(head: bytes) -> str:
+    """Return what a file that begins with *head* may be, or nothing if it holds no weights."""
+    return SAFETENSORS if head[8:9] == b"{" else _torch_kind(head)
+
+
+def _torch_kind(head: bytes) -> str:
+    if head.startswith(b"PK\x03\x04"):
+        return ZIP
+    pickled = head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    return PICKLE if pickled else ""
 
 
 def _guess(file: Steady, head: bytes) -> str:

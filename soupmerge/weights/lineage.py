@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class Ancestor:
 
     Attributes:
         ref: the name of their file.
-        sha256: their hash.
+        sha256: their hash; empty if this is no file, but a training run that others tell of.
         made: how: ``mix``, ``grid``, ``learn``, ``finetune``, or nothing if that is not known.
         detail: coefficients or objective, in words.
         parents: what they were made of.
@@ -37,17 +38,38 @@ class Ancestor:
     def lines(self, before: str = "", beneath: str = "") -> Iterator[str]:
         """Yield the tree as lines of text, the youngest first."""
         how = ": " + ", ".join(filter(None, (self.made, self.detail))) if self.made else ""
-        yield f"{before}{self.ref} ({self.sha256[:12]}){how}"
+        digest = f" ({self.sha256[:12]})" if self.sha256 else ""
+        yield f"{before}{self.ref}{digest}{how}"
         for parent in self.parents:
             last = parent is self.parents[-1]
             branch, trunk = ("└─ ", "   ") if last else ("├─ ", "│  ")
             yield from parent.lines(beneath + branch, beneath + trunk)
 
     def roots(self) -> set[str]:
-        """Return the hashes of the weights at the tree's ends."""
+        """Return the hashes of the weights at the tree's ends, and the names of training runs."""
+        return {end.sha256 or end.ref for end in self.ends()}
+
+    def ends(self) -> Iterator[Ancestor]:
+        """Yield the ancestors that nothing is known before."""
         if not self.parents:
-            return {self.sha256}
-        return set().union(*(parent.roots() for parent in self.parents))
+            yield self
+        for parent in self.parents:
+            yield from parent.ends()
+
+
+def trained_apart(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Return, in words, which of *checkpoints* are known to have no ancestor in common.
+
+    That is known of weights all of whose ancestry goes back to training runs from scratch.
+    """
+    trees = [family_of(checkpoint) for checkpoint in checkpoints]
+    runs = [tree.roots() if not any(e.sha256 for e in tree.ends()) else set() for tree in trees]
+    named = zip(checkpoints, runs, strict=True)
+    return [
+        f"{a.ref} and {b.ref} were trained apart, from scratch"
+        for (a, ours), (b, theirs) in combinations(named, 2)
+        if ours and theirs and not ours & theirs
+    ]
 
 
 def family_of(checkpoint: Checkpoint) -> Ancestor:

@@ -160,6 +160,22 @@ class View:
         return np.lib.stride_tricks.as_strided(flat, self.info.shape, steps)
 
 
+@dataclass(frozen=True)
+class Stated(View):
+    """A tensor that *file* does not hold, of known *numbers*: a normaliser's constants."""
+
+    numbers: tuple[float, ...] = ()
+
+    def reader(self) -> Reader:
+        """Return how to read the numbers."""
+
+        def read(start: int, out: Array) -> Array:
+            out[:] = self.numbers[start : start + len(out)]
+            return out
+
+        return read
+
+
 def dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
     """Return whether *stride* is that of a contiguous tensor of *shape*."""
     step = 1

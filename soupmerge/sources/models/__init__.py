@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -11,51 +10,16 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from soupmerge.errors import InputError, SoupmergeError, UnsafeError, UsageError, near_miss
-from soupmerge.sources.models.resnet import ResNet9, ResNet18
-from soupmerge.sources.models.tiny import DigitsCNN
-from soupmerge.sources.models.wide_resnet import WideResNet
+from soupmerge.sources.models.families import BUILT_IN as BUILT_IN
+from soupmerge.sources.models.normalising import Normaliser, per_image
+from soupmerge.sources.robustbench import zoo
 from soupmerge.types import State
-
-BUILT_IN: dict[str, Callable[..., nn.Module]] = {
-    "digits-cnn": DigitsCNN,
-    "resnet9": ResNet9,
-    "resnet18-cifar": ResNet18,
-    "wrn-28-10": WideResNet,
-}
-"""Name → network, each called with ``num_classes`` and its own arguments."""
 
 HARMLESS = {"num_classes", "in_chans", "img_size", "global_pool", "mean", "std"}
 """Arguments that a file may ask a network of timm's for: numbers, and the name of a pooling."""
-
-
-class Normaliser:
-    """Takes images to (x − mean) / std before a network sees them, without naming a tensor.
-
-    It hooks on to the module's input, so that tensor names stay those of the bare network.
-    """
-
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        if (
-            not all(map(math.isfinite, (*mean, *std)))
-            or not mean
-            or len(mean) != len(std)
-            or min(std) <= 0
-        ):
-            fix = "give one mean and one std > 0 per channel"
-            raise UsageError(f"mean {mean} and std {std} do not fit", where="model", fix=fix)
-        self.mean, self.std = mean, std
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the module's arguments, with normalised images."""
-        x: Tensor = args[0]
-        mean, std = (
-            torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1)
-            for v in (self.mean, self.std)
-        )
-        return ((x - mean) / std, *args[1:])
 
 
 def model(
@@ -64,8 +28,10 @@ def model(
     """Return the network that *ref* names, in evaluation mode.
 
     Args:
-        ref: a built-in name, ``timm:NAME`` or ``package.module:function``, with arguments as a
-            query (``resnet9?width=16``); ``mean`` and ``std`` put a normaliser inside.
+        ref: a built-in name, ``timm:NAME``, ``rb:DATA/THREAT/NAME`` (the network of that entry of
+            RobustBench) or ``package.module:function``, with arguments as a query
+            (``resnet9?width=16``); ``mean`` and ``std`` put a normaliser inside, ``constants``
+            names the tensors that hold them, ``per_image=true`` standardises each image.
         like: ingredients or a state whose files may name the network, and whose head says how
             many classes it has.
         seed: for its fresh weights; the caller's random state is left alone.
@@ -81,6 +47,8 @@ def model(
     """
     if ref is None:
         ref = _named_in(like)
+    if ref.startswith(zoo.PREFIX):
+        ref = zoo.network(ref)
     name, _, query = ref.partition("?")
     given = {**{k: _value(v) for k, v in parse_qsl(query)}, **arguments}
     net = _made(name, given, seed)
@@ -113,6 +81,8 @@ def _made(name: str, given: Mapping[str, Any], seed: int) -> nn.Module:
     mean, std = (_floats(arguments.pop(key, None)) for key in ("mean", "std"))
     if isinstance(arguments.get("img_size"), str):  # height and width, which timm takes as a pair
         arguments["img_size"] = tuple(map(int, _floats(arguments["img_size"]) or ()))
+    constants = tuple(filter(None, str(arguments.pop("constants", "")).split(",")))
+    each = arguments.pop("per_image", False)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -125,8 +95,10 @@ def _made(name: str, given: Mapping[str, Any], seed: int) -> nn.Module:
         raise InputError(f"gave a {type(net).__name__}, not a torch module", where=f"model {name}")
     if name.startswith("timm:") and mean is None and std is None:
         mean, std = _timm_constants(net, int(given.get("in_chans", 3)))
-    if mean is not None or std is not None:
-        net.register_forward_pre_hook(Normaliser(mean or (), std or ()))
+    if mean is not None or std is not None or constants:
+        Normaliser(mean or (), std or (), constants).put_into(net)
+    if each:
+        net.register_forward_pre_hook(per_image)
     return net
 
 
@@ -212,8 +184,9 @@ def _floats(value: Any) -> tuple[float, ...] | None:
 
 
 def _written(given: Mapping[str, Any]) -> dict[str, str]:
-    joined = {
-        k: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else str(v)
-        for k, v in given.items()
-    }
-    return dict(sorted(joined.items()))
+    def text(value: Any) -> str:
+        if isinstance(value, (list, tuple)):
+            return ",".join(map(text, value))
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    return {key: text(given[key]) for key in sorted(given)}

@@ -2,43 +2,77 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from soupmerge.sources.models.activations import activation_of
 
 
 class WideBlock(nn.Module):
     """Pre-activation block; where shapes change, the shortcut starts after the first activation."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    projection = "convShortcut"
+
+    def __init__(self, channels_in: int, channels: int, stride: int, active: nn.Module) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(channels_in)
+        self.activation = active
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.equal = channels_in == channels
         if not self.equal:
-            self.convShortcut = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+            conv = nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+            self.add_module(self.projection, conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
-        active = F.relu(self.bn1(x))
-        out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active))))
-        shortcut: Tensor = x if self.equal else self.convShortcut(active)
+        active = self.activation(self.bn1(x))
+        out: Tensor = self.conv2(self.activation(self.bn2(self.conv1(active))))
+        shortcut: Tensor = x if self.equal else self.get_submodule(self.projection)(active)
         return out + shortcut
 
 
-class WideStage(nn.Module):
-    """Blocks of one width, the first of which may stride."""
+class A4Block(WideBlock):
+    """The same with its shortcut named ``shortcut.0``."""
 
-    def __init__(self, blocks: int, channels_in: int, channels: int, stride: int) -> None:
+    projection = "shortcut"
+
+    def __init__(self, channels_in: int, channels: int, stride: int, active: nn.Module) -> None:
+        super().__init__(channels_in, channels, stride, active)
+        if not self.equal:
+            self.shortcut = nn.Sequential(self.get_submodule("shortcut"))
+
+
+class WideStage(nn.Module):
+    """Blocks of one width, the first of which may stride; they share one activation."""
+
+    def __init__(
+        self,
+        blocks: int,
+        channels_in: int,
+        channels: int,
+        stride: int,
+        active: nn.Module,
+        block: type[WideBlock] = WideBlock,
+    ) -> None:
         super().__init__()
-        rest = [WideBlock(channels, channels, 1) for _ in range(blocks - 1)]
-        self.layer = nn.Sequential(WideBlock(channels_in, channels, stride), *rest)
+        rest = [block(channels, channels, 1, active) for _ in range(blocks - 1)]
+        self.layer = nn.Sequential(block(channels_in, channels, stride, active), *rest)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the stage's output."""
         out: Tensor = self.layer(x)
         return out
+
+
+class CosineHead(nn.Linear):
+    """Logits cos(x, w_c): features and rows of the weight have length 1 (Pang et al. 2020)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        return F.linear(F.normalize(x), F.normalize(self.weight))
 
 
 class WideResNet(nn.Module):
@@ -51,25 +85,103 @@ class WideResNet(nn.Module):
         depth: layers, 6n + 4.
         widen: factor on the widths 16, 32, 64.
         in_channels: of the images.
+        activation: ``relu``, ``silu`` or ``pssilu``, the last with two parameters for all blocks.
+        sub_block1: hold a second first stage that is never used, as many published files do.
+        cosine: let the head see directions alone, without a bias.
     """
 
     def __init__(
-        self, num_classes: int = 10, depth: int = 28, widen: int = 10, in_channels: int = 3
+        self,
+        num_classes: int = 10,
+        depth: int = 28,
+        widen: int = 10,
+        in_channels: int = 3,
+        activation: str = "relu",
+        sub_block1: bool = False,
+        cosine: bool = False,
     ) -> None:
         super().__init__()
-        blocks, extra = divmod(depth - 4, 6)
-        if extra or blocks < 1:
-            raise ValueError(f"depth {depth} is not 6n + 4")
+        n = blocks_of(depth)
         a, b, c = 16 * widen, 32 * widen, 64 * widen
+        active = activation_of(activation)
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.block1 = WideStage(blocks, 16, a, 1)
-        self.block2 = WideStage(blocks, a, b, 2)
-        self.block3 = WideStage(blocks, b, c, 2)
+        self.block1 = WideStage(n, 16, a, 1, active)
+        if sub_block1:
+            self.sub_block1 = WideStage(n, 16, a, 1, active)
+        self.block2 = WideStage(n, a, b, 2, active)
+        self.block3 = WideStage(n, b, c, 2, active)
         self.bn1 = nn.BatchNorm2d(c)
-        self.fc = nn.Linear(c, num_classes)
+        self.activation = active
+        self.fc = CosineHead(c, num_classes, bias=False) if cosine else nn.Linear(c, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
-        logits: Tensor = self.fc(F.relu(self.bn1(x)).mean((2, 3)))
+        logits: Tensor = self.fc(self.activation(self.bn1(x)).mean((2, 3)))
         return logits
+
+
+class StagedWideResNet(nn.Module):
+    """A wide residual network whose stages have depths and widths of their own.
+
+    Tensor names are ``stem_conv``, ``blocks.0.layer.0.bn1``, … WRN-34-R of Huang et al. 2021
+    (arXiv 2110.03825) is the default.
+
+    Args:
+        num_classes: classes C.
+        in_channels: of the images.
+    """
+
+    channels: tuple[int, ...] = (16, 320, 640, 512)
+    depths: tuple[int, ...] = (5, 5, 5)
+    block = WideBlock
+    last_norm = "bn1"
+    activation = "relu"
+
+    def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
+        super().__init__()
+        active = activation_of(self.activation)
+        first, *widths = self.channels
+        self.stem_conv = nn.Conv2d(in_channels, first, 3, padding=1, bias=False)
+        sizes = zip(self.depths, self.channels, widths, (1, 2, 2), strict=False)
+        self.blocks = nn.Sequential(*[WideStage(*size, active, self.block) for size in sizes])
+        self.add_module(self.last_norm, nn.BatchNorm2d(widths[-1]))
+        self.active = active
+        self.fc = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        norm = self.get_submodule(self.last_norm)
+        x = self.active(norm(self.blocks(self.stem_conv(x))))
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
+
+
+class WideResNetA4(StagedWideResNet):
+    """WRN-A4 with SiLU (Huang et al. 2022, arXiv 2212.11005); 147 M.
+
+    It holds CIFAR-10's mean and deviation as the tensors ``mu`` and ``sigma``.
+    """
+
+    channels = (16, 160, 448, 384)
+    depths = (27, 28, 13)
+    block = A4Block
+    last_norm = "norm1"
+    activation = "silu"
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__(num_classes)
+        self.register_buffer("mu", torch.tensor((0.4914, 0.4822, 0.4465)).view(3, 1, 1))
+        self.register_buffer("sigma", torch.tensor((0.2471, 0.2435, 0.2616)).view(3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        return super().forward((x - self.get_buffer("mu")) / self.get_buffer("sigma"))
+
+
+def blocks_of(depth: int) -> int:
+    """Return the blocks of each of three stages of a network of *depth* layers, 6n + 4."""
+    blocks, extra = divmod(depth - 4, 6)
+    if extra or blocks < 1:
+        raise ValueError(f"depth {depth} is not 6n + 4")
+    return blocks

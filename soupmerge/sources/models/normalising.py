@@ -1,0 +1,64 @@
+"""Normalisation inside a network: hooks on its input, so that no tensor is renamed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from soupmerge.errors import UsageError
+
+
+class Normaliser:
+    """Takes images to (x − mean) / std before a network sees them.
+
+    It hooks on to the module's input, so that tensor names stay those of the bare network. If
+    *names* are given, mean and deviation are tensors of the network, under these names, and are
+    read from there: published networks hold theirs so.
+    """
+
+    def __init__(
+        self, mean: tuple[float, ...], std: tuple[float, ...], names: tuple[str, ...] = ()
+    ) -> None:
+        if (
+            not all(map(math.isfinite, (*mean, *std)))
+            or not mean
+            or len(mean) != len(std)
+            or min(std) <= 0
+        ):
+            fix = "give one mean and one std > 0 per channel"
+            raise UsageError(f"mean {mean} and std {std} do not fit", where="model", fix=fix)
+        if len(names) not in (0, 2):
+            raise UsageError(f"{names} are not two names", where="model constants")
+        self.mean, self.std, self.names = mean, std, names
+
+    def put_into(self, net: nn.Module) -> None:
+        """Make *net* normalise its images."""
+        for name, values in zip(self.names, (self.mean, self.std), strict=False):
+            net.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
+        net.register_forward_pre_hook(self)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the module's arguments, with normalised images."""
+        x: Tensor = args[0]
+        if self.names:
+            mean, std = (module.get_buffer(name) for name in self.names)
+        else:
+            mean, std = (
+                torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1)
+                for v in (self.mean, self.std)
+            )
+        return ((x - mean) / std, *args[1:])
+
+
+def per_image(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the module's arguments, each image with mean 0 and deviation 1 over all its numbers.
+
+    A deviation counts as 1/√n at least, for an image of n numbers (TensorFlow's
+    ``per_image_standardization``).
+    """
+    x: Tensor = args[0]
+    std, mean = torch.std_mean(x, (1, 2, 3), keepdim=True)
+    return ((x - mean) / std.clamp(min=x[0].numel() ** -0.5), *args[1:])
