@@ -114,7 +114,15 @@ def test_the_command_makes_the_soup_it_stands_beside(
     few = sm.Benchmark(sm.data("digits", limit=8), name="val")
     net, out = sm.model(like=pots), tmp_path / "a run; rm -rf"
     sm.grid(net, pots, few, step="1/3", buffers="base", base=1, out=out)
-    sm.learn(net, pots, few.data, sm.against(None), epochs=1, benchmark=few, out=tmp_path / "l")
+    sm.learn(
+        net,
+        pots,
+        sm.data("digits", split="train", limit=8),
+        sm.against(None),
+        epochs=1,
+        benchmark=few,
+        out=tmp_path / "l",
+    )
     runs = [read_run(out), read_run(tmp_path / "l")]
     told = contents(runs)
     monkeypatch.chdir(tmp_path)

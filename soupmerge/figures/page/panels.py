@@ -151,7 +151,53 @@ def _barriers(run: Run) -> list[Panel]:
     return found
 
 
-PANELS: Sequence[Callable[[Run], list[Panel]]] = (_paths, _learning, _heat_map, _barriers)
+def _plane(run: Run) -> list[Panel]:
+    if run.manifest["command"] != "landscape" or len(run.trials) < 4:
+        return []
+    corners, points = run.trials[:3], run.trials[3:]
+    metrics = list(next(r["metrics"] for r in run.trials if r.get("metrics")))
+    xs, ys = (sorted({record[axis] for record in points}) for axis in "xy")
+    found = []
+    for metric in metrics:
+        known = {(r["x"], r["y"]): r.get("metrics", {}).get(metric, {}) for r in run.trials}
+        values = [[known.get((x, y), {}).get("accuracy") for x in xs] for y in ys]
+        bar: dict[str, Any] = {
+            "title": {"text": "accuracy"},
+            "thickness": 12,
+            "tickformat": ".0%",
+            **AT_TOP,
+        }
+        levels: dict[str, Any] = {"type": "contour", "x": xs, "y": ys, "z": values, "colorbar": bar}
+        levels |= {"colorscale": "Cividis", "zhoverformat": ".1%", "name": shown(pretty(metric))}
+        marks: dict[str, Any] = {
+            "type": "scatter",
+            "mode": "markers+text",
+            "textposition": "top center",
+        }
+        marks |= {"x": [r["x"] for r in corners], "y": [r["y"] for r in corners]}
+        ink: dict[str, Any] = {"color": "white", "size": 9, "line": {"color": "black", "width": 1}}
+        marks |= {"text": [shown(_cut(name)) for name in run.names], "marker": ink}
+        marks |= {"textfont": {"color": "white"}, "showlegend": False, "hoverinfo": "text"}
+        layout = {**_axes("distance in weights", "distance in weights"), "height": 420}
+        rows = [
+            [_number(x), _number(y), _number(told.get("accuracy")), _number(told.get("loss"))]
+            for (x, y), told in known.items()
+        ]
+        about = "Accuracy on the plane through three checkpoints; a gap could not be measured."
+        title = f"Landscape, {pretty(metric)}"
+        found.append(
+            Panel(title, about, [levels, marks], layout, ["x", "y", "accuracy", "loss"], rows)
+        )
+    return found
+
+
+PANELS: Sequence[Callable[[Run], list[Panel]]] = (
+    _paths,
+    _learning,
+    _heat_map,
+    _barriers,
+    _plane,
+)
 """What draws panels, or returns none if the run does not hold its numbers."""
 
 
