@@ -82,12 +82,10 @@ def read_run(path: Path | str) -> Run:
     """
     path = Path(path)
     manifest = read_manifest(path)
-    # What a sweep has learned is judged in a run of its own, within its folder.
-    judged = path / JUDGED if manifest["command"] == "sweep" else path
     return Run(
         path,
         manifest,
-        journal.read(judged / TRIALS),
+        journal.read(_judging(path, manifest) / TRIALS),
         journal.read(path / HISTORY),
         _object(path / RECIPE) or None,
         _object(path / BARRIERS).get("barriers", []),
@@ -107,14 +105,27 @@ def records_of(*runs: Run) -> Iterator[None]:
         raise InputError(what, where=where, fix="run its command again") from error
 
 
+def _judging(path: Path, manifest: dict[str, Any]) -> Path:
+    """Return where trials are: what a sweep has learned is judged in a run of its own, within."""
+    return path / JUDGED if manifest["command"] == "sweep" else path
+
+
 def remarks(run: Run) -> Iterator[str]:
     """Yield what a reader must know: work that is not finished, lines that were torn."""
-    if not any((run.path / name).exists() for name in ENDS):
+    if not _is_finished(run):
         yield "The run is not finished: run its command again, and it goes on."
-    for name, records in ((TRIALS, run.trials), (HISTORY, run.history)):
-        data = reading.read_bytes(run.path / name) if os.path.lexists(run.path / name) else b""
+    trials = _judging(run.path, run.manifest) / TRIALS
+    for file, records in ((trials, run.trials), (run.path / HISTORY, run.history)):
+        name, data = file.name, reading.read_bytes(file) if os.path.lexists(file) else b""
         if data.count(b"\n") != len(records) or data[-1:] not in (b"", b"\n"):
             yield f"The last line of {name} is torn, or being written: it is left out."
+
+
+def _is_finished(run: Run) -> bool:
+    if run.manifest["command"] == "landscape":
+        points: int = run.manifest["settings"]["points"]
+        return len(run.trials) == len(run.names) + points**2
+    return any((run.path / name).exists() for name in ENDS)
 
 
 def depth(group: str) -> tuple[int, list[tuple[int, int, str]]]:

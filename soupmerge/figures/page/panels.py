@@ -169,26 +169,24 @@ def _plane(run: Run) -> list[Panel]:
         }
         levels: dict[str, Any] = {"type": "contour", "x": xs, "y": ys, "z": values, "colorbar": bar}
         levels |= {"colorscale": "Cividis", "zhoverformat": ".1%", "name": shown(pretty(metric))}
-        marks: dict[str, Any] = {
-            "type": "scatter",
-            "mode": "markers+text",
-            "textposition": "top center",
-        }
-        marks |= {"x": [r["x"] for r in corners], "y": [r["y"] for r in corners]}
-        ink: dict[str, Any] = {"color": "white", "size": 9, "line": {"color": "black", "width": 1}}
-        marks |= {"text": [shown(_cut(name)) for name in run.names], "marker": ink}
-        marks |= {"textfont": {"color": "white"}, "showlegend": False, "hoverinfo": "text"}
+        ends = zip(corners, map(shown, map(_cut, run.names)), strict=True)
+        marks = [_mark(record["x"], record["y"], name) for record, name in ends]
         layout = {**_axes("distance in weights", "distance in weights"), "height": 420}
+        layout["annotations"] = marks
         rows = [
             [_number(x), _number(y), _number(told.get("accuracy")), _number(told.get("loss"))]
             for (x, y), told in known.items()
         ]
         about = "Accuracy on the plane through three checkpoints; a gap could not be measured."
         title = f"Landscape, {pretty(metric)}"
-        found.append(
-            Panel(title, about, [levels, marks], layout, ["x", "y", "accuracy", "loss"], rows)
-        )
+        found.append(Panel(title, about, [levels], layout, ["x", "y", "accuracy", "loss"], rows))
     return found
+
+
+def _mark(x: float, y: float, name: str) -> dict[str, Any]:
+    """Return a name beside its dot, legible on any colour."""
+    ground = {"bgcolor": "white", "bordercolor": "black", "font": {"color": "black", "size": 11}}
+    return {"x": x, "y": y, "text": f"● {name}", "showarrow": False, "xanchor": "left", **ground}
 
 
 PANELS: Sequence[Callable[[Run], list[Panel]]] = (
