@@ -25,7 +25,7 @@ eps="$out/linf-4.safetensors $out/linf.safetensors $out/linf-16.safetensors"
 continuous=$(for n in 1 2 3 4 5; do echo "$out/cont-epoch$n.safetensors"; done)
 
 soupmerge grid $eps $choose --limit 500 -o "$out/grid-eps"
-soupmerge grid $continuous $choose --limit 250 --steps 20 -o "$out/grid-continuous"
+soupmerge grid $continuous $choose --step 0.5 --limit 500 -o "$out/grid-continuous"
 ln -sfn grid "$out/grid-threat"
 
 # Five radii, three seeds: 15 soups of each kind, judged on images that chose nothing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from soupmerge.soups.serving import Dish, Kitchen
 from soupmerge.soups.shots import Part, draw, short_names
 from soupmerge.storage import commit, run
 from soupmerge.types import Examples, Progress, quiet
+from soupmerge.weights import ledger
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
@@ -159,9 +160,11 @@ def adapt(
             commit.write_text(folder.file("images.csv"), _roles(names, parts), force=True)
         found = _adapted(kitchen, names, parts, batch_size, folder)
         if folder is not None:
-            for name, recipe in zip(names, found.specific, strict=True):
-                commit.write_json(folder.best(name), recipe.to_json(), force=True)
-            write_choice(folder, pots, found.single, ref_of(net))
+            seen = tuple(ledger.entry("adapt", some) for some, _ in parts)
+            for name, recipe, told in zip(names, found.specific, seen, strict=True):
+                own = replace(recipe, seen=(told,))
+                commit.write_json(folder.best(name), own.to_json(), force=True)
+            write_choice(folder, pots, replace(found.single, seen=seen), ref_of(net))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from soupmerge.soups.metrics import Condition, Gap, Metric, paired
 from soupmerge.soups.trials import Trial, Trials, recorded
 from soupmerge.storage import journal
 from soupmerge.storage.run import essence, read_manifest
-from soupmerge.weights.recipe import Recipe
+from soupmerge.weights.recipe import Recipe, read_recipe
 
 NAMELESS = "take runs of grid, greedy, path, search or learn"
 
@@ -92,7 +92,9 @@ def choose(seen: Tried, metric: str | None, conditions: Sequence[str], x: str, y
     gaps = ((other, paired(trial.judged(), other.judged(), asked)) for other in left)
     rivals = [(o, gap) for o, gap in gaps if o is not trial and gap.low <= 0 <= gap.high]
     nearest = sorted(rivals, key=lambda rival: rival[1].mean)
-    return Choice(trial, seen.home(trial), tuple(nearest))
+    home = seen.home(trial)
+    told = replace(trial.recipe, seen=_seen(home))
+    return Choice(replace(trial, recipe=told), home, tuple(nearest))
 
 
 def _best(trials: Trials, condition: str) -> str:
@@ -113,6 +115,12 @@ def _trials(home: Path, manifest: Mapping[str, Any]) -> list[Trial]:
         Trial(Recipe.from_json(record.get("recipe"), where=file), recorded(record, told))
         for record in records
     ]
+
+
+def _seen(home: Path) -> tuple[Mapping[str, Any], ...]:
+    """Return the images that judge soups in the run *home*, and so choose: its recipe tells."""
+    file = home / "recipe.json"
+    return read_recipe(file).seen if file.exists() else ()
 
 
 def _require_alike(manifests: Mapping[Path, Mapping[str, Any]], key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from soupmerge.soups.verdicts import Verdicts
 from soupmerge.storage import commit, run
 from soupmerge.storage.journal import Journal
 from soupmerge.types import Progress
-from soupmerge.weights import mixing
+from soupmerge.weights import ledger, mixing
 from soupmerge.weights.holding import held
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
@@ -138,10 +139,11 @@ class Tasting:
         """Write the chosen soup, and the best recipe of every metric, into the run folder."""
         if self.folder is None:
             return
+        seen = (ledger.entry(str(self.how["origin"]), self.benchmark.data),)
         for metric in trials.metrics:
-            best = trials.best(metric).recipe
+            best = replace(trials.best(metric).recipe, seen=seen)
             commit.write_json(self.folder.best(metric), best.to_json(), force=True)
-        write_choice(self.folder, self.pots, recipe, self.model_ref)
+        write_choice(self.folder, self.pots, replace(recipe, seen=seen), self.model_ref)
 
 
 @contextlib.contextmanager
