@@ -299,6 +299,27 @@ def test_mix_exports_what_it_mixed(tmp_path: Path, soupmerge: Typed) -> None:
     assert soupmerge(*words, "--force").status == 5  # a folder is never replaced
 
 
+def test_select_and_learn_export_what_they_wrote(
+    trained: list[Path], tmp_path: Path, soupmerge: Typed
+) -> None:
+    data = ["--data", "digits", "--split", "val", "--limit", 20]
+    assert soupmerge("grid", *trained[:2], *data, "--step", "1", "-o", tmp_path / "run").status == 0
+    picked = ["-o", tmp_path / "picked.safetensors", "--export", tmp_path / "picked"]
+    assert soupmerge("select", tmp_path / "run", *picked).status == 0
+    assert soupmerge("select", tmp_path / "run", "--export", tmp_path / "other").status == 2
+    judged = ["--judge-split", "test", "--judge-limit", 20, "--threat", "linf:0.1", "--steps", 2]
+    learning = ["learn", *trained[:2], *data, "--epochs", 1, *judged, "-o", tmp_path / "learned"]
+    learned = soupmerge(*learning, "--eps", "0.1", "--export", tmp_path / "out")
+    assert learned.status == 0, learned.err
+    assert "linf\\:0.1" in (tmp_path / "out" / "README.md").read_text()
+    for folder, soup in (("picked", "picked"), ("out", "learned/soup")):
+        require_export(tmp_path / folder)
+        found = sm.load(tmp_path / folder / "model.safetensors")[0]
+        assert found.sha256 == sm.load(tmp_path / f"{soup}.safetensors")[0].sha256
+    several = [*learning, "--eps", "0,0.1", "--export", tmp_path / "several"]
+    assert "takes one soup" in soupmerge(*several).err
+
+
 def test_only_an_export_is_pushed(tmp_path: Path) -> None:
     soup = soup_of("digits-cnn?width=2", tmp_path)
     export(tmp_path / "out", soup)

@@ -9,7 +9,13 @@ import click
 from soupmerge.cli import meant, options, show
 
 if TYPE_CHECKING:
+    import soupmerge as sm
     from soupmerge.exports.folder import Exported
+
+also = click.option(
+    "--export", metavar="DIR", help="Also write a folder to publish; see soupmerge export."
+)
+"""The option of commands that write a soup."""
 
 
 @click.command()
@@ -36,6 +42,24 @@ def command(soup: str, out: str, judged: str | None, licence: str | None, **give
 
         net = meant.network(given, like=opened(soup))
     tell(export(out, soup, net=net, judged=judged, licence=licence), given["as_json"])
+
+
+def check(given: dict[str, Any]) -> None:
+    """Refuse a folder for ``--export`` that is there already, before any work."""
+    from soupmerge.storage.commit import check_free_folder
+
+    if given["export"]:
+        check_free_folder(given["export"])
+
+
+def exported(soup: str, given: dict[str, Any], *, net: Any, report: sm.Report | None = None) -> Any:
+    """Write *soup* to the folder that ``--export`` names, if it does."""
+    from soupmerge.exports.folder import export
+
+    if not given["export"]:
+        return None
+    reports = [report] if report else []
+    return export(given["export"], soup, net=net, reports=reports, licence=given["licence"])
 
 
 def tell(done: Exported, as_json: bool) -> None:

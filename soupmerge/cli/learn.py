@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import meant, options, results, show
+from soupmerge.cli import export, meant, options, results, show
 from soupmerge.errors import UsageError
 
 
@@ -115,6 +115,8 @@ from soupmerge.errors import UsageError
 @click.option(
     "--beside", metavar="RUN", help="Judge the best soups of this grid, too, and the uniform one."
 )
+@export.also
+@options.licence
 @options.attack
 @options.training
 @options.buffers
@@ -135,6 +137,9 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
 
     device = meant.device(given)
     goals = _goals(given)
+    if given["export"] and (len(goals) * given["seeds"] > 1 or given["beside"]):
+        raise UsageError("takes one soup", where="--export", fix="export one of them afterwards")
+    export.check(given)
     pots = sm.load(*refs, weights_key=given["weights_key"])
     meant.tell(pots, given)
     net = meant.network(given, like=pots)
@@ -163,7 +168,11 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
             more: dict[str, Any] = {"seeds": tuple(seeds), "beside": beside, "progress": progress}
             sweep = sm.sweep(net, pots, images, goals, **where, **how, **more)
     if sweep is None:
+        soup = f"{given['out']}/soup.safetensors"
+        done = export.exported(soup, given, net=net, report=trial.report)
         _show_one(trial, pots, given, as_json)
+        if done and not as_json:
+            export.tell(done, as_json=False)
     else:
         _show_all(sweep, pots, given, as_json)
 

@@ -9,8 +9,7 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import meant, options, plans, show
-from soupmerge.cli.export import tell
+from soupmerge.cli import export, meant, options, plans, show
 from soupmerge.errors import InputError, UsageError
 
 CALIBRATING = ("data_ref", "threats", "limit")
@@ -31,9 +30,7 @@ SAID = ("exclude", "only", "head", "buffers", "groups", "affine", "normalize", "
     "--recipe", "recipe_file", metavar="FILE", help="A recipe.json or soup to make again."
 )
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file, or a folder.")
-@click.option(
-    "--export", metavar="DIR", help="Also write a folder to publish; see soupmerge export."
-)
+@export.also
 @options.licence
 @click.option(
     "--groups",
@@ -73,7 +70,6 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     A recipe names its ingredients and their hashes; give REFs with it if they have moved. The soup
     carries its recipe: the same recipe gives the same bytes.
     """
-    from soupmerge.storage import commit
     from soupmerge.weights.mixing import mix_to_file, soup_infos
 
     shard = _shard_bytes(out, given)
@@ -87,8 +83,7 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
         fix = "leave out --max-shard-size"
         raise UsageError("goes into one file", where="--buffers recalibrate", fix=fix)
     _check_out(out, pots, shard, force)
-    if given["export"]:
-        commit.check_free_folder(given["export"])
+    export.check(given)
     if dry_run:
         plans.show_mix(out, pots, recipe, shard, as_json=given["as_json"])
         return
@@ -97,21 +92,15 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     else:
         digest = mix_to_file(out, pots, recipe, shard_bytes=shard, force=force)
     size = sum(info.bytes for info in soup_infos(pots, recipe).values())
-    done = _exported(out, pots, given) if given["export"] else None
+    net = meant.network(given, like=pots) if given["export"] else None
+    done = export.exported(out, given, net=net)
     if given["as_json"]:
         more = {"export": str(done.path)} if done else {}
         show.dump({"out": out, "sha256": digest, "bytes": size, "recipe": recipe.to_json()} | more)
         return
     show.table(["soup", "tensors", "bytes", "sha256"], [[out, len(pots.infos), size, digest]])
     if done:
-        tell(done, as_json=False)
-
-
-def _exported(out: str, pots: sm.Ingredients, given: dict[str, Any]) -> Any:
-    from soupmerge.exports.folder import export
-
-    net = meant.network(given, like=pots)
-    return export(given["export"], out, net=net, licence=given["licence"])
+        export.tell(done, as_json=False)
 
 
 def _shard_bytes(out: str, given: dict[str, Any]) -> int | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from soupmerge.cli import options, results, searches, show
+from soupmerge.cli import export, options, results, searches, show
 from soupmerge.errors import UsageError
 
 FEW = 5
@@ -27,6 +27,8 @@ FEW = 5
     help="Only soups that meet it, such as 'clean>=0.85'; may be repeated.",
 )
 @click.option("-o", "--out", metavar="FILE.safetensors", help="Write the soup there.")
+@export.also
+@options.licence
 @click.option("--ref", "refs", multiple=True, metavar="REF", help="Ingredients, if they moved.")
 @options.weights_key
 @options.debug
@@ -43,12 +45,16 @@ def command(runs: tuple[str, ...], as_json: bool, **given: Any) -> None:
 
     if given["knee"] and given["metric"]:
         raise UsageError("one or the other", where="--max, --knee", fix="leave one out")
+    if given["export"] and not given["out"]:
+        raise UsageError("needs the soup", where="--export", fix="give -o as well")
+    export.check(given)
     seen = tried(runs)
     last = seen.trials.metrics[-1]
     metric = None if given["knee"] else given["metric"] or last
     choice = choose(seen, metric, given["conditions"], given["x"], given["y"] or last)
     if given["out"]:
         _write(given, choice, seen.model)
+    done = export.exported(given["out"], given, net=None)
     if as_json:
         report = choice.trial.judged()
         rivals = [
@@ -67,6 +73,8 @@ def command(runs: tuple[str, ...], as_json: bool, **given: Any) -> None:
         show.note(f"tied: {len(choice.rivals) - FEW} more")
     if given["out"]:
         show.note(f"written to {given['out']}")
+    if done:
+        export.tell(done, as_json=False)
 
 
 def _write(given: dict[str, Any], choice: Any, model: str | None) -> None:

@@ -118,7 +118,7 @@ def _introduction(story: Story) -> list[str]:
     if story.recipe is None:
         return [*lines, f"Weights of the network {code(story.network)}, exported by soupmerge."]
     k, groups = len(story.recipe.sources), len(story.recipe.groups)
-    each = "" if groups == 1 else f", one for each of {groups} groups of tensors"
+    each = "" if groups == 1 else f", one for each of {groups} groups of tensors,"
     made = MAKERS.get(story.recipe.origin, f"chosen by {plain(story.recipe.origin)}")
     return [
         *lines,

@@ -22,6 +22,7 @@ from soupmerge.training.schedules import Schedule
 from soupmerge.types import Examples, Objective, Progress
 from soupmerge.weights import ledger, lineage, mixing
 from soupmerge.weights.files import Checkpoint
+from soupmerge.weights.places import without_folders
 
 
 @dataclass
@@ -95,6 +96,7 @@ class Trainer:
     def training(self) -> dict[str, Any]:
         """How the weights are made, as it is noted in every file that is written."""
         told = {k: v for k, v in self.manifest.items() if k not in ("command", "model")}
+        told["data"] = {**told["data"], "ref": without_folders(self.data.ref)}
         # Through JSON, so that it compares as it is read back.
         noted: dict[str, Any] = json.loads(json.dumps({**told, "epochs done": None}))
         return noted

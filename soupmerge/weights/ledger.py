@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from soupmerge.sketch import Sketch
 from soupmerge.weights.files import Checkpoint
+from soupmerge.weights.places import without_folders
 
 if TYPE_CHECKING:
     from soupmerge.types import Examples
@@ -21,7 +22,8 @@ SEEN = "seen"
 
 def entry(by: str, examples: Examples) -> dict[str, Any]:
     """Return the entry that says that *by* has looked at *examples*."""
-    return {"by": by, **examples.fingerprint(), "sketch": Sketch.of(examples).to_text()}
+    told = {**examples.fingerprint(), "ref": without_folders(examples.ref)}
+    return {"by": by, **told, "sketch": Sketch.of(examples).to_text()}
 
 
 def ledger_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:

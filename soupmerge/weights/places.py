@@ -27,6 +27,17 @@ def is_at_site(ref: str) -> bool:
     return re.match(r"[a-z][a-z-]+:[^\\/]", ref) is not None
 
 
+def without_folders(ref: str) -> str:
+    """Return the written form *ref* with a name for a path: what travels tells of no folder.
+
+    Example:
+        >>> without_folders("blur-3:folder:/home/me/cats"), without_folders("cifar10")
+        ('blur-3:folder:cats', 'cifar10')
+    """
+    head, slash, tail = ref.rstrip("/").rpartition("/")
+    return head[: head.rfind(":") + 1] + tail if slash else ref
+
+
 @dataclass(frozen=True)
 class Place:
     """The files behind a reference, and which of them holds what, if an index says so."""

@@ -15,7 +15,7 @@ from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.groups import check_grouping, rows_of
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.places import INDEX, is_at_site
+from soupmerge.weights.places import INDEX, is_at_site, without_folders
 from soupmerge.weights.selection import EVERYTHING, Selection
 from soupmerge.weights.tensors import DTYPES
 
@@ -211,7 +211,12 @@ class Recipe:
         sources = tuple(
             s if is_at_site(s.ref) else Source(Path(s.ref).name, s.sha256) for s in self.sources
         )
-        return dataclasses.replace(self, sources=sources)
+        calibration = self.calibration
+        data = calibration.get("data") if calibration else None
+        if calibration and isinstance(data, dict) and "ref" in data:
+            named = {**data, "ref": without_folders(str(data["ref"]))}
+            calibration = {**calibration, "data": named}
+        return dataclasses.replace(self, sources=sources, calibration=calibration)
 
     @classmethod
     def from_json(cls, value: Any, *, where: object = None) -> Recipe:
