@@ -54,10 +54,10 @@ def check(given: dict[str, Any]) -> None:
 
 def exported(soup: str, given: dict[str, Any], *, net: Any, report: sm.Report | None = None) -> Any:
     """Write *soup* to the folder that ``--export`` names, if it does."""
-    from soupmerge.exports.folder import export
-
     if not given["export"]:
         return None
+    from soupmerge.exports.folder import export
+
     reports = [report] if report else []
     return export(given["export"], soup, net=net, reports=reports, licence=given["licence"])
 
