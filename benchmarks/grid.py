@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -66,7 +67,7 @@ def options() -> argparse.Namespace:
 def trained(home: Path) -> list[Path]:
     """Return three fine-tunes of a network trained on digits."""
     train, base = sm.data("digits", split="train"), home / "base.safetensors"
-    how = {"schedule": sm.Schedule(epochs=8, lr=0.1, augment="none")}
+    how: dict[str, Any] = {"schedule": sm.Schedule(epochs=8, lr=0.1, augment="none")}
     sm.finetune(sm.model("digits-cnn?width=8"), train, sm.against(sm.Linf(0.1)), base, **how)
     paths = []
     for name, threat in (("linf", sm.Linf(0.15)), ("l2", sm.L2(1.0)), ("clean", None)):
@@ -82,7 +83,7 @@ def measured(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, given: Any) ->
     grids: dict[str, tuple[sm.Trials, float, int]] = {}
     for name, judging in (("grid", judge), ("grid --brief", judge.brief())):
         with counting() as spent:
-            trials, ours, _ = timed(lambda j=judging: sm.grid(net, pots, j))
+            trials, ours, _ = timed(partial(sm.grid, net, pots, judging))
         grids[name] = (trials, ours, sum(spent))
         tell(f"{name}: {ours:.0f} s, {sum(spent):,} gradients")
     with counting() as spent:
@@ -90,7 +91,8 @@ def measured(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, given: Any) ->
     race_cost = sum(spent)
     tell(f"race: {race_time:.0f} s, {race_cost:,} gradients")
     naive, gradients, seconds = judged_alone(net, pots, judge, grids["grid"][0])
-    union, rows = judge.metrics[-1], {}
+    union = judge.metrics[-1]
+    rows: dict[str, Row] = {}
     seen = {"images": len(judge.data), "naive seconds": round(seconds)}
     for name, (trials, ours, cost) in grids.items():
         pairs = [(t.judged(), n) for t, n in zip(trials, naive, strict=True)]
@@ -144,8 +146,9 @@ def judged_alone(
     for trial in trials:
         bound = sm.bind(net, sm.mix(pots, trial.recipe))
         watched = Watched(unbound(bound))
-        threats = tuple(attack.threat for attack in judge.attacks)
-        case = Case(watched, bound, judge.data, threats, STEPS, BATCH, judge.seed, 1)
+        threats: Any = tuple(attack.threat for attack in judge.attacks)
+        data: Any = judge.data
+        case = Case(watched, bound, data, threats, STEPS, BATCH, judge.seed, 1)
         clean, flags = case.right(), {}
         for threat in threats:
             held = torch.zeros(len(judge.data), dtype=torch.bool)
@@ -177,8 +180,8 @@ def repeated(trials: sm.Trials, given: Any) -> dict[str, Row]:
         alive, share = raced(sample, draw.permutation(sample.shape[1]))
         asked.append(share)
         pick, best = max(alive, key=lambda i: sample[i].sum()), int(sample.sum(1).argmax())
-        reports = [report_of(sample[i]) for i in (best, pick)]
-        tied += paired(*reports, Metric.parse("clean")).low <= 0
+        first, second = report_of(sample[best]), report_of(sample[pick])
+        tied += paired(first, second, Metric.parse("clean")).low <= 0
     seen = {"images": flags.shape[1], "verdicts asked for": round(float(np.mean(asked)), 3)}
     goal = common.ratio(tied, f">= {REPEATS - 1}")
     return {f"of {REPEATS} races, choice tied with the exhaustive one": goal | seen}
@@ -207,8 +210,9 @@ def switching(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, trials: sm.Tr
     """Return the time of changing weights over that of judging 256 images."""
     how = {"buffers": "average", "base": 0, "origin": "grid"}
     taster = Tasting(net, pots, judge, how, None, "cpu", quiet)
-    changes = [timed(lambda t=t: taster.pour(t.recipe))[1] for t in list(trials)[:10]]
-    some_images = judge.data.take(torch.arange(min(32, len(judge.data))), "some")
+    changes = [timed(partial(taster.pour, trial.recipe))[1] for trial in list(trials)[:10]]
+    data: Any = judge.data
+    some_images = data.take(torch.arange(min(32, len(judge.data))), "some")
     bound = taster.pour(trials[0].recipe)
     small = sm.Benchmark(some_images, judge.brief().attacks, batch_size=32)
     whole = timed(lambda: small(bound))[1] * 256 / len(some_images)
