@@ -15,7 +15,17 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import CATALOGUE, ELSEWHERE, commands, headers, places, runs, states, torchfiles
+from tests.hostile import (
+    CATALOGUE,
+    ELSEWHERE,
+    commands,
+    headers,
+    places,
+    runs,
+    searches,
+    states,
+    torchfiles,
+)
 from tests.hostile.guard import (
     SECONDS,
     WATCH,
@@ -28,7 +38,8 @@ from tests.hostile.guard import (
 from tests.hostile.rows import BOTH, MIXED, READ, Row, save
 
 Typed = Callable[..., Any]
-ROWS = [row for home in (headers, places, torchfiles, states, commands, runs) for row in home.TABLE]
+TABLES = (headers, places, torchfiles, states, commands, runs, searches)
+ROWS = [row for home in TABLES for row in home.TABLE]
 BAD_ITSELF = (READ, MIXED, BOTH)
 """Lines of rows where the file itself is to blame, and so is named."""
 

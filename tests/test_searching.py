@@ -423,7 +423,7 @@ def test_select_refuses_what_cannot_be_meant(
     for words, status, said in (
         ([run, "--where", "clean>=1.5"], 3, "no soup of 2 meets clean>=1.5"),
         ([run, "--where", "clean"], 2, "not a condition"),
-        ([run, "--max", "unoin"], 3, "no metric 'unoin'"),
+        ([run, "--max", "unoin"], 2, "no metric 'unoin'"),
         ([run, other], 2, "another benchmark"),
         ([run, "--max", "union", "--knee"], 2, "one or the other"),
         ([tmp_path], 3, "not a run folder"),

@@ -82,11 +82,13 @@ def choose(seen: Tried, metric: str | None, conditions: Sequence[str], x: str, y
         UsageError: a metric or condition cannot be read.
         InputError: no soup meets the conditions, or a metric was not judged.
     """
+    for text in (metric, x, y) if metric else (x, y):
+        Metric.parse(text).require(seen.trials.metrics, "--max, --x, --y")
     left = seen.trials.where(*conditions)
     if not left:
         best = "; ".join(_best(seen.trials, text) for text in conditions)
         what = f"no soup of {len(seen.trials)} meets {' and '.join(conditions)}"
-        raise InputError(f"{what} ({best})", where="where", fix="loosen the condition")
+        raise InputError(f"{what} ({best})", where="--where", fix="loosen the condition")
     trial = left.best(metric) if metric else left.knee(x, y)
     asked = Metric.parse(metric or y)
     gaps = ((other, paired(trial.judged(), other.judged(), asked)) for other in left)

@@ -107,7 +107,7 @@ def check(method: str, n: int) -> None:
         raise UsageError(f"no method {method!r}", where="method", fix=near_miss(method, METHODS))
     if not 1 <= n <= MOST_SOUPS:
         fix = f"give 1 to {MOST_SOUPS:,}"
-        raise UsageError(f"{n:,} soups are not a number to judge", where="n", fix=fix)
+        raise UsageError(f"{n:,} soups are not a number to judge", where="-n", fix=fix)
 
 
 def drawn(k: int, n: int, seed: int) -> Iterator[Row]:
