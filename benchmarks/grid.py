@@ -81,7 +81,7 @@ def trained(home: Path) -> list[Path]:
 def measured(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, given: Any) -> dict[str, Row]:
     """Return all figures."""
     grids: dict[str, tuple[sm.Trials, float, int]] = {}
-    for name, judging in (("grid", judge), ("grid --brief", judge.brief())):
+    for name, judging in (("grid --thorough", judge), ("grid", judge.brief())):
         with counting() as spent:
             trials, ours, _ = timed(partial(sm.grid, net, pots, judging))
         grids[name] = (trials, ours, sum(spent))

@@ -14,7 +14,7 @@ from soupmerge.cli import options, results, searches, show
 @options.refs
 @options.data("val")
 @options.attack
-@searches.brief
+@searches.thorough
 @click.option(
     "--metric", metavar="METRIC", help=f"What must not fall: {searches.METRICS} [default: union]."
 )

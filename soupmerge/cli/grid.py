@@ -14,7 +14,7 @@ from soupmerge.cli import options, results, searches, show
 @options.refs
 @options.data("val")
 @options.attack
-@searches.brief
+@searches.thorough
 @click.option("--step", default="0.2", show_default=True, help="Between coefficients; divides 1.")
 @click.option(
     "--race",

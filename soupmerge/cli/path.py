@@ -14,7 +14,7 @@ from soupmerge.cli import options, searches, show
 @options.refs
 @options.data("val")
 @options.attack
-@searches.brief
+@searches.thorough
 @click.option(
     "--points",
     type=click.IntRange(2, 10_001),

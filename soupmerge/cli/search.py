@@ -14,7 +14,7 @@ from soupmerge.cli import options, searches, show
 @options.refs
 @options.data("val")
 @options.attack
-@searches.brief
+@searches.thorough
 @click.option(
     "--method",
     default="random",

@@ -15,10 +15,11 @@ from soupmerge.cli import meant, options, results, show
 T = TypeVar("T")
 
 METRICS = "clean, a threat, union, or a sum such as 0.5*clean+0.5*union"
-brief = click.option(
-    "--brief",
+thorough = click.option(
+    "--thorough",
     is_flag=True,
-    help="Let APGD give up images that ten steps hardly moved: half the work, for choosing.",
+    help="Attack every image to the last step; without it, APGD gives up images that ten steps "
+    "hardly moved, and the table says so.",
 )
 best = click.option(
     "--best",
@@ -60,7 +61,7 @@ class Task:
         net = meant.network(given, like=pots)
         benchmark = meant.benchmark(given, "val")
         meant.warn_of_test(given["split"], "chooses the soup")
-        judge = benchmark.brief() if given["brief"] else benchmark
+        judge = benchmark if given["thorough"] else benchmark.brief()
         return cls(net, pots, judge, given, device)
 
     def tell(self, soups: int | None) -> None:
