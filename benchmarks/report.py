@@ -1,12 +1,13 @@
-"""A grid of 10,000 judged soups: how long `soupmerge report` takes, and how large its page is.
+"""A grid of 10,000 judged soups: how long `select` and `report` take, and how large the page is.
 
-The run folder is made here, with random verdicts: a report reads them and asks nobody.
+The run folder is made here, with random verdicts: both read them and ask nobody.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import json
 import random
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import numpy as np
 
 from soupmerge.soups.grid import lattice
 from soupmerge.storage import run
@@ -36,8 +38,11 @@ def main() -> None:
         report = [common.PYTHON, "-m", "soupmerge", "report", str(folder)]
         (page,) = common.in_turn([*report, "--format", "none"], times=times)
         (both,) = common.in_turn(report, times=times)
+        select = [common.PYTHON, "-m", "soupmerge", "select", str(folder), "--max", "union"]
+        (chosen,) = common.in_turn([*select, "--where", "clean>=0.8"], times=times)
         large = (folder / "report.html").stat().st_size / 1e6
     ratios = {
+        f"seconds to select from {size:,} soups": common.ratio(chosen, f"<= {SECONDS}"),
         f"seconds to the page of {size:,} soups": common.ratio(page, f"<= {SECONDS}"),
         "seconds with its figures as PNG": common.ratio(both, f"<= {2 * SECONDS}"),
         "megabytes of the page": common.ratio(large, f"<= {MEGABYTES}"),
@@ -58,16 +63,16 @@ def write_run(folder: Path, parts: int) -> int:
         "settings": {"step": f"1/{parts}", "buffers": "average", "base": 0},
     }
     with run.opened(folder, manifest) as opened:
-        lines = [_sealed(record) for record in records(sources, parts)]
+        told = list(records(sources, parts))
+        lines = [_sealed(record) for record in told]
         # At once: a journal waits for the disk after each line.
         opened.file("trials.jsonl").write_text("\n".join(lines) + "\n")
-        opened.file("recipe.json").write_text("{}")
+        opened.file("recipe.json").write_text(json.dumps(told[0]["recipe"]))
     return len(lines)
 
 
 def records(sources: list[dict[str, str]], parts: int) -> Iterator[dict[str, Any]]:
     chance = random.Random(0)
-    flags = base64.b64encode(bytes(-(-N // 8))).decode()
     for weights in lattice(3, parts):
         a, b, _ = weights
         expected = (
@@ -76,7 +81,7 @@ def records(sources: list[dict[str, str]], parts: int) -> Iterator[dict[str, Any
             0.2 + 0.2 * a + 0.3 * b,
             0.04 + a / 3,
         )
-        found = (round(N * (mean + chance.gauss(0, 0.005))) for mean in expected)
+        found = [round(N * (mean + chance.gauss(0, 0.005))) for mean in expected]
         metrics = dict(zip(("clean", *THREATS, "union"), map(measured, found), strict=True))
         recipe = {
             "format": "soupmerge-recipe/1",
@@ -86,7 +91,13 @@ def records(sources: list[dict[str, str]], parts: int) -> Iterator[dict[str, Any
             "buffers": {"policy": "average", "base": 0},
             "origin": "grid",
         }
-        packed = dict.fromkeys(("clean", *THREATS), flags)
+        # Right on the first so many images: the union is then the least of them.
+        found[-1] = min(found[:-1])
+        metrics["union"] = measured(found[-1])
+        packed = {
+            metric: base64.b64encode(np.packbits(np.arange(N) < count).tobytes()).decode()
+            for metric, count in zip(("clean", *THREATS), found, strict=False)
+        }
         yield {"weights": weights, "recipe": recipe, "metrics": metrics, "flags": packed}
 
 

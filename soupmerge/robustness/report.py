@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from soupmerge.errors import InputError
@@ -75,8 +76,7 @@ class Report:
 
     def interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
         """Return Wilson's interval for the accuracy on unseen examples of the same kind."""
-        interval = binomtest(self.correct(metric), self.n).proportion_ci(level, method="wilson")
-        return float(interval.low), float(interval.high)
+        return wilson(self.correct(metric), self.n, level)
 
     def to_metrics(self) -> dict[str, dict[str, Any]]:
         """Return each metric's accuracy, counts, interval and attack, as JSON values."""
@@ -103,6 +103,18 @@ class Report:
         n = record["metrics"][CLEAN]["n"]
         flags = {m: _unpack(text, n) for m, text in record["flags"].items()}
         return cls(data, flags, attacks, notes=record.get("notes", {}))
+
+
+def wilson(correct: int, n: int, level: float) -> tuple[float, float]:
+    """Return the score interval for *correct* of *n* (Wilson 1927, without a correction).
+
+    (p + z²/2n ± z √(p (1 − p)/n + z²/4n²)) / (1 + z²/n); scipy has it, and takes 0.7 s to load.
+    """
+    z, p = NormalDist().inv_cdf((1 + level) / 2), correct / n
+    middle, scale = p + z * z / (2 * n), 1 + z * z / n
+    reach = z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    low = (middle - reach) / scale if correct else 0.0
+    return low, (middle + reach) / scale if correct < n else 1.0
 
 
 def _pack(flags: Tensor) -> str:

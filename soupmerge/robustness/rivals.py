@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from soupmerge.robustness.attacks import APGD
@@ -159,6 +158,8 @@ def _stronger(rival: Tensor, attack: Tensor, by: float = 0.0) -> bool:
     ours, theirs = _count(attack & ~rival), _count(rival & ~attack)
     if (ours - theirs) / len(attack) <= by:
         return False
+    from scipy.stats import binomtest  # takes most of a second to load
+
     return bool(binomtest(ours, ours + theirs, alternative="greater").pvalue < LEVEL)
 
 
