@@ -170,11 +170,11 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     if sweep is None:
         soup = f"{given['out']}/soup.safetensors"
         done = export.exported(soup, given, net=net, report=trial.report)
-        _show_one(trial, pots, given, as_json)
+        results.print_learned(trial, pots, given, as_json)
         if done and not as_json:
             export.tell(done, as_json=False)
     else:
-        _show_all(sweep, pots, given, as_json)
+        results.print_sweep(sweep, pots, given, as_json)
 
 
 def _goals(given: dict[str, Any]) -> dict[str, sm.Adversarial]:
@@ -277,45 +277,3 @@ def _beside(given: dict[str, Any], pots: sm.Ingredients) -> dict[str, sm.Recipe]
     recipes = {"uniform": sm.Recipe.uniform(pots, buffers=given["buffers"]), **found}
     weights = [recipe.weights for recipe in recipes.values()]
     return {n: r for i, (n, r) in enumerate(recipes.items()) if r.weights not in weights[:i]}
-
-
-def _show_one(trial: Any, pots: sm.Ingredients, given: dict[str, Any], as_json: bool) -> None:
-    from soupmerge.soups.trials import Trials
-
-    if as_json:
-        show.dump(Trials((trial,)).summary())
-        return
-    weights = [f"{w:.4f}" for w in trial.recipe.mean_weights]
-    show.table(["ingredient", "mean coefficient"], list(zip(pots.names, weights, strict=True)))
-    if trial.report:
-        results.print_reports([f"{given['out']}/soup.safetensors"], [trial.report], "accuracy")
-    show.note(f"written to {given['out']}/soup.safetensors")
-
-
-def _show_all(sweep: Any, pots: sm.Ingredients, given: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        show.dump(sweep.summary())
-        return
-    rows = [
-        [name, *(f"{w:.4f}" for w in trial.recipe.mean_weights)]
-        for name, trial in zip(sweep.names, sweep.trials, strict=True)
-    ]
-    show.table(["soup", *pots.names], rows, "mean coefficients")
-    if sweep.beside:
-        reports = [trial.judged() for trial in sweep.trials]
-        names = [*sweep.names, *sweep.beside]
-        results.print_reports(names, [*reports, *sweep.beside.values()], "accuracy")
-        if given["seeds"] > 1:
-            _show_spread(sweep)
-    show.note(f"written to {given['out']}/soups")
-
-
-def _show_spread(sweep: Any) -> None:
-    metrics = sweep.trials.metrics
-    spreads = [sweep.spread(metric) for metric in metrics]
-    rows = [
-        [name, *(f"{m:.1%} ({100 * low:.1f}–{100 * high:.1f})" for m, low, high in found)]
-        for name, found in ((name, [s[name] for s in spreads]) for name in sweep.objectives)
-    ]
-    title = f"mean (lowest–highest) of {len(sweep.seeds)} seeds"
-    show.table([title, *metrics], rows)

@@ -114,3 +114,47 @@ def cost(reports: Sequence[sm.Report]) -> dict[str, float]:
     """Return what judging cost in all."""
     keys = ("gradient_evaluations", "forward_evaluations", "seconds")
     return {key: round(sum(r.cost.get(key, 0) for r in reports), 3) for key in keys}
+
+
+def print_learned(trial: Any, pots: sm.Ingredients, given: dict[str, Any], as_json: bool) -> None:
+    """Print a learned soup: its mean coefficients, and how it was judged."""
+    from soupmerge.soups.trials import Trials
+
+    if as_json:
+        show.dump(Trials((trial,)).summary())
+        return
+    weights = [f"{w:.4f}" for w in trial.recipe.mean_weights]
+    show.table(["ingredient", "mean coefficient"], list(zip(pots.names, weights, strict=True)))
+    if trial.report:
+        print_reports([f"{given['out']}/soup.safetensors"], [trial.report], "accuracy")
+    show.note(f"written to {given['out']}/soup.safetensors")
+
+
+def print_sweep(sweep: Any, pots: sm.Ingredients, given: dict[str, Any], as_json: bool) -> None:
+    """Print the soups of a sweep, how all were judged, and the spread of seeds."""
+    if as_json:
+        show.dump(sweep.summary())
+        return
+    rows = [
+        [name, *(f"{w:.4f}" for w in trial.recipe.mean_weights)]
+        for name, trial in zip(sweep.names, sweep.trials, strict=True)
+    ]
+    show.table(["soup", *pots.names], rows, "mean coefficients")
+    if sweep.beside:
+        reports = [trial.judged() for trial in sweep.trials]
+        names = [*sweep.names, *sweep.beside]
+        print_reports(names, [*reports, *sweep.beside.values()], "accuracy")
+        if given["seeds"] > 1:
+            _print_spread(sweep)
+    show.note(f"written to {given['out']}/soups")
+
+
+def _print_spread(sweep: Any) -> None:
+    metrics = sweep.trials.metrics
+    spreads = [sweep.spread(metric) for metric in metrics]
+    rows = [
+        [name, *(f"{m:.1%} ({100 * low:.1f}–{100 * high:.1f})" for m, low, high in found)]
+        for name, found in ((name, [s[name] for s in spreads]) for name in sweep.objectives)
+    ]
+    title = f"mean (lowest–highest) of {len(sweep.seeds)} seeds"
+    show.table([title, *metrics], rows)
