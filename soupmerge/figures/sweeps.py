@@ -71,7 +71,9 @@ def _beside(axes: Any, others: dict[str, tuple[float, float]]) -> None:
             axes.plot(*zip(*places, strict=True), mark, color="#444444", markersize=6, label=label)
     if len(grid) > 1:
         chord = (max(grid, key=lambda p: p[1]), max(grid))
-        axes.plot(*zip(*chord, strict=True), "--", color="#444444", linewidth=1, label="its chord")
+        axes.plot(
+            *zip(*chord, strict=True), "--", color="#444444", linewidth=1, label="the grid's chord"
+        )
     if rest:
         how = {"color": "white", "markeredgecolor": "black", "markersize": 5, "zorder": 2}
         axes.plot(*zip(*rest.values(), strict=True), "o", label="ingredients", **how)
