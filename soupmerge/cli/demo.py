@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from soupmerge.cli import options, show
-from soupmerge.storage import commit
 
 JUDGED = "--threat linf:0.1 --threat l2:0.5"
 TRAINED = "--data digits --split train --augment none"
@@ -66,6 +65,7 @@ def command(out: str, quiet: bool, **given: Any) -> Any:
     does this one.
     """
     from soupmerge.cli.main import cli
+    from soupmerge.storage import commit
 
     with commit.writing(out):
         Path(out).mkdir(parents=True, exist_ok=True)
