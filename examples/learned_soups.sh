@@ -12,7 +12,7 @@ train="--data $data --precision bf16 --split train[:45000]"
 choose="--data $data --split train[45000:] --threat linf:8/255"
 judge="--judge-split test --judge-limit 1000 --threat linf:8/255"
 
-# More ingredients: other radii, and snapshots of one run (a fifth of the data, to be affordable).
+# More ingredients: other radii, and snapshots of one run (a third of the data, to be affordable).
 for eps in 4 16; do
     soupmerge finetune "$out/base.safetensors" --threat "linf:$eps/255" $train \
         --epochs 4 --lr 0.01 -o "$out/linf-$eps.safetensors"
