@@ -26,9 +26,9 @@ import soupmerge as sm
 from soupmerge.robustness.judging import Meter
 from soupmerge.soups.betting import Capitals
 from soupmerge.soups.choosing import tried
+from soupmerge.soups.evaluating import Evaluator
 from soupmerge.soups.metrics import Metric, paired
 from soupmerge.soups.racing import ALPHA, ROUNDS
-from soupmerge.soups.tasting import Tasting
 from soupmerge.types import quiet
 
 STEPS, BATCH, REPEATS = 100, 256, 20
@@ -209,11 +209,11 @@ def raced(flags: np.ndarray[Any, Any], shuffled: np.ndarray[Any, Any]) -> tuple[
 def switching(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, trials: sm.Trials) -> Row:
     """Return the time of changing weights over that of judging 256 images."""
     how = {"buffers": "average", "base": 0, "origin": "grid"}
-    taster = Tasting(net, pots, judge, how, None, "cpu", quiet)
-    changes = [timed(partial(taster.pour, trial.recipe))[1] for trial in list(trials)[:10]]
+    evaluator = Evaluator(net, pots, judge, how, None, "cpu", quiet)
+    changes = [timed(partial(evaluator.pour, trial.recipe))[1] for trial in list(trials)[:10]]
     data: Any = judge.data
     some_images = data.take(torch.arange(min(32, len(judge.data))), "some")
-    bound = taster.pour(trials[0].recipe)
+    bound = evaluator.pour(trials[0].recipe)
     small = sm.Benchmark(some_images, judge.brief().attacks, batch_size=32)
     whole = timed(lambda: small(bound))[1] * 256 / len(some_images)
     return common.ratio(float(np.median(changes)) / whole, "<= 0.03")

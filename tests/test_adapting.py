@@ -181,7 +181,7 @@ def found(trained: list[Path]) -> Adaptation:
 
 
 def test_no_soup_is_better_on_the_images_that_chose(found: Adaptation) -> None:
-    right = np.array([[r.correct("clean") for r in reports] for reports in found.tasted])
+    right = np.array([[r.correct("clean") for r in reports] for reports in found.choosing])
     assert right.shape == (6, 3)
     assert right.sum(1).max() == right[found.recipes.index(found.single)].sum()
     for s, recipe in enumerate(found.specific):

@@ -21,8 +21,8 @@ from soupmerge.errors import UsageError
 from soupmerge.soups.betting import Capitals
 from soupmerge.soups.metrics import Condition, Metric, interval, paired
 from soupmerge.soups.path import steps_of
-from soupmerge.soups.racing import Some
 from soupmerge.soups.searching import drawn
+from soupmerge.soups.subset import Subset
 from soupmerge.weights.holding import Held, held
 from tests.test_soups import Stop, files_of, stop_at, trial
 
@@ -221,7 +221,7 @@ def test_some_images_get_the_verdicts_that_they_get_among_all(
     net, pots = kitchen
     bound, part = sm.bind(net, pots[0]), torch.tensor([31, 4, 17, 8, 20])
     whole = chooser(bound)
-    some = replace(chooser, data=Some(chooser.data, part))(bound)
+    some = replace(chooser, data=Subset(chooser.data, part, "compare"))(bound)
     for metric in whole.metrics:
         assert some.right(metric).tolist() == whole.right(metric)[part].tolist()
 
@@ -376,13 +376,13 @@ def test_cma_climbs() -> None:
 
     aim, seen = np.array([0.6, 0.3, 0.1]), []
 
-    def taste(row: Any) -> Any:
+    def trial(row: Any) -> Any:
         seen.append(float(np.abs(np.array(row) - aim).sum()))
         return SimpleNamespace(judged=lambda: seen[-1])
 
-    taster: Any = SimpleNamespace(taste=taste, recipe=lambda row: row)
+    evaluator: Any = SimpleNamespace(trial=trial, recipe=lambda row: row)
     metric: Any = SimpleNamespace(value=lambda distance: -distance)
-    _evolve(taster, 3, 150, metric, seed=0)
+    _evolve(evaluator, 3, 150, metric, seed=0)
     assert len(seen) == 150
     assert min(seen[-20:]) < 0.05 < np.mean(seen[:20])
 

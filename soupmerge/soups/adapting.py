@@ -17,10 +17,11 @@ from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.ensembles import AVERAGES
 from soupmerge.robustness.report import CLEAN, Report
+from soupmerge.soups.candidates import Candidate, Candidates
 from soupmerge.soups.comparing import csv_text
 from soupmerge.soups.grid import plan, write_choice
-from soupmerge.soups.serving import Dish, Kitchen
-from soupmerge.soups.shots import Part, draw, short_names
+from soupmerge.soups.shots import draw, short_names
+from soupmerge.soups.subset import Subset
 from soupmerge.storage import commit, run
 from soupmerge.types import Examples, Progress, quiet
 from soupmerge.weights import ledger
@@ -68,7 +69,7 @@ class Adaptation:
     Attributes:
         sets: a short name for each data set.
         recipes: the soups that were tried.
-        tasted: for each of them, a report for each data set, on the choosing images.
+        choosing: for each of them, a report for each data set, on the choosing images.
         single: the soup that is best on all data sets together.
         specific: for each data set, the soup that is best on it.
         rows: the table, on the judging images.
@@ -76,14 +77,14 @@ class Adaptation:
 
     sets: tuple[str, ...]
     recipes: tuple[Recipe, ...]
-    tasted: tuple[tuple[Report, ...], ...]
+    choosing: tuple[tuple[Report, ...], ...]
     single: Recipe
     specific: tuple[Recipe, ...]
     rows: tuple[Row, ...]
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, as JSON values."""
-        chose, judged = self.tasted[0], self.rows[0].reports
+        chose, judged = self.choosing[0], self.rows[0].reports
         return {
             "sets": {
                 name: {"chosen on": dict(a.data), "judged on": dict(b.data)}
@@ -140,9 +141,9 @@ def adapt(
     _require_distinct(sets)
     parts = [draw(data, shots, seed) for data in sets]
     names = short_names([data.ref for data in sets])
-    kitchen = Kitchen(net, pots, recipes, device, progress)
+    candidates = Candidates(net, pots, recipes, device, progress)
     for data in sets:
-        probe(kitchen.bound, data, torch.device(device))
+        probe(candidates.bound, data, torch.device(device))
     manifest = {
         "command": "adapt",
         "model": ref_of(net),
@@ -158,7 +159,7 @@ def adapt(
             opened = run.opened(out, manifest, inputs=pots.files, force=force)
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), _roles(names, parts), force=True)
-        found = _adapted(kitchen, names, parts, batch_size, folder)
+        found = _adapted(candidates, names, parts, batch_size, folder)
         if folder is not None:
             seen = tuple(ledger.entry("adapt", some) for some, _ in parts)
             for name, recipe, told in zip(names, found.specific, seen, strict=True):
@@ -178,7 +179,7 @@ def _require_distinct(sets: Sequence[Examples]) -> None:
             raise UsageError(what, where="data", fix="give each once")
 
 
-def _roles(names: Sequence[str], parts: Sequence[tuple[Part, Part]]) -> str:
+def _roles(names: Sequence[str], parts: Sequence[tuple[Subset, Subset]]) -> str:
     """Return as CSV which image of which set chooses, and which judges."""
     rows = [
         (name, id, label, part.role)
@@ -190,73 +191,75 @@ def _roles(names: Sequence[str], parts: Sequence[tuple[Part, Part]]) -> str:
 
 
 def _adapted(
-    kitchen: Kitchen,
+    candidates: Candidates,
     names: tuple[str, ...],
-    parts: Sequence[tuple[Part, Part]],
+    parts: Sequence[tuple[Subset, Subset]],
     batch_size: int,
     folder: run.RunFolder | None,
 ) -> Adaptation:
-    choosing, judging = (
+    to_choose, to_judge = (
         {
             name: Benchmark(part, name=part.role, batch_size=batch_size)
             for name, part in zip(names, column, strict=True)
         }
         for column in zip(*parts, strict=True)
     )
-    soups: dict[Dish, dict[str, Benchmark]] = dict.fromkeys(range(len(kitchen.recipes)), choosing)
-    answers = kitchen.judged(soups, folder.journal("trials") if folder else None).values()
-    tasted = tuple(tuple(reports.values()) for reports in answers)
-    single, specific = best_of(tasted, range(len(tasted)))
-    menu = list(_menu(kitchen, tasted))
-    wanted: dict[Dish, dict[str, Benchmark]] = {}
-    for course in menu:
-        for name, dish in zip(names, course.dishes, strict=True):
-            wanted.setdefault(dish, {})[name] = judging[name]
-    judged = kitchen.judged(wanted, folder.journal("judged") if folder else None)
+    recipes = candidates.recipes
+    soups: dict[Candidate, dict[str, Benchmark]] = dict.fromkeys(range(len(recipes)), to_choose)
+    answers = candidates.judged(soups, folder.journal("trials") if folder else None).values()
+    choosing = tuple(tuple(reports.values()) for reports in answers)
+    single, specific = best_of(choosing, range(len(choosing)))
+    contenders = list(_contenders(candidates, choosing))
+    wanted: dict[Candidate, dict[str, Benchmark]] = {}
+    for contender in contenders:
+        for name, candidate in zip(names, contender.candidates, strict=True):
+            wanted.setdefault(candidate, {})[name] = to_judge[name]
+    judged = candidates.judged(wanted, folder.journal("judged") if folder else None)
     rows = []
-    for course in menu:
-        served = zip(names, course.dishes, strict=True)
-        reports = tuple(judged[dish][name] for name, dish in served)
-        rows.append(Row(course.name, course.passes, reports))
-    recipes = kitchen.recipes
+    for contender in contenders:
+        on_each = zip(names, contender.candidates, strict=True)
+        reports = tuple(judged[candidate][name] for name, candidate in on_each)
+        rows.append(Row(contender.name, contender.passes, reports))
     chosen = tuple(recipes[i] for i in specific)
-    return Adaptation(names, recipes, tasted, recipes[single], chosen, tuple(rows))
+    return Adaptation(names, recipes, choosing, recipes[single], chosen, tuple(rows))
 
 
 def best_of(
-    tasted: Sequence[Sequence[Report]], among: Iterable[int]
+    choosing: Sequence[Sequence[Report]], among: Iterable[int]
 ) -> tuple[int, tuple[int, ...]]:
     """Return which of the soups *among* is best on all sets together, and which on each.
 
     As many images of each set choose, so that counts can be summed. Of soups that are equal on a
     set, the one that is better on all together is taken; then the first.
     """
-    right = {i: [report.correct(CLEAN) for report in tasted[i]] for i in among}
+    right = {i: [report.correct(CLEAN) for report in choosing[i]] for i in among}
     single = max(right, key=lambda i: sum(right[i]))
     sets = range(len(right[single]))
     return single, tuple(max(right, key=lambda i: (right[i][s], sum(right[i]))) for s in sets)
 
 
-class Course(NamedTuple):
-    """A row of the table before it is judged: a dish for each data set."""
+class Contender(NamedTuple):
+    """A row of the table before it is judged: a candidate for each data set."""
 
     name: str
     passes: int
-    dishes: tuple[Dish, ...]
+    candidates: tuple[Candidate, ...]
 
 
-def _menu(kitchen: Kitchen, tasted: Sequence[Sequence[Report]]) -> Iterator[Course]:
+def _contenders(
+    candidates: Candidates, choosing: Sequence[Sequence[Report]]
+) -> Iterator[Contender]:
     """Yield what is judged: ingredients, the best of them, ensembles, and the chosen soups."""
-    names, n = kitchen.pots.names, len(tasted[0])
-    rows = [recipe.weights[0] for recipe in kitchen.recipes]
+    names, n = candidates.pots.names, len(choosing[0])
+    rows = [recipe.weights[0] for recipe in candidates.recipes]
     pure = [next(i for i, row in enumerate(rows) if row[k] == 1) for k in range(len(names))]
     for name, i in zip(names, pure, strict=True):
-        yield Course(name, 1, (i,) * n)
-    best, best_of_each = best_of(tasted, pure)
-    yield Course(f"best individual, {names[pure.index(best)]}", 1, (best,) * n)
-    yield Course("best individual for each set", 1, best_of_each)
+        yield Contender(name, 1, (i,) * n)
+    best, best_of_each = best_of(choosing, pure)
+    yield Contender(f"best individual, {names[pure.index(best)]}", 1, (best,) * n)
+    yield Contender("best individual for each set", 1, best_of_each)
     for average in AVERAGES:
-        yield Course(f"{average} ensemble", len(names), (average,) * n)
-    single, specific = best_of(tasted, range(len(tasted)))
-    yield Course(SINGLE, 1, (single,) * n)
-    yield Course(SPECIFIC, 1, specific)
+        yield Contender(f"{average} ensemble", len(names), (average,) * n)
+    single, specific = best_of(choosing, range(len(choosing)))
+    yield Contender(SINGLE, 1, (single,) * n)
+    yield Contender(SPECIFIC, 1, specific)

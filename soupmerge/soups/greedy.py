@@ -13,8 +13,8 @@ from torch import nn
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.schedule import order
+from soupmerge.soups.evaluating import Evaluator, evaluating, metric_of, require_several
 from soupmerge.soups.metrics import Metric, paired
-from soupmerge.soups.tasting import Tasting, metric_of, require_several, tasting
 from soupmerge.soups.trials import Trial, Trials
 from soupmerge.storage import commit
 from soupmerge.types import Progress, quiet
@@ -114,7 +114,7 @@ def greedy(
         raise UsageError(f"{orders} random orders", where="orders", fix="give 0 or more")
     settings = {"metric": chosen, "orders": orders, "prune": prune, "seed": seed}
     how = {"buffers": buffers, "base": base, "origin": "greedy"}
-    opened = tasting(
+    opened = evaluating(
         net,
         pots,
         benchmark,
@@ -126,38 +126,38 @@ def greedy(
         force=force,
         progress=progress,
     )
-    with opened as taster:
-        search = _Greedy(taster, Metric.parse(chosen), len(pots))
+    with opened as evaluator:
+        search = _Greedy(evaluator, Metric.parse(chosen), len(pots))
         soups = [search.soup(i, row, prune) for i, row in enumerate(search.orders(orders, seed))]
         best = max(soups, key=lambda members: search.value(members))
-        trials = taster.all()
-        found = Greedy(search.taste(best), tuple(search.decisions), trials)
-        if taster.folder:
+        trials = evaluator.all()
+        found = Greedy(search.trial(best), tuple(search.decisions), trials)
+        if evaluator.folder:
             told = found.to_json()["decisions"]
-            commit.write_json(taster.folder.file(DECISIONS), told, force=True)
-        taster.choose(found.trial.recipe, trials)
+            commit.write_json(evaluator.folder.file(DECISIONS), told, force=True)
+        evaluator.choose(found.trial.recipe, trials)
     return found
 
 
 class _Greedy:
-    def __init__(self, taster: Tasting, metric: Metric, k: int) -> None:
-        self.taster, self.metric, self.k = taster, metric, k
+    def __init__(self, evaluator: Evaluator, metric: Metric, k: int) -> None:
+        self.evaluator, self.metric, self.k = evaluator, metric, k
         self.decisions: list[Decision] = []
 
-    def taste(self, members: Sequence[int]) -> Trial:
+    def trial(self, members: Sequence[int]) -> Trial:
         """Return the trial of the uniform soup of *members*."""
         row = [float(i in members) / len(members) for i in range(self.k)]
-        return self.taster.taste(self.taster.recipe(row))
+        return self.evaluator.trial(self.evaluator.recipe(row))
 
     def value(self, members: Sequence[int]) -> Any:
         """Return the metric of that soup."""
-        return self.metric.value(self.taste(members).judged())
+        return self.metric.value(self.trial(members).judged())
 
     def orders(self, count: int, seed: int) -> list[list[int]]:
         """Return the ingredients from the best alone to the worst, then *count* random orders."""
-        self.taster.at_most = self.k
+        self.evaluator.at_most = self.k
         ranked = sorted(range(self.k), key=lambda i: -self.value([i]))
-        self.taster.at_most = None
+        self.evaluator.at_most = None
         return [ranked, *(order(self.k, seed, i).tolist() for i in range(count))]
 
     def soup(self, number: int, row: Sequence[int], prune: bool) -> list[int]:
@@ -177,7 +177,7 @@ class _Greedy:
     ) -> bool:
         """Return whether the soup of *new* is no worse than that of *old*, and note why."""
         before, after = self.value(old), self.value(new)
-        gap = paired(self.taste(new).judged(), self.taste(old).judged(), self.metric)
+        gap = paired(self.trial(new).judged(), self.trial(old).judged(), self.metric)
         accepted = bool(after >= before)
         sure = "surely" if gap.low > 0 or gap.high < 0 else "perhaps by chance"
         how = "as good" if after == before else f"{'better' if accepted else 'worse'}, {sure}"

@@ -12,8 +12,8 @@ from torch import nn
 from soupmerge.errors import UsageError
 from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.soups.tasting import metric_of, require_several, tasting
-from soupmerge.soups.tasting import write_choice as write_choice
+from soupmerge.soups.evaluating import evaluating, metric_of, require_several
+from soupmerge.soups.evaluating import write_choice as write_choice
 from soupmerge.soups.trials import Trials
 from soupmerge.types import Progress, quiet
 from soupmerge.weights.ingredients import Ingredients
@@ -103,7 +103,7 @@ def grid(
     choose = metric_of(benchmark, choose)
     settings = {"step": str(exact(str(step), "step"))}
     how = {"buffers": buffers, "base": base, "origin": "grid"}
-    opened = tasting(
+    opened = evaluating(
         net,
         pots,
         benchmark,
@@ -115,12 +115,12 @@ def grid(
         force=force,
         progress=progress,
     )
-    with opened as taster:
-        taster.at_most = size
+    with opened as evaluator:
+        evaluator.at_most = size
         for row in rows:
-            taster.taste(taster.recipe(row))
-        trials = taster.all()
-        taster.choose(trials.best(choose).recipe, trials)
+            evaluator.trial(evaluator.recipe(row))
+        trials = evaluator.all()
+        evaluator.choose(trials.best(choose).recipe, trials)
     return trials
 
 

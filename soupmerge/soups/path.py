@@ -12,8 +12,8 @@ from torch import nn
 
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.soups.evaluating import evaluating, metric_of, require_several
 from soupmerge.soups.metrics import Gap, interval
-from soupmerge.soups.tasting import metric_of, require_several, tasting
 from soupmerge.soups.trials import Trial, Trials
 from soupmerge.types import Progress, quiet
 from soupmerge.weights.ingredients import Ingredients
@@ -105,7 +105,7 @@ def path(
     steps = steps_of(points, beyond)
     settings = {"points": points, "beyond": beyond}
     how = {"buffers": buffers, "base": base, "origin": "path", "affine": beyond > 0}
-    opened = tasting(
+    opened = evaluating(
         net,
         pots,
         benchmark,
@@ -117,11 +117,11 @@ def path(
         force=force,
         progress=progress,
     )
-    with opened as taster:
-        taster.at_most = len(steps)
-        line: list[Trial] = [taster.taste(taster.recipe((1 - t, t))) for t in steps]
-        trials = taster.all()
-        taster.choose(trials.best(choose).recipe, trials)
+    with opened as evaluator:
+        evaluator.at_most = len(steps)
+        line: list[Trial] = [evaluator.trial(evaluator.recipe((1 - t, t))) for t in steps]
+        trials = evaluator.all()
+        evaluator.choose(trials.best(choose).recipe, trials)
     return Line(steps, Trials(tuple(line)))
 
 

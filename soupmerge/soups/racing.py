@@ -18,12 +18,13 @@ from soupmerge.robustness.report import CLEAN, Report
 from soupmerge.schedule import order
 from soupmerge.soups import verdicts
 from soupmerge.soups.betting import Capitals
+from soupmerge.soups.evaluating import Evaluator, evaluating, metric_of
 from soupmerge.soups.grid import plan
 from soupmerge.soups.metrics import Metric
-from soupmerge.soups.tasting import Tasting, metric_of, tasting
+from soupmerge.soups.subset import Subset
 from soupmerge.soups.trials import START_OVER, Trials, recorded
 from soupmerge.storage import commit
-from soupmerge.types import Examples, Progress, quiet
+from soupmerge.types import Progress, quiet
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.tensors import Array
@@ -35,6 +36,7 @@ ROUNDS, FEWEST = 16, 32
 ALPHA = 0.05
 """The probability that any soup is dropped that should not have been."""
 
+COMPARE = "compare"
 RECORD = "race.json"
 
 
@@ -108,7 +110,7 @@ def race(
         raise UsageError(f"no goal {goal!r}", where="race", fix=near_miss(goal, GOALS))
     settings = {"step": str(exact(str(step), "step")), "race": goal, "metric": chosen, "seed": seed}
     how = {"buffers": buffers, "base": base, "origin": "grid"}
-    opened = tasting(
+    opened = evaluating(
         net,
         pots,
         benchmark,
@@ -120,71 +122,34 @@ def race(
         force=force,
         progress=progress,
     )
-    with opened as taster:
-        track = _Track(taster, [taster.recipe(row) for row in rows], goal, Metric.parse(chosen))
+    with opened as evaluator:
+        track = _Track(
+            evaluator, [evaluator.recipe(row) for row in rows], goal, Metric.parse(chosen)
+        )
         track.run(seed)
         for i in track.alive():
-            taster.taste(track.recipes[i], track.report(i))
-        trials = taster.all()
+            evaluator.trial(track.recipes[i], track.report(i))
+        trials = evaluator.all()
         result = Race(trials, track.runners(), goal, chosen)
-        if taster.folder:
+        if evaluator.folder:
             told = result.to_json()
-            commit.write_json(taster.folder.file(RECORD), told, force=True)
-        taster.choose(trials.best(chosen).recipe, trials)
+            commit.write_json(evaluator.folder.file(RECORD), told, force=True)
+        evaluator.choose(trials.best(chosen).recipe, trials)
     return result
-
-
-@dataclass(frozen=True)
-class Some:
-    """Some of the examples of *whole*, under their own ids: they get the verdicts they would."""
-
-    whole: Examples
-    indices: Tensor
-
-    @property
-    def ref(self) -> str:
-        """What the whole set is called."""
-        return self.whole.ref
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """One name per example."""
-        return [self.whole.ids[i] for i in self.indices.tolist()]
-
-    @property
-    def labels(self) -> Tensor:
-        """``(N,)`` int64."""
-        return self.whole.labels[self.indices]
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return self.whole.classes
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images and labels at *indices* of these."""
-        return self.whole.batch(self.indices[indices])
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return what identifies the whole set."""
-        return self.whole.fingerprint()
 
 
 class _Track:
     """The soups on their way: the flags of each, on the images that it was asked about."""
 
     def __init__(
-        self, taster: Tasting, recipes: Sequence[Recipe], goal: str, metric: Metric
+        self, evaluator: Evaluator, recipes: Sequence[Recipe], goal: str, metric: Metric
     ) -> None:
-        self.taster, self.recipes, self.goal, self.metric = taster, recipes, goal, metric
-        self.n = len(taster.benchmark.data)
+        self.evaluator, self.recipes, self.goal, self.metric = evaluator, recipes, goal, metric
+        self.n = len(evaluator.benchmark.data)
         self.seen = [0] * len(recipes)
         self.beaten: list[int | None] = [None] * len(recipes)
         self.flags: list[dict[str, Tensor]] = [{} for _ in recipes]
-        self.journal = taster.folder.journal("rounds") if taster.folder else None
+        self.journal = evaluator.folder.journal("rounds") if evaluator.folder else None
         self.known = list(self.journal.records) if self.journal else []
         self.asked, self.rounds = 0, ROUNDS
 
@@ -194,7 +159,7 @@ class _Track:
 
     def run(self, seed: int) -> None:
         """Judge clean, then round by round, until all images are seen."""
-        bare = replace(self.taster.benchmark, attacks=())
+        bare = replace(self.evaluator.benchmark, attacks=())
         for i in self.alive():
             self._judge(0, i, bare, torch.arange(self.n))
         clean = torch.stack([flags[CLEAN] for flags in self.flags])
@@ -220,8 +185,8 @@ class _Track:
         return [(a, b) for a in each for b in each if a != b and (free or clean[a] >= clean[b])]
 
     def _round(self, number: int, part: Tensor) -> None:
-        some = Some(self.taster.benchmark.data, part)
-        judge = replace(self.taster.benchmark, data=some)
+        some = Subset(self.evaluator.benchmark.data, part, COMPARE)
+        judge = replace(self.evaluator.benchmark, data=some)
         for i in self.alive():
             self._judge(number, i, judge, part)
             self.seen[i] += len(part)
@@ -236,11 +201,11 @@ class _Track:
             report = recorded(record, judge.describe())
         else:
             self._tell(number, i)
-            ledger = self.taster.ledger(self.asked)
-            report = self.taster.report(self.recipes[i], by=judge, ledger=ledger)
-            if self.journal and self.taster.folder:
+            ledger = self.evaluator.ledger(self.asked)
+            report = self.evaluator.report(self.recipes[i], by=judge, ledger=ledger)
+            if self.journal and self.evaluator.folder:
                 self.journal.append({**place, **report.to_record()})
-                verdicts.forget(self.taster.folder)
+                verdicts.forget(self.evaluator.folder)
         self.asked += 1
         for name, right in report.flags.items():
             blank = torch.zeros(self.n, dtype=torch.bool)
@@ -249,10 +214,10 @@ class _Track:
     def _tell(self, number: int, i: int) -> None:
         alive = self.alive()
         done, total = alive.index(i), len(alive)
-        spent = self.taster.estimate.note(0)
+        spent = self.evaluator.estimate.note(0)
         note = f"{total} soups left; {spent}" if spent else f"{total} soups left"
-        self.taster.progress("rounds", number, self.rounds, note)
-        self.taster.progress("soups of a round", done, total)
+        self.evaluator.progress("rounds", number, self.rounds, note)
+        self.evaluator.progress("soups of a round", done, total)
 
     def _differences(self, pairs: Sequence[tuple[int, int]], part: Tensor) -> Array:
         """Return ``(P, images)``: what firsts score more than seconds, in [−1, 1]."""
@@ -272,11 +237,11 @@ class _Track:
 
     def report(self, i: int) -> Report:
         """Return the report on soup *i*; what it was not asked about counts as wrong."""
-        attacks = {str(a.threat): a.describe() for a in self.taster.benchmark.attacks}
-        lacking = [m for m in self.taster.benchmark.metrics if m not in self.flags[i]]
+        attacks = {str(a.threat): a.describe() for a in self.evaluator.benchmark.attacks}
+        lacking = [m for m in self.evaluator.benchmark.metrics if m not in self.flags[i]]
         blank = {m: torch.zeros(self.n, dtype=torch.bool) for m in lacking if m in attacks}
         flags = {**self.flags[i], **blank}
-        return Report(self.taster.benchmark.data.fingerprint(), flags, attacks)
+        return Report(self.evaluator.benchmark.data.fingerprint(), flags, attacks)
 
     def runners(self) -> tuple[Runner, ...]:
         """Return what became of each soup."""

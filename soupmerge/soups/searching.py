@@ -14,9 +14,9 @@ from torch import nn
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.schedule import stream
+from soupmerge.soups.evaluating import Evaluator, evaluating, metric_of, require_several
 from soupmerge.soups.grid import MOST_SOUPS
 from soupmerge.soups.metrics import Metric
-from soupmerge.soups.tasting import Tasting, metric_of, require_several, tasting
 from soupmerge.soups.trials import Trials
 from soupmerge.types import Progress, quiet
 from soupmerge.weights.ingredients import Ingredients
@@ -70,7 +70,7 @@ def search(
     settings = {"method": method, "n": n, "seed": seed}
     settings |= {"metric": chosen} if method == "cma" else {}
     how = {"buffers": buffers, "base": base, "origin": "search"}
-    opened = tasting(
+    opened = evaluating(
         net,
         pots,
         benchmark,
@@ -82,18 +82,18 @@ def search(
         force=force,
         progress=progress,
     )
-    with opened as taster:
+    with opened as evaluator:
         k = len(pots)
-        taster.at_most = k + 1 + n
+        evaluator.at_most = k + 1 + n
         for known in [*np.eye(k).tolist(), [1 / k] * k]:
-            taster.taste(taster.recipe(known))
+            evaluator.trial(evaluator.recipe(known))
         if method == "cma":
-            _evolve(taster, k, n, Metric.parse(chosen), seed)
+            _evolve(evaluator, k, n, Metric.parse(chosen), seed)
         else:
             for row in drawn(k, n, seed):
-                taster.taste(taster.recipe(row))
-        trials = taster.all()
-        taster.choose(trials.best(chosen).recipe, trials)
+                evaluator.trial(evaluator.recipe(row))
+        trials = evaluator.all()
+        evaluator.choose(trials.best(chosen).recipe, trials)
     return trials
 
 
@@ -118,7 +118,7 @@ def drawn(k: int, n: int, seed: int) -> Iterator[Row]:
         yield tuple((draw / draw.sum()).tolist())
 
 
-def _evolve(taster: Tasting, k: int, n: int, metric: Metric, seed: int) -> None:
+def _evolve(evaluator: Evaluator, k: int, n: int, metric: Metric, seed: int) -> None:
     """Judge *n* soups that CMA-ES asks for; the same every time, since the same is answered."""
     import cma
 
@@ -132,7 +132,9 @@ def _evolve(taster: Tasting, k: int, n: int, metric: Metric, seed: int) -> None:
     while left > 0:
         points = strategy.ask()
         rows = [softmax(point) for point in points[:left]]
-        losses = [-float(metric.value(taster.taste(taster.recipe(row)).judged())) for row in rows]
+        losses = [
+            -float(metric.value(evaluator.trial(evaluator.recipe(row)).judged())) for row in rows
+        ]
         left -= len(rows)
         if len(losses) == len(points):
             strategy.tell(points, losses)

@@ -4,73 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from soupmerge.errors import UsageError
 from soupmerge.schedule import stream
+from soupmerge.soups.subset import Subset
 from soupmerge.types import Examples
-from soupmerge.weights.files import sha256_of
 
 CHOOSE, JUDGE = "choose", "judge"
 KINDS = ("folder", "npz")
 """Words of written forms that tell no set from another."""
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The examples of *data* at *indices*; *role* says what for."""
-
-    data: Examples
-    indices: Tensor
-    role: str
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @property
-    def ref(self) -> str:
-        """The written form of the whole set."""
-        return self.data.ref
-
-    @cached_property
-    def ids(self) -> Sequence[str]:
-        """One name per example."""
-        return tuple(self.data.ids[i] for i in self.indices.tolist())
-
-    @property
-    def labels(self) -> Tensor:
-        """``(N,)`` int64."""
-        return self.data.labels[self.indices]
-
-    @property
-    def classes(self) -> int:
-        """Number of classes C."""
-        return self.data.classes
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return float32 images and labels at *indices* of this part."""
-        return self.data.batch(self.indices[indices])
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of the whole set's hash and of the ids of this part."""
-        return sha256_of([str(self.data.fingerprint()["sha256"]), self.role, *self.ids])
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return what identifies the part."""
-        whole = self.data.fingerprint()
-        split = f"{whole['split']}, {len(self)} to {self.role}"
-        return {**whole, "split": split, "n": len(self), "sha256": self.sha256}
-
-
-def draw(data: Examples, shots: int, seed: int) -> tuple[Part, Part]:
+def draw(data: Examples, shots: int, seed: int) -> tuple[Subset, Subset]:
     """Return *shots* examples of *data* to choose on, and all others to judge on.
 
     An example's place in the draw depends on *seed* and its id alone: of several sets with the same
@@ -86,7 +35,7 @@ def draw(data: Examples, shots: int, seed: int) -> tuple[Part, Part]:
     keys = [stream("shots", seed, id).initial_seed() for id in data.ids]
     drawn = sorted(range(len(data)), key=keys.__getitem__)
     parts = [torch.tensor(sorted(some)) for some in (drawn[:shots], drawn[shots:])]
-    return Part(data, parts[0], CHOOSE), Part(data, parts[1], JUDGE)
+    return Subset(data, parts[0], CHOOSE), Subset(data, parts[1], JUDGE)
 
 
 def short_names(refs: Sequence[str]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
 
-class Tasting:
+class Evaluator:
     """Judges soups one by one, each once; what a journal already holds is not judged again.
 
     A search that is deterministic asks for the same soups in the same order when it is started
@@ -70,7 +70,7 @@ class Tasting:
         """Return the recipe that mixes all groups alike by *weights* ``(K,)``."""
         return Recipe.of(self.pots, weights, **{**self.how, **more})
 
-    def taste(self, recipe: Recipe, report: Report | None = None) -> Trial:
+    def trial(self, recipe: Recipe, report: Report | None = None) -> Trial:
         """Return the trial of *recipe*: judged before, found in the journal, or judged now.
 
         *report* is what was found out already, if it was.
@@ -147,7 +147,7 @@ class Tasting:
 
 
 @contextlib.contextmanager
-def tasting(
+def evaluating(
     net: nn.Module,
     pots: Ingredients,
     benchmark: Benchmark,
@@ -159,7 +159,7 @@ def tasting(
     out: Path | str | None,
     force: bool,
     progress: Progress,
-) -> Iterator[Tasting]:
+) -> Iterator[Evaluator]:
     """Open the run folder *out*, if any, for the search *command*, and hold it while it is used.
 
     Args:
@@ -180,7 +180,7 @@ def tasting(
             opened = run.opened(out, manifest, inputs=pots.files, force=force)
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
-        yield Tasting(net, pots, benchmark, how, folder, device, progress)
+        yield Evaluator(net, pots, benchmark, how, folder, device, progress)
 
 
 def require_several(pots: Ingredients, what: str, *, exactly: int | None = None) -> None:

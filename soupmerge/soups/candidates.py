@@ -22,12 +22,12 @@ from soupmerge.weights import mixing
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
-Dish: TypeAlias = int | str
+Candidate: TypeAlias = int | str
 """What is judged: the number of a soup, or what an ensemble of all ingredients averages."""
 
 
 @dataclass
-class Kitchen:
+class Candidates:
     """Makes soups of *pots* by *recipes*, and ensembles of *pots*, to be judged on *device*.
 
     Attributes:
@@ -48,44 +48,48 @@ class Kitchen:
         self.bound = bind(self.net, self.pots[0], device=self.device)
 
     def judged(
-        self, due: Mapping[Dish, Mapping[str, Benchmark]], journal: Journal | None
-    ) -> dict[Dish, dict[str, Report]]:
-        """Return dish → name of a benchmark → its report; what *journal* holds is not asked again.
+        self, due: Mapping[Candidate, Mapping[str, Benchmark]], journal: Journal | None
+    ) -> dict[Candidate, dict[str, Report]]:
+        """Return candidate → name of benchmark → report; what *journal* holds is not asked again.
 
         Raises:
-            InputError: a record in *journal* is of another dish, or lacks something.
+            InputError: a record in *journal* is of another candidate, or lacks something.
         """
         known = journal.records if journal else []
         if len(known) > len(due):
             self._refuse(journal, f"holds {len(known)} records of {len(due)} networks")
-        found: dict[Dish, dict[str, Report]] = {}
-        for i, (dish, benchmarks) in enumerate(due.items()):
-            told = self.describe(dish)
+        found: dict[Candidate, dict[str, Report]] = {}
+        for i, (candidate, benchmarks) in enumerate(due.items()):
+            told = self.describe(candidate)
             if i < len(known):
                 if essence({key: known[i].get(key) for key in told}) != essence(told):
                     self._refuse(journal, "a record is of another network")
-                found[dish] = _recorded(known[i], benchmarks)
+                found[candidate] = _recorded(known[i], benchmarks)
                 continue
             self.progress("networks", i, len(due))
-            served = self._served(dish)
-            found[dish] = {n: b(served, progress=self.progress) for n, b in benchmarks.items()}
+            network = self._network(candidate)
+            found[candidate] = {
+                n: b(network, progress=self.progress) for n, b in benchmarks.items()
+            }
             if journal:
-                answers = [{"set": n, **r.to_record()} for n, r in found[dish].items()]
+                answers = [{"set": n, **r.to_record()} for n, r in found[candidate].items()]
                 journal.append({**told, "reports": answers})
         self.progress("networks", len(due), len(due))
         return found
 
-    def describe(self, dish: Dish) -> dict[str, Any]:
-        """Return what identifies *dish*, for a record."""
-        if isinstance(dish, str):
-            return {"ensemble": dish, "forward passes": len(self.pots)}
-        recipe = self.recipes[dish]
+    def describe(self, candidate: Candidate) -> dict[str, Any]:
+        """Return what identifies *candidate*, for a record."""
+        if isinstance(candidate, str):
+            return {"ensemble": candidate, "forward passes": len(self.pots)}
+        recipe = self.recipes[candidate]
         return {"weights": list(recipe.weights[0]), "recipe": recipe.to_json()}
 
-    def _served(self, dish: Dish) -> nn.Module:
-        if isinstance(dish, str):
-            return Ensemble([bind(self.net, pot, device=self.device) for pot in self.pots], dish)
-        pour(self.bound, mixing.mix(self.pots, self.recipes[dish]))
+    def _network(self, candidate: Candidate) -> nn.Module:
+        if isinstance(candidate, str):
+            return Ensemble(
+                [bind(self.net, pot, device=self.device) for pot in self.pots], candidate
+            )
+        pour(self.bound, mixing.mix(self.pots, self.recipes[candidate]))
         return self.bound
 
     def _refuse(self, journal: Journal | None, what: str) -> None:

@@ -1,0 +1,60 @@
+"""Some examples of a set, under their own ids: they get the verdicts that they get in the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from soupmerge.types import Examples
+from soupmerge.weights.files import sha256_of
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """The examples of *data* at *indices*; *role* says what for."""
+
+    data: Examples
+    indices: Tensor
+    role: str
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def ref(self) -> str:
+        """The written form of the whole set."""
+        return self.data.ref
+
+    @cached_property
+    def ids(self) -> Sequence[str]:
+        """One name per example."""
+        return tuple(self.data.ids[i] for i in self.indices.tolist())
+
+    @property
+    def labels(self) -> Tensor:
+        """``(N,)`` int64."""
+        return self.data.labels[self.indices]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C."""
+        return self.data.classes
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return float32 images and labels at *indices* of the subset."""
+        return self.data.batch(self.indices[indices])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the whole set's hash and of the ids of the subset."""
+        return sha256_of([str(self.data.fingerprint()["sha256"]), self.role, *self.ids])
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what identifies the subset."""
+        whole = self.data.fingerprint()
+        split = f"{whole['split']}, {len(self)} to {self.role}"
+        return {**whole, "split": split, "n": len(self), "sha256": self.sha256}
