@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,12 @@ def trained(home: Path) -> list[Path]:
 def measured(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, given: Any) -> dict[str, Row]:
     """Return all figures."""
     grids: dict[str, tuple[sm.Trials, float, int]] = {}
-    for name, judging in (("grid --thorough", judge), ("grid", judge.brief())):
+    ways = {
+        "grid --thorough": judge,
+        "grid": judge.brief(),
+        "grid --transfer": replace(judge.brief(), transfer=True),
+    }
+    for name, judging in ways.items():
         with counting() as spent:
             trials, ours, _ = timed(partial(sm.grid, net, pots, judging))
         grids[name] = (trials, ours, sum(spent))

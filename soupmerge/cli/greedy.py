@@ -13,8 +13,7 @@ from soupmerge.cli import options, results, searches, show
 @click.command()
 @options.refs
 @options.data("val")
-@options.attack
-@searches.thorough
+@searches.attack
 @click.option(
     "--metric", metavar="METRIC", help=f"What must not fall: {searches.METRICS} [default: union]."
 )

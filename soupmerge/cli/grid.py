@@ -13,8 +13,7 @@ from soupmerge.cli import options, results, searches, show
 @click.command()
 @options.refs
 @options.data("val")
-@options.attack
-@searches.thorough
+@searches.attack
 @click.option("--step", default="0.2", show_default=True, help="Between coefficients; divides 1.")
 @click.option(
     "--race",

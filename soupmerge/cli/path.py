@@ -13,8 +13,7 @@ from soupmerge.cli import options, searches, show
 @click.command()
 @options.refs
 @options.data("val")
-@options.attack
-@searches.thorough
+@searches.attack
 @click.option(
     "--points",
     type=click.IntRange(2, 10_001),

@@ -92,7 +92,8 @@ def caption(reports: Sequence[sm.Report]) -> str:
 def _attack(told: Any) -> str:
     brief = told.get("gives up")
     early = f" (hopeless images given up after {brief['after']})" if brief else ""
-    return f"{told['attack']}, {told['steps']} steps{early}"
+    first = ", after what fooled the soups before" if told.get("transfer") else ""
+    return f"{told['attack']}, {told['steps']} steps{first}{early}"
 
 
 def _rechecks(reports: Sequence[sm.Report]) -> Iterator[str]:

@@ -13,8 +13,7 @@ from soupmerge.cli import options, searches, show
 @click.command()
 @options.refs
 @options.data("val")
-@options.attack
-@searches.thorough
+@searches.attack
 @click.option(
     "--method",
     default="random",

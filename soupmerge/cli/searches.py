@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,17 +15,28 @@ from soupmerge.cli import meant, options, results, show
 T = TypeVar("T")
 
 METRICS = "clean, a threat, union, or a sum such as 0.5*clean+0.5*union"
-thorough = click.option(
+_thorough = click.option(
     "--thorough",
     is_flag=True,
     help="Attack every image to the last step; without it, APGD gives up images that ten steps "
     "hardly moved, and the table says so.",
+)
+_transfer = click.option(
+    "--transfer",
+    is_flag=True,
+    help="Try on each image first what fooled the soups before; what is found then depends on "
+    "their order.",
 )
 best = click.option(
     "--best",
     metavar="METRIC",
     help=f"What the written soup is best in: {METRICS} [default: union].",
 )
+
+
+def attack(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the attack that compares soups."""
+    return options.attack(_thorough(_transfer(command)))
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -61,6 +72,7 @@ class Task:
         net = meant.network(given, like=pots)
         benchmark = meant.benchmark(given, "val")
         meant.warn_of_test(given["split"], "chooses the soup")
+        benchmark = replace(benchmark, transfer=given["transfer"])
         judge = benchmark if given["thorough"] else benchmark.brief()
         return cls(net, pots, judge, given, device)
 

@@ -14,6 +14,7 @@ from soupmerge.binding import PRECISIONS, probe
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.robustness.judging import Forgetful, Judge, Ledger, Meter
 from soupmerge.robustness.report import CLEAN, UNION, Report
+from soupmerge.robustness.transfer import Fooling
 from soupmerge.types import Attack, Classifier, Examples, Progress, quiet
 
 FEW = 10
@@ -38,6 +39,8 @@ class Benchmark:
         precision: ``fp32``; or ``bf16``, in which attacks only propose: what they fool is confirmed
             in float32 and attacked on if it holds there, and of what they cannot fool a sample is
             attacked again in float32, the outcome being noted.
+        transfer: in a search, try on each image first what fooled the soups before: a verdict then
+            depends on them.
         only_union: judge the union of threats alone: an image that one has broken is left alone
             by the others.
 
@@ -56,6 +59,7 @@ class Benchmark:
     batch_size: int = 256
     precision: str = "fp32"
     only_union: bool = False
+    transfer: bool = False
 
     def __post_init__(self) -> None:
         threats = [str(attack.threat) for attack in self.attacks]
@@ -80,15 +84,18 @@ class Benchmark:
 
     def describe(self) -> dict[str, Any]:
         """Return all that changes a verdict, for a manifest."""
-        attacks = {str(a.threat): a.describe() for a in self.attacks}
         return {
             "data": self.data.fingerprint(),
             "name": self.name,
-            "attacks": attacks,
+            "attacks": self._attacks(),
             "seed": self.seed,
             **({"precision": self.precision} if self.precision != "fp32" else {}),
             **({"only union": True} if self.only_union else {}),
         }
+
+    def _attacks(self) -> dict[str, dict[str, Any]]:
+        more = {"transfer": True} if self.transfer else {}
+        return {str(attack.threat): {**attack.describe(), **more} for attack in self.attacks}
 
     def brief(self) -> Benchmark:
         """Return the benchmark with attacks that give hopeless images up early, where they can.
@@ -104,10 +111,12 @@ class Benchmark:
         *,
         progress: Progress = quiet,
         ledger: Ledger | None = None,
+        fooling: Fooling | None = None,
     ) -> Report:
         """Return the report on *classifier*, which must be in evaluation mode if it is a module.
 
-        Verdicts that *ledger* keeps are not found out again.
+        Verdicts that *ledger* keeps are not found out again. What *fooling* holds is tried first,
+        one forward evaluation each, and what fools this classifier is held for the next.
 
         Raises:
             InputError: the classifier does not give a row of logits for an image, or its classes
@@ -118,7 +127,7 @@ class Benchmark:
         began, meter = time.perf_counter(), Meter(classifier)
         probe(classifier, self.data, meter.device)
         keeps = Forgetful() if ledger is None else ledger
-        how = (self.seed, self.batch_size, self.precision, keeps, progress)
+        how = (self.seed, self.batch_size, self.precision, keeps, progress, fooling)
         judge = Judge(meter, self.data, *how)
         clean = judge.clean()
         if self.only_union and len(self.attacks) > 1:
@@ -128,8 +137,7 @@ class Benchmark:
             found = {str(a.threat): judge.holding(a, todo) for a in self.attacks}
             flags = {CLEAN: clean, **found}
         cost = {**meter.counts, "seconds": round(time.perf_counter() - began, 3)}
-        attacks = {str(a.threat): a.describe() for a in self.attacks}
-        return Report(self.data.fingerprint(), flags, attacks, cost, judge.notes)
+        return Report(self.data.fingerprint(), flags, self._attacks(), cost, judge.notes)
 
     def _under_all(self, judge: Judge, clean: Tensor) -> Tensor:
         """Return ``(N,)`` bool: who holds under every threat; nobody is broken twice.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from soupmerge.binding import cast, fused
 from soupmerge.errors import InputError
 from soupmerge.robustness.engine import Left
+from soupmerge.robustness.transfer import Fooling
 from soupmerge.robustness.waiting import Batch
 from soupmerge.schedule import stream
 from soupmerge.types import Attack, Classifier, Examples, Progress
@@ -70,6 +71,7 @@ class Judge:
         precision: what attacks compute in; verdicts are always in float32.
         ledger: keeps verdicts.
         progress: is told of images.
+        fooling: images that fooled others before, which are tried first; None to try none.
         notes: what a reader of the numbers must know.
     """
 
@@ -80,6 +82,7 @@ class Judge:
     precision: str
     ledger: Ledger
     progress: Progress
+    fooling: Fooling | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def clean(self) -> Tensor:
@@ -96,12 +99,27 @@ class Judge:
     def holding(self, attack: Attack, todo: Tensor) -> Tensor:
         """Return ``(N,)`` bool: which of the examples *todo* hold against all of *attack*."""
         stages: Sequence[Attack] = getattr(attack, "stages", (attack,))
+        todo = self._transferred(attack, todo)
         for number, stage in enumerate(stages):
             name = str(attack.threat)
             name += f" {stage.describe()['attack']}" if len(stages) > 1 else ""
             found = self._stage(f"{attack.threat} {number}", name, stage, todo.tolist())
             todo = torch.tensor([i for i in todo.tolist() if found[i]], dtype=torch.long)
         return self._flags(dict.fromkeys(todo.tolist(), True))
+
+    def _transferred(self, attack: Attack, todo: Tensor) -> Tensor:
+        """Return which of the examples *todo* hold against what fooled others before."""
+        if self.fooling is None:
+            return todo
+        threat, ids = str(attack.threat), [self.data.ids[i] for i in todo.tolist()]
+        holds = torch.ones(len(todo), dtype=torch.bool)
+        places = torch.tensor(self.fooling.known(threat, ids), dtype=torch.long)
+        for some in places.split(self.width) if len(places) else ():
+            x_adv = self.fooling.images(threat, [ids[i] for i in some.tolist()])
+            device = self.meter.device
+            left = Left(todo[some].to(device), x_adv.to(device), torch.ones_like(some).bool())
+            holds[some] = self._confirm(attack, left).cpu()
+        return todo[holds]
 
     def _stage(self, key: str, name: str, attack: Attack, todo: list[int]) -> dict[int, bool]:
         if self.precision == "fp32" or not hasattr(attack, "stream"):
@@ -129,6 +147,8 @@ class Judge:
     ) -> dict[int, tuple[bool, bool]]:
         """Return example → did it fall, and did the attack say so."""
         told = self.ledger.known(key)
+        # What is to fool others is not in the ledger: it is found again, which takes few steps.
+        told = {i: h for i, h in told.items() if h or self.fooling is None}
         known = {i: (not told[i], not told[i]) for i in todo if i in told}
         claims = self.ledger.known(f"{key} claims")
         known |= {i: (known[i][0], True) for i in known if i in claims}
@@ -212,7 +232,13 @@ class Judge:
         if bool(outside.any()):
             what = f"left its threat model {attack.threat} on {int(outside.sum())} of {len(x)}"
             raise InputError(f"{what} images", where=attack, fix="its verdicts cannot be used")
-        return right(self.meter, attack.threat.project(x_adv, x), y)
+        x_adv = attack.threat.project(x_adv, x)
+        holds = right(self.meter, x_adv, y)
+        if self.fooling is not None:
+            fell = (~holds).cpu()
+            ids = [self.data.ids[i] for i in left.place.cpu()[fell].tolist()]
+            self.fooling.keep(str(attack.threat), ids, x_adv[~holds])
+        return holds
 
     def _flags(self, holds: Mapping[int, bool]) -> Tensor:
         flags = torch.zeros(len(self.data), dtype=torch.bool)

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
+import numpy.typing as npt
 
 from soupmerge.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 CLEAN, UNION = "clean", "union"
+Bits: TypeAlias = npt.NDArray[np.bool_]
+
+
+class Recorded(Mapping[str, "Tensor"]):
+    """Flags from a record, *bits* by metric: tensors once one is asked for, as torch loads slowly."""
+
+    def __init__(self, bits: Mapping[str, Bits]) -> None:
+        self.bits = bits
+
+    def __getitem__(self, metric: str) -> Tensor:
+        """Return ``(N,)`` bool."""
+        import torch
+
+        return torch.from_numpy(self.bits[metric])
+
+    def __contains__(self, metric: object) -> bool:
+        return metric in self.bits
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.bits)
+
+    def __len__(self) -> int:
+        return len(self.bits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +73,7 @@ class Report:
     @property
     def n(self) -> int:
         """Number of examples."""
-        return len(self.flags[CLEAN])
+        return len(self.bits(CLEAN))
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -58,17 +83,27 @@ class Report:
 
     def right(self, metric: str) -> Tensor:
         """Return ``(N,)`` bool: which examples count for *metric*; union is right under all."""
+        import torch
+
+        return torch.from_numpy(self.bits(metric))
+
+    def bits(self, metric: str) -> Bits:
+        """Return what `right` does, as an array."""
         if metric == UNION and UNION not in self.flags:
-            return torch.stack(list(self.flags.values())).all(0)
+            every: Bits = np.logical_and.reduce([self.bits(known) for known in self.flags])
+            return every
         if metric not in self.flags:
             raise InputError(
                 f"no metric {metric!r} was judged", fix="known are " + ", ".join(self.metrics)
             )
-        return self.flags[metric]
+        if isinstance(self.flags, Recorded):
+            return self.flags.bits[metric]
+        found: Bits = self.flags[metric].cpu().numpy()
+        return found
 
     def correct(self, metric: str) -> int:
         """Return how many examples are right for *metric*."""
-        return int(self.right(metric).sum())
+        return int(self.bits(metric).sum())
 
     def accuracy(self, metric: str) -> float:
         """Return the fraction that is right for *metric*; under attack, an upper bound."""
@@ -91,7 +126,7 @@ class Report:
 
     def to_record(self) -> dict[str, Any]:
         """Return the report as JSON values that `from_record` turns back; without the cost."""
-        packed = {metric: _pack(flags) for metric, flags in self.flags.items()}
+        packed = {metric: _pack(self.bits(metric)) for metric in self.flags}
         told = {"notes": dict(self.notes)} if self.notes else {}
         return {"metrics": self.to_metrics(), "flags": packed, **told}
 
@@ -101,7 +136,7 @@ class Report:
     ) -> Report:
         """Return the report that `to_record` wrote about *data* under *attacks*."""
         n = record["metrics"][CLEAN]["n"]
-        flags = {m: _unpack(text, n) for m, text in record["flags"].items()}
+        flags = Recorded({m: _unpack(text, n) for m, text in record["flags"].items()})
         return cls(data, flags, attacks, notes=record.get("notes", {}))
 
 
@@ -117,10 +152,10 @@ def wilson(correct: int, n: int, level: float) -> tuple[float, float]:
     return low, (middle + reach) / scale if correct < n else 1.0
 
 
-def _pack(flags: Tensor) -> str:
-    return base64.b64encode(np.packbits(flags.cpu().numpy()).tobytes()).decode()
+def _pack(bits: Bits) -> str:
+    return base64.b64encode(np.packbits(bits).tobytes()).decode()
 
 
-def _unpack(text: str, n: int) -> Tensor:
+def _unpack(text: str, n: int) -> Bits:
     bits = np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8), count=n)
-    return torch.from_numpy(bits.astype(bool))
+    return bits.astype(bool)

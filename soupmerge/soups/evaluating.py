@@ -20,6 +20,7 @@ from soupmerge.soups import verdicts
 from soupmerge.soups.comparing import images_table
 from soupmerge.soups.estimating import Estimate
 from soupmerge.soups.metrics import Metric
+from soupmerge.soups.transferring import KeptFooling
 from soupmerge.soups.trials import START_OVER, Trial, Trials
 from soupmerge.soups.verdicts import Verdicts
 from soupmerge.storage import commit, run
@@ -59,6 +60,7 @@ class Evaluator:
         self.trials: list[Trial] = []
         self.at_most: int | None = None
         self.estimate = Estimate()
+        self._fooling = KeptFooling(folder) if benchmark.transfer else None
         self._journal: Journal | None = folder.journal("trials") if folder else None
         self._known = list(self._journal.records) if self._journal else []
         self._told = benchmark.describe()
@@ -106,8 +108,11 @@ class Evaluator:
         """Return what the benchmark, or the one given *by*, says of the soup of *recipe*."""
         self.pour(recipe)
         judge = self.benchmark if by is None else by
-        report = judge(self._bound, progress=self._of_images, ledger=ledger)
+        how: Any = {"progress": self._of_images, "ledger": ledger, "fooling": self._fooling}
+        report = judge(self._bound, **how)
         self.estimate.add(report)
+        if self._fooling:
+            self._fooling.save()
         return report
 
     def _of_images(self, what: str, done: int, total: int, note: str = "") -> None:
@@ -137,6 +142,8 @@ class Evaluator:
 
     def choose(self, recipe: Recipe, trials: Trials) -> None:
         """Write the chosen soup, and the best recipe of every metric, into the run folder."""
+        if self._fooling:
+            self._fooling.clear()
         if self.folder is None:
             return
         seen = (ledger.entry(str(self.how["origin"]), self.benchmark.data),)

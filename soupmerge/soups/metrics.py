@@ -10,13 +10,13 @@ from fractions import Fraction
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.numbers import exact
 from soupmerge.robustness.report import Report
 from soupmerge.storage.run import essence
+from soupmerge.weights.tensors import Array
 
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -69,10 +69,10 @@ class Metric:
         """Return Σ w · accuracy, exactly: equal soups tie."""
         return sum((w * report.correct(name) for name, w in self.terms), Fraction(0)) / report.n
 
-    def per_image(self, report: Report) -> Tensor:
+    def per_image(self, report: Report) -> Array:
         """Return ``(N,)`` float64: Σ w · right, of each image; the mean is the metric."""
-        parts = (float(w) * report.right(name).double() for name, w in self.terms)
-        return sum(parts, torch.zeros((), dtype=torch.float64))
+        parts = (float(w) * report.bits(name).astype(np.float64) for name, w in self.terms)
+        return sum(parts, np.zeros(report.n))
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,9 @@ def paired(one: Report, other: Report, metric: Metric) -> Gap:
     return interval(metric.per_image(one) - metric.per_image(other), weight)
 
 
-def interval(differences: Tensor, unit: float = 1.0) -> Gap:
+def interval(differences: Array, unit: float = 1.0) -> Gap:
     """Return the mean of *differences* ``(N,)`` and its 95% interval; one image counts *unit*."""
     n = len(differences)
-    spread = max(float(differences.std(correction=0)) / n**0.5, unit / n)
+    spread = max(float(differences.std()) / n**0.5, unit / n)
     mean, reach = float(differences.mean()), NormalDist().inv_cdf(0.975) * spread
     return Gap(mean, mean - reach, mean + reach)

@@ -40,8 +40,8 @@ class Line:
         """
         first, last = (self.trials[self.t.index(t)].judged() for t in (0.0, 1.0))
         t, here = self.t[i], self.trials[i].judged()
-        flags = [report.right(metric).double() for report in (here, first, last)]
-        return interval(flags[0] - (1 - t) * flags[1] - t * flags[2])
+        soup, start, end = (report.bits(metric).astype(float) for report in (here, first, last))
+        return interval(soup - (1 - t) * start - t * end)
 
     def lift(self, i: int, x: str, y: str) -> float | None:
         """Return how far soup *i* is above the line between the ends in the plane of *x* and *y*.

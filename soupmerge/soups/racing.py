@@ -224,7 +224,7 @@ class _Track:
         reach = max(sum(abs(float(w)) for _, w in self.metric.terms), 1e-9)
         scores = np.zeros((len(self.recipes), len(part)))
         for i in range(len(self.recipes)):
-            scores[i] = self.metric.per_image(self.report(i))[part].numpy() / reach
+            scores[i] = self.metric.per_image(self.report(i))[part.numpy()] / reach
         first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
         differences: Array = scores[first] - scores[second]
         return differences
@@ -237,7 +237,7 @@ class _Track:
 
     def report(self, i: int) -> Report:
         """Return the report on soup *i*; what it was not asked about counts as wrong."""
-        attacks = {str(a.threat): a.describe() for a in self.evaluator.benchmark.attacks}
+        attacks = self.evaluator.benchmark.describe()["attacks"]
         lacking = [m for m in self.evaluator.benchmark.metrics if m not in self.flags[i]]
         blank = {m: torch.zeros(self.n, dtype=torch.bool) for m in lacking if m in attacks}
         flags = {**self.flags[i], **blank}

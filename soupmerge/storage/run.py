@@ -28,6 +28,7 @@ OWN = (
     "history.jsonl",
     "judged.jsonl",
     "verdicts.jsonl",
+    "adversarial.safetensors",
     "rounds.jsonl",
     "race.json",
     "decisions.json",

@@ -147,12 +147,13 @@ def test_an_interrupted_mix_leaves_nothing_half_done(
     [
         ("grid {x} {y} --step 0.05 --threat linf:0.1 --steps 15", "trials.jsonl"),
         ("grid {x} {y} --step 0.05 --threat linf:0.1 --steps 15 --race", "rounds.jsonl"),
+        ("grid {x} {y} --step 0.05 --threat linf:0.1 --steps 15 --transfer", "trials.jsonl"),
         ("search {x} {y} --method cma -n 25 --threat linf:0.1 --steps 15", "trials.jsonl"),
         ("learn {x} {y} --eps 0.1 --epochs 20 --augment none --batch-size 8", "history.jsonl"),
         ("adapt {x} {y} --step 0.01 --shots 4 --data noise-5:digits", "trials.jsonl"),
         ("landscape {x} {y} {z} --points 7 --threat linf:0.1 --steps 5", "trials.jsonl"),
     ],
-    ids=["grid", "race", "search", "learn", "adapt", "landscape"],
+    ids=["grid", "race", "transfer", "search", "learn", "adapt", "landscape"],
 )
 def test_a_run_killed_five_times_over_ends_as_if_it_had_not_been(
     kitchen: Kitchen, tmp_path: Path, line: str, journal: str
