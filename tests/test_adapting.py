@@ -253,6 +253,13 @@ def test_a_run_goes_on_where_it_was_cut(
     told = json.loads(soupmerge(*words, "--shots", 10, "-o", run, "--json").out)
     assert told["sets"]["noise-5"]["judged on"]["n"] == 30
     assert sum(told["single"]["weights"]["model"]) == pytest.approx(1)
+    assert json.loads(before["adapted.json"]) == told
+    assert soupmerge("report", run).status == 0
+    assert (run / "figures" / "shifts.png").read_bytes().startswith(b"\x89PNG")
+    page = (run / "report.html").read_text()
+    for row in told["rows"]:
+        assert f">{row['name']}<" in page
+        assert f"{row['mean']:.1%}" in page
     assert {row["passes"] for row in told["rows"]} == {1, 3}
     lines = before["judged.jsonl"].splitlines(keepends=True)
     (run / "trials.jsonl").write_bytes(lines[-1])

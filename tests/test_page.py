@@ -304,6 +304,7 @@ def spoilt(path: Path, name: str, text: str) -> Path:
         ("recipe.json", "[]", "recipe.json: is no JSON object"),
         ("recipe.json", '{"weights": 3}', "a record lacks something"),
         ("barriers.json", '{"barriers": [1]}', "a record lacks something"),
+        ("adapted.json", '{"sets": {"a": {}}, "rows": [{}]}', "a record lacks something"),
     ],
 )
 @pytest.mark.usefixtures("short")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -466,6 +468,11 @@ def test_select_takes_the_best_and_says_what_ties(
     assert soupmerge("select", run, "-o", out).status == 5  # it is there
     assert "--force" in soupmerge("select", run, "-o", out).err
     assert soupmerge("select", run, "--knee").status == 0
+    code = (
+        "import sys\nfrom soupmerge.cli import main\n"
+        "sys.exit(main.run(['select', sys.argv[1]]) or 'torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(run)]).returncode == 0
 
 
 def test_select_refuses_what_cannot_be_meant(

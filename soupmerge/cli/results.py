@@ -42,7 +42,7 @@ def _without_common_folder(names: Sequence[str]) -> list[str]:
 
 def _data_columns(reports: Sequence[sm.Report]) -> dict[str, list[str]]:
     """Return what must be said of each report's data since others were judged on others."""
-    from soupmerge.soups.comparing import told_apart_by
+    from soupmerge.robustness.report import told_apart_by
 
     keys, columns = told_apart_by(reports), {}
     if "ref" in keys:

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from soupmerge.errors import InputError
-from soupmerge.figures import fronts, history, landscape, paths, simplex, style, sweeps
+from soupmerge.figures import fronts, history, landscape, paths, shifts, simplex, style, sweeps
 from soupmerge.figures.reading import Run, read_run, records_of
 from soupmerge.storage import commit
 from soupmerge.storage.run import FIGURES
@@ -23,6 +23,7 @@ PICTURES: dict[str, Callable[[Run], Figure | None]] = {
     "barriers": paths.barrier_curves,
     "landscape": landscape.landscape,
     "sweep": sweeps.curves,
+    "shifts": shifts.shifts,
 }
 """Name → what draws it, or returns None if the run does not hold its numbers."""
 

@@ -34,7 +34,7 @@ def landscape(run: Run) -> Figure | None:
     metrics = list(next((r["metrics"] for r in records if "metrics" in r), ["clean"]))
     xs, ys = (sorted({record[axis] for record in records[3:]}) for axis in "xy")
     tall = min(max((ys[-1] - ys[0]) / (xs[-1] - xs[0]), 0.4), 2.5)
-    figure = style.new_figure(4.6 * len(metrics), 2 * (3.2 * tall + 0.9))
+    figure = style.new_figure(4.6 * len(metrics), 2 * (3.2 * tall + 0.9), "compressed")
     for i, metric in enumerate(metrics):
         for row, kind in enumerate(("loss", "accuracy")):
             axes = figure.add_subplot(2, len(metrics), row * len(metrics) + i + 1)
@@ -71,8 +71,7 @@ def _draw(axes: Any, xs: Sequence[float], ys: Sequence[float], table: Any, kind:
     else:
         levels = MaxNLocator(LEVELS).tick_values(table.min(), table.max() + 1e-6)
     shades = axes.contourf(xs, ys, table, levels, **how)
-    beside = axes.inset_axes((1.03, 0.0, 0.05, 1.0))
-    bar = axes.figure.colorbar(shades, cax=beside, ticks=ticks, format=form)
+    bar = axes.figure.colorbar(shades, ax=axes, ticks=ticks, format=form, pad=0.02, aspect=25)
     bar.ax.minorticks_off()
 
 

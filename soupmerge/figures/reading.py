@@ -16,6 +16,7 @@ from soupmerge.storage import journal, reading
 from soupmerge.storage.run import read_manifest
 
 TRIALS, HISTORY, RECIPE, BARRIERS = "trials.jsonl", "history.jsonl", "recipe.json", "barriers.json"
+ADAPTED = "adapted.json"
 JUDGED = "judged"
 ENDS = (RECIPE, BARRIERS, "flags.csv", f"{JUDGED}/flags.csv")
 """What a run writes last."""
@@ -44,6 +45,7 @@ class Run:
         history: a record for each epoch of learning.
         recipe: of the soup that was chosen or learned.
         barriers: of each pair and metric, as `Barrier.to_json` writes them.
+        adapted: the table of soups for shifted images, as `Adaptation.summary` writes it.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Run:
     history: Sequence[dict[str, Any]]
     recipe: dict[str, Any] | None
     barriers: Sequence[dict[str, Any]]
+    adapted: dict[str, Any] | None = None
 
     @cached_property
     def names(self) -> list[str]:
@@ -89,6 +92,7 @@ def read_run(path: Path | str) -> Run:
         journal.read(path / HISTORY),
         _object(path / RECIPE) or None,
         _object(path / BARRIERS).get("barriers", []),
+        _object(path / ADAPTED) or None,
     )
 
 
@@ -150,6 +154,19 @@ def coefficients(run: Run) -> tuple[list[str], list[list[float]]] | None:
     told = next((r["depth"] for r in run.trials if set(r.get("depth", ())) == set(rows)), None)
     groups = sorted(rows, key=depth) if told is None else list(told)
     return [printable(g) for g in groups], [[float(w) for w in rows[g]] for g in groups]
+
+
+def adapted(run: Run) -> tuple[list[str], list[tuple[str, int, list[float]]]]:
+    """Return data sets, and of each network its name, forward passes and accuracy on them.
+
+    The last data set is the mean of all.
+    """
+    told = run.adapted or {"sets": {}, "rows": []}
+    rows = []
+    for row in told["rows"]:
+        accuracies = [found["accuracy"] for found in row["sets"].values()]
+        rows.append((printable(row["name"]), int(row["passes"]), [*accuracies, row["mean"]]))
+    return [*map(printable, told["sets"]), "mean of all"], rows
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

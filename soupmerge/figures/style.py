@@ -45,7 +45,7 @@ METADATA: dict[str, dict[str, None]] = {
 
 
 def new_figure(
-    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+    width: float, height: float, layout: Literal["constrained", "compressed"] | None = "constrained"
 ) -> Figure:
     """Return an empty figure of *width* × *height* inches, without touching global state."""
     with matplotlib.rc_context(SETTINGS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,7 +22,7 @@ Bits: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Recorded(Mapping[str, "Tensor"]):
-    """Flags from a record, *bits* by metric: tensors once one is asked for, as torch loads slowly."""
+    """Flags from a record, as *bits*: tensors once one is asked for, since torch loads slowly."""
 
     def __init__(self, bits: Mapping[str, Bits]) -> None:
         self.bits = bits
@@ -138,6 +138,13 @@ class Report:
         n = record["metrics"][CLEAN]["n"]
         flags = Recorded({m: _unpack(text, n) for m, text in record["flags"].items()})
         return cls(data, flags, attacks, notes=record.get("notes", {}))
+
+
+def told_apart_by(reports: Sequence[Report]) -> list[str]:
+    """Return what of the data's fingerprints tells *reports* apart: ``ref``, ``resolution``."""
+    several = len({report.data["ref"] for report in reports}) > 1
+    resized = any("resolution" in report.data for report in reports)
+    return ["ref"] * several + ["resolution"] * resized
 
 
 def wilson(correct: int, n: int, level: float) -> tuple[float, float]:

@@ -29,6 +29,7 @@ from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
 SINGLE, SPECIFIC = "single soup", "a soup for each set"
+RECORD = "adapted.json"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def adapt(
         batch_size: images at a time; changes speed, not verdicts.
         device: where to judge.
         out: run folder; journals a line a soup and a line a judgment, resumes, and receives the
-            single soup, and the recipe for each set in ``best/``.
+            table, the single soup, and the recipe for each set in ``best/``.
         force: start over if *out* holds another run.
         progress: is told of soups and networks.
 
@@ -161,6 +162,7 @@ def adapt(
             commit.write_text(folder.file("images.csv"), _roles(names, parts), force=True)
         found = _adapted(candidates, names, parts, batch_size, folder)
         if folder is not None:
+            commit.write_json(folder.file(RECORD), found.summary(), force=True)
             seen = tuple(ledger.entry("adapt", some) for some, _ in parts)
             for name, recipe, told in zip(names, found.specific, seen, strict=True):
                 own = replace(recipe, seen=(told,))

@@ -18,7 +18,7 @@ from soupmerge.binding import probe
 from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import doubts
-from soupmerge.robustness.report import Report
+from soupmerge.robustness.report import Report, told_apart_by
 from soupmerge.sketch import Sketch
 from soupmerge.soups import verdicts
 from soupmerge.soups.entries import AnyEntry
@@ -219,13 +219,6 @@ def _flags(due: Sequence[tuple[AnyEntry, Benchmark]], reports: Sequence[Report])
             rows.append([*place, *row])
     names = ["data" if key == "ref" else key for key in keys]
     return csv_text(["model", *names, "id", "label", *reports[0].flags], rows)
-
-
-def told_apart_by(reports: Sequence[Report]) -> list[str]:
-    """Return what of the data's fingerprints tells *reports* apart: ``ref``, ``resolution``."""
-    several = len({report.data["ref"] for report in reports}) > 1
-    resized = any("resolution" in report.data for report in reports)
-    return ["ref"] * several + ["resolution"] * resized
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

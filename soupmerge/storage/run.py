@@ -33,6 +33,7 @@ OWN = (
     "race.json",
     "decisions.json",
     "recipe.json",
+    "adapted.json",
     "barriers.json",
     "soup.safetensors",
     "state.safetensors",

@@ -13,10 +13,17 @@ from typing import Any, NamedTuple
 
 from soupmerge.errors import printable
 from soupmerge.figures.palette import pretty
-from soupmerge.figures.reading import CURVES, Run, coefficients
+from soupmerge.figures.reading import CURVES, Run, adapted, coefficients
 
 AT_TOP = {"lenmode": "pixels", "len": 300, "y": 1, "yanchor": "top"}
 DASHES = ("solid", "dash", "dot", "dashdot")
+SOUPS = (
+    ("@ink", "diamond-open"),
+    ("@ink", "cross-open"),
+    ("@metric:clean", "square"),
+    ("@metric:linf", "triangle-up"),
+)
+"""Two ensembles, the single soup, a soup for each set: colour and symbol."""
 
 
 class Panel(NamedTuple):
@@ -189,12 +196,35 @@ def _mark(x: float, y: float, name: str) -> dict[str, Any]:
     return {"x": x, "y": y, "text": f"● {name}", "showarrow": False, "xanchor": "left", **ground}
 
 
+def _shifts(run: Run) -> list[Panel]:
+    if run.adapted is None:
+        return []
+    (sets, rows), k = adapted(run), len(run.names)
+    # The best individuals are ingredients, and need no dots of their own.
+    shown_rows = [*((f"@pot:{i % 8}", "circle-open") for i in range(k)), None, None, *SOUPS]
+    data = []
+    for (name, _, row), look in zip(rows, shown_rows, strict=True):
+        if look is not None:
+            marker = {"color": look[0], "symbol": look[1], "size": 9}
+            dots = {"type": "scatter", "mode": "markers", "name": shown(_cut(name))}
+            data.append({**dots, "x": row, "y": [shown(_cut(s)) for s in sets], "marker": marker})
+    layout = _axes("accuracy", "")
+    layout["xaxis"] |= {"tickformat": ".0%", "hoverformat": ".1%"}
+    layout["yaxis"] |= {"autorange": "reversed", "type": "category"}
+    layout["height"] = 160 + 26 * len(sets)
+    about = "Accuracy on images that chose nothing, data set by data set."
+    table = [[name, passes, *(f"{a:.1%}" for a in row)] for name, passes, row in rows]
+    header = ["network", "forward passes", *sets]
+    return [Panel("Soups for shifted images", about, data, layout, header, table)]
+
+
 PANELS: Sequence[Callable[[Run], list[Panel]]] = (
     _paths,
     _learning,
     _heat_map,
     _barriers,
     _plane,
+    _shifts,
 )
 """What draws panels, or returns none if the run does not hold its numbers."""
 
