@@ -144,7 +144,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     meant.tell(pots, given)
     net = meant.network(given, like=pots)
     images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
-    how = _how(given, images, len(pots))
+    how = _how(given, goals, images, len(pots))
     plan = stacks.plan(pots, place=given["place"], store=given["store"], device=device)
     _announce(given, goals, len(images), len(pots), how, plan, dry_run)
     meant.warn_of_test(given["split"], "teaches the soup")
@@ -204,7 +204,9 @@ def _goals(given: dict[str, Any]) -> dict[str, sm.Adversarial]:
     return goals
 
 
-def _how(given: dict[str, Any], images: sm.Images, k: int) -> dict[str, Any]:
+def _how(
+    given: dict[str, Any], goals: dict[str, sm.Adversarial], images: sm.Images, k: int
+) -> dict[str, Any]:
     """Return what all soups of the run share."""
     from soupmerge.soups.settings import Settings, usual_epochs
     from soupmerge.training.augment import AUGMENTS
@@ -221,17 +223,18 @@ def _how(given: dict[str, Any], images: sm.Images, k: int) -> dict[str, Any]:
         "settings": settings,
         "augment": None if given["augment"] == "none" else AUGMENTS[given["augment"]],
         "stop_on": stop_on,
-        "calibration": _calibration(given, images),
+        "calibration": _calibration(given, list(goals.values()), images),
         "place": given["place"],
     }
 
 
-def _calibration(given: dict[str, Any], images: sm.Images) -> sm.Calibration | None:
+def _calibration(
+    given: dict[str, Any], goals: list[sm.Adversarial], images: sm.Images
+) -> sm.Calibration | None:
     if given["recalibrate"] is None:
         return None
     attack = None
     if given["recalibrate"] == "attacked":
-        goals = list(_goals(given).values())
         if len(goals) > 1 or len(goals[0].attacks) != 1:
             fix = "learn one soup, under one threat, or recalibrate clean"
             raise UsageError("needs one attack", where="--recalibrate attacked", fix=fix)
