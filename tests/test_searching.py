@@ -40,12 +40,6 @@ def chooser() -> sm.Benchmark:
     return sm.Benchmark(images, [sm.APGD(sm.Linf(0.12), steps=4)], name="val")
 
 
-@pytest.fixture
-def kitchen(trained: list[Path]) -> tuple[nn.Module, sm.Ingredients]:
-    pots = sm.load(*trained)
-    return sm.model(like=pots), pots
-
-
 # ---- ingredients in memory
 
 

@@ -12,22 +12,7 @@ from soupmerge.cli import meant, options, show
 
 @click.command()
 @options.refs
-@click.option(
-    "--data",
-    "data_refs",
-    multiple=True,
-    required=True,
-    metavar="DATA",
-    help="digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; "
-    "blur-3:DATA (or noise, contrast, jpeg; 1 to 5) corrupts them; may be repeated.",
-)
-@click.option(
-    "--split",
-    default="test",
-    show_default=True,
-    help="Part of each data set: train, val, test, or train[:45000], say.",
-)
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Use only N images of each.")
+@options.data_sets
 @click.option(
     "--shots",
     type=click.IntRange(1),

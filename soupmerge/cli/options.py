@@ -266,6 +266,12 @@ attack = _several(
 )
 
 
+DATA = (
+    "digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; "
+    "blur-3:DATA (or noise, contrast, jpeg; 1 to 5) corrupts them"
+)
+
+
 def data(split: str, *, required: bool = True) -> Callable[[F], F]:
     """Return the options that name a data set, *split* being the part that the command uses."""
     return _several(
@@ -274,8 +280,7 @@ def data(split: str, *, required: bool = True) -> Callable[[F], F]:
             "data_ref",
             required=required,
             metavar="DATA",
-            help="digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; "
-            "blur-3:DATA (or noise, contrast, jpeg; 1 to 5) corrupts them.",
+            help=f"{DATA}.",
         ),
         click.option(
             "--split",
@@ -285,3 +290,26 @@ def data(split: str, *, required: bool = True) -> Callable[[F], F]:
         ),
         click.option("--limit", type=click.IntRange(1), metavar="N", help="Use only N images."),
     )
+
+
+def data_sets(command: F) -> F:
+    """Add the options that name several data sets."""
+    return _several(
+        click.option(
+            "--data",
+            "data_refs",
+            multiple=True,
+            required=True,
+            metavar="DATA",
+            help=f"{DATA}; may be repeated.",
+        ),
+        click.option(
+            "--split",
+            default="test",
+            show_default=True,
+            help="Part of each data set: train, val, test, or train[:45000], say.",
+        ),
+        click.option(
+            "--limit", type=click.IntRange(1), metavar="N", help="Use only N images of each."
+        ),
+    )(command)
