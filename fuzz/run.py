@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["soupmerge.weights", "soupmerge.storage", "zipfile"]):
+with atheris.instrument_imports(include=["soupmerge", "zipfile"]):
     from fuzz import mutating, seeds, targets
 
 DEFAULTS = ("-timeout=10", "-rss_limit_mb=192", "-max_len=4096", "-print_final_stats=1")

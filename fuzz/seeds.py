@@ -48,6 +48,16 @@ WORDS = {
         *("PK\1\2", "PK\3\4", "PK\5\6", "PK\6\6", "PK\6\7", "data.pkl", "/data/0", "byteorder"),
         *("constants.pkl", "/code/", "little", "\xff\xff\xff\xff", "\1\0\x10\0", "\0\0\0\0"),
     ),
+    "journals": ("1\n", "0\n", '"crc": ', '"metrics":', "{}", "NaN", "[[", "\r\n", "\xe2\x80\xa8"),
+    "recipes": (
+        *('"format":', "soupmerge-recipe/1", '"ingredients":', '"groups":', '"weights":'),
+        *('"model"', '"buffers":', '"policy"', '"average"', '"base":', '"affine":', '"copied":'),
+        *('"skipped":', '"calibration":', '"dtype":', '"seen":', '"origin":', '"sha256":'),
+        *("NaN", "1e999", "null", "true", "0.5", "-0.5", "[]", "{}"),
+    ),
+    "words": (
+        *("8/255", "e-99", "GiB", "clean", "union", "linf:", ">=", "*", "+", "hf-hub:", "@", ".."),
+    ),
     "pickles": (
         *("\x80\2", "}", ")", "]", "(", "t", "\x85", "\x86", "\x87", "R", "Q", "u.", "s", "b", "."),
         *("h\0", "q\0", "\x94", "\x93", "\x81", "\x92", "\x8f", "\x90", "\x91", "2", "0", "1"),
@@ -65,9 +75,8 @@ WORDS = {
 
 def seeds(name: str) -> Iterator[bytes]:
     """Yield files for the target *name*."""
-    yield from {"headers": headers, "indexes": indexes, "archives": archives, "pickles": pickles}[
-        name
-    ]()
+    makers = (headers, indexes, archives, pickles, journals, recipes, words)
+    yield from {maker.__name__: maker for maker in makers}[name]()
 
 
 def headers() -> Iterator[bytes]:
@@ -92,6 +101,36 @@ def indexes() -> Iterator[bytes]:
     yield b"\1" + json.dumps({"weight_map": {"a": "pytorch_model-00001-of-00001.bin"}}).encode()
     yield b"\2" + json.dumps({"weight_map": {}}).encode()
     yield b"\3" + json.dumps({"weight_map": {"a": "../a.safetensors"}}).encode()
+
+
+def journals() -> Iterator[bytes]:
+    """Yield the lines of journals, to which the target gives their checksums or not."""
+    lines = [json.dumps({"soup": n, "metrics": {"clean": {"correct": n}}}) for n in (0, 1)]
+    yield "\n".join(["1", *lines, ""]).encode()
+    yield "\n".join(["1", *lines]).encode()
+    yield b"0\n" + b'{"crc": "00000000"}\n'
+
+
+def recipes() -> Iterator[bytes]:
+    """Yield recipes."""
+    told: dict[str, Any] = {
+        "format": "soupmerge-recipe/1",
+        "ingredients": [{"ref": name, "sha256": name * 32} for name in ("aa", "bb")],
+        "groups": "model",
+        "weights": {"model": [0.25, 0.75]},
+        "buffers": {"policy": "average", "base": 0},
+    }
+    learned = {"groups": "tensor", "weights": {"a": [0.5, 0.5], "b": [1.5, -0.5]}}
+    beyond = {"origin": "learn", "affine": True, "dtype": "float16"}
+    chosen = {"copied": {"a": 1}, "skipped": ["b"], "seen": [{"images": {"n": 3}}]}
+    for more in ({}, learned | beyond, chosen, {"calibration": {"data": {"ref": "digits"}}}):
+        yield json.dumps(told | more).encode()
+
+
+def words() -> Iterator[bytes]:
+    """Yield what people type."""
+    typed = ("8/255", "1e-3", "1.5GiB", "0.5*clean+0.5*union", "linf:8/255>=0.4")
+    yield from (text.encode() for text in (*typed, "hf-hub:owner/name@main:a/b.safetensors"))
 
 
 def archives() -> Iterator[bytes]:

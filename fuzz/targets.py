@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fuzz.assembling import LEGACY, legacy_around, safetensors, zip_around
+from soupmerge import numbers
 from soupmerge.errors import SoupmergeError
+from soupmerge.soups.metrics import Condition, Metric
+from soupmerge.sources.hub.refs import HubRef
+from soupmerge.storage import journal
 from soupmerge.storage.reading import Steady
-from soupmerge.weights import archives, headers, pickles, places, torchfiles
+from soupmerge.weights import archives, headers, pickles, places, recipe, torchfiles
 from soupmerge.weights.tensors import View
 
 T = TypeVar("T")
@@ -32,6 +36,14 @@ SHARDS = (
     *("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
     *("pytorch_model-00001-of-00001.bin", "other.safetensors", "b.bin"),
 )
+
+
+def _with_checksum(line: bytes) -> bytes:
+    """Return *line* with its checksum if it may be an object of JSON."""
+    try:
+        return journal._with_checksum(line.decode()).encode() if line[-1:] == b"}" else line
+    except UnicodeDecodeError:
+        return line
 
 
 class LawError(Exception):
@@ -73,6 +85,9 @@ class Workplace:
             "pickles": self.pickles,
             "indexes": self.indexes,
             "archives": self.archives,
+            "journals": self.journals,
+            "recipes": self.recipes,
+            "words": self.words,
         }
         self.shards = folder / "shards"
         self.shards.mkdir()
@@ -141,6 +156,43 @@ class Workplace:
                     require(file.parent == self.shards and file.is_file(), f"{file} is no shard")
         finally:
             index.unlink()
+
+    def journals(self, data: bytes) -> None:
+        """Read a journal, and what a kill would have left of it: the same records, but fewer.
+
+        Its first line says whether the others get their checksums, which nobody guesses.
+        """
+        first, _, data = data.partition(b"\n")
+        if first == b"1":
+            data = b"\n".join(map(_with_checksum, data.split(b"\n")))
+        file = self.written("trials.jsonl", data)
+        found = self.lawful(lambda: journal.read(file.path), len(data), SoupmergeError)
+        if found is not None:
+            require(all(isinstance(record, dict) for record in found), "a record is no object")
+            self.written("trials.jsonl", data[: len(data) // 2])
+            half = journal.read(file.path)
+            require(half == found[: len(half)], "a torn journal has other records")
+
+    def recipes(self, data: bytes) -> None:
+        """Read a recipe; what it says is read back from what it writes."""
+        file = self.written("recipe.json", data)
+        found = self.lawful(lambda: recipe.read_recipe(file.path), len(data), SoupmergeError)
+        if found is not None:
+            again = recipe.Recipe.from_json(found.to_json(), where="itself")
+            require(again == found, "a recipe is not what it says")
+
+    def words(self, data: bytes) -> None:
+        """Read what people type: numbers, sizes, metrics, conditions, references."""
+        text = data.decode("utf-8", "surrogateescape")
+        readers: tuple[Callable[[str], object], ...] = (
+            lambda text: numbers.exact(text, "x"),
+            lambda text: numbers.size(text, "x"),
+            Metric.parse,
+            Condition.parse,
+            HubRef.parse,
+        )
+        for read in readers:
+            self.lawful(lambda: read(text), len(data), SoupmergeError)  # noqa: B023
 
     def load(self, file: Steady, foreign: bool) -> None:
         """Load a torch file."""
