@@ -307,6 +307,8 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("eval {good} --data folder:{x}/pictures", pipe, 3, "no images in class folders"),
     ("eval {good} --data npz:{x}/x.npz", pipe, 3, "not a regular file"),
     ("eval {good} --data digits:foo", None, 2, "takes nothing after a colon"),
+    ("eval {good} --data digits:", None, 2, "ends where a name should follow"),
+    ("eval {good} --data folder:", None, 2, "ends where a name should follow"),
     ("eval {good} --data digits --mean nan --std 1", None, 2, "do not fit"),
     (MIX + " -w 1e999999999,0 -o {home}/s.safetensors", None, 2, "is not a number"),
     ("mix {good} {x} -w 1,0 -o {home}/s.safetensors", with_nan, 7, "nan.safetensors: head.bias"),

@@ -156,6 +156,9 @@ def data_sets(refs: Sequence[str], *, split: str, limit: int | None = None) -> l
 
 def _read(ref: str, split: str) -> Images:
     kind, colon, rest = ref.partition(":")
+    if colon and not rest:
+        fix = "leave the colon out, or name what comes after it"
+        raise UsageError("ends where a name should follow", where=ref, fix=fix)
     if kind in READERS:
         ids, pixels, labels, classes = READERS[kind](rest, split)
     elif colon and kind.replace(".", "").isidentifier():

@@ -130,7 +130,8 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
 
 def environment() -> dict[str, str]:
     """Return the versions a result may depend on."""
-    versions = {name: importlib.metadata.version(name) for name in ("soupmerge", "torch")}
+    packages = ("soupmerge", "torch", "timm", "torchvision")
+    versions = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **versions}
 
 
