@@ -81,10 +81,15 @@ def _kinds(axes: Any, records: Sequence[dict[str, Any]], metric: str) -> None:
             axes.plot(*zip(*chord, strict=True), "--", color=shade, linewidth=1, label="its chord")
 
 
-def panels_of(record: dict[str, Any]) -> tuple[Figure, list[tuple[Any, str]]]:
-    """Return a figure with empty axes for each metric of *record* that stands against clean."""
+def panels_of(
+    record: dict[str, Any], *, beside: float = 0.0
+) -> tuple[Figure, list[tuple[Any, str]]]:
+    """Return a figure with empty axes for each metric of *record* that stands against clean.
+
+    *beside* them is room for so many inches of legend.
+    """
     metrics = against(record)
-    figure = style.new_figure(4.0 * len(metrics), 3.6)
+    figure = style.new_figure(4.0 * len(metrics) + beside, 3.6)
     panels = []
     for i, metric in enumerate(metrics):
         axes = figure.add_subplot(1, len(metrics), i + 1)
@@ -103,8 +108,8 @@ def _intervals(axes: Any, record: dict[str, Any], metric: str) -> None:
     axes.errorbar(x, y, **spread, color="#bbbbbb", elinewidth=0.5, zorder=0)
 
 
-def name_beside(axes: Any, name: str, place: tuple[float, ...]) -> None:
-    """Write *name* beside the dot at *place*."""
-    text = style.label(name)
+def name_beside(axes: Any, name: str, place: tuple[float, ...], *, left: bool = False) -> None:
+    """Write *name* beside the dot at *place*: above to its right, or to its *left*."""
     how = {"textcoords": "offset points", "fontsize": 7, "path_effects": style.HALO, "zorder": 9}
-    axes.annotate(text, place, xytext=(4, 4), **how)
+    how |= {"xytext": (-6, 0), "ha": "right", "va": "center"} if left else {"xytext": (4, 4)}
+    axes.annotate(style.label(name), place, **how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from matplotlib.figure import Figure
 from soupmerge.figures import style
 from soupmerge.figures.fronts import name_beside, panels_of
 from soupmerge.figures.reading import Run, point
+
+NEAR = 0.1
+"""Part of the picture within which neighbours share a name."""
 
 
 def curves(run: Run) -> Figure | None:
@@ -30,17 +34,22 @@ def curves(run: Run) -> Figure | None:
     }
     if not records or any(None in found for found in goals.values()):
         return None
-    figure, panels = panels_of(next(iter(records.values())))
+    figure, panels = panels_of(next(iter(records.values())), beside=1.6)
     for axes, metric in panels:
-        _learned(
-            axes, {goal: [point(r, metric) for r in rs if r] for goal, rs in goals.items()}, metric
-        )
-        _beside(axes, {name: point(record, metric) for name, record in records.items()})
-        axes.legend(fontsize=7)
+        learned = {goal: [point(r, metric) for r in rs if r] for goal, rs in goals.items()}
+        beside = {name: point(record, metric) for name, record in records.items()}
+        columns = zip(*beside.values(), *(p for ps in learned.values() for p in ps), strict=True)
+        near = [NEAR * (max(axis) - min(axis)) for axis in columns]
+        _learned(axes, learned, metric, near)
+        _beside(axes, beside)
+    marks = panels[0][0].get_legend_handles_labels()
+    figure.legend(*marks, loc="outside right upper", fontsize=7, frameon=False)
     return figure
 
 
-def _learned(axes: Any, goals: dict[str, list[tuple[float, float]]], metric: str) -> None:
+def _learned(
+    axes: Any, goals: dict[str, list[tuple[float, float]]], metric: str, near: Sequence[float]
+) -> None:
     means = [
         tuple(sum(axis) / len(points) for axis in zip(*points, strict=True))
         for points in goals.values()
@@ -54,8 +63,23 @@ def _learned(axes: Any, goals: dict[str, list[tuple[float, float]]], metric: str
     seeds = len(next(iter(goals.values())))
     many = f", mean of {seeds} seeds" if seeds > 1 else ""
     axes.plot(*zip(*means, strict=True), "^-", label=f"learned{many}", **how)
-    for goal, place in zip(told_apart_words(list(goals)), means, strict=True):
-        name_beside(axes, goal, place)
+    for words, place in _grouped(told_apart_words(list(goals)), means, near):
+        name_beside(axes, words, place)
+
+
+def _grouped(
+    names: Sequence[str], places: Sequence[tuple[float, ...]], near: Sequence[float]
+) -> list[tuple[str, tuple[float, ...]]]:
+    """Return names of neighbours that are too near for a name each, as one, and where it goes."""
+    groups: list[tuple[str, tuple[float, ...]]] = []
+    for name, place in zip(names, places, strict=True):
+        if groups and all(
+            abs(a - b) <= r for a, b, r in zip(place, groups[-1][1], near, strict=True)
+        ):
+            groups[-1] = (f"{groups[-1][0]}, {name}", groups[-1][1])
+        else:
+            groups.append((name, place))
+    return groups
 
 
 def _beside(axes: Any, others: dict[str, tuple[float, float]]) -> None:
@@ -79,19 +103,19 @@ def _beside(axes: Any, others: dict[str, tuple[float, float]]) -> None:
         axes.plot(*zip(*rest.values(), strict=True), "o", label="ingredients", **how)
     for name, place in rest.items():
         if place not in known:
-            name_beside(axes, name, place)
+            name_beside(axes, name, place, left=True)
 
 
 def told_apart_words(names: Sequence[str]) -> list[str]:
-    """Return *names* without the words that all of them begin with.
+    """Return *names* without the words that all of them begin with, and with their fractions.
 
     Example:
         >>> told_apart_words(["linf-0", "linf-2-255"])
-        ['0', '2-255']
+        ['0', '2/255']
     """
     common = os.path.commonprefix([*names]) if len(names) > 1 else ""
     cut = common.rfind("-") + 1
-    return [name[cut:] for name in names]
+    return [re.sub(r"\b(\d+)-(\d+)\b", r"\1/\2", name[cut:]) for name in names]
 
 
 def _named(record: dict[str, Any]) -> str:
