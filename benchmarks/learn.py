@@ -183,10 +183,11 @@ def gradient(learner: Learner, alpha: torch.Tensor, indices: torch.Tensor) -> to
     """Return what of the coefficients' gradient the softmax lets through, on images as they are."""
     x, y = (t.to(DEVICE) for t in learner.data.batch(indices))
     soup, held = learner.soup, learner.soup.held(alpha)
-    leaves = soup.leaves(torch.ones(len(alpha), dtype=torch.bool), held)
+    live = torch.ones(len(alpha), dtype=torch.bool)
+    leaves = soup.leaves(live, held)
     loss = OBJECTIVE.loss(learner._cast(soup.placed(leaves, held)), x, x, y)
     found = torch.autograd.grad(loss, list(leaves.values()))
-    into = soup.gradient(dict(zip(leaves, found, strict=True)))
+    into = soup.gradient(dict(zip(leaves, found, strict=True)), live, held)
     return into - into.mean(1, keepdim=True)
 
 

@@ -61,7 +61,7 @@ def test_inner_products_are_the_gradient_of_the_definition(
     leaves = soup.leaves(live, held)
     fast = loss_of(soup.placed(leaves, held))
     found = torch.autograd.grad(fast, list(leaves.values()))
-    into_alpha = soup.gradient(dict(zip(leaves, found, strict=True)))
+    into_alpha = soup.gradient(dict(zip(leaves, found, strict=True)), live, held)
     (gradient,) = torch.autograd.grad(alpha, logits, into_alpha)
     torch.testing.assert_close(fast, plain, rtol=1e-12, atol=0)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-14)
@@ -198,10 +198,11 @@ def test_tied_tensors_are_learned_as_one(tmp_path: Path) -> None:
     x = torch.rand(5, 4, dtype=torch.float64)
     (expected,) = torch.autograd.grad(soup.classifier(soup.weights(alpha))(x).sum(), alpha)
     held = soup.held(alpha)
-    leaves = soup.leaves(torch.ones(3, dtype=torch.bool), held)
+    live = torch.ones(3, dtype=torch.bool)
+    leaves = soup.leaves(live, held)
     out = soup.classifier(soup.placed(leaves, held))(x).sum()
     found = torch.autograd.grad(out, list(leaves.values()), materialize_grads=True)
-    gradient = soup.gradient(dict(zip(leaves, found, strict=True)))
+    gradient = soup.gradient(dict(zip(leaves, found, strict=True)), live, held)
     torch.testing.assert_close(gradient, expected)
 
 

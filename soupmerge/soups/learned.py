@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from soupmerge.binding import align, hollow
+from soupmerge.soups.norms import Norm, ThroughStatistics, norms_of
 from soupmerge.soups.stacks import stack_of
 from soupmerge.types import Classifier
 from soupmerge.weights.buffers import is_statistic
@@ -24,8 +27,7 @@ class LearnedSoup:
 
     Every group g has a softmax of its own; its K outputs are the coefficients of all tensors of
     the group. Batch-norm statistics follow *buffers*: ``average`` mixes them with the coefficients
-    of their module's weight, ``base`` takes those of one ingredient, as in the paper. Either way
-    they are constants to the gradient.
+    of their module's weight, ``base`` takes those of one ingredient, as in the paper.
 
     Args:
         net: the network; an own copy of it, without numbers, computes in its dtype.
@@ -36,6 +38,8 @@ class LearnedSoup:
         device: where to compute.
         place: where the ingredients are kept, see `soupmerge.soups.stacks.PLACES`.
         store: in what, see `soupmerge.soups.stacks.STORES`.
+        statistics: whether the network will use its statistics, so that averaged ones have a
+            gradient; else they are constants, as they are of norms that do not scale and shift.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class LearnedSoup:
         device: torch.device | str = "cpu",
         place: str = "device",
         store: str = "fp32",
+        statistics: bool = True,
     ) -> None:
         self.net, self.pots, self.device = hollow(net, device), pots, torch.device(device)
         self.by, self.buffers, self.base = by, buffers, base
@@ -59,6 +64,10 @@ class LearnedSoup:
         self.fixed = {n: pots[base][n].to(device) for n in pots.infos if n not in self.row}
         kept: dict[str, Any] = {"device": device, "place": place, "store": store, "base": base}
         self.stacks = {name: stack_of(pots, name, self.dtype, **kept) for name in self.row}
+        named = {own: name for name, own in self._renamed.items()}
+        norms = (norm.renamed(named) for norm in norms_of(net) if statistics)
+        self.norms = [norm for norm in norms if norm.mean in self.row]
+        self._moving = {name for norm in self.norms for name in (norm.mean, norm.variance)}
 
     def by_depth(self) -> list[str]:
         """Return the groups as the network has the first tensor of each: from input to output."""
@@ -80,8 +89,7 @@ class LearnedSoup:
         rows = [a if live is None or bool(live[g]) else fixed[g] for g, a in enumerate(alpha)]
         theta = {self._renamed[name]: tensor for name, tensor in self.fixed.items()}
         for name, row in self._by_tensor(rows):
-            # torch's batch norm has no gradient in its statistics
-            row = row.detach() if is_statistic(name) else row
+            row = row if name in self._moving or not is_statistic(name) else row.detach()
             theta[self._renamed[name]] = combine(row, self.stacks[name].whole())
         return theta
 
@@ -100,36 +108,54 @@ class LearnedSoup:
     def leaves(self, live: Tensor, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return tensor name of the ingredients → its mix in *held*, as a leaf to differentiate.
 
-        Those of live groups alone; statistics never, as torch has no gradient in them.
+        Those of live groups, and the shifts of norms whose statistics are live; statistics never,
+        as torch has no gradient in them: `gradient` has it from the norm's scale and shift.
         """
+        shifts = {norm.beta for norm in self.norms if live[self.row[norm.mean]]}
         return {
             name: held[self._renamed[name]].detach().requires_grad_()
             for name in self.stacks
-            if not is_statistic(name) and bool(live[self.row[name]])
+            if not is_statistic(name) and (live[self.row[name]] or name in shifts)
         }
 
     def placed(self, leaves: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return θ of the network: *held*, with *leaves* in their places."""
         return {**held, **{self._renamed[name]: leaf for name, leaf in leaves.items()}}
 
-    def gradient(self, grads: Mapping[str, Tensor]) -> Tensor:
-        """Return ∂L/∂α ``(G, K)`` of ∂L/∂θ, by tensor name of the ingredients.
+    @torch.no_grad()
+    def gradient(
+        self, grads: Mapping[str, Tensor], live: Tensor, held: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Return ∂L/∂α ``(G, K)``, zero outside of *live*.
 
         θ[g] = Σ_k α[g, k] · θ_k[g], so ∂L/∂α[g, k] is the inner product ⟨∂L/∂θ[g], θ_k[g]⟩: what
         autograd finds through `weights`, without mixing a second time and keeping the mix.
+
+        Args:
+            grads: ∂L/∂θ of the `leaves` of *live* and *held*, by their names.
         """
         shape = (len(self.groups), len(self.pots))
         out = torch.zeros(shape, dtype=self.dtype, device=self.device)
-        for name, grad in grads.items():
-            out[self.row[name]] += self.stacks[name].dots(grad)
+        moving = (norm for norm in self.norms if live[self.row[norm.mean]])
+        statistics = (norm.gradients(self._by_our_names(norm, held), grads) for norm in moving)
+        for name, grad in chain(grads.items(), *statistics):
+            if live[self.row[name]]:
+                out[self.row[name]] += self.stacks[name].dots(grad)
         return out
+
+    def _by_our_names(self, norm: Norm, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: held[self._renamed[name]] for name in (norm.gamma, norm.variance)}
 
     def classifier(self, weights: Mapping[str, Tensor]) -> Classifier:
         """Return the network with *weights*, through `torch.func.functional_call`."""
 
+        # Only the definition's statistics ask for a gradient; torch's own batch norm is faster.
+        through = any(weights[self._renamed[name]].requires_grad for name in self._moving)
+
         def call(x: Tensor, /) -> Tensor:
-            # Tied tensors are mixed alike, each by itself, and their gradients are added.
-            logits: Tensor = functional_call(self.net, dict(weights), (x,), tie_weights=False)
+            with ThroughStatistics() if through else nullcontext():
+                # Tied tensors are mixed alike, each by itself, and their gradients are added.
+                logits: Tensor = functional_call(self.net, dict(weights), (x,), tie_weights=False)
             return logits
 
         return call

@@ -56,7 +56,11 @@ class Learner:
         self.data, self.objective, self.settings, self.augment = data, objective, settings, augment
         self.stop_on, self.seed, self.device = stop_on, seed, torch.device(device)
         how: dict[str, Any] = {"by": settings.by, "buffers": settings.buffers}
-        how |= {"base": settings.base, "device": device}
+        how |= {
+            "base": settings.base,
+            "device": device,
+            "statistics": settings.batch_norm == "eval",
+        }
         kept = stacks.plan(pots, place=place, store=settings.store, device=device)
         self.soup = LearnedSoup(net, pots, **how, place=kept.place, store=kept.store)
         self.first = starts.start(settings.init, pots, self.soup.groups, stream("start", seed))
@@ -106,7 +110,7 @@ class Learner:
         moving = self._cast(self.soup.placed(leaves, held))
         with self._norms():
             loss = self.objective.loss(moving, x, x_adv, y)
-        self._descend(loss, alpha, leaves, len(y))
+        self._descend(loss, alpha, leaves, live, held, len(y))
 
     def _cast(self, theta: dict[str, Tensor]) -> Classifier:
         return cast(self.soup.classifier(theta), self.settings.precision, self.device)
@@ -125,14 +129,22 @@ class Learner:
             for norm, tracked in zip(norms, before, strict=True):
                 norm.training, norm.track_running_stats = False, tracked
 
-    def _descend(self, loss: Tensor, alpha: Tensor, leaves: dict[str, Tensor], seen: int) -> None:
+    def _descend(
+        self,
+        loss: Tensor,
+        alpha: Tensor,
+        leaves: dict[str, Tensor],
+        live: Tensor,
+        held: dict[str, Tensor],
+        seen: int,
+    ) -> None:
         """Take a step down *loss*, whose gradient comes to the logits by way of θ and α."""
         step, settings = self.at["step"], self.settings
         if not torch.isfinite(loss):
             fix = "the last good state is kept; try a lower --lr"
             raise NumericsError("the loss is not finite", where=f"step {step + 1}", fix=fix)
         found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        into_alpha = self.soup.gradient(dict(zip(leaves, found, strict=True)))
+        into_alpha = self.soup.gradient(dict(zip(leaves, found, strict=True)), live, held)
         if settings.rescale:
             into_alpha = into_alpha / (1 - settings.dropout)
         self.logits.grad = torch.autograd.grad(alpha, self.logits, into_alpha.to(alpha))[0]

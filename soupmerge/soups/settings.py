@@ -8,7 +8,7 @@ from soupmerge.errors import UsageError, near_miss
 
 DECISIONS = {
     "batch norm": "evaluation mode, with the soup's own statistics, to craft and to step",
-    "statistics": "follow the coefficients (policy average), constant in the gradient",
+    "statistics": "follow the coefficients (policy average), and are differentiated",
     "attack": "on the mixed weights held fixed; then one differentiated pass",
     "gradient": "inner products with the ingredients, of live groups alone",
     "xavier": "a matrix (1, K) for each group",
