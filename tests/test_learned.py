@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
+from torch.func import functional_call
 
 import soupmerge as sm
 from soupmerge.binding import hollow
@@ -17,6 +19,7 @@ from soupmerge.errors import SoupmergeError, UsageError
 from soupmerge.soups import stacks
 from soupmerge.soups.learned import LearnedSoup
 from soupmerge.soups.learner import Learner
+from soupmerge.soups.norms import ThroughStatistics, norms_of
 from soupmerge.soups.stacks import stack_of
 from soupmerge.soups.starts import start
 from soupmerge.soups.sweeping import Sweep
@@ -67,6 +70,39 @@ def test_inner_products_are_the_gradient_of_the_definition(
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-14)
     assert bool((gradient[~live] == 0).all())
     assert float(gradient.abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm])
+def test_statistics_have_the_gradient_that_autograd_finds(norm: type[nn.Module]) -> None:
+    draw = torch.Generator().manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), norm(4), nn.ReLU(), nn.Conv2d(4, 5, 3), norm(5))
+    state = {
+        name: torch.rand(t.shape, generator=draw, dtype=torch.float64) + 0.1
+        for name, t in net.double().eval().state_dict().items()
+        if t.is_floating_point()
+    }
+    x = torch.randn(2, 3, 8, 8, generator=draw, dtype=torch.float64)
+    every = {name: t.clone().requires_grad_() for name, t in state.items()}
+    with ThroughStatistics():
+        out = functional_call(net, every, (x,))
+    torch.testing.assert_close(out, functional_call(net, state, (x,)))
+    grads = dict(
+        zip(every, torch.autograd.grad(out.square().sum(), list(every.values())), strict=True)
+    )
+    norms = list(norms_of(net))
+    assert [n.mean for n in norms] == ["1.running_mean", "4.running_mean"]
+    for found in norms:
+        for name, grad in found.gradients(state, grads):
+            assert float(grad.abs().max()) > 1e-3
+            torch.testing.assert_close(grad, grads[name])
+
+
+def test_statistics_that_are_not_used_are_constants(pots: sm.Ingredients, net: nn.Module) -> None:
+    """With those of the batch, and with those of one ingredient, nothing depends on them."""
+    used = LearnedSoup(net, pots)
+    assert len(used.norms) > 0
+    assert not LearnedSoup(net, pots, statistics=False).norms
+    assert not LearnedSoup(net, pots, buffers="base").norms
 
 
 # ---- where ingredients are kept
