@@ -4,7 +4,7 @@
 #   examples/learned_soups.sh DATA OUT
 #
 # Goes on from examples/threat_soup.sh DATA OUT, whose ingredients and grid it uses. Every step
-# resumes: run the script again after an interruption. Sized for two CPU cores: about two hours.
+# resumes: run the script again after an interruption. Sized for two CPU cores: about three hours.
 set -eu
 data=folder:$1
 out=$2
@@ -33,10 +33,12 @@ for kind in threat eps continuous; do
     soupmerge learn ${!kind} --eps 0,2/255,4/255,8/255,16/255 --seeds 3 $train --limit 4500 --batch-size 64 \
         --epochs 4 $judge --beside "$out/grid-$kind" -o "$out/learned-$kind"
     soupmerge report "$out/learned-$kind"
+    soupmerge greedy ${!kind} $choose --limit 500 -o "$out/greedy-$kind"
 done
 
-# One vector for the whole network; a mix of threats; batch norms in other ways.
+# Longer; one vector for the whole network; a mix of threats; batch norms in other ways.
 short="$train --limit 4500 --batch-size 64 --epochs 4 $judge"
+soupmerge learn $threat --eps 8/255 $train --limit 22500 --batch-size 64 --epochs 12 $judge -o "$out/long"
 soupmerge learn $threat --eps 8/255 --groups model --dropout 0 --seeds 3 $short -o "$out/one-vector"
 soupmerge learn $threat --against linf:8/255 --against l2:0.5 $short --threat l2:0.5 -o "$out/union"
 soupmerge learn $threat --eps 8/255 $short --buffers base -o "$out/norms-base"
