@@ -105,6 +105,17 @@ def test_statistics_that_are_not_used_are_constants(pots: sm.Ingredients, net: n
     assert not LearnedSoup(net, pots, buffers="base").norms
 
 
+@pytest.mark.parametrize("exclude", ["*.bias", "*.weight"])
+def test_norms_whose_scale_or_shift_is_copied_keep_constant_statistics(
+    trained: list[Path], digits: sm.Images, exclude: str
+) -> None:
+    pots = sm.load(*trained, exclude=[exclude])
+    few = digits.take(torch.arange(16), "few")
+    settings = sm.Settings(epochs=1, batch_size=8)
+    trial = sm.learn(sm.model(like=pots), pots, few, sm.against(sm.Linf(0.1)), settings=settings)
+    assert trial.recipe.origin == "learn"
+
+
 # ---- where ingredients are kept
 
 

@@ -39,7 +39,8 @@ class LearnedSoup:
         place: where the ingredients are kept, see `soupmerge.soups.stacks.PLACES`.
         store: in what, see `soupmerge.soups.stacks.STORES`.
         statistics: whether the network will use its statistics, so that averaged ones have a
-            gradient; else they are constants, as they are of norms that do not scale and shift.
+            gradient; else they are constants, as they are of norms whose scale and shift are
+            not mixed.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class LearnedSoup:
         self.stacks = {name: stack_of(pots, name, self.dtype, **kept) for name in self.row}
         named = {own: name for name, own in self._renamed.items()}
         norms = (norm.renamed(named) for norm in norms_of(net) if statistics)
-        self.norms = [norm for norm in norms if norm.mean in self.row]
+        self.norms = [norm for norm in norms if norm.names <= self.row.keys()]
         self._moving = {name for norm in self.norms for name in (norm.mean, norm.variance)}
 
     def by_depth(self) -> list[str]:

@@ -26,6 +26,11 @@ class Norm:
     variance: str
     eps: float
 
+    @property
+    def names(self) -> set[str]:
+        """All four."""
+        return {self.gamma, self.beta, self.mean, self.variance}
+
     def renamed(self, names: Mapping[str, str]) -> Norm:
         """Return the norm by other *names* of its tensors."""
         gamma, beta = names[self.gamma], names[self.beta]
