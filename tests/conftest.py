@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: a process a core, a thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -21,6 +17,7 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.cli import main
+from tests.shared import Outcome, browser, near
 
 settings.register_profile("soupmerge", deadline=None, max_examples=40)
 settings.load_profile("soupmerge")
@@ -38,28 +35,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, (missing, reason) in reasons.items():
             if item.get_closest_marker(mark) and missing:
                 item.add_marker(pytest.mark.skip(reason=reason))
-
-
-def browser() -> str | None:
-    """Return the Chromium of this machine, if there is one, and playwright to drive it."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    return found if importlib.util.find_spec("playwright") else None
-
-
-def near(base: nn.Module, seed: int, scale: float = 0.05) -> dict[str, torch.Tensor]:
-    """Return the weights of *base*, moved a little: what fine-tuning would do to them."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for name, tensor in base.state_dict().items():
-        if tensor.is_floating_point():
-            noise = torch.randn(tensor.shape, generator=generator)
-            state[name] = tensor + scale * noise * (tensor.abs().mean() + 0.1)
-            if name.endswith("running_var"):
-                state[name] = state[name].abs() + 0.1
-        else:
-            state[name] = tensor + seed
-    return state
 
 
 @pytest.fixture
@@ -97,13 +72,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-@dataclass
-class Outcome:
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def soupmerge(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Type a command; see its exit status, standard output and standard error."""
@@ -132,26 +100,3 @@ def chooser() -> sm.Benchmark:
 def kitchen(trained: list[Path]) -> tuple[nn.Module, sm.Ingredients]:
     pots = sm.load(*trained)
     return sm.model(like=pots), pots
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {
-        str(f.relative_to(folder)): f.read_bytes()
-        for f in sorted(folder.rglob("*"))
-        if f.is_file() and not f.name.startswith(".")
-    }
-
-
-class Stop(BaseException):
-    """A kill, from inside."""
-
-
-def stop_at(n: int, what: str) -> Any:
-    seen = [0]
-
-    def progress(kind: str, done: int, total: int, note: str = "") -> None:
-        seen[0] += kind == what
-        if seen[0] == n:
-            raise Stop
-
-    return progress
