@@ -1,0 +1,154 @@
+"""Runs tests in forks of a process that has loaded what is slow to load, but nothing of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HEAVY = (
+    "cma huggingface_hub hypothesis matplotlib.pyplot mpltern numpy plotly.graph_objects "
+    "pyautoattack pytest rich.console safetensors.torch scipy.stats sklearn.datasets timm torch "
+    "torchvision _pytest.doctest xdist hypothesis.strategies torch.func"
+)
+OLD = 1_000_000_000
+"""The time stamp of unchanged files, by which their byte code is told from that of changed ones."""
+WRITES = 2 * 2**30
+"""Bytes that a changed program may write to one file."""
+
+
+@functools.cache
+def preload() -> None:
+    """Load what tests need, one thread each; forks of threads would hang."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    os.environ.setdefault("MPLBACKEND", "agg")
+    for name in HEAVY.split():
+        with contextlib.suppress(ImportError):
+            __import__(name)
+    ours = [name for name in sys.modules if name.split(".")[0] in ("soupmerge", "tests")]
+    assert not ours, f"loaded before the fork: {ours}"
+    gc.collect()
+    gc.freeze()
+
+
+def copy_tree(root: Path, there: Path) -> None:
+    """Copy the files that git knows or would add, as they are now."""
+    words = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (root / name).is_file():
+            (there / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, there / name)
+            os.utime(there / name, (OLD, OLD))
+
+
+class Slot:
+    """A copy of the working tree in which one process at a time runs tests."""
+
+    def __init__(self, root: Path, home: Path) -> None:
+        """Copy the tree below *root* to a new folder, *home*."""
+        self.tree, self.home, self.pid = home / "tree", home, 0
+        self.deadline, self.done = 0.0, lambda found: None
+        copy_tree(root, self.tree)
+
+    def start(self, file: str, source: str, run: Callable[[Path], Any], limit: float) -> None:
+        """Start *run* in a fork, with *source* in place of a file's."""
+        path = self.tree / file
+        self._mend = (path, path.read_bytes()) if file else None
+        if file:
+            path.write_text(source)
+        (self.home / "found.json").unlink(missing_ok=True)
+        self.deadline = time.monotonic() + limit
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become(run, write_bytecode=not file)
+
+    def _become(self, run: Callable[[Path], Any], write_bytecode: bool) -> None:
+        status = 70
+        try:
+            os.setsid()
+            with open(self.home / "said.txt", "w") as said:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (WRITES, resource.RLIM_INFINITY))
+            sys.dont_write_bytecode = not write_bytecode
+            os.environ["PYTHONPATH"] = str(self.tree)
+            os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+            if not write_bytecode:
+                os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+            sys.path[:] = [str(self.tree), *(p for p in sys.path if "scripts" not in Path(p).parts)]
+            os.chdir(self.tree)
+            shutil.rmtree(self.home / "tmp", ignore_errors=True)
+            found = run(self.home)
+            status = 0
+        except BaseException:
+            found = {"status": status, "failed": "", "why": traceback.format_exc()}
+        finally:
+            with contextlib.suppress(Exception):
+                (self.home / "found.json").write_text(json.dumps(found))
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def ended(self) -> bool:
+        """Tell whether the run is over, and end it where its time is."""
+        pid, _ = os.waitpid(self.pid, os.WNOHANG)
+        late = time.monotonic() > self.deadline
+        if pid == 0 and not late:
+            return False
+        self.stop(reap=pid == 0)
+        path = self.home / "found.json"
+        found = json.loads(path.read_text()) if path.exists() else None
+        self.done("timed out" if pid == 0 else found)
+        return True
+
+    def stop(self, reap: bool = True) -> None:
+        """End the run and all that it started, and mend the file."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            if reap:
+                os.waitpid(self.pid, 0)
+            self.pid = 0
+            if self._mend:
+                path, content = self._mend
+                path.write_bytes(content)
+                os.utime(path, (OLD, OLD))
+
+
+Task = tuple[str, str, Callable[[Path], Any], float, Callable[[Any], None]]
+"""A file, what it should hold, what to run, for how many seconds, and who gets the result."""
+
+
+def run_all(slots: list[Slot], take: Callable[[], Task | None]) -> None:
+    """Run tasks, one a slot, for as long as *take* gives some or a slot is at work."""
+    try:
+        while True:
+            for slot in slots:
+                if not slot.pid or slot.ended():
+                    task = take()
+                    if task is not None:
+                        preload()
+                        slot.done = task[4]
+                        slot.start(*task[:4])
+            if not any(slot.pid for slot in slots):
+                return
+            time.sleep(0.01)
+    finally:
+        for slot in slots:
+            slot.stop()
