@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: a process a core, a thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -74,11 +75,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def soupmerge(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Type a command; see its exit status, standard output and standard error."""
+    """Type a command; see its exit status, standard output and standard error.
+
+    Warnings go to standard error, as they do where the command is a process of its own.
+    """
 
     def typed(*words: object) -> Outcome:
         capfd.readouterr()
-        status = main.run([str(word) for word in words])
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = main._warn
+            status = main.run([str(word) for word in words])
         caught = capfd.readouterr()
         return Outcome(status, caught.out, caught.err)
 

@@ -57,4 +57,5 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     show.table(["pass", "try", "ingredient", "metric", "done", "why"], rows)
     results.print_reports([searches.weights_of(found.trial, " ")], [found.trial.judged()], "soup")
     weights = searches.weights_of(found.trial)
+    results.print_doubts([weights], [found.trial.judged()])
     show.note(f"greedy soup: {weights}; written to {given['out']}/soup.safetensors")

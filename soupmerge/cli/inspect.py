@@ -21,14 +21,14 @@ def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool, **giv
     soups or fine-tunes themselves.
     """
     from soupmerge.sources.refs import opened
-    from soupmerge.weights.ledger import ledger_of
+    from soupmerge.weights.ledger import in_words, ledger_of
     from soupmerge.weights.lineage import family_of
 
     described = []
     for ref in refs:
         checkpoint = opened(ref, weights_key=weights_key)
         rows, notes = checkpoint.rows(), checkpoint.notes_of_soupmerge
-        seen = [f"{e.get('by')}: {e.get('ref')}, {e.get('split')}" for e in ledger_of(checkpoint)]
+        seen = map(in_words, ledger_of(checkpoint))
         rows.append(("images behind it", "; ".join(seen) or "the file does not tell"))
         tree = family_of(checkpoint)
         described.append({"ref": ref, **dict(rows), "notes": notes, "family": list(tree.lines())})

@@ -189,12 +189,16 @@ def _with_calibration(recipe: sm.Recipe, given: dict[str, Any]) -> sm.Recipe:
     if not given["data_ref"]:
         raise UsageError("needs images", where="--buffers recalibrate", fix="give --data")
     from soupmerge.storage.run import essence
+    from soupmerge.weights import ledger
 
-    told = meant.calibration(given).describe()
+    calibration = meant.calibration(given)
+    told = calibration.describe()
     if recipe.calibration and essence(recipe.calibration) != essence(told):
         what = f"statistics were estimated on {recipe.calibration}, not on {told}"
         raise InputError(what, where=given["recipe_file"], fix="give the same images and threat")
-    return dataclasses.replace(recipe, calibration=told)
+    entry = ledger.entry("recalibrate", calibration.data, ledger.TRAINED)
+    seen = (*(known for known in recipe.seen if known != entry), entry)
+    return dataclasses.replace(recipe, calibration=told, seen=seen)
 
 
 def _write_recalibrated(

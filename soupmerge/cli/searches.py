@@ -117,6 +117,7 @@ class Task:
         """Say which soup was written, and how many are not told apart from it."""
         chosen = metric or self.benchmark.metrics[-1]
         found = trials.best(chosen)
+        results.print_doubts([weights_of(found)], [found.judged()])
         tied = len(trials.tied(chosen)) - 1
         rivals = f"; {tied} others are within the noise of it in {chosen}" if tied else ""
         out = self.given["out"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import click
@@ -49,6 +50,8 @@ def command(runs: tuple[str, ...], as_json: bool, **given: Any) -> None:
         raise UsageError("needs the soup", where="--export", fix="give -o as well")
     export.check(given)
     seen = tried(runs)
+    for home, progress in seen.unfinished.items():
+        warnings.warn(f"{home} is unfinished: {progress}, and others may be better", stacklevel=2)
     last = seen.trials.metrics[-1]
     metric = None if given["knee"] else given["metric"] or last
     choice = choose(seen, metric, given["conditions"], given["x"], given["y"] or last)
@@ -62,6 +65,7 @@ def command(runs: tuple[str, ...], as_json: bool, **given: Any) -> None:
             for trial, gap in choice.rivals
         ]
         told = {"recipe": choice.trial.recipe.to_json(), "metrics": report.to_metrics()}
+        told |= {"unfinished": {str(home): how for home, how in seen.unfinished.items()}}
         show.dump({"run": str(choice.home), "tried": len(seen.trials), **told, "ties": rivals})
         return
     chosen = [searches.weights_of(choice.trial, " ")]

@@ -43,6 +43,7 @@ def doubts(
     report: Report,
     *,
     n: int = 64,
+    checks: Sequence[str] | None = None,
     transfer_from: Sequence[Classifier] = (),
     progress: Progress = quiet,
 ) -> tuple[Doubt, ...]:
@@ -58,6 +59,7 @@ def doubts(
         report: one flag per image and threat.
         n: images that are examined, at most: first those that are right. The cost is about that of
             150 steps of APGD on them for each threat.
+        checks: names of the checks to make, of `CHECKS`; None makes all.
         transfer_from: classifiers whose adversarial images are tried too, such as the ingredients
             of a soup.
         progress: is told of each check.
@@ -76,12 +78,13 @@ def doubts(
     if n < 1:
         raise UsageError(f"{n} is not a number of images ≥ 1", where="n")
     case = Case(classifier, benchmark, report, n, transfer_from)
+    due = {name: CHECKS[name] for name in CHECKS if checks is None or name in checks}
     found = []
-    for done, (name, check) in enumerate(CHECKS.items()):
-        progress("doubts", done, len(CHECKS), name)
+    for done, (name, check) in enumerate(due.items()):
+        progress("doubts", done, len(due), name)
         with untouched(classifier, benchmark.seed):
             found += [Doubt(name, what, check.fix) for what in check.look(case)]
-    progress("doubts", len(CHECKS), len(CHECKS))
+    progress("doubts", len(due), len(due))
     return tuple(dict.fromkeys(found))  # two radii share a ladder's top
 
 
@@ -115,3 +118,16 @@ CHECKS: dict[str, Check] = {
     "transfer": Check(rivals.transfer, _BETTER),
 }
 """Name → check, in the order in which they are made."""
+
+CHEAP = (
+    "training",
+    "dynamic",
+    "randomised",
+    "probabilities",
+    "not-finite",
+    "classes",
+    "chance",
+    "zero-gradient",
+    "scale",
+)
+"""Checks that take no more than some forward passes and two short attacks for each threat."""

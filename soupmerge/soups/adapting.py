@@ -163,7 +163,7 @@ def adapt(
         found = _adapted(candidates, names, parts, batch_size, folder)
         if folder is not None:
             commit.write_json(folder.file(RECORD), found.summary(), force=True)
-            seen = tuple(ledger.entry("adapt", some) for some, _ in parts)
+            seen = tuple(ledger.entry("adapt", some, ledger.CHOSEN) for some, _ in parts)
             for name, recipe, told in zip(names, found.specific, seen, strict=True):
                 own = replace(recipe, seen=(told,))
                 commit.write_json(folder.best(name), own.to_json(), force=True)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError, UsageError
+from soupmerge.soups.files import PLAN, RECIPE
 from soupmerge.soups.metrics import Condition, Gap, Metric, paired
 from soupmerge.soups.trials import Trial, Trials, recorded
 from soupmerge.storage import journal
+from soupmerge.storage.reading import read_json
 from soupmerge.storage.run import essence, read_manifest
+from soupmerge.weights import ledger
 from soupmerge.weights.recipe import Recipe, read_recipe
 
 NAMELESS = "take runs of grid, greedy, path, search or learn"
@@ -27,11 +31,13 @@ class Tried:
         trials: all of them; the same soup in several runs is there once.
         homes: the run folder of each.
         model: the network's written form, if the runs name one.
+        unfinished: run folder → how far it is, in words, of those that have not chosen yet.
     """
 
     trials: Trials
     homes: tuple[Path, ...]
     model: str | None
+    unfinished: Mapping[Path, str]
 
     def home(self, trial: Trial) -> Path:
         """Return the run folder that *trial* is from."""
@@ -65,14 +71,18 @@ def tried(runs: Sequence[Path | str]) -> Tried:
     _require_alike(manifests, "benchmark")
     _require_alike(manifests, "model")
     found: dict[Any, tuple[Trial, Path]] = {}
+    unfinished = {}
     with _no_collector():
         for home, manifest in manifests.items():
-            for trial in _trials(home, manifest):
+            trials_here = _trials(home, manifest)
+            if not (home / RECIPE).exists():
+                unfinished[home] = _progress(home, len(trials_here))
+            for trial in trials_here:
                 key = (trial.recipe.sources, trial.recipe.weights, trial.recipe.by)
                 found.setdefault(key, (trial, home))
     trials, homes = zip(*found.values(), strict=True)
     model = next(iter(manifests.values())).get("model")
-    return Tried(Trials(trials), homes, model if isinstance(model, str) else None)
+    return Tried(Trials(trials), homes, model if isinstance(model, str) else None, unfinished)
 
 
 @contextlib.contextmanager
@@ -111,7 +121,7 @@ def choose(seen: Tried, metric: str | None, conditions: Sequence[str], x: str, y
     rivals = [(o, gap) for o, gap in gaps if o is not trial and gap.low <= 0 <= gap.high]
     nearest = sorted(rivals, key=lambda rival: rival[1].mean)
     home = seen.home(trial)
-    told = replace(trial.recipe, seen=_seen(home))
+    told = replace(trial.recipe, seen=trial.recipe.seen or _seen(home))
     return Choice(replace(trial, recipe=told), home, tuple(nearest))
 
 
@@ -145,10 +155,35 @@ def _trials(home: Path, manifest: Mapping[str, Any]) -> list[Trial]:
     ]
 
 
+def _progress(home: Path, judged: int) -> str:
+    """Return how many soups of the run *home* are judged, of how many."""
+    planned = _plan(home).get("soups")
+    return f"{judged} of {planned} soups are judged" if planned else f"{judged} soups are judged"
+
+
 def _seen(home: Path) -> tuple[Mapping[str, Any], ...]:
-    """Return the images that judge soups in the run *home*, and so choose: its recipe tells."""
-    file = home / "recipe.json"
-    return read_recipe(file).seen if file.exists() else ()
+    """Return the images that judge soups in the run *home*, and so choose.
+
+    The plan of the run has them from its first moment on; runs of earlier versions have them in
+    the recipe that they end with.
+    """
+    file = home / RECIPE
+    if seen := _plan(home).get(ledger.SEEN):
+        return tuple(seen)
+    if file.exists():
+        return read_recipe(file).seen
+    what = f"{home} does not say which images choose: the soup carries no ledger of them"
+    warnings.warn(what, stacklevel=3)
+    return ()
+
+
+def _plan(home: Path) -> Mapping[str, Any]:
+    """Return what the search *home* set out to do, empty if it does not say."""
+    file = home / PLAN
+    plan = read_json(file) if file.exists() else {}
+    if not isinstance(plan, dict) or not isinstance(plan.get(ledger.SEEN, []), list):
+        raise InputError("is not the plan of a search", where=file, fix="start over with --force")
+    return plan
 
 
 def _require_alike(manifests: Mapping[Path, Mapping[str, Any]], key: str) -> None:

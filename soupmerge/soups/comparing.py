@@ -182,8 +182,8 @@ def _warn_of_seen(due: Sequence[tuple[AnyEntry, Benchmark]]) -> None:
     sketches = {id(judge): Sketch.of(judge.data) for _, judge in due}
     for entry, judge in due:
         told = [e for c in entry.checkpoints for e in seen_by.ledger_of(c)]
-        for line in seen_by.shared(told, sketches[id(judge)]):
-            warnings.warn(f"{entry.ref} has seen images that judge it: {line}", stacklevel=3)
+        for line in seen_by.leaks(told, sketches[id(judge)], seen_by.JUDGED):
+            warnings.warn(f"{entry.ref} is judged on images that it was {line}", stacklevel=3)
 
 
 OF_ONE_SIZE = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,27 @@ import torch
 from torch import nn
 
 from soupmerge.binding import bind, pour, ref_of
-from soupmerge.errors import InputError, UsageError
+from soupmerge.errors import InputError, OutputError, UsageError, itemised
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.robustness.doubts import CHEAP, doubts
 from soupmerge.robustness.judging import Ledger
 from soupmerge.robustness.report import Report
+from soupmerge.sketch import Sketch
 from soupmerge.soups import verdicts
 from soupmerge.soups.comparing import images_table
 from soupmerge.soups.estimating import Estimate
+from soupmerge.soups.files import DOUBTS, PLAN, RECIPE
 from soupmerge.soups.metrics import Metric
 from soupmerge.soups.transferring import KeptFooling
 from soupmerge.soups.trials import START_OVER, Trial, Trials
 from soupmerge.soups.verdicts import Verdicts
-from soupmerge.storage import commit, run
+from soupmerge.storage import commit, reading, run
 from soupmerge.storage.journal import Journal
 from soupmerge.types import Progress
 from soupmerge.weights import ledger, mixing
 from soupmerge.weights.holding import held
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.recipe import Recipe
+from soupmerge.weights.recipe import Recipe, read_recipe
 
 
 class Evaluator:
@@ -42,6 +46,7 @@ class Evaluator:
         pots: the ingredients.
         benchmark: judges.
         trials: what was judged so far, in the order in which it was first asked for.
+        seen: the ledger's entry on the images that choose.
         at_most: how many soups the search may ask for, if that is known; for progress alone.
     """
 
@@ -52,13 +57,15 @@ class Evaluator:
         benchmark: Benchmark,
         how: Mapping[str, Any],
         folder: run.RunFolder | None,
+        seen: Mapping[str, Any],
+        at_most: int | None,
         device: torch.device | str,
         progress: Progress,
     ) -> None:
         self.pots, self.benchmark, self.how = pots, benchmark, how
         self.folder, self.model_ref, self.progress = folder, ref_of(net), progress
+        self.seen, self.at_most = seen, at_most
         self.trials: list[Trial] = []
-        self.at_most: int | None = None
         self.estimate = Estimate()
         self._fooling = KeptFooling(folder) if benchmark.transfer else None
         self._journal: Journal | None = folder.journal("trials") if folder else None
@@ -140,17 +147,39 @@ class Evaluator:
         self.progress("soups", len(self.trials), len(self.trials))
         return Trials(tuple(self.trials))
 
-    def choose(self, recipe: Recipe, trials: Trials) -> None:
-        """Write the chosen soup, and the best recipe of every metric, into the run folder."""
+    def choose(self, chosen: Trial, trials: Trials) -> tuple[Trial, Trials]:
+        """Write the soup *chosen* of *trials*, and the best recipe of every metric.
+
+        Returns:
+            The chosen trial and all trials; its report notes the doubts that cheap checks raise.
+        """
         if self._fooling:
             self._fooling.clear()
-        if self.folder is None:
-            return
-        seen = (ledger.entry(str(self.how["origin"]), self.benchmark.data),)
-        for metric in trials.metrics:
-            best = replace(trials.best(metric).recipe, seen=seen)
-            commit.write_json(self.folder.best(metric), best.to_json(), force=True)
-        write_choice(self.folder, self.pots, replace(recipe, seen=seen), self.model_ref)
+        place = trials.trials.index(chosen)
+        chosen = self._doubted(chosen)
+        if self.folder is not None:
+            for metric in trials.metrics:
+                best = replace(trials.best(metric).recipe, seen=(self.seen,))
+                commit.write_json(self.folder.best(metric), best.to_json(), force=True)
+            recipe = replace(chosen.recipe, seen=(self.seen,))
+            write_choice(self.folder, self.pots, recipe, self.model_ref)
+        return chosen, Trials((*trials[:place], chosen, *trials[place + 1 :]))
+
+    def _doubted(self, trial: Trial) -> Trial:
+        """Return *trial*, its report noting reasons to doubt it, if there are any."""
+        file = self.folder.file(DOUBTS) if self.folder else None
+        if file and file.exists():
+            found = reading.read_json(file)
+        else:
+            soup, report = self.pour(trial.recipe), trial.judged()
+            how: Any = {"checks": CHEAP, "progress": self.progress}
+            found = [asdict(doubt) for doubt in doubts(soup, self.benchmark, report, **how)]
+            if file:
+                commit.write_json(file, found)
+        if not found:
+            return trial
+        report = trial.judged()
+        return replace(trial, report=replace(report, notes={**report.notes, "doubts": found}))
 
 
 @contextlib.contextmanager
@@ -162,6 +191,7 @@ def evaluating(
     settings: Mapping[str, Any],
     how: Mapping[str, Any],
     *,
+    soups: int | None = None,
     device: torch.device | str,
     out: Path | str | None,
     force: bool,
@@ -172,7 +202,9 @@ def evaluating(
     Args:
         settings: all that changes which soups are asked for, for the manifest.
         how: policy of every recipe: ``buffers``, ``base``, ``origin``, ``affine``.
+        soups: how many the search will ask for, if that is known.
     """
+    _warn_of_trained(pots, benchmark)
     manifest = {
         "command": command,
         "model": ref_of(net),
@@ -181,13 +213,29 @@ def evaluating(
         "settings": {**settings, "buffers": how["buffers"], "base": how["base"]},
         "device": torch.device(device).type,
     }
+    seen = ledger.entry(str(how["origin"]), benchmark.data, ledger.CHOSEN)
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
             opened = run.opened(out, manifest, inputs=pots.files, force=force)
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
-        yield Evaluator(net, pots, benchmark, how, folder, device, progress)
+            plan = {"soups": soups, "seen": [seen]}
+            commit.write_json(folder.file(PLAN), plan, force=True)
+        yield Evaluator(net, pots, benchmark, how, folder, seen, soups, device, progress)
+
+
+def _warn_of_trained(pots: Ingredients, benchmark: Benchmark) -> None:
+    """Warn of ingredients that were trained on the images that are to choose a soup of them."""
+    sketch = Sketch.of(benchmark.data)
+    problems = [
+        f"{pot.ref} was {line}"
+        for pot in pots
+        for line in ledger.leaks(ledger.ledger_of(pot), sketch, ledger.CHOSEN)
+    ]
+    if problems:
+        what = "ingredients were trained on images that choose, and look better on them"
+        warnings.warn(f"{what}: {itemised(problems)}", stacklevel=4)
 
 
 def require_several(pots: Ingredients, what: str, *, exactly: int | None = None) -> None:
@@ -220,6 +268,15 @@ def metric_of(benchmark: Benchmark, choose: str | None, where: str = "best") -> 
 def write_choice(
     folder: run.RunFolder, pots: Ingredients, recipe: Recipe, model: str | None
 ) -> None:
-    """Put ``recipe.json`` and ``soup.safetensors`` into a run folder."""
-    commit.write_json(folder.file("recipe.json"), recipe.to_json(), force=True)
+    """Put ``recipe.json`` and ``soup.safetensors`` into a run folder.
+
+    Raises:
+        OutputError: the run has chosen another soup before, by another metric.
+    """
+    file = folder.file(RECIPE)
+    if file.exists() and read_recipe(file).weights != recipe.weights:
+        what = "holds the finished soup of another choice"
+        fix = "pick other soups of the run by soupmerge select, or start over with --force"
+        raise OutputError(what, where=folder.path, fix=fix)
+    commit.write_json(file, recipe.to_json(), force=True)
     mixing.mix_to_file(folder.file("soup.safetensors"), pots, recipe, model=model, force=True)

@@ -129,14 +129,12 @@ def greedy(
     with opened as evaluator:
         search = _Greedy(evaluator, Metric.parse(chosen), len(pots))
         soups = [search.soup(i, row, prune) for i, row in enumerate(search.orders(orders, seed))]
-        best = max(soups, key=lambda members: search.value(members))
-        trials = evaluator.all()
-        found = Greedy(search.trial(best), tuple(search.decisions), trials)
+        best = Trials(tuple(map(search.trial, soups))).best(chosen)
+        told = [asdict(decision) for decision in search.decisions]
         if evaluator.folder:
-            told = found.to_json()["decisions"]
             commit.write_json(evaluator.folder.file(DECISIONS), told, force=True)
-        evaluator.choose(found.trial.recipe, trials)
-    return found
+        best, trials = evaluator.choose(best, evaluator.all())
+    return Greedy(best, tuple(search.decisions), trials)
 
 
 class _Greedy:

@@ -110,17 +110,17 @@ def grid(
         "grid",
         settings,
         how,
+        soups=size,
         device=device,
         out=out,
         force=force,
         progress=progress,
     )
     with opened as evaluator:
-        evaluator.at_most = size
         for row in rows:
             evaluator.trial(evaluator.recipe(row))
         trials = evaluator.all()
-        evaluator.choose(trials.best(choose).recipe, trials)
+        _, trials = evaluator.choose(trials.best(choose), trials)
     return trials
 
 

@@ -61,8 +61,9 @@ def learn(
         epochs: replaces that of *settings*.
         settings: groups, length, learning rate, detach dropout, start, buffers.
         augment: changes images before they are attacked; None leaves them.
-        stop_on: examples on which the epoch of the lowest loss is chosen, which nobody may have
-            seen: neither the ingredients nor this learning. None takes the last epoch.
+        stop_on: examples on which the epoch of the lowest loss is chosen. Neither the ingredients
+            nor these coefficients may have been trained on them; that they stopped the training of
+            an ingredient does no harm. None takes the last epoch.
         calibration: on what batch-norm statistics are estimated at the end; None leaves them to
             the policy.
         benchmark: judges the soup at the end.
@@ -79,7 +80,7 @@ def learn(
 
     Raises:
         UsageError: K < 2, a setting cannot be meant, *out* holds a run with other settings, or
-            images that stop or judge have been seen before.
+            something was trained on images that stop or judge.
         NumericsError: the loss is not finite; the last good state is kept in *out*.
     """
     if len(pots) < 2:
@@ -121,10 +122,10 @@ def learn(
 def _require_unseen(
     pots: Ingredients, data: Examples, stop_on: Examples | None, benchmark: Benchmark | None
 ) -> None:
-    """Refuse images that are to stop or judge, but have been seen before.
+    """Refuse images that are to stop or judge, but on which something was trained.
 
-    Huang 2023 (section 4) holds one split out of the whole pipeline: an ingredient that has seen
-    it makes every soup of it look better than it is.
+    Huang 2023 (section 4) holds one stopping split out of all training, from the base to the soup:
+    an ingredient that was trained on it makes every soup of it look better than it is.
     """
     taught = Sketch.of(data)
     if benchmark is not None and (n := Sketch.of(benchmark.data).common(taught)):
@@ -135,16 +136,18 @@ def _require_unseen(
     stopping = Sketch.of(stop_on)
     problems = []
     if n := stopping.common(taught):
-        problems.append(f"it shares {n} or more with the split that teaches")
+        problems.append(f"{n} or more of them also teach the coefficients")
     for pot in pots:
         told = ledger.ledger_of(pot)
-        problems += [f"{pot.ref}: {line}" for line in ledger.shared(told, stopping)]
+        lines = ledger.leaks(told, stopping, ledger.STOPPED)
+        problems += [f"{pot.ref} was {line}" for line in lines]
         if not told:
-            what = f"{pot.ref} does not say what it was trained on: it may have seen the split"
-            warnings.warn(f"{what} that stops", stacklevel=3)
+            what = f"{pot.ref} does not say what it was trained on: it may have been trained on"
+            warnings.warn(f"{what} the stopping split", stacklevel=3)
     if problems:
-        fix = "stop on images that were held out of everything"
-        raise UsageError("has been seen", problems=problems, where="stopping split", fix=fix)
+        what = "networks were trained on images that are to stop the learning"
+        fix = "stop on images that were held out of all training"
+        raise UsageError(what, problems=problems, where="stopping split", fix=fix)
 
 
 def _manifest(learner: Learner, model: str | None) -> dict[str, Any]:
@@ -183,9 +186,9 @@ def _known_trial(folder: run.RunFolder | None, judge: Any) -> Trial | None:
 
 def _finished(recipe: Recipe, learner: Learner, calibration: Calibration | None) -> Recipe:
     """Return *recipe* with what it has seen, and what its statistics are estimated on."""
-    seen = [ledger.entry("learn", learner.data)]
+    seen = [ledger.entry("learn", learner.data, ledger.TRAINED)]
     if learner.stop_on is not None:
-        seen.append(ledger.entry("learn, to stop,", learner.stop_on))
+        seen.append(ledger.entry("learn", learner.stop_on, ledger.STOPPED))
     recipe = dataclasses.replace(recipe, seen=tuple(seen))
     if calibration is None:
         return recipe

@@ -14,7 +14,7 @@ from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.soups.evaluating import evaluating, metric_of, require_several
 from soupmerge.soups.metrics import Gap, interval
-from soupmerge.soups.trials import Trial, Trials
+from soupmerge.soups.trials import Trials
 from soupmerge.types import Progress, quiet
 from soupmerge.weights.ingredients import Ingredients
 
@@ -112,17 +112,18 @@ def path(
         "path",
         settings,
         how,
+        soups=len(steps),
         device=device,
         out=out,
         force=force,
         progress=progress,
     )
     with opened as evaluator:
-        evaluator.at_most = len(steps)
-        line: list[Trial] = [evaluator.trial(evaluator.recipe((1 - t, t))) for t in steps]
+        for t in steps:
+            evaluator.trial(evaluator.recipe((1 - t, t)))
         trials = evaluator.all()
-        evaluator.choose(trials.best(choose).recipe, trials)
-    return Line(steps, Trials(tuple(line)))
+        _, trials = evaluator.choose(trials.best(choose), trials)
+    return Line(steps, trials)
 
 
 def steps_of(points: int, beyond: float = 0.0) -> tuple[float, ...]:

@@ -104,7 +104,7 @@ def race(
     Raises:
         UsageError: as `grid`, or there is no such *goal*.
     """
-    _, rows = plan(pots, step)
+    size, rows = plan(pots, step)
     chosen = metric_of(benchmark, choose)
     if goal not in GOALS:
         raise UsageError(f"no goal {goal!r}", where="race", fix=near_miss(goal, GOALS))
@@ -117,6 +117,7 @@ def race(
         "grid",
         settings,
         how,
+        soups=size,
         device=device,
         out=out,
         force=force,
@@ -134,8 +135,8 @@ def race(
         if evaluator.folder:
             told = result.to_json()
             commit.write_json(evaluator.folder.file(RECORD), told, force=True)
-        evaluator.choose(trials.best(chosen).recipe, trials)
-    return result
+        _, trials = evaluator.choose(trials.best(chosen), trials)
+    return replace(result, trials=trials)
 
 
 class _Track:

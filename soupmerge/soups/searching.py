@@ -70,6 +70,7 @@ def search(
     settings = {"method": method, "n": n, "seed": seed}
     settings |= {"metric": chosen} if method == "cma" else {}
     how = {"buffers": buffers, "base": base, "origin": "search"}
+    k = len(pots)
     opened = evaluating(
         net,
         pots,
@@ -77,14 +78,13 @@ def search(
         "search",
         settings,
         how,
+        soups=k + 1 + n,
         device=device,
         out=out,
         force=force,
         progress=progress,
     )
     with opened as evaluator:
-        k = len(pots)
-        evaluator.at_most = k + 1 + n
         for known in [*np.eye(k).tolist(), [1 / k] * k]:
             evaluator.trial(evaluator.recipe(known))
         if method == "cma":
@@ -93,7 +93,7 @@ def search(
             for row in drawn(k, n, seed):
                 evaluator.trial(evaluator.recipe(row))
         trials = evaluator.all()
-        evaluator.choose(trials.best(chosen).recipe, trials)
+        _, trials = evaluator.choose(trials.best(chosen), trials)
     return trials
 
 

@@ -69,6 +69,16 @@ def recorded(record: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Report:
         raise InputError(what, where="trials.jsonl", fix=START_OVER) from error
 
 
+def preferred(reports: Sequence[Report]) -> int:
+    """Return which of *reports*, equal in what was asked for, is best in all metrics together.
+
+    That is the highest sum of accuracies, then the first. What dominates another in some metric and
+    is no worse in the others has the higher sum, so a dominated soup is never taken.
+    """
+    sums = [sum(report.correct(metric) for metric in report.metrics) for report in reports]
+    return sums.index(max(sums))
+
+
 @dataclass(frozen=True)
 class Trials(Sequence[Trial]):
     """Trials in the order in which they were made."""
@@ -97,8 +107,9 @@ class Trials(Sequence[Trial]):
         return self.trials[0].judged().metrics
 
     def best(self, metric: str = "union") -> Trial:
-        """Return the first trial of the highest *metric*, which may be a sum.
+        """Return the trial of the highest *metric*, which may be a sum.
 
+        Of trials that are equal in it, `preferred` decides: never one that another dominates.
         Example: ``trials.best("0.5*clean+0.5*union")``.
 
         Raises:
@@ -108,12 +119,17 @@ class Trials(Sequence[Trial]):
         return self.trials[self._values(metric)[0]]
 
     def _values(self, metric: str) -> tuple[int, list[Fraction]]:
-        """Return the place of the first highest value of *metric*, and all values."""
+        """Return the place of the best trial by *metric*, and all values."""
         if not self.trials:
             raise InputError("no trial to choose from", fix="loosen the condition")
         asked = Metric.parse(metric)
         values = [asked.value(trial.judged()) for trial in self.trials]
-        return values.index(max(values)), values
+        highest = max(values)
+        return self._preferred([i for i, value in enumerate(values) if value == highest]), values
+
+    def _preferred(self, equals: Sequence[int]) -> int:
+        """Return which of the trials *equals* is taken."""
+        return equals[preferred([self.trials[i].judged() for i in equals])]
 
     def front(self, x: str, y: str) -> tuple[int, ...]:
         """Return the trials that no other beats in both metrics *x* and *y*, by rising *x*."""
@@ -142,7 +158,9 @@ class Trials(Sequence[Trial]):
         width, fall = xs[last] - xs[first], ys[first] - ys[last]
         # The height above the chord, times its width.
         heights = [width * (ys[i] - ys[first]) + fall * (xs[i] - xs[first]) for i in front]
-        return self.trials[front[heights.index(max(heights))]]
+        knee = front[heights.index(max(heights))]
+        same = [i for i in front if (xs[i], ys[i]) == (xs[knee], ys[knee])]
+        return self.trials[self._preferred(same)]
 
     def where(self, *conditions: str, **named: str) -> Trials:
         """Return the trials that meet every condition.

@@ -32,6 +32,8 @@ OWN = (
     "rounds.jsonl",
     "race.json",
     "decisions.json",
+    "plan.json",
+    "doubts.json",
     "recipe.json",
     "adapted.json",
     "barriers.json",

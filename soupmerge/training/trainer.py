@@ -104,7 +104,7 @@ class Trainer:
     @cached_property
     def entry(self) -> dict[str, Any]:
         """What the ledger of the result says of its images."""
-        return ledger.entry("finetune", self.data)
+        return ledger.entry("finetune", self.data, ledger.TRAINED)
 
     def train(self, opened: run.RunFolder, out: Path, *, progress: Progress) -> None:
         """Take all steps that are left, and write the result."""

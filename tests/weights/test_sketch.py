@@ -1,10 +1,8 @@
-"""The ledger: which images made a checkpoint, told by a sketch that travels in its file."""
+"""A sketch: enough of the hashes of a set of images to tell whether two sets share any."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import soupmerge as sm
-from soupmerge.errors import UsageError
 from soupmerge.sketch import MOST, Sketch
-from soupmerge.weights import ledger
-from tests.shared import Outcome
 
 
 def numbered(first: int, last: int) -> sm.Images:
@@ -57,74 +52,3 @@ def test_a_sketch_is_of_pixels_not_of_names_or_types() -> None:
 @pytest.mark.parametrize("text", [None, 3, "", "whole:", "whole:abc", "all:" + "0" * 12])
 def test_what_is_no_sketch(text: object) -> None:
     assert Sketch.from_text(text) is None
-
-
-def test_the_ledger_travels_through_fine_tunes_and_soups(
-    trained: list[Path], tmp_path: Path
-) -> None:
-    train = Sketch.of(sm.data("digits", split="train"))
-    test = Sketch.of(sm.data("digits", split="test"))
-    pots = sm.load(*trained[:2])
-    sm.save(tmp_path / "silent.safetensors", dict(pots[0]), model=pots.model)
-    assert ledger.ledger_of(sm.load(tmp_path / "silent.safetensors")[0]) == []
-    soup = tmp_path / "soup.safetensors"
-    from soupmerge.weights.mixing import mix_to_file
-
-    recipe = sm.Recipe.uniform(pots)
-    seen = ledger.entry("learn", sm.data("digits", split="val"))
-    mix_to_file(soup, pots, dataclasses.replace(recipe, seen=(seen,)))
-    again = tmp_path / "again.safetensors"
-    both = sm.load(soup, tmp_path / "silent.safetensors")
-    mix_to_file(again, both, sm.Recipe.uniform(both))
-    for path in (trained[0], soup, again):
-        told = ledger.ledger_of(sm.load(path)[0])
-        assert len(told) == (1 if path is trained[0] else 2)
-        assert any("finetune saw digits, train" in line for line in ledger.shared(told, train))
-        assert ledger.shared(told, test) == []
-    told = ledger.shared(
-        ledger.ledger_of(sm.load(again)[0]), Sketch.of(sm.data("digits", split="val"))
-    )
-    assert told[0].startswith("learn saw digits, val: ")
-
-
-@pytest.mark.parametrize(
-    "notes", ["[]", '{"seen": 3}', '{"seen": [3, {"sketch": 4}, {}]}', '{"recipe": {"seen": "x"}}']
-)
-def test_a_hostile_ledger_says_nothing(tmp_path: Path, notes: str) -> None:
-    from safetensors.torch import save_file
-
-    save_file({"w": torch.ones(2)}, tmp_path / "a.safetensors", {"soupmerge": notes})
-    assert ledger.ledger_of(sm.load(tmp_path / "a.safetensors")[0]) == []
-
-
-def test_eval_warns_of_images_that_made_the_network(
-    soupmerge: Callable[..., Outcome], trained: list[Path]
-) -> None:
-    words = ("eval", trained[0], "--data", "digits", "--limit", 50, "--split")
-    assert "finetune saw digits, train" in soupmerge(*words, "train").err
-    assert "saw" not in soupmerge(*words, "test").err
-
-
-def test_images_that_have_been_seen_may_not_stop_or_judge(trained: list[Path]) -> None:
-    pots = sm.load(*trained[:2])
-    net = sm.model(like=pots)
-    train = sm.data("digits", split="train", limit=64)
-    val = sm.data("digits", split="val", limit=64)
-
-    def learn(**how: object) -> None:
-        sm.learn(net, pots, val, sm.against(None), epochs=1, **how)  # type: ignore[arg-type]
-
-    with pytest.raises(UsageError, match="finetune saw digits, train: .* in common"):
-        learn(stop_on=train)
-    with pytest.raises(UsageError, match="shares 64 or more with the split that teaches"):
-        learn(stop_on=val)
-    with pytest.raises(UsageError, match="also teach the coefficients"):
-        learn(benchmark=sm.Benchmark(val, []))
-    learn(stop_on=sm.data("digits", split="test", limit=32))
-
-
-def test_who_does_not_say_what_it_saw_is_named(pots: sm.Ingredients) -> None:
-    some = sm.data("digits", split="val", limit=32)
-    other = sm.data("digits", split="test", limit=32)
-    with pytest.warns(UserWarning, match="does not say what it was trained on"):
-        sm.learn(sm.model(like=pots), pots, some, sm.against(None), epochs=1, stop_on=other)

@@ -1,0 +1,182 @@
+"""What a search leaves behind can be trusted: also unfinished, run again, tied or masked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import soupmerge as sm
+from soupmerge.errors import OutputError
+from soupmerge.soups.choosing import choose, tried
+from soupmerge.soups.trials import Trial
+from soupmerge.weights import ledger
+from soupmerge.weights.recipe import Source, read_recipe
+from tests.shared import Outcome, Stop, files_of, stop_at
+
+Typed = Callable[..., Outcome]
+
+
+# ---- A run that is stopped, and chosen from.
+
+
+def stopped_grid(trained: list[Path], chooser: sm.Benchmark, out: Path) -> None:
+    pots = sm.load(*trained)
+    progress = stop_at(5, "soups")
+    with pytest.raises(Stop):
+        sm.grid(sm.model(like=pots), pots, chooser, step=0.5, out=out, progress=progress)
+
+
+def test_a_soup_of_an_unfinished_search_knows_which_images_chose_it(
+    soupmerge: Typed, trained: list[Path], chooser: sm.Benchmark, tmp_path: Path
+) -> None:
+    run, soup = tmp_path / "run", tmp_path / "soup.safetensors"
+    stopped_grid(trained, chooser, run)
+    selected = soupmerge("select", run, "-o", soup, "--json")
+    assert selected.status == 0
+    assert "is unfinished: 4 of 6 soups are judged" in selected.err
+    assert json.loads(selected.out)["unfinished"] == {str(run): "4 of 6 soups are judged"}
+    entries = [e for e in ledger.ledger_of(sm.load(soup)[0]) if e["by"] == "grid"]
+    assert [(e["purpose"], e["split"]) for e in entries] == [
+        (ledger.CHOSEN, chooser.data.fingerprint()["split"])
+    ]
+    judged = soupmerge("eval", soup, "--data", "digits", "--split", "val", "--limit", 50)
+    assert "chosen on digits, " in judged.err
+
+
+def test_a_finished_search_is_not_called_unfinished(
+    soupmerge: Typed, trained: list[Path], chooser: sm.Benchmark, tmp_path: Path
+) -> None:
+    pots = sm.load(*trained[:2])
+    sm.grid(sm.model(like=pots), pots, chooser, step=1, out=tmp_path / "run")
+    selected = soupmerge("select", tmp_path / "run", "--json")
+    assert "unfinished" not in selected.err
+    assert json.loads(selected.out)["unfinished"] == {}
+
+
+def test_a_run_of_an_earlier_version_that_names_no_images_is_said_to(
+    trained: list[Path], chooser: sm.Benchmark, tmp_path: Path
+) -> None:
+    stopped_grid(trained, chooser, tmp_path / "run")
+    (tmp_path / "run" / "plan.json").unlink()
+    with pytest.warns(UserWarning, match="does not say which images choose"):
+        choose(tried([tmp_path / "run"]), "clean", (), "clean", "union")
+
+
+# ---- A finished run that is asked for another choice.
+
+
+def test_a_finished_soup_is_not_replaced_by_another_choice_unless_forced(
+    trained: list[Path], tmp_path: Path
+) -> None:
+    pots = sm.load(*trained)
+    judge = sm.Benchmark(sm.data("digits", split="val", limit=50), [sm.APGD(sm.Linf(0.2), steps=2)])
+
+    def run(metric: str, **how: Any) -> sm.Trials:
+        out = tmp_path / "run"
+        return sm.grid(sm.model(like=pots), pots, judge, step=1, choose=metric, out=out, **how)
+
+    trials = run("union")
+    assert trials.best("clean").recipe != trials.best("union").recipe  # or nothing is at stake
+    before = files_of(tmp_path / "run")
+    with pytest.raises(OutputError, match=r"soupmerge select, or start over with --force"):
+        run("clean")
+    assert files_of(tmp_path / "run") == before
+    run("union")
+    assert files_of(tmp_path / "run") == before
+    run("clean", force=True)
+    kept = read_recipe(tmp_path / "run" / "soup.safetensors")
+    assert kept.weights == trials.best("clean").recipe.weights
+
+
+# ---- Soups that are equal in what was asked for.
+
+
+def planted(*flags: Sequence[int]) -> Trial:
+    """Return a trial that is right on the first so many of ten images: clean, Linf, L2."""
+    names = ("clean", "linf:0.1", "l2:1")
+    bits = {n: torch.arange(10) < count for n, count in zip(names, flags[0], strict=True)}
+    recipe = sm.Recipe((Source("a", ""), Source("b", "")), ("model",), ((0.5, 0.5),))
+    attacks = {name: {"attack": "apgd-ce", "steps": 1} for name in names[1:]}
+    return Trial(recipe, sm.Report({}, bits, attacks))
+
+
+def test_of_equal_soups_the_one_that_is_better_elsewhere_is_taken() -> None:
+    trials = sm.Trials((planted((6, 2, 4)), planted((7, 2, 5)), planted((7, 2, 5))))
+    assert trials.best("union") is trials[1]
+    assert trials.best("linf:0.1") is trials[1]
+    assert trials.knee("linf:0.1", "linf:0.1") is trials[1]
+    assert trials.summary()["best"]["union"] == 1
+
+
+COUNTS = st.tuples(st.integers(2, 4), st.integers(0, 2), st.integers(0, 2))
+
+
+@given(st.lists(COUNTS, min_size=1, max_size=8))
+def test_what_is_best_is_never_dominated(counts: list[tuple[int, int, int]]) -> None:
+    trials = sm.Trials(tuple(map(planted, counts)))
+    for metric, knee in itertools.product((*trials.metrics, "clean + union"), (False, True)):
+        best = trials.knee("clean", metric) if knee and "+" not in metric else trials.best(metric)
+        own = counts[trials.trials.index(best)]
+        assert not any(
+            all(a >= b for a, b in zip(other, own, strict=True)) and other != own
+            for other in counts
+        )
+
+
+# ---- A network that hides its gradients, before a search.
+
+
+@pytest.fixture
+def masked(trained: list[Path], tmp_path: Path) -> list[Path]:
+    """Two networks whose logits are so large that the cross-entropy has no gradient."""
+    paths = []
+    for path in trained[:2]:
+        pot = sm.load(path)[0]
+        last = list(pot)[-2:]
+        state = {n: t * 1e6 if n in last else t for n, t in pot.items()}
+        paths.append(tmp_path / path.name)
+        sm.save(paths[-1], state, model=pot.model)
+    return paths
+
+
+WORDS = ("--data", "digits", "--limit", 40, "--threat", "linf:0.2", "--steps", 5)
+SEARCHES = {
+    "grid": ("--step", 1),
+    "grid --race-best": ("--step", 1, "--race-best"),
+    "path": ("--points", 2),
+    "greedy": (),
+    "search": ("-n", 1),
+}
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_soup_that_a_search_chooses_gets_the_cheap_checks(
+    soupmerge: Typed, masked: list[Path], tmp_path: Path, search: str
+) -> None:
+    words = (search.split()[0], *masked, *WORDS, *SEARCHES[search], "-o", tmp_path / "run")
+    first = soupmerge(*words)
+    assert first.status == 0
+    assert "doubt: " in first.out
+    assert "docs/flags.md#zero-gradient" in first.out
+    found = json.loads((tmp_path / "run" / "doubts.json").read_text())
+    assert {"zero-gradient", "scale"} <= {doubt["name"] for doubt in found}
+    again = json.loads(soupmerge(*words, "--json").out)
+    noted = [t["notes"]["doubts"] for t in again["trials"] if "notes" in t]
+    assert noted == [found]
+
+
+def test_an_honest_soup_raises_no_doubt(
+    soupmerge: Typed, trained: list[Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    typed = soupmerge("grid", *trained[:2], *WORDS, "--step", 1, "-o", run)
+    assert "doubt" not in typed.out
+    assert json.loads((run / "doubts.json").read_text()) == []
