@@ -10,7 +10,7 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli import meant, options, results, show
-from soupmerge.errors import UsageError
+from soupmerge.errors import NumericsError, UsageError
 
 if TYPE_CHECKING:
     from soupmerge.soups.entries import AnyEntry
@@ -87,8 +87,27 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
         results.print_doubts(names, reports)
     if not given["out"] and not as_json:
         show.note("the verdicts on single images were not kept; -o RUN keeps them")
+    _require_answers(names, reports)
     if given["strict"] and any(report.notes.get("doubts") for report in reports):
         raise click.exceptions.Exit(1)
+
+
+def _require_answers(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
+    """Refuse to end well if a network gave logits that are no numbers.
+
+    Raises:
+        NumericsError: as it says.
+    """
+    from soupmerge.soups.comparing import NOT_FINITE
+
+    problems = [
+        f"{name}: {report.notes[NOT_FINITE]} of {report.n} images"
+        for name, report in zip(names, reports, strict=True)
+        if NOT_FINITE in report.notes
+    ]
+    if problems:
+        fix = "find the layer that overflows; these images count as wrong"
+        raise NumericsError("logits without any attack are NaN or Inf", problems=problems, fix=fix)
 
 
 def _resolutions(text: str | None) -> list[int]:

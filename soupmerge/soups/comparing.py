@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from soupmerge.binding import probe
-from soupmerge.errors import InputError, UsageError
+from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import doubts
-from soupmerge.robustness.report import Report, told_apart_by
+from soupmerge.robustness.report import CLEAN, Report, told_apart_by
 from soupmerge.sketch import Sketch
 from soupmerge.soups import verdicts
 from soupmerge.soups.entries import AnyEntry
@@ -28,6 +29,9 @@ from soupmerge.soups.verdicts import Verdicts
 from soupmerge.storage import commit, run
 from soupmerge.types import Examples, Progress, quiet
 from soupmerge.weights import ledger as seen_by
+
+NOT_FINITE = "logits that are not finite"
+"""The note of a report that says for how many images, without any attack, a network gave none."""
 
 
 def compare(
@@ -61,6 +65,7 @@ def compare(
     Raises:
         UsageError: a benchmark's data are given twice, or *out* holds a run of other settings.
         InputError: a network cannot take the images or lacks classes, found before any is judged.
+        NumericsError: the weights of a network hold NaN or Inf; all such tensors are listed.
     """
     judges = [benchmarks] if isinstance(benchmarks, Benchmark) else list(benchmarks)
     _require_distinct(judges)
@@ -126,10 +131,28 @@ def judged(
     # Batches differ in size, and each size would be compiled anew.
     judge: Any = torch.compile(bound, dynamic=True) if compiled else bound
     report = benchmark(judge, progress=progress, ledger=ledger)
-    if not examine or not benchmark.attacks:
-        return report
-    found = [asdict(doubt) for doubt in doubts(bound, benchmark, report, progress=progress)]
-    return replace(report, notes={**report.notes, "doubts": found}) if found else report
+    notes = dict(report.notes)
+    if count := _without_answer(bound, benchmark, report):
+        notes[NOT_FINITE] = count
+    if examine and benchmark.attacks:
+        found = doubts(bound, benchmark, report, progress=progress)
+        notes |= {"doubts": [asdict(doubt) for doubt in found]} if found else {}
+    return replace(report, notes=notes)
+
+
+def _without_answer(bound: nn.Module, benchmark: Benchmark, report: Report) -> int:
+    """Return for how many images as they are *bound* gives logits that are NaN or Inf.
+
+    Of those that are right, every logit is finite, so that only the others are asked about.
+    """
+    device = next((p.device for p in bound.parameters()), torch.device("cpu"))
+    wrong = (~report.right(CLEAN)).nonzero().squeeze(1)
+    bad = 0
+    with torch.no_grad():
+        for indices in wrong.split(benchmark.batch_size) if len(wrong) else ():
+            x, _ = benchmark.data.batch(indices)
+            bad += int((~torch.isfinite(bound(x.to(device))).all(1)).sum())
+    return bad
 
 
 def _size_of(data: Examples) -> tuple[int, int] | None:
@@ -166,10 +189,12 @@ def _require_distinct(benchmarks: Sequence[Benchmark]) -> None:
 
 
 def _require_fit(due: Sequence[tuple[AnyEntry, Benchmark]], device: torch.device) -> None:
-    """Refuse networks that cannot take the images before hours go into those that can."""
-    for checkpoint in {id(c): c for entry, _ in due for c in entry.checkpoints}.values():
-        if bad := checkpoint.non_finite():
-            warnings.warn(f"{checkpoint.ref}: {', '.join(bad)} hold NaN or Inf", stacklevel=3)
+    """Refuse networks that cannot be judged before hours go into those that can."""
+    checkpoints = {id(c): c for entry, _ in due for c in entry.checkpoints}.values()
+    problems = [f"{c.ref}: {name}" for c in checkpoints for name in c.non_finite()]
+    if problems:
+        fix = "leave these networks out, or mend them"
+        raise NumericsError("weights hold NaN or Inf", problems=problems, fix=fix)
     for entry, benchmark in due:
         size = _size_of(benchmark.data)
         bound = entry.bound(size).to(device)

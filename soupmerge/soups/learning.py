@@ -20,12 +20,13 @@ from soupmerge.sketch import Sketch
 from soupmerge.soups.comparing import images_table
 from soupmerge.soups.learner import Learner
 from soupmerge.soups.recalibrating import Calibration, recalibrate
-from soupmerge.soups.settings import DECISIONS, Settings, usual_epochs
+from soupmerge.soups.settings import Settings, decisions, usual_epochs
 from soupmerge.soups.trials import Trial
 from soupmerge.storage import commit, run
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Examples, Objective, Progress, quiet
 from soupmerge.weights import ledger, mixing
+from soupmerge.weights.buffers import is_statistic
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
@@ -98,7 +99,7 @@ def learn(
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            told = {**_manifest(learner, ref_of(net)), "benchmark": judge}
+            told = {**_manifest(learner, ref_of(net), calibration), "benchmark": judge}
             told |= {"calibration": calibration.describe()} if calibration else {}
             folder = stack.enter_context(run.opened(out, told, inputs=pots.files, force=force))
             commit.write_text(folder.file("images.csv"), images_table(data), force=True)
@@ -150,9 +151,17 @@ def _require_unseen(
         raise UsageError(what, problems=problems, where="stopping split", fix=fix)
 
 
-def _manifest(learner: Learner, model: str | None) -> dict[str, Any]:
+def _manifest(
+    learner: Learner, model: str | None, calibration: Calibration | None
+) -> dict[str, Any]:
     """Return whatever changes a number of the run."""
-    settings = learner.settings
+    settings, objective = learner.settings, learner.objective.describe()
+    decided = decisions(
+        settings,
+        crafts=objective.get("objective") != "clean",
+        statistics=any(map(is_statistic, learner.soup.pots.infos)),
+        recalibrates=calibration is not None,
+    )
     kind = "recipe" if settings.init.startswith("recipe:") else settings.init
     stop_on = learner.stop_on
     return {
@@ -160,14 +169,14 @@ def _manifest(learner: Learner, model: str | None) -> dict[str, Any]:
         "model": model,
         "inputs": learner.soup.pots.fingerprint(),
         "data": learner.data.fingerprint(),
-        "objective": learner.objective.describe(),
+        "objective": objective,
         "settings": {**asdict(settings), "init": kind},
         "start": _digest(learner.first),
         "stops on": None if stop_on is None else stop_on.fingerprint(),
         "augment": getattr(learner.augment, "__name__", None) if learner.augment else None,
         "seed": learner.seed,
         "device": learner.device.type,
-        "decisions": DECISIONS,
+        "decisions": decided,
     }
 
 

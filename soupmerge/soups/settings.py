@@ -6,17 +6,6 @@ from dataclasses import dataclass
 
 from soupmerge.errors import UsageError, near_miss
 
-DECISIONS = {
-    "batch norm": "evaluation mode, with the soup's own statistics, to craft and to step",
-    "statistics": "follow the coefficients (policy average), and are differentiated",
-    "attack": "on the mixed weights held fixed; then one differentiated pass",
-    "gradient": "inner products with the ingredients, of live groups alone",
-    "xavier": "a matrix (1, K) for each group",
-    "detach dropout": "at least one live group, no rescaling",
-    "optimiser": "SGD without momentum or weight decay",
-}
-"""What the paper leaves open, and how it is settled here; goes into every manifest."""
-
 NORMS = ("eval", "batch")
 """Statistics that batch norms use in the step: those of the soup, or of the batch."""
 
@@ -77,3 +66,45 @@ def usual_epochs(k: int) -> int:
     Not more than 50, as the paper tried no larger soup.
     """
     return 10 * min(max(k, 3), 5)
+
+
+def decisions(
+    settings: Settings, *, crafts: bool, statistics: bool, recalibrates: bool
+) -> dict[str, str]:
+    """Return how a run settles what the paper leaves open, for its manifest.
+
+    Args:
+        settings: those of the run.
+        crafts: whether images are attacked.
+        statistics: whether the ingredients have batch-norm statistics.
+        recalibrates: whether statistics are estimated anew at the end.
+    """
+    decided = _of_batch_norm(settings, recalibrates) if statistics else {}
+    if crafts:
+        decided["attack"] = "on the mixed weights held fixed; then one differentiated pass"
+    decided["gradient"] = "inner products with the ingredients, of live groups alone"
+    if settings.init == "xavier":
+        decided["xavier"] = "a matrix (1, K) for each group"
+    if settings.dropout:
+        rescaled = "divided by 1 - p" if settings.rescale else "no rescaling"
+        decided["detach dropout"] = f"at least one live group, {rescaled}"
+    return decided | {"optimiser": "SGD without momentum or weight decay"}
+
+
+def _of_batch_norm(settings: Settings, recalibrates: bool) -> dict[str, str]:
+    if settings.batch_norm == "batch":
+        mode = (
+            "evaluation mode to craft; the batch's own statistics, of which none is kept, to step"
+        )
+    else:
+        mode = "evaluation mode, with the soup's own statistics, to craft and to step"
+    if settings.buffers == "base":
+        kept = f"those of ingredient {settings.base + 1} (policy base), constant"
+    elif settings.batch_norm == "batch":
+        kept = "follow the coefficients (policy average), constant in the gradient"
+    else:
+        kept = "follow the coefficients (policy average), and are differentiated"
+    return {
+        "batch norm": mode,
+        "statistics": kept + ("; estimated anew at the end" if recalibrates else ""),
+    }

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from soupmerge.binding import cast, frozen, pour, probe, ref_of
 from soupmerge.errors import NumericsError
@@ -89,7 +90,7 @@ class Trainer:
             "schedule": asdict(self.schedule),
             "seed": self.seed,
             "device": self.device.type,
-            "decisions": {"batch norm": "evaluation mode to craft, training mode to step"},
+            "decisions": _decisions(self.net),
         }
 
     @property
@@ -204,3 +205,10 @@ class Trainer:
         notes[ledger.SEEN] = [*before, self.entry]
         state = self.net.state_dict()
         mixing.save(out, state, model=self.model_ref, notes=notes, force=True)
+
+
+def _decisions(net: nn.Module) -> dict[str, str]:
+    """Return what a training of *net* settles that no setting says."""
+    if not any(isinstance(module, _BatchNorm) for module in net.modules()):
+        return {}
+    return {"batch norm": "evaluation mode to craft, training mode to step"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import soupmerge as sm
 from soupmerge.errors import OutputError
 from soupmerge.soups.choosing import choose, tried
 from soupmerge.soups.trials import Trial
+from soupmerge.storage import run
 from soupmerge.weights import ledger
 from soupmerge.weights.recipe import Source, read_recipe
 from tests.shared import Outcome, Stop, files_of, stop_at
@@ -180,3 +182,85 @@ def test_an_honest_soup_raises_no_doubt(
     typed = soupmerge("grid", *trained[:2], *WORDS, "--step", 1, "-o", run)
     assert "doubt" not in typed.out
     assert json.loads((run / "doubts.json").read_text()) == []
+
+
+# ---- Numbers that are none.
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_network_of_nan_is_not_judged(
+    soupmerge: Typed, trained: list[Path], tmp_path: Path, bad: float
+) -> None:
+    pot = sm.load(trained[0])[0]
+    state = {name: tensor.clone() for name, tensor in pot.items()}
+    name = next(iter(state))
+    state[name].view(-1)[-1] = bad
+    sm.save(tmp_path / "bad.safetensors", state, model=pot.model)
+    judged = soupmerge("eval", trained[0], tmp_path / "bad.safetensors", "--data", "digits")
+    assert judged.status == 7
+    assert f"bad.safetensors: {name}" in judged.err
+    assert judged.out == ""
+
+
+def test_logits_of_nan_end_with_7_but_are_shown(
+    soupmerge: Typed, trained: list[Path], tmp_path: Path
+) -> None:
+    pot = sm.load(trained[0])[0]
+    last = [name for name in pot if name.endswith("weight")][-1]
+    # Finite weights whose products overflow: on which images, depends on the image.
+    state = {n: t * 1e38 if n == last else t for n, t in pot.items()}
+    sm.save(tmp_path / "large.safetensors", state, model=pot.model)
+    words = ("eval", tmp_path / "large.safetensors", "--data", "digits", "--limit", 20)
+    judged = soupmerge(*words, "-o", tmp_path / "run")
+    assert judged.status == 7
+    assert "large.safetensors" in judged.out
+    assert re.search(r"large.safetensors: [1-9]\d* of 20 images", judged.err)
+    assert soupmerge(*words, "-o", tmp_path / "run").status == 7  # also when nothing is judged anew
+
+
+# ---- What a manifest says was decided.
+
+
+def decided(pots: sm.Ingredients, out: Path, objective: Any, **settings: Any) -> dict[str, str]:
+    net, images = sm.model(like=pots), sm.data("digits", split="train", limit=16)
+    settings = {"batch_size": 16, **settings}
+    sm.learn(net, pots, images, objective, epochs=1, settings=sm.Settings(**settings), out=out)
+    found: dict[str, str] = run.read_manifest(out)["decisions"]
+    return found
+
+
+def test_decisions_are_those_of_the_run(trained: list[Path], tmp_path: Path) -> None:
+    pots, goal = sm.load(*trained[:2]), sm.against(sm.Linf(0.1))
+    usual = decided(pots, tmp_path / "usual", goal)
+    assert "no rescaling" in usual["detach dropout"]
+    assert "differentiated" in usual["statistics"]
+    other = decided(
+        pots,
+        tmp_path / "other",
+        sm.against(None),
+        dropout=0.5,
+        rescale=True,
+        init="uniform",
+        batch_norm="batch",
+        buffers="base",
+        base=1,
+    )
+    assert set(usual) - set(other) == {"attack", "xavier"}
+    assert "1 - p" in other["detach dropout"]
+    assert "ingredient 2" in other["statistics"]
+    assert "the batch's own statistics" in other["batch norm"]
+    assert "detach dropout" not in decided(pots, tmp_path / "none", goal, dropout=0.0)
+
+
+def test_a_network_without_batch_norms_has_nothing_to_decide_about_them(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    paths = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    images = sm.data("digits", split="train", limit=16)
+    schedule = sm.Schedule(epochs=1, lr=0.01, augment="none")
+    for seed, path in enumerate(paths):
+        sm.finetune(net, images, sm.against(None), path, schedule=schedule, seed=seed)
+        assert run.read_manifest(path.with_suffix(".run"))["decisions"] == {}
+    pots = sm.load(*paths)
+    sm.learn(net, pots, images, sm.against(None), epochs=1, out=tmp_path / "run")
+    told = run.read_manifest(tmp_path / "run")["decisions"]
+    assert not {"batch norm", "statistics"} & set(told)
