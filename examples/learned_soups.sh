@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Learned soups of three kinds on real images, beside the grid (docs/results.md has what it gave).
+# Learned soups of three kinds on real images, beside the grid. docs/results.md has what it gave
+# for the first two.
 #
 #   examples/learned_soups.sh DATA OUT
 #
