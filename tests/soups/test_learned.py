@@ -487,7 +487,7 @@ WRONG = [
     ("--eps 0.1 --ingredients files --store bf16", "stays in its file"),
     ("--eps 0.1 --init only:3", "names none of 2"),
     ("--eps 0,0.1 --recalibrate attacked", "needs one attack"),
-    ("--eps 0.1 --stop-split train", "has been seen"),
+    ("--eps 0.1 --stop-split train", "stopping split"),
 ]
 
 
