@@ -65,15 +65,18 @@ class Slot:
         copy_tree(root, self.tree)
 
     def start(self, file: str, source: str, run: Callable[[Path], Any], limit: float) -> None:
-        """Start *run* in a fork, with *source* in place of a file's."""
+        """Start *run* in a fork, with *source* in place of a file's; *limit* its processor time."""
         path = self.tree / file
         self._mend = (path, path.read_bytes()) if file else None
         if file:
             path.write_text(source)
-        (self.home / "found.json").unlink(missing_ok=True)
-        self.deadline = time.monotonic() + limit
+        for name in ("found.json", "running"):
+            (self.home / name).unlink(missing_ok=True)
+        # A run that hangs is told from one on a busy machine by its processor time.
+        self.deadline = time.monotonic() + 60 + 20 * limit
         self.pid = os.fork()
         if self.pid == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 11))
             self._become(run, write_bytecode=not file)
 
     def _become(self, run: Callable[[Path], Any], write_bytecode: bool) -> None:
@@ -107,14 +110,19 @@ class Slot:
 
     def ended(self) -> bool:
         """Tell whether the run is over, and end it where its time is."""
-        pid, _ = os.waitpid(self.pid, os.WNOHANG)
-        late = time.monotonic() > self.deadline
-        if pid == 0 and not late:
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid == 0 and time.monotonic() < self.deadline:
             return False
+        late = pid == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU)
         self.stop(reap=pid == 0)
-        path = self.home / "found.json"
-        found = json.loads(path.read_text()) if path.exists() else None
-        self.done("timed out" if pid == 0 else found)
+        found, running = self.home / "found.json", self.home / "running"
+        if late:
+            self.done("timed out")
+        elif found.exists():
+            self.done(json.loads(found.read_text()))
+        else:
+            test = running.read_text() if running.exists() else ""
+            self.done({"status": 70, "failed": test, "why": f"crashed in {test or 'its start'}"})
         return True
 
     def stop(self, reap: bool = True) -> None:

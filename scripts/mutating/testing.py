@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +24,22 @@ disable_warnings = no-data-collected, module-not-measured, module-not-imported
 """
 
 
-class Repeatable:
-    """Lets hypothesis draw the same examples each time, and not shrink what fails."""
+def spent() -> float:
+    """Return seconds of processor time, which do not depend on what else the machine does."""
+    return sum(os.times()[:4])
+
+
+class Chosen:
+    """Runs tests in the order chosen, if any are, with the same examples each time."""
+
+    def __init__(self, home: Path, tests: list[str]) -> None:
+        """Take a folder for notes, and the names of the tests."""
+        self.home = home
+        self.rank, self.failed = {test: i for i, test in enumerate(tests)}, ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Load a profile after the conftest's, before any test is collected."""
+        """Load a profile after the conftest's; what fails need not be shrunk."""
         from hypothesis import Phase, settings
 
         drawn = (Phase.explicit, Phase.generate)
@@ -38,19 +47,16 @@ class Repeatable:
         settings.register_profile("mutate", old, derandomize=True, database=None, phases=drawn)
         settings.load_profile("mutate")
 
-
-class Chosen(Repeatable):
-    """Runs the chosen tests in the order chosen, and notes which one fails first."""
-
-    def __init__(self, tests: list[str]) -> None:
-        """Take the names of the tests."""
-        self.rank, self.failed = {test: i for i, test in enumerate(tests)}, ""
-
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Drop all other tests, and sort."""
-        items[:] = [item for item in items if item.nodeid in self.rank]
-        items.sort(key=lambda item: self.rank[item.nodeid])
+        if self.rank:
+            items[:] = [item for item in items if item.nodeid in self.rank]
+            items.sort(key=lambda item: self.rank[item.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Note which test runs, in case that it takes the process down."""
+        (self.home / "running").write_text(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note a failure."""
@@ -61,16 +67,17 @@ class Chosen(Repeatable):
 def run_chosen(home: Path, tests: list[str]) -> dict[str, Any]:
     """Run tests until one fails; return pytest's status and the one that failed."""
     files = list(dict.fromkeys(test.split("::")[0] for test in tests))
-    chosen = Chosen(tests)
+    chosen = Chosen(home, tests)
     words = [*OPTIONS, "-x", f"--basetemp={home / 'tmp'}", *files]
     return {"status": int(pytest.main(words, plugins=[chosen])), "failed": chosen.failed}
 
 
-class Tracer(Repeatable):
+class Tracer(Chosen):
     """Notes for each test its time, whether it passed, its lines, and those of its fixtures."""
 
-    def __init__(self, coverage: Any) -> None:
+    def __init__(self, coverage: Any, home: Path, tests: list[str]) -> None:
         """Take a coverage measurement that runs."""
+        super().__init__(home, tests)
         self.coverage = coverage
         self.tests: dict[str, dict[str, Any]] = {}
         self.fixtures: dict[str, float] = defaultdict(float)
@@ -81,20 +88,21 @@ class Tracer(Repeatable):
     def _context(self, name: str) -> Iterator[None]:
         self.contexts.append(name)
         self.coverage.switch_context(name)
-        yield
-        self.contexts.pop()
-        self.coverage.switch_context(self.contexts[-1])
+        try:
+            yield
+        finally:
+            self.contexts.pop()
+            self.coverage.switch_context(self.contexts[-1])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
         """Measure one test."""
         fixtures = getattr(item, "fixturenames", [])
         self.tests[item.nodeid] = {"passed": True, "ran": False, "fixtures": list(fixtures)}
-        start, self.aside = time.monotonic(), 0.0
+        start, self.aside = spent(), 0.0
         with self._context(item.nodeid):
             result = yield
-        spent = time.monotonic() - start - self.aside
-        self.tests[item.nodeid]["seconds"] = round(spent, 3)
+        self.tests[item.nodeid]["seconds"] = round(spent() - start - self.aside, 3)
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -102,12 +110,12 @@ class Tracer(Repeatable):
         """Measure a fixture that several tests share, for all of them."""
         if fixturedef.scope == "function":
             return (yield)
-        start = time.monotonic()
+        start = spent()
         with self._context(f"fixture {fixturedef.argname}"):
             result = yield
-        spent = time.monotonic() - start
-        self.fixtures[fixturedef.argname] += spent
-        self.aside += spent
+        seconds = spent() - start
+        self.fixtures[fixturedef.argname] += seconds
+        self.aside += seconds
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -129,8 +137,11 @@ class Tracer(Repeatable):
         return [context] if context in self.tests else []
 
 
-def trace(home: Path, file: str) -> dict[str, Any]:
-    """Run the tests of one file; return what *Tracer* notes, with lines by file."""
+def trace(home: Path, file: str, tests: list[str], processes: bool) -> dict[str, Any]:
+    """Run *tests* of one file, or all; return what *Tracer* notes, with lines by file.
+
+    Lines that run in other *processes*, which tests start, can be measured too; this slows them.
+    """
     from coverage import Coverage, CoverageData
 
     tree, parts = Path.cwd(), home / "traces"
@@ -139,11 +150,11 @@ def trace(home: Path, file: str) -> dict[str, Any]:
         old.unlink()
     options = home / "trace.ini"
     options.write_text(TRACE.format(tree=tree, home=home))
-    os.environ["COVERAGE_PROCESS_START"] = str(options)
-    # The measurement below is this process's own; that of processes it starts is by the options.
+    if processes:
+        os.environ["COVERAGE_PROCESS_START"] = str(options)
     coverage = Coverage(data_file=None, config_file=False, source=[str(tree / "soupmerge")])
     coverage.start()
-    tracer = Tracer(coverage)
+    tracer = Tracer(coverage, home, tests)
     status = pytest.main([*OPTIONS, f"--basetemp={home / 'tmp'}", file], plugins=[tracer])
     coverage.stop()
     found = [coverage.get_data()]
