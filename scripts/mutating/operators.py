@@ -8,7 +8,7 @@ ours are options of commands, `property` or `dataclass`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cosmic_ray.operators.operator import Operator
@@ -33,7 +33,17 @@ ARITHMETIC = {"arith_expr", "term", "power", "shift_expr", "expr", "and_expr"}
 PAIRS = ["min max", "amin amax", "minimum maximum", "argmin argmax", "any all", "floor ceil"]
 PAIRS += ["sum mean", "startswith endswith", "zeros ones", "zeros_like ones_like"]
 SWAPS = {a: b for pair in PAIRS for a, b in (pair.split(), pair.split()[::-1])}
-PROSE = {"help", "metavar", "short_help", "fix", "strict", "slots"}
+PROSE = {
+    "help",
+    "metavar",
+    "short_help",
+    "show_default",
+    "fix",
+    "stacklevel",
+    "strict",
+    "slots",
+    "repr",
+}
 """Arguments without which a call does the same, or says it in other words."""
 STYLE = set(
     re.findall(
@@ -148,6 +158,20 @@ def operators() -> dict[str, Operator]:
     return found | {kind.__name__: kind() for kind in own}
 
 
+def by_type(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return which operators look at leaves of a type, and, under no name, at all other nodes."""
+    words = ("Break", "Continue", "True", "False", "And", "Or")
+    found = {
+        "operator": [n for n in names if n.startswith("ReplaceBinary")],
+        "keyword": [n for n in names if n.startswith(tuple(f"Replace{word}" for word in words))],
+        "number": ["NumberReplacer"],
+        "string": ["ReplaceString"],
+        "name": ["SwapName"],
+        "newline": [],
+    }
+    return found | {"": [n for n in names if n not in sum(found.values(), [])]}
+
+
 def is_noise(node: Any) -> bool:
     """Tell whether changes below *node* say nothing: types, messages of errors, `__all__`."""
     parent = node.parent
@@ -159,12 +183,13 @@ def is_noise(node: Any) -> bool:
         return bool(node is parent.children[-1])
     if parent is not None and parent.type == "funcdef" and node is parent.annotation:
         return True
-    code = node.get_code(include_prefix=False)
     if node.type == "raise_stmt":
         return True
     if node.type == "operator":
         return node.value in ("*", "**", "/", "|") and parent.type not in ARITHMETIC
-    if node.type in ("if_stmt", "atom_expr", "expr_stmt", "simple_stmt"):
+    if node.type in ("if_stmt", "atom_expr", "expr_stmt", "decorator", "classdef", "decorated"):
+        code = node.get_code(include_prefix=False)
+    if node.type in ("if_stmt", "atom_expr", "expr_stmt"):
         start = r"if TYPE_CHECKING|Literal\[|__all__|__version__|__slots__|cast\(|warnings\.filter"
         return re.match(rf"({start})", code) is not None
     if node.type == "decorator":

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from mutating.sites import (
     Equivalents,
     Mutant,
     digest,
+    preloaded,
     room_of,
     sample,
     sites,
@@ -302,20 +304,8 @@ def main(doc: str, root: Path) -> None:
     add("--seed", type=int, default=1, help="of the sample (1)")
     add("--room", action="append", choices=ROOMS, help="only this room; may be repeated")
     add("--files", nargs="+", default=[], metavar="PATH", help="only changes of these files")
-    add(
-        "--tests",
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="only these may notice; all if absent",
-    )
-    add(
-        "--limit",
-        type=float,
-        default=60,
-        metavar="S",
-        help="processor time of the tests of a change (60)",
-    )
+    add("--tests", nargs="+", default=[], metavar="PATH", help="only these may notice (all)")
+    add("--limit", type=float, default=60, metavar="S", help="seconds of tests for a change (60)")
     add("--minutes", type=float, default=1e9, metavar="M", help="start no more changes after M")
     add("-j", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (one a core)")
     add("--show", action="store_true", help="print what was not noticed, as diffs")
@@ -335,6 +325,9 @@ def main(doc: str, root: Path) -> None:
     cover = Cover(root, given.tests)
     run = Run(cover, given.limit, equivalents, given.check_equivalents)
     home = Path(tempfile.mkdtemp(prefix="mutate-"))
+    server.HEAVY += preloaded(root)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         slots = [server.Slot(root, home / str(i)) for i in range(given.j)]
         cover.learn(slots)
@@ -347,9 +340,7 @@ def main(doc: str, root: Path) -> None:
         show(run)
     for test in cover.failing():
         say(f"left out, as it fails on the unchanged package: {test}")
-    for entry in equivalents.stale(
-        lambda file: (root / file).read_text() if (root / file).exists() else ""
-    ):
+    for entry in equivalents.stale(root):
         say(f"tests/equivalents.toml: no longer in {entry['file']}: {entry['old']!r}")
     text, numbers = table(rooms, run, Counter(room_of(m.file) for m in mutants))
     if len(run.found) < len(chosen):

@@ -18,11 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-HEAVY = (
-    "cma huggingface_hub hypothesis matplotlib.pyplot mpltern numpy plotly.graph_objects "
-    "pyautoattack pytest rich.console safetensors.torch scipy.stats sklearn.datasets timm torch "
-    "torchvision _pytest.doctest xdist hypothesis.strategies torch.func"
-)
+HEAVY = ["pytest", "_pytest.doctest", "coverage"]
+"""What is loaded before the first fork; pyproject.toml names more."""
 OLD = 1_000_000_000
 """The time stamp of unchanged files, by which their byte code is told from that of changed ones."""
 WRITES = 2 * 2**30
@@ -35,7 +32,7 @@ def preload() -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     os.environ.setdefault("MPLBACKEND", "agg")
-    for name in HEAVY.split():
+    for name in HEAVY:
         with contextlib.suppress(ImportError):
             __import__(name)
     ours = [name for name in sys.modules if name.split(".")[0] in ("soupmerge", "tests")]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import Any
 import parso
 from cosmic_ray.mutating import mutate_code
 
-from mutating.operators import is_noise, operators
+from mutating.operators import by_type, is_noise, operators
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,6 +30,13 @@ ROOMS = [
     *("cli", "ground"),
 ]
 OPERATORS = operators()
+BY_TYPE = by_type(OPERATORS)
+
+
+def preloaded(root: Path) -> list[str]:
+    """Return the modules that pyproject.toml wants loaded before the first fork."""
+    told = tomllib.loads((root / "pyproject.toml").read_text())
+    return told.get("tool", {}).get("mutate", {}).get("preload", [])
 
 
 def room_of(path: str) -> str:
@@ -58,6 +66,7 @@ class Mutant:
     line: int
     lines: tuple[int, int]
     imported: bool
+    scope: str
     name: str
 
     @cached_property
@@ -73,11 +82,10 @@ class Mutant:
             return False
 
     def changed(self) -> tuple[str, str]:
-        """Return the lines that go and those that come, without their indentation."""
+        """Return the lines that go and those that come, without white space."""
         lines = self.diff().splitlines()[2:]
-        return tuple(
-            "\n".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+"
-        )
+        old, new = ("".join(line[1:] for line in lines if line[0] == sign) for sign in "-+")
+        return _squeezed(old), _squeezed(new)
 
     def diff(self) -> str:
         """Return a unified diff."""
@@ -90,14 +98,16 @@ def sites(file: str, source: str) -> list[Mutant]:
     found, counts, names = [], Counter(), Counter()
     texts = source.splitlines()
     for node, noise, scope in _walk(parso.parse(source), False, ()):
-        for name, operator in OPERATORS.items():
+        for name in BY_TYPE.get(node.type, BY_TYPE[""]):
+            operator = OPERATORS[name]
             for start, end in operator.mutation_positions(node):
-                if not noise or (node.type == "simple_stmt" and noise == "raise"):
+                if not noise:
                     imported, lines = _lines(node, start[0], end[0])
                     where = ".".join(s.name.value for s in scope)
                     told = (file, where, name, texts[start[0] - 1].strip())
                     mutant = Mutant(
                         file, source, name, counts[name], start[0], lines, imported,
+                        where,
                         f"{digest(*told)}/{names[told]}",
                     )  # fmt: skip
                     found.append(mutant)
@@ -161,30 +171,35 @@ def sample(mutants: list[Mutant], rooms: list[str], number: int, seed: int) -> l
 
 
 class Equivalents:
-    """Changes of which it has been argued that no test can notice them."""
+    """Changes of which it has been argued that no test can notice them.
+
+    An entry has the file, the old and the new text of the lines that differ, and the reason; where
+    the same lines stand in several functions, also the function (`scope`).
+    """
 
     def __init__(self, path: Path) -> None:
-        """Read the list; each entry names file, old and new lines, and a reason."""
-        self.entries = tomllib.loads(path.read_text())["equivalent"] if path.exists() else []
+        """Read the list, if there is one."""
+        told = tomllib.loads(path.read_text()) if path.exists() else {}
+        self.entries: list[dict[str, str]] = told.get("equivalent", [])
         for entry in self.entries:
-            if set(entry) != {"file", "old", "new", "reason"} or not entry["reason"].strip():
-                raise SystemExit(f"{path}: an entry needs file, old, new and reason: {entry}")
+            if entry.keys() - {"scope"} != {"file", "old", "new", "reason"} or not entry["reason"]:
+                raise SystemExit(f"{path}: needs file, old, new, reason, perhaps scope: {entry}")
 
     def reason(self, mutant: Mutant) -> str | None:
         """Return why *mutant* changes nothing, if it is listed."""
-        told = [
-            e["reason"] for e in self.entries if self._key(e) == (mutant.file, *mutant.changed())
-        ]
-        return told[0] if told else None
+        for entry in self.entries:
+            here = entry["file"] == mutant.file and entry.get("scope", mutant.scope) == mutant.scope
+            texts = _squeezed(entry["old"]), _squeezed(entry["new"])
+            if here and mutant.changed() == texts:
+                return entry["reason"]
+        return None
 
-    def stale(self, read: Callable[[str], str]) -> list[dict[str, str]]:
+    def stale(self, root: Path) -> list[dict[str, str]]:
         """Return entries whose old lines are no longer in the file."""
-        return [e for e in self.entries if self._key(e)[1] not in _stripped(read(e["file"]))]
-
-    @staticmethod
-    def _key(entry: dict[str, str]) -> tuple[str, str, str]:
-        return entry["file"], _stripped(entry["old"]), _stripped(entry["new"])
+        files = {entry["file"] for entry in self.entries if (root / entry["file"]).exists()}
+        texts = {file: _squeezed((root / file).read_text()) for file in files}
+        return [e for e in self.entries if _squeezed(e["old"]) not in texts.get(e["file"], "")]
 
 
-def _stripped(text: str) -> str:
-    return "\n".join(line.strip() for line in text.strip().splitlines())
+def _squeezed(text: str) -> str:
+    return re.sub(r"\s+", "", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,12 +41,13 @@ class Chosen:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Load a profile after the conftest's; what fails need not be shrunk."""
-        from hypothesis import Phase, settings
+        if "hypothesis" in sys.modules:
+            from hypothesis import Phase, settings
 
-        drawn = (Phase.explicit, Phase.generate)
-        old = settings()
-        settings.register_profile("mutate", old, derandomize=True, database=None, phases=drawn)
-        settings.load_profile("mutate")
+            fixed = {"derandomize": True, "database": None}
+            phases = (Phase.explicit, Phase.generate)
+            settings.register_profile("mutate", settings(), phases=phases, **fixed)
+            settings.load_profile("mutate")
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
