@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ def preload() -> None:
     for name in HEAVY:
         with contextlib.suppress(ImportError):
             __import__(name)
+    for plugin in entry_points(group="pytest11"):
+        plugin.load()
     ours = [name for name in sys.modules if name.split(".")[0] in ("soupmerge", "tests")]
     assert not ours, f"loaded before the fork: {ours}"
     gc.collect()
