@@ -22,7 +22,7 @@ from typing import Any
 HEAVY = ["pytest", "_pytest.doctest", "coverage"]
 """What is loaded before the first fork; pyproject.toml names more."""
 OLD = 1_000_000_000
-"""The time stamp of unchanged files, by which their byte code is told from that of changed ones."""
+"""The time stamp of unchanged files."""
 WRITES = 2 * 2**30
 """Bytes that a changed program may write to one file."""
 
@@ -62,14 +62,17 @@ class Slot:
         """Copy the tree below *root* to a new folder, *home*."""
         self.tree, self.home, self.pid = home / "tree", home, 0
         self.deadline, self.done = 0.0, lambda found: None
+        self.stamp = OLD
         copy_tree(root, self.tree)
 
     def start(self, file: str, source: str, run: Callable[[Path], Any], limit: float) -> None:
         """Start *run* in a fork, with *source* in place of a file's; *limit* its processor time."""
         path = self.tree / file
         self._mend = (path, path.read_bytes()) if file else None
-        if file:
+        if file:  # at a time of its own, so that no byte code is taken for another's
             path.write_text(source)
+            self.stamp += 1
+            os.utime(path, (self.stamp, self.stamp))
         for name in ("found.json", "running"):
             (self.home / name).unlink(missing_ok=True)
         # A run that hangs is told from one on a busy machine by its processor time.
@@ -77,9 +80,9 @@ class Slot:
         self.pid = os.fork()
         if self.pid == 0:
             resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 11))
-            self._become(run, write_bytecode=not file)
+            self._become(run)
 
-    def _become(self, run: Callable[[Path], Any], write_bytecode: bool) -> None:
+    def _become(self, run: Callable[[Path], Any]) -> None:
         status = 70
         try:
             os.setsid()
@@ -89,11 +92,8 @@ class Slot:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             resource.setrlimit(resource.RLIMIT_FSIZE, (WRITES, resource.RLIM_INFINITY))
-            sys.dont_write_bytecode = not write_bytecode
             os.environ["PYTHONPATH"] = str(self.tree)
             os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-            if not write_bytecode:
-                os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
             sys.path[:] = [str(self.tree), *(p for p in sys.path if "scripts" not in Path(p).parts)]
             os.chdir(self.tree)
             shutil.rmtree(self.home / "tmp", ignore_errors=True)
