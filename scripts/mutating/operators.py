@@ -1,7 +1,7 @@
-"""Kinds of changes: cosmic-ray's operators, less those that only make noise, and four more.
+"""Kinds of changes: cosmic-ray's operators without those that only make noise, and four more.
 
-Of cosmic-ray's replacements of one operator by another, those are kept that a slip could make; the
-others (`a + b` to `a >> b`) fail in any test. Its removal of decorators is left out: almost all of
+Of the replacements of one operator by another, only slips that somebody could make are kept; the
+others (`a + b` to `a >> b`) fail in any test. The removal of decorators is left out: nearly all of
 ours are options of commands, `property` or `dataclass`.
 """
 
@@ -44,7 +44,7 @@ PROSE = {
     "slots",
     "repr",
 }
-"""Arguments without which a call does the same, or says it in other words."""
+"""Arguments whose absence changes nothing, or only wording."""
 STYLE = set(
     re.findall(
         r"\w+",
@@ -54,7 +54,7 @@ STYLE = set(
         "tickformat va zorder",
     )
 )
-"""What a picture looks like, other than by its data, as keywords of matplotlib and plotly."""
+"""Keywords of matplotlib and plotly that say how a figure looks, not what it shows."""
 
 
 class _Own(Operator):  # type: ignore[misc]
@@ -64,15 +64,15 @@ class _Own(Operator):  # type: ignore[misc]
 
 
 class DeleteStatement(_Own):
-    """A call, `raise`, nested `return`, update or change in place becomes `pass`."""
+    """A call, an update, a `raise` or a nested `return` becomes `pass`."""
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
-        """Yield the place of a statement that can go without breaking what follows at once."""
+        """Yield the place of a statement without which later ones can still run."""
         if node.type == "simple_stmt" and self._can_go(node, node.children[0]):
             yield node.children[0].start_pos, node.children[0].end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        """Put `pass` in its place."""
+        """Replace it by `pass`."""
         first = node.children[0]
         node.children[0] = Keyword("pass", first.start_pos, first.get_first_leaf().prefix)
         return node
@@ -101,7 +101,7 @@ class DropKeyword(_Own):
                 yield child.start_pos, child.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        """Drop the argument, and the comma after it."""
+        """Drop the argument and the comma after it."""
         child = self._keywords(node)[index]
         place = node.children.index(child)
         after = node.children[place + 1 : place + 2]
@@ -118,29 +118,29 @@ class SwapName(_Own):
     """`min` becomes `max`, `any` becomes `all`, and so on, in calls and as keywords."""
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
-        """Yield the place of a name that has an opposite."""
+        """Yield the place of a name with an opposite."""
         if node.type == "name" and node.value in SWAPS:
             after = node.get_next_leaf()
             if after == "(" or (after == "=" and node.parent.type == "argument"):
                 yield node.start_pos, node.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        """Put the opposite in its place."""
+        """Replace it by its opposite."""
         node.value = SWAPS[node.value]
         return node
 
 
 class ReplaceString(_Own):
-    """A string that names something (one word, not prose) names something else."""
+    """A one-word string, which is probably a name, becomes another."""
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
-        """Yield the place of a string without white space that is no docstring."""
+        """Yield the place of a string without white space, unless it is a docstring."""
         plain = node.type == "string" and re.fullmatch(r"b?(['\"])[^\s'\"\\]+\1", node.value)
         if plain and node.parent.type not in ("simple_stmt", "strings"):
             yield node.start_pos, node.end_pos
 
     def mutate(self, node: Any, index: int) -> Any:
-        """Put an X before its first character."""
+        """Add an X in front."""
         node.value = re.sub(r"^(b?['\"])", r"\1X", node.value)
         return node
 
@@ -159,7 +159,7 @@ def operators() -> dict[str, Operator]:
 
 
 def by_type(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return which operators look at leaves of a type, and, under no name, at all other nodes."""
+    """Return the operators for each type of leaf, and, under an empty name, for other nodes."""
     words = ("Break", "Continue", "True", "False", "And", "Or")
     found = {
         "operator": [n for n in names if n.startswith("ReplaceBinary")],
@@ -173,7 +173,7 @@ def by_type(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def is_noise(node: Any) -> bool:
-    """Tell whether changes below *node* say nothing: types, messages of errors, `__all__`."""
+    """Tell whether changes below *node* mean nothing: types, messages of errors, `__all__`."""
     parent = node.parent
     if node.type == "annassign":  # the value counts, the type does not
         return False

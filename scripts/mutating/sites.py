@@ -1,4 +1,4 @@
-"""Where the package can be changed, a seeded sample of such places, and the listed equivalents."""
+"""The places where the package can be changed, a seeded sample of them, and the equivalents."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import unified_diff
 from functools import cached_property
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,13 @@ BY_TYPE = by_type(OPERATORS)
 
 def preloaded(root: Path) -> list[str]:
     """Return the modules that pyproject.toml wants loaded before the first fork."""
-    told = tomllib.loads((root / "pyproject.toml").read_text())
-    return told.get("tool", {}).get("mutate", {}).get("preload", [])
+    tables = tomllib.loads((root / "pyproject.toml").read_text())
+    modules: list[str] = tables.get("tool", {}).get("mutate", {}).get("preload", [])
+    return modules
 
 
 def room_of(path: str) -> str:
-    """Return the room of a file below the package or the tests; single modules are the ground."""
+    """Return the room of a file of the package or of tests; single modules are the ground."""
     parts = Path(path).parts
     return parts[1] if len(parts) > 2 else "ground"
 
@@ -52,37 +54,40 @@ def digest(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the *occurrence* of an operator in a file, and the lines that tests must run.
+    """One change: an occurrence of an operator in a file.
 
-    *name* does not depend on line numbers, so that a sample stays the same while other places are
-    edited. *imported* is true of what runs when the module is imported, which no test can be held
-    to have run; *lines* of the head of a function are those of its body.
+    Tests that run one of *lines* can notice it; what runs *at_import* has no tests of its own. The
+    *name* is free of line numbers, so that an edit elsewhere does not change it.
     """
 
     file: str
     source: str
     operator: str
     occurrence: int
-    line: int
-    lines: tuple[int, int]
-    imported: bool
     scope: str
     name: str
+    at_import: bool
+    lines: range
 
     @cached_property
     def mutated(self) -> str:
-        """Return the changed source."""
+        """The changed source."""
         return mutate_code(self.source, OPERATORS[self.operator], self.occurrence) or self.source
 
-    def is_change(self) -> bool:
-        """Tell whether the changed source compiles, and is another program."""
+    @cached_property
+    def id(self) -> str:
+        """The key of its verdict."""
+        return digest(self.name, self.mutated)
+
+    def is_valid(self) -> bool:
+        """Tell whether the changed source compiles to another program."""
         try:
             return ast.dump(ast.parse(self.source)) != ast.dump(ast.parse(self.mutated))
         except SyntaxError:
             return False
 
     def changed(self) -> tuple[str, str]:
-        """Return the lines that go and those that come, without white space."""
+        """Return the old and the new text of the lines that differ, without white space."""
         lines = self.diff().splitlines()[2:]
         old, new = ("".join(line[1:] for line in lines if line[0] == sign) for sign in "-+")
         return _squeezed(old), _squeezed(new)
@@ -94,99 +99,88 @@ class Mutant:
 
 
 def sites(file: str, source: str) -> list[Mutant]:
-    """Return all changes of one file."""
-    found, counts, names = [], Counter(), Counter()
+    """Return all mutants of one file."""
+    found: list[Mutant] = []
+    occurrences, alike = Counter[str](), Counter[Any]()
     texts = source.splitlines()
-    for node, noise, scope in _walk(parso.parse(source), False, ()):
-        for name in BY_TYPE.get(node.type, BY_TYPE[""]):
-            operator = OPERATORS[name]
-            for start, end in operator.mutation_positions(node):
-                if not noise:
-                    imported, lines = _lines(node, start[0], end[0])
-                    where = ".".join(s.name.value for s in scope)
-                    told = (file, where, name, texts[start[0] - 1].strip())
-                    mutant = Mutant(
-                        file, source, name, counts[name], start[0], lines, imported,
-                        where,
-                        f"{digest(*told)}/{names[told]}",
-                    )  # fmt: skip
-                    found.append(mutant)
-                    names[told] += 1
-                counts[name] += 1
+    for node, noise, scope in _walk(parso.parse(source), False, ""):
+        for operator in BY_TYPE.get(node.type, BY_TYPE[""]):
+            for start, end in OPERATORS[operator].mutation_positions(node):
+                occurrence, line = occurrences[operator], start[0]
+                occurrences[operator] += 1
+                if noise:
+                    continue
+                key = (file, scope, operator, texts[line - 1].strip())
+                name = f"{digest(*key)}/{alike[key]}"
+                alike[key] += 1
+                where = _reach(node, line, end[0])
+                found.append(Mutant(file, source, operator, occurrence, scope, name, *where))
     return found
 
 
-def _walk(node: Any, noise: Any, scope: tuple[Any, ...]) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield all nodes, each before those below it, as cosmic-ray counts occurrences."""
+def _walk(node: Any, noise: bool, scope: str) -> Iterator[tuple[Any, bool, str]]:
+    """Yield all nodes in the order in which cosmic-ray counts occurrences."""
     noise = noise or is_noise(node)
     yield node, noise, scope
-    scope += (node,) * (node.type in ("funcdef", "classdef"))
+    if node.type in ("funcdef", "classdef"):
+        scope = f"{scope}.{node.name.value}".strip(".")
     for child in getattr(node, "children", ()):
         yield from _walk(child, noise, scope)
 
 
-def _lines(node: Any, start: int, end: int) -> tuple[bool, tuple[int, int]]:
-    """Return whether the place runs at import, and the lines by which tests are chosen."""
-    head, child, statement = None, node, None
-    while (parent := child.parent) is not None:
-        if child.type == "simple_stmt" and statement is None:
-            statement = child
+def _reach(node: Any, first: int, last: int) -> tuple[bool, range]:
+    """Return whether a place runs at import, and the lines by which its tests are chosen.
+
+    Those are the lines of its statement, or, in the head of a function, of the function's body.
+    """
+    function = None
+    while (parent := node.parent) is not None:
+        if node.type == "simple_stmt":
+            first, last = min(first, node.start_pos[0]), max(last, node.end_pos[0] - 1)
+        if parent.type == "funcdef" and node is parent.children[-1]:
+            return False, range(first, last + 1)
         if parent.type == "funcdef":
-            if child is parent.children[-1]:
-                reach = (
-                    (statement.start_pos[0], statement.end_pos[0] - 1)
-                    if statement
-                    else (start, end)
-                )
-                return False, (min(start, reach[0]), max(end, reach[1]))
-            head = parent
-        elif parent.type == "decorated" and child.type in ("decorator", "decorators"):
-            head = parent.children[-1]
-        child = parent
-    if head is not None and head.type == "funcdef":
-        body = head.children[-1]
-        return False, (body.start_pos[0], body.end_pos[0] - 1)
-    return True, (start, end)
+            function = parent
+        elif parent.type == "decorated" and node is not parent.children[-1]:
+            function = parent.children[-1]
+        node = parent
+    if function is None or function.type != "funcdef":
+        return True, range(first, last + 1)
+    body = function.children[-1]
+    return False, range(body.start_pos[0], body.end_pos[0])
 
 
 def sample(mutants: list[Mutant], rooms: list[str], number: int, seed: int) -> list[Mutant]:
-    """Return *number* changes, evenly from all rooms, in an order that any prefix is fair to.
+    """Return *number* valid mutants, evenly from all rooms.
 
-    Each change has its place by a hash of the seed and its name, so that a larger sample contains
-    the smaller, and an edit elsewhere does not change the sample.
+    They are ordered by a hash of the seed and their name. So a larger sample contains the smaller,
+    any first part is a fair sample, and an edit elsewhere leaves the sample as it was.
     """
-    queues = defaultdict(list)
-    for mutant in sorted(mutants, key=lambda m: digest(seed, m.name)):
-        queues[room_of(mutant.file)].append(mutant)
-    lines = [(m for m in queues[room] if m.is_change()) for room in rooms]
-    chosen: list[Mutant] = []
-    while lines and len(chosen) < number:
-        for line in list(lines):
-            mutant = next(line, None)
-            if mutant is None:
-                lines.remove(line)
-            elif len(chosen) < number:
-                chosen.append(mutant)
-    return chosen
+    by_room = defaultdict(list)
+    for mutant in sorted(mutants, key=lambda mutant: digest(seed, mutant.name)):
+        by_room[room_of(mutant.file)].append(mutant)
+    queues = [filter(Mutant.is_valid, by_room[room]) for room in rooms]
+    rounds = zip_longest(*queues)
+    return list(islice((m for row in rounds for m in row if m is not None), number))
 
 
 class Equivalents:
-    """Changes of which it has been argued that no test can notice them.
+    """Mutants of which it has been argued that no test can notice them.
 
-    An entry has the file, the old and the new text of the lines that differ, and the reason; where
-    the same lines stand in several functions, also the function (`scope`).
+    An entry holds a file, the old and the new text of the lines that differ, and the reason; also
+    the function (`scope`) if the same lines occur in several.
     """
 
     def __init__(self, path: Path) -> None:
         """Read the list, if there is one."""
-        told = tomllib.loads(path.read_text()) if path.exists() else {}
-        self.entries: list[dict[str, str]] = told.get("equivalent", [])
+        tables = tomllib.loads(path.read_text()) if path.exists() else {}
+        self.entries: list[dict[str, str]] = tables.get("equivalent", [])
         for entry in self.entries:
             if entry.keys() - {"scope"} != {"file", "old", "new", "reason"} or not entry["reason"]:
-                raise SystemExit(f"{path}: needs file, old, new, reason, perhaps scope: {entry}")
+                raise SystemExit(f"{path}: give file, old, new, reason and perhaps scope: {entry}")
 
     def reason(self, mutant: Mutant) -> str | None:
-        """Return why *mutant* changes nothing, if it is listed."""
+        """Return why no test can notice *mutant*, if it is listed."""
         for entry in self.entries:
             here = entry["file"] == mutant.file and entry.get("scope", mutant.scope) == mutant.scope
             texts = _squeezed(entry["old"]), _squeezed(entry["new"])

@@ -1,10 +1,11 @@
-"""What happens in a fork: pytest, once to learn which test runs which lines, then on changes."""
+"""What runs in a fork: pytest, either to record coverage or to judge a mutant."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,11 +15,11 @@ from typing import Any
 import pytest
 
 OPTIONS = ["-n", "0", "-p", "no:cacheprovider", "--assert=plain", "--tb=line", "-q", "--no-header"]
-TRACE = """
+OPTIONS_OF_COVERAGE = """
 [run]
 source = {tree}/soupmerge
 parallel = true
-data_file = {home}/traces/part
+data_file = {parts}/part
 context = ${{PYTEST_CURRENT_TEST-}}
 patch = _exit, fork
 disable_warnings = no-data-collected, module-not-measured, module-not-imported
@@ -31,16 +32,16 @@ def spent() -> float:
 
 
 class Chosen:
-    """Runs tests in the order chosen, if any are, with the same examples each time."""
+    """Runs the chosen tests, or all, in order, with the same examples every time."""
 
     def __init__(self, home: Path, tests: list[str]) -> None:
-        """Take a folder for notes, and the names of the tests."""
+        """Take a folder for notes and the names of the tests, none for all."""
         self.home = home
         self.rank, self.failed = {test: i for i, test in enumerate(tests)}, ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Load a profile after the conftest's; what fails need not be shrunk."""
+        """Fix what hypothesis draws, on top of the conftest's profile; do not shrink."""
         if "hypothesis" in sys.modules:
             from hypothesis import Phase, settings
 
@@ -51,13 +52,13 @@ class Chosen:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Drop all other tests, and sort."""
+        """Drop all other tests and sort."""
         if self.rank:
             items[:] = [item for item in items if item.nodeid in self.rank]
             items.sort(key=lambda item: self.rank[item.nodeid])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Note which test runs, in case that it takes the process down."""
+        """Note which test runs, in case it takes the process down."""
         (self.home / "running").write_text(nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -67,7 +68,7 @@ class Chosen:
 
 
 def run_chosen(home: Path, tests: list[str]) -> dict[str, Any]:
-    """Run tests until one fails; return pytest's status and the one that failed."""
+    """Run tests until one fails; return pytest's exit status and the test that failed."""
     files = list(dict.fromkeys(test.split("::")[0] for test in tests))
     chosen = Chosen(home, tests)
     words = [*OPTIONS, "-x", f"--basetemp={home / 'tmp'}", *files]
@@ -75,10 +76,10 @@ def run_chosen(home: Path, tests: list[str]) -> dict[str, Any]:
 
 
 class Tracer(Chosen):
-    """Notes for each test its time, whether it passed, its lines, and those of its fixtures."""
+    """Records the time and outcome of each test, and under which context its lines run."""
 
     def __init__(self, coverage: Any, home: Path, tests: list[str]) -> None:
-        """Take a coverage measurement that runs."""
+        """Take a running coverage measurement."""
         super().__init__(home, tests)
         self.coverage = coverage
         self.tests: dict[str, dict[str, Any]] = {}
@@ -109,7 +110,7 @@ class Tracer(Chosen):
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Any:
-        """Measure a fixture that several tests share, for all of them."""
+        """Measure a fixture that several tests share under a context of its own."""
         if fixturedef.scope == "function":
             return (yield)
         start = spent()
@@ -121,63 +122,56 @@ class Tracer(Chosen):
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note what came of a test."""
-        told = self.tests[report.nodeid]
-        told["passed"] &= not report.failed
-        told["ran"] |= report.when == "call" and not report.skipped
+        """Record the outcome of a test."""
+        entry = self.tests[report.nodeid]
+        entry["passed"] &= not report.failed
+        entry["ran"] |= report.when == "call" and not report.skipped
 
     def tests_of(self, context: str) -> list[str]:
-        """Return the tests to which lines of a context count."""
+        """Return the tests that get credit for the lines of a context."""
         started = re.fullmatch(r"(.*) \((setup|call|teardown)\)", context, re.DOTALL)
         if started and started[2] == "setup":  # of a process that may serve several tests
             return list(self.tests)
         if started:
-            return [started[1]]
+            return [test for test in [started[1]] if test in self.tests]
         if context.startswith("fixture "):
             name = context.removeprefix("fixture ")
-            return [test for test, told in self.tests.items() if name in told["fixtures"]]
+            return [test for test, entry in self.tests.items() if name in entry["fixtures"]]
         return [context] if context in self.tests else []
 
 
 def trace(home: Path, file: str, tests: list[str], processes: bool) -> dict[str, Any]:
-    """Run *tests* of one file, or all; return what *Tracer* notes, with lines by file.
+    """Run *tests* of one file, or all; return what the tracer recorded, and the lines by file.
 
-    Lines that run in other *processes*, which tests start, can be measured too; this slows them.
+    With *processes*, lines that run in processes started by tests are recorded as well.
     """
+    os.environ["COVERAGE_CORE"] = "ctrace"  # others do not tell contexts apart
     from coverage import Coverage, CoverageData
 
-    tree, parts = Path.cwd(), home / "traces"
-    parts.mkdir(exist_ok=True)
-    for old in parts.iterdir():
-        old.unlink()
-    options = home / "trace.ini"
-    options.write_text(TRACE.format(tree=tree, home=home))
+    tree, parts, options = Path.cwd(), home / "parts", home / "coverage.ini"
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir()
+    options.write_text(OPTIONS_OF_COVERAGE.format(tree=tree, parts=parts))
     if processes:
         os.environ["COVERAGE_PROCESS_START"] = str(options)
     coverage = Coverage(data_file=None, config_file=False, source=[str(tree / "soupmerge")])
-    coverage.start()
     tracer = Tracer(coverage, home, tests)
+    coverage.start()
     status = pytest.main([*OPTIONS, f"--basetemp={home / 'tmp'}", file], plugins=[tracer])
     coverage.stop()
-    found = [coverage.get_data()]
+    recorded = [coverage.get_data()]
     for part in parts.iterdir():
         data = CoverageData(str(part))
-        with contextlib.suppress(Exception):  # cut off by a kill
+        with contextlib.suppress(Exception):  # cut short by a kill
             data.read()
-            found.append(data)
-    lines: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for data in found:
-        for path in data.measured_files():
-            name = str(Path(path).relative_to(tree))
-            for line, contexts in data.contexts_by_lineno(path).items():
-                for context in contexts:
-                    lines[name][line].update(tracer.tests_of(context))
+            recorded.append(data)
     numbers = {test: i for i, test in enumerate(tracer.tests)}
-    packed = {
-        name: {
-            line: sorted(numbers[t] for t in tests if t in numbers) for line, tests in of.items()
-        }
-        for name, of in lines.items()
-    }
-    noted = {"tests": tracer.tests, "fixtures": dict(tracer.fixtures), "lines": packed}
-    return {"status": int(status), **noted}
+    lines: dict[str, dict[int, list[int]]] = {}
+    for data in recorded:
+        for path in data.measured_files():
+            of_file = lines.setdefault(str(Path(path).relative_to(tree)), {})
+            for line, contexts in data.contexts_by_lineno(path).items():
+                ran = {numbers[test] for context in contexts for test in tracer.tests_of(context)}
+                of_file[line] = sorted(ran.union(of_file.get(line, ())))
+    found = {"tests": tracer.tests, "fixtures": dict(tracer.fixtures), "lines": lines}
+    return {"status": int(status), **found}

@@ -105,6 +105,6 @@ def test_what_a_test_notices_is_caught_and_what_none_runs_is_not_covered(tmp_pat
     )
     assert run.returncode == 0, run.stderr
     found = json.loads((tmp_path / "numbers.json").read_text())["soups"]
-    assert (found["changes"], found["caught"], found["not covered"]) == (6, 3, 3)
+    assert (found["mutants"], found["caught"], found["not covered"]) == (6, 3, 3)
     assert "-    return x + 2\n+    return x - 2" in run.stdout
     assert "-    return x // 2\n" not in run.stdout
