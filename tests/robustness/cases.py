@@ -1,7 +1,12 @@
-"""What the tests of attacks share: radii, and the question that decides."""
+"""What the tests of attacks and verdicts share: radii, data at hand, attacks and ledgers of straw."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 import soupmerge as sm
@@ -9,6 +14,106 @@ import soupmerge as sm
 CALIBRATED = [sm.Linf(0.02), sm.L2(0.15), sm.L1(1.0)]
 """Radii at which some images of `network` hold and some fall."""
 
+REFERENCE_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
-def right(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+
+def right(network: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     return network(x).argmax(1) == y
+
+
+def streams(n: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(i) for i in range(n)]
+
+
+class Recorder:
+    """A classifier that keeps every batch it is asked about, and whether with a gradient."""
+
+    def __init__(self, classifier: Callable[[Tensor], Tensor]) -> None:
+        self.classifier = classifier
+        self.points: list[Tensor] = []
+        self.with_gradient: list[bool] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.points.append(x.detach().clone())
+        self.with_gradient.append(x.requires_grad)
+        return self.classifier(x)
+
+
+@dataclass
+class AtHand:
+    """Images and labels as a data set."""
+
+    x: Tensor
+    labels: Tensor
+    ids: Sequence[str] = ()
+    classes: int = 10
+    ref: str = "at hand"
+
+    def __post_init__(self) -> None:
+        self.ids = self.ids or [f"image {i}" for i in range(len(self.x))]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self.x[indices], self.labels[indices]
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"ref": self.ref, "split": "test", "n": len(self), "sha256": "0"}
+
+
+def pixels(values: Sequence[float], labels: Sequence[int] | None = None) -> AtHand:
+    """Return images of one pixel each; without *labels*, all are of class 0."""
+    x = torch.tensor(values).view(-1, 1, 1, 1)
+    return AtHand(x, torch.tensor(labels if labels is not None else [0] * len(x)))
+
+
+def threshold(x: Tensor) -> Tensor:
+    """Classify an image by its mean: class 0 up to 1/2, class 1 above."""
+    score = x.flatten(1).mean(1) - 0.5
+    return torch.stack([-score, score], 1)
+
+
+@dataclass(frozen=True)
+class Stub:
+    """An attack that answers whatever it is told to: ``answer(x)``."""
+
+    threat: sm.Threat
+    answer: Callable[[Tensor], Tensor] = lambda x: x
+    name: str = "stub"
+    steps: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        return {"attack": self.name, "steps": self.steps}
+
+    def __call__(self, classifier: Any, x: Tensor, y: Tensor, *, generator: Any) -> Tensor:
+        return self.answer(x)
+
+
+@dataclass
+class Kept:
+    """A ledger in memory, which breaks off after *most* entries."""
+
+    most: int = 1 << 30
+    kept: dict[str, dict[int, bool]] = field(default_factory=dict)
+    adds: int = 0
+
+    def known(self, key: str) -> dict[int, bool]:
+        return self.kept.get(key, {})
+
+    def add(self, key: str, verdicts: dict[int, bool]) -> None:
+        self.kept.setdefault(key, {}).update(verdicts)
+        self.adds += 1
+        if self.adds == self.most:
+            raise KeyboardInterrupt
+
+
+def small_network() -> nn.Module:
+    """Return a network of ten classes for images ``(3, 4, 4)``, which is far from linear."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(48, 32), nn.Tanh(), nn.Linear(32, 10)).eval()
+    with torch.no_grad():
+        net[1].weight.mul_(6)
+        net[1].bias.copy_(-net[1].weight.sum(1) / 2)  # centred on grey
+    return net.requires_grad_(False)
