@@ -1,4 +1,4 @@
-"""What the tests of attacks and verdicts share: radii, data at hand, attacks and ledgers of straw."""
+"""What the tests of attacks and verdicts share: radii, data at hand, stubs of attacks and ledgers."""
 
 from __future__ import annotations
 

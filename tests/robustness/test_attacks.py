@@ -1,131 +1,30 @@
-"""Attacks against the reference, against mathematics, and against themselves in other batches."""
+"""Attacks by name: what they do on paper, what they say of themselves, and what is refused."""
 
 from __future__ import annotations
 
-import logging
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.types import Attack
-from tests.robustness.cases import CALIBRATED, right
+from soupmerge.robustness.attacks import FGSM
+from soupmerge.robustness.losses import LOSSES
+from soupmerge.robustness.presets import PRESETS
+from tests.robustness.cases import Recorder, Stub, pixels, right, streams, threshold
 
-reference = pytest.importorskip("pyautoattack.autopgd_base")
-
-ATTACKS: list[Attack] = [
-    make(threat)
-    for threat in CALIBRATED
-    for make in (
-        sm.APGD.training,
-        lambda t: sm.APGD(t, steps=10),
-        lambda t: sm.APGD(t, steps=30, until_fooled=False),
-        lambda t: sm.PGD(t, steps=10),
-    )
-]
+EPS = 8 / 255
+LINF = sm.Linf(EPS)
 
 
-@pytest.mark.parametrize("threat", CALIBRATED, ids=str)
-@pytest.mark.parametrize("steps", [2, 10, 100])
-def test_apgd_gives_the_reference_s_verdict_for_every_image(
-    network: nn.Module, batch: tuple[Tensor, Tensor], threat: sm.Threat, steps: int
-) -> None:
-    x, y = batch
-    norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[threat.norm]
-    theirs = reference.APGDAttack(
-        network, n_iter=steps, norm=norm, eps=threat.eps, seed=3, device="cpu"
-    ).perturb(x, y)
-    ours = sm.APGD(threat, steps=steps)(network, x, y, generator=torch.Generator().manual_seed(3))
-    assert torch.equal(right(network, theirs, y), right(network, ours, y))
-    if steps == 100:
-        robust = int(right(network, ours, y).sum())
-        assert 0 < robust < len(y), "calibrate the radius: this comparison could not fail"
-
-
-@pytest.mark.parametrize("threat", CALIBRATED, ids=str)
-def test_apgd_to_the_end_finds_the_reference_s_best_loss(
-    network: nn.Module, batch: tuple[Tensor, Tensor], threat: sm.Threat
-) -> None:
-    x, y = batch
-    norm = {"linf": "Linf", "l2": "L2", "l1": "L1"}[threat.norm]
-    attack = reference.APGDAttack(
-        network, n_iter=50, norm=norm, eps=threat.eps, seed=3, device="cpu"
-    )
-    attack.init_hyperparam(x)
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        theirs = attack.attack_single_run(x, y)[0]
-    ours = sm.APGD(threat, steps=50, until_fooled=False)
-    found = ours(network, x, y, generator=torch.Generator().manual_seed(3))
-    loss = nn.CrossEntropyLoss(reduction="none")
-    torch.testing.assert_close(
-        loss(network(found), y), loss(network(theirs), y), rtol=2e-2, atol=1e-4
-    )
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-def test_attacks_stay_inside_lower_accuracy_and_touch_nothing(
-    network: nn.Module, batch: tuple[Tensor, Tensor], attack: Attack
-) -> None:
-    x, y = batch
-    given = x.clone()
-    random, wants = torch.get_rng_state(), [p.requires_grad for p in network.parameters()]
-    x_adv = attack(network, x, y, generator=torch.Generator().manual_seed(0))
-    assert bool(attack.threat.contains(x_adv, x).all())
-    assert int(right(network, x_adv, y).sum()) < len(y)
-    assert torch.equal(x, given)
-    assert torch.equal(torch.get_rng_state(), random)
-    assert [p.requires_grad for p in network.parameters()] == wants
-    assert all(p.grad is None for p in network.parameters())
-
-
-@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-def test_a_verdict_does_not_depend_on_the_batch(
-    exact: nn.Module, batch: tuple[Tensor, Tensor], attack: Attack
-) -> None:
-    x, y = batch[0].double(), batch[1]
-
-    def verdicts(size: int) -> Tensor:
-        parts = []
-        for at in range(0, len(x), size):
-            generators = [
-                torch.Generator().manual_seed(at + i) for i in range(len(x[at : at + size]))
-            ]
-            part = attack(exact, x[at : at + size], y[at : at + size], generator=generators)
-            parts.append(right(exact, part, y[at : at + size]))
-        return torch.cat(parts)
-
-    assert torch.equal(verdicts(48), verdicts(7))
-
-
-@pytest.mark.parametrize("threat", CALIBRATED, ids=str)
-def test_leaving_early_changes_no_verdict(
-    exact: nn.Module, batch: tuple[Tensor, Tensor], threat: sm.Threat
-) -> None:
-    x, y = batch[0].double(), batch[1]
-    short = sm.APGD(threat, steps=20)(exact, x, y, generator=torch.Generator().manual_seed(5))
-    seen: list[Tensor] = []
-
-    def watch(z: Tensor) -> Tensor:
-        logits = exact(z)
-        seen.append(logits.argmax(1) != y)
-        return logits
-
-    whole = sm.APGD(threat, steps=20, until_fooled=False)
-    whole(watch, x, y, generator=torch.Generator().manual_seed(5))
-    assert torch.equal(torch.stack(seen).any(0), ~right(exact, short, y))
-
-
-@pytest.mark.parametrize("make", [sm.PGD, sm.APGD, sm.AutoAttack])
+@pytest.mark.parametrize("make", [sm.PGD, sm.APGD, FGSM, sm.AutoAttack])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_eps_zero_is_the_identity(
-    network: nn.Module, batch: tuple[Tensor, Tensor], make: type, norm: str
-) -> None:
-    x, y = batch
-    assert torch.equal(make(sm.Threat(norm, 0.0))(network, x, y, generator=torch.Generator()), x)
+def test_eps_zero_is_the_identity(make: type, norm: str) -> None:
+    x, y = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
+    found = make(sm.Threat(norm, 0.0))(threshold, x, y, generator=torch.Generator())
+    assert torch.equal(found, x)
 
 
 @pytest.mark.parametrize(
@@ -154,82 +53,201 @@ def test_a_linear_classifier_falls_to_its_dual_norm_margin(
 
     y = linear(x).argmax(1)
     sign = 2.0 * y - 1
-    found = attack(threat, steps=100, until_fooled=False)(linear, x, y, generator=generator)
+    found = attack(threat, steps=60, until_fooled=False)(linear, x, y, generator=generator)
     drop = sign * (linear(x) - linear(found)).diff(dim=1).squeeze(1)
     most = threat.eps * torch.linalg.vector_norm(w, dual)
     assert bool((drop <= most * 1.001).all())
     assert bool((drop >= most * reached).all())
 
 
-def test_more_steps_never_help_the_defence(
-    network: nn.Module, batch: tuple[Tensor, Tensor]
-) -> None:
-    x, y = batch
-    counts = [
-        int(
-            right(
-                network,
-                sm.APGD(sm.Linf(0.02), steps=s)(
-                    network, x, y, generator=torch.Generator().manual_seed(0)
-                ),
-                y,
-            ).sum()
-        )
-        for s in (1, 5, 50)
-    ]
-    assert counts == sorted(counts, reverse=True)
+@pytest.mark.parametrize("threat", [sm.Linf(0.05), sm.L2(0.3)], ids=str)
+def test_fgsm_takes_one_step_of_eps_from_the_image(threat: sm.Threat) -> None:
+    w = torch.tensor([[0.0, 3.0], [0.0, -4.0]])
+    x = 0.2 + 0.6 * torch.rand(6, 1, 1, 2, generator=torch.Generator().manual_seed(0))
+    asked = Recorder(lambda z: z.flatten(1) @ w)
+    y = (x.flatten(1) @ w).argmax(1)
+    away = (1 - 2.0 * y).view(-1, 1, 1, 1)
+    step = torch.tensor([1.0, -1.0] if threat.norm == "linf" else [0.6, -0.8]) * threat.eps
+    FGSM(threat)(asked, x, y, generator=torch.Generator())
+    assert len(asked.points) == 2
+    assert torch.equal(asked.points[0], x)
+    torch.testing.assert_close(asked.points[1], x + away * step)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize("version", ["standard", "plus", "rand", "custom"])
-def test_autoattack_runs_every_version_and_norm_and_leaves_the_process_alone(
-    network: nn.Module,
-    batch: tuple[Tensor, Tensor],
-    norm: str,
-    version: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    logging.getLogger("auto-attack").setLevel(logging.CRITICAL)
-    threat = next(t for t in CALIBRATED if t.norm == norm)
-    attacks = ("apgd-ce", "square") if version == "custom" else ()
-    import pyautoattack
-
-    shorten = pyautoattack.AutoAttack.__init__
-
-    def short(self: object, *args: object, **kwargs: object) -> None:
-        shorten(self, *args, **kwargs)
-        for name in ("apgd", "fab", "apgd_targeted"):
-            getattr(self, name).n_iter = getattr(self, name).n_iter_orig = 5
-        self.square.n_queries = 20  # type: ignore[attr-defined]
-
-    monkeypatch.setattr(pyautoattack.AutoAttack, "__init__", short)
-    x, y = batch[0][:6], batch[1][:6]
-    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    attack = sm.AutoAttack(threat, version=version, attacks=attacks)
-    once = attack(network, x, y, generator=torch.Generator())
-    assert torch.equal(once, attack(network, x, y, generator=torch.Generator()))
-    assert bool(threat.contains(once, x).all())
-    assert torch.equal(torch.get_rng_state(), state)
-    assert (np.random.get_state()[1] == numpy_state).all()
+@pytest.mark.parametrize(("given", "size"), [(None, 2.5 * 0.2 / 8), (0.03, 0.03)])
+def test_pgd_takes_equal_steps_from_a_random_start(given: float | None, size: float) -> None:
+    x, y = torch.full((3, 1, 1, 2), 0.5), torch.zeros(3, dtype=torch.long)
+    asked = Recorder(lambda z: torch.stack([9 - z.flatten(1).sum(1), z.flatten(1).sum(1)], 1))
+    attack = sm.PGD(sm.Linf(0.2), steps=8, step=given)
+    attack(asked, x, y, generator=torch.Generator().manual_seed(1))
+    expected = sm.Linf(0.2).sample(x, torch.Generator().manual_seed(1))
+    assert len(asked.points) == 9
+    for point in asked.points:
+        torch.testing.assert_close(point, expected)
+        expected = (expected + size).clamp(max=0.7)
+    assert attack.describe() == {"attack": "pgd-ce", "steps": 8, "step": pytest.approx(size)}
 
 
-def test_autoattack_targets_no_more_classes_than_there_are() -> None:
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 4)).eval()
-    x = torch.rand(4, 3, 2, 2)
-    attack = sm.AutoAttack(sm.Linf(0.5), version="custom", attacks=("apgd-t", "fab-t"))
-    logging.getLogger("auto-attack").setLevel(logging.CRITICAL)
-    found = attack(net, x, net(x).argmax(1), generator=torch.Generator())
-    assert found.shape == x.shape
+@pytest.mark.parametrize("loss", ["ce", "dlr", "margin"])
+@pytest.mark.parametrize("kind", [FGSM, sm.PGD, sm.APGD])
+def test_attacks_raise_the_loss_that_they_are_given(loss: str, kind: Any) -> None:
+    """Its gradient points elsewhere than those of the others."""
+    w = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
+    lead = torch.tensor([9.0, 0.0, 0.0])
+    x, y = torch.tensor([0.5, 0.6]).view(1, 1, 1, 2), torch.tensor([0])
+    asked = Recorder(lambda z: z.flatten(1) @ w + lead)
+    kind(sm.L2(0.1), loss=loss)(asked, x, y, generator=torch.Generator().manual_seed(0))
+    point = asked.points[0].requires_grad_()
+    LOSSES[loss](asked.classifier(point), y, y).backward()
+    size = {FGSM: 0.1, sm.PGD: 0.25 / 20, sm.APGD: 0.2}[kind]
+    expected = sm.L2(0.1).project(point + size * point.grad / point.grad.norm(), x)  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(asked.points[1], expected.detach(), rtol=0, atol=1e-5)
 
 
-def test_settings_that_cannot_be_meant() -> None:
-    for make in (
-        lambda: sm.APGD(sm.Linf(0.1), steps=0),
-        lambda: sm.PGD(sm.Linf(0.1), loss="nonsense"),
-        lambda: sm.AutoAttack(sm.Linf(0.1), version="fast"),
-        lambda: sm.AutoAttack(sm.Linf(0.1), version="custom"),
-        lambda: sm.Adversarial((), alpha=2.0),
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("apgd", {"attack": "apgd-ce", "steps": 20}),
+        ("apgd-dlr", {"attack": "apgd-dlr", "steps": 20}),
+        ("apgd-t", {"attack": "apgd-dlr-t", "steps": 20, "targets": 9}),
+        (
+            "apgd-ce+t",
+            {
+                "attack": "apgd-ce + apgd-dlr-t",
+                "steps": 20,
+                "stages": [
+                    {"attack": "apgd-ce", "steps": 20},
+                    {"attack": "apgd-dlr-t", "steps": 20, "targets": 9},
+                ],
+            },
+        ),
+        ("pgd", {"attack": "pgd-ce", "steps": 20, "step": 2.5 * EPS / 20}),
+        ("fgsm", {"attack": "fgsm-ce", "steps": 1}),
+        ("train-2", {"attack": "apgd-ce", "steps": 2}),
+        ("fast", {"attack": "apgd-ce", "steps": 10}),
+        ("apgd-100", {"attack": "apgd-ce", "steps": 100}),
+        (
+            "autoattack",
+            {
+                "attack": "autoattack-standard",
+                "steps": 100,
+                "attacks": ["apgd-ce", "apgd-t", "fab-t", "square"],
+                "seed": 0,
+            },
+        ),
+    ],
+)
+def test_a_preset_is_what_its_name_says(name: str, told: dict[str, Any]) -> None:
+    attack = sm.preset(name, LINF, 20)
+    assert attack.threat == LINF
+    assert attack.describe() == told
+    assert getattr(attack, "until_fooled", True) == (name != "train-2")
+
+
+def test_every_preset_is_in_that_table_and_a_near_miss_is_named() -> None:
+    assert sm.preset("pgd", LINF).describe()["steps"] == 100
+    with pytest.raises(UsageError, match=r"no attack 'apgd-ce\+'.*did you mean 'apgd-ce\+t'\?"):
+        sm.preset("apgd-ce+", LINF)
+    (table,) = test_a_preset_is_what_its_name_says.pytestmark  # type: ignore[attr-defined]
+    assert [row[0] for row in table.args[1]] == list(PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("attack", "told"),
+    [
+        (sm.APGD.evaluation(LINF), {"attack": "apgd-ce", "steps": 100}),
+        (sm.APGD.training(LINF, steps=3), {"attack": "apgd-ce", "steps": 3}),
+        (sm.APGD.targeted(LINF), {"attack": "apgd-dlr-t", "steps": 100, "targets": 9}),
+        (sm.APGD.targeted(LINF, 5, 2), {"attack": "apgd-dlr-t", "steps": 5, "targets": 2}),
+        (
+            sm.APGD(sm.L1(1), 9, restarts=2, long_eps=True),
+            {"attack": "apgd-ce", "steps": 9, "restarts": 2, "long eps": True},
+        ),
+        (
+            sm.PGD(LINF, restarts=3),
+            {"attack": "pgd-ce", "steps": 20, "step": EPS / 8, "restarts": 3},
+        ),
+        (FGSM(LINF, loss="margin"), {"attack": "fgsm-margin", "steps": 1}),
+    ],
+    ids=str,
+)
+def test_an_attack_tells_all_that_changes_its_result(attack: Any, told: dict[str, Any]) -> None:
+    assert attack.describe() == told
+
+
+def test_each_stage_of_a_cascade_meets_what_held_against_those_before() -> None:
+    """The first breaks what is below 1/4, the second what is below 1/2, and meets no other."""
+    data = pixels([0.1, 0.2, 0.3, 0.4, 0.6])
+    met: list[list[float]] = []
+
+    def breaks_below(most: float) -> Any:
+        def answer(x: Tensor) -> Tensor:
+            met.append(x.flatten().tolist())
+            return torch.where(x < most, torch.ones_like(x), x)
+
+        return answer
+
+    threat = sm.Linf(1)
+    stages = tuple(Stub(threat, breaks_below(most), f"below {most}") for most in (0.25, 0.5))
+    both = sm.Cascade(stages)
+    y = (data.x.flatten() > 0.5).long()
+    found = both(threshold, data.x, y, generator=streams(5))
+    assert found.flatten().tolist() == pytest.approx([1, 1, 1, 1, 0.6])
+    assert met == [pytest.approx([0.1, 0.2, 0.3, 0.4, 0.6]), pytest.approx([0.3, 0.4, 0.6])]
+    assert both.threat == threat
+    told = [{"attack": "below 0.25", "steps": 0}, {"attack": "below 0.5", "steps": 0}]
+    assert both.describe() == {"attack": "below 0.25 + below 0.5", "steps": 0, "stages": told}
+
+
+def test_a_cascade_stops_when_nothing_is_left_and_gives_survivors_their_own_generators() -> None:
+    x, y = torch.tensor([0.1, 0.3]).view(2, 1, 1, 1), torch.zeros(2, dtype=torch.long)
+    drawn: list[list[float]] = []
+
+    class Draws(Stub):
+        def __call__(self, classifier: Any, x: Tensor, y: Tensor, *, generator: Any) -> Tensor:
+            drawn.append([torch.rand(1, generator=g).item() for g in generator])
+            return super().__call__(classifier, x, y, generator=generator)
+
+    threat, first = sm.Linf(1), lambda x: torch.where(x < 0.2, 1.0, x)
+    stages = (Draws(threat, first), Draws(threat, torch.ones_like), Draws(threat))
+    sm.Cascade(stages)(threshold, x, y, generator=streams(2))
+    second = torch.Generator().manual_seed(1)
+    own = torch.rand(2, generator=second).tolist()
+    assert [len(row) for row in drawn] == [2, 1]
+    assert [drawn[0][1], drawn[1][0]] == own
+
+
+@pytest.mark.parametrize(
+    ("make", "place", "words"),
+    [
+        (lambda: sm.APGD(LINF, steps=0), "steps", "0 is not a number ≥ 1"),
+        (lambda: sm.APGD(LINF, restarts=0), "restarts", "0 is not a number"),
+        (lambda: sm.APGD(LINF, loss="dlr-t", targets=-1), "targets", "-1 is not a number"),
+        (lambda: sm.PGD(LINF, restarts=0), "restarts", "0 is not a number"),
+        (lambda: sm.PGD(LINF, steps=-2), "steps", "-2 is not a number"),
+        (lambda: sm.PGD(LINF, loss="dl"), "loss", "no loss 'dl'.*did you mean 'dlr'"),
+        (lambda: FGSM(LINF, loss="dlr-t"), "loss dlr-t", "needs targets; take APGD"),
+        (lambda: sm.PGD(LINF, loss="margin-t"), "loss margin-t", "needs targets"),
+        (lambda: sm.APGD(LINF, long_eps=True), "long_eps", "L1 alone"),
+        (lambda: sm.APGD(sm.L1(1), steps=2, long_eps=True), "long_eps", "3 steps or more"),
+        (lambda: sm.Cascade((sm.APGD(LINF), sm.APGD(sm.L2(1)))), "cascade", "of one threat"),
+        (lambda: sm.Cascade(()), "cascade", "of one threat"),
+    ],
+)
+def test_settings_that_cannot_be_meant(make: Any, place: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as refused:
+        make()
+    assert place in str(refused.value.where)
+    assert refused.value.exit_status == 2
+
+
+def test_the_least_settings_are_allowed() -> None:
+    x, y = torch.tensor([0.3, 0.45]).view(2, 1, 1, 1), torch.zeros(2, dtype=torch.long)
+    for attack in (
+        sm.APGD(sm.Linf(0.1), steps=1),
+        sm.PGD(sm.Linf(0.1), steps=1),
+        sm.APGD(sm.L1(0.1), steps=3, long_eps=True),
+        sm.APGD(sm.Linf(0.1), steps=1, loss="dlr-t", targets=1),
     ):
-        with pytest.raises(UsageError):
-            make()
+        found = attack(threshold, x, y, generator=streams(2))
+        assert right(threshold, found, y).tolist() == [True, False]

@@ -1,7 +1,7 @@
-"""When APGD halves its step and goes back: losses from a table against halvings worked out on paper.
+"""When APGD halves its step and goes back: losses from a table, and halvings worked out on paper.
 
-With 100 steps the checkpoints are at steps 22, 41, 57, 70, 80, 87, 93 and 99 (Croce & Hein 2020,
-section 3): the first window is 22 steps, each is 3 shorter than the one before, and none is below 6.
+With 100 steps the checkpoints are at steps 22, 41, 57, 70, 80, 87, 93 and 99: the first window is
+22 steps, each is 3 shorter than the one before, and none is below 6 (Croce & Hein 2020, section 3).
 """
 
 from __future__ import annotations

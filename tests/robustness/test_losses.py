@@ -36,7 +36,9 @@ def test_a_loss_is_its_formula(name: str, classes: int) -> None:
     y = torch.randint(classes, (20,), generator=noise)
     target = (y + 1 + torch.arange(20) % (classes - 1)) % classes
     found = LOSSES[name](logits, y, target)
-    expected = [by_hand(name, z.tolist(), int(c), int(t)) for z, c, t in zip(logits, y, target, strict=True)]
+    expected = [
+        by_hand(name, z.tolist(), int(c), int(t)) for z, c, t in zip(logits, y, target, strict=True)
+    ]
     assert found.dtype == torch.float64
     assert found.tolist() == pytest.approx(expected, rel=1e-9)
 

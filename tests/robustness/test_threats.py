@@ -78,7 +78,7 @@ def test_a_projection_is_inside_and_is_its_own_projection(
 ) -> None:
     x, far = images(seed, scale)
     once = threat.project(far, x)
-    assert 0 <= once.min()
+    assert once.min() >= 0
     assert once.max() <= 1
     assert (length(threat.norm, rows(once) - rows(x)) <= threat.eps * (1 + 1e-5) + 1e-6).all()
     assert bool(threat.contains(once, x).all())
@@ -139,7 +139,7 @@ def test_a_start_is_inside_and_depends_on_the_generator_alone(threat: sm.Threat)
     before = torch.get_rng_state()
     start = threat.sample(x, torch.Generator().manual_seed(1))
     assert (length(threat.norm, rows(start) - rows(x)) <= threat.eps * (1 + 1e-5) + 1e-6).all()
-    assert 0 <= start.min()
+    assert start.min() >= 0
     assert start.max() <= 1
     assert torch.equal(start, threat.sample(x, torch.Generator().manual_seed(1)))
     assert not torch.equal(start, threat.sample(x, torch.Generator().manual_seed(2)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import soupmerge as sm
 from tests.robustness.cases import REFERENCE_NORMS, Recorder, right, small_network
@@ -156,7 +156,10 @@ def test_where_some_fall_the_verdicts_are_the_reference_s(
     threat: sm.Threat, form: dict[str, Any]
 ) -> None:
     """Restarts and targets go on with the survivors alone, each from the reference's start."""
-    network, x = small_network(), torch.rand(32, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+    network, x = (
+        small_network(),
+        torch.rand(32, 3, 4, 4, generator=torch.Generator().manual_seed(2)),
+    )
     y = network(x).argmax(1)
     expected = right(network, reference_attack(network, threat, steps=20, **form).perturb(x, y), y)
     ours = sm.APGD(threat, steps=20, **form)
