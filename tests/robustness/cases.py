@@ -1,8 +1,8 @@
-"""What the tests of attacks and verdicts share: radii, data at hand, stubs of attacks and ledgers."""
+"""What the tests of attacks and verdicts share: radii, data at hand, stubs of attacks, a ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import soupmerge as sm
+from soupmerge.robustness.engine import Left
 
 CALIBRATED = [sm.Linf(0.02), sm.L2(0.15), sm.L1(1.0)]
 """Radii at which some images of `network` hold and some fall."""
@@ -90,6 +91,18 @@ class Stub:
         return self.answer(x)
 
 
+@dataclass(frozen=True)
+class Streaming(Stub):
+    """A stub that takes examples as there is room for them, and claims to have fooled *claims*."""
+
+    claims: Callable[[Tensor], Tensor] = lambda x: torch.zeros(len(x), dtype=torch.bool)
+
+    def stream(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Left]:
+        while (batch := feed(width)) is not None:
+            found = self(classifier, batch.x, batch.y, generator=batch.generator)
+            yield Left(batch.place, found, self.claims(batch.x))
+
+
 @dataclass
 class Kept:
     """A ledger in memory, which breaks off after *most* entries."""
@@ -108,12 +121,13 @@ class Kept:
             raise KeyboardInterrupt
 
 
-def small_network() -> nn.Module:
-    """Return a network of ten classes for images ``(3, 4, 4)``, which is far from linear."""
+def small_network(side: int = 4) -> nn.Module:
+    """Return a network of ten classes for images ``(3, side, side)``, which is far from linear."""
+    pixels = 3 * side * side
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Flatten(), nn.Linear(48, 32), nn.Tanh(), nn.Linear(32, 10)).eval()
-    with torch.no_grad():
-        net[1].weight.mul_(6)
-        net[1].bias.copy_(-net[1].weight.sum(1) / 2)  # centred on grey
-    return net.requires_grad_(False)
+        layers = [nn.Linear(pixels, 32), nn.Tanh(), nn.Linear(32, 10)]
+    net = nn.Sequential(nn.Flatten(), *layers).eval().requires_grad_(False)
+    layers[0].weight.mul_(24 / side)
+    layers[0].bias.copy_(-layers[0].weight.sum(1) / 2)  # centred on grey
+    return net
