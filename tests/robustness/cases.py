@@ -131,3 +131,22 @@ def small_network(side: int = 4) -> nn.Module:
     layers[0].weight.mul_(24 / side)
     layers[0].bias.copy_(-layers[0].weight.sum(1) / 2)  # centred on grey
     return net
+
+
+def digits_network() -> nn.Module:
+    """Return a linear network for digits, fitted by least squares: honest, and quick to make."""
+    data = sm.data("digits", split="train")
+    x, y = data.batch(torch.arange(len(data)))
+    rows = torch.cat([x.flatten(1), torch.ones(len(x), 1)], 1).double()
+    wanted = nn.functional.one_hot(y, 10).double()
+    fitted = torch.linalg.solve(rows.T @ rows + 10 * torch.eye(65).double(), rows.T @ wanted)
+    last = nn.Linear(64, 10)
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), last).eval().requires_grad_(False)
+    last.weight.copy_(10 * fitted[:64].T)
+    last.bias.copy_(10 * fitted[64])
+    return net
+
+
+def probable_digits() -> nn.Module:
+    """Return a network that gives probabilities for logits."""
+    return nn.Sequential(digits_network(), nn.Softmax(1)).eval()

@@ -1,4 +1,4 @@
-"""What an evaluation keeps and says: verdicts on single images, doubts, precision, order."""
+"""What ``soupmerge eval`` keeps and says: verdicts on single images, doubts, precision, order."""
 
 from __future__ import annotations
 
@@ -9,31 +9,37 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.robustness.judging import Meter
 from soupmerge.soups.verdicts import Verdicts
+from tests.robustness import cases
 from tests.shared import files_of
 
 Typed = Callable[..., Any]
 
 
-def test_a_killed_evaluation_goes_on_where_it_was(
-    soupmerge: Typed, trained: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    line = ["eval", *trained[:2], "--data", "digits", "--limit", 60, "--batch-size", 16]
-    line += [
-        "--threat",
-        "linf:0.12",
-        "--threat",
-        "l2:0.8",
-        "--steps",
-        10,
-        "--attack",
-        "apgd-ce+t",
-        "--no-doubts",
+@pytest.fixture
+def line(tmp_path: Path) -> list[Any]:
+    return saved(tmp_path, "digits_network")
+
+
+def saved(home: Path, maker: str, limit: int = 48) -> list[Any]:
+    file = home / f"{maker}.safetensors"
+    sm.save(file, getattr(cases, maker)().state_dict())
+    return ["eval", file, "--model", f"{cases.__name__}:{maker}", "--data", "digits"] + [
+        "--limit",
+        limit,
+        "-q",
     ]
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(
+    soupmerge: Typed, line: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line += ["--batch-size", 16, "--steps", 5, "--attack", "apgd-ce+t", "--no-doubts"]
+    line += ["--threat", "linf:0.05", "--threat", "l2:0.3"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     add, calls, most = Verdicts.add, [], 1 << 30
 
@@ -67,39 +73,12 @@ def test_a_killed_evaluation_goes_on_where_it_was(
     assert again < (sum(asked) - again) * 0.8
 
 
-def softmaxed(trained: list[Path], tmp_path: Path) -> tuple[Path, str]:
-    """Return a checkpoint and a network that gives probabilities for logits."""
-    home = tmp_path / "mine"
-    home.mkdir()
-    code = """
-import torch, soupmerge as sm
-
-
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.net = sm.model("MODEL")
-
-    def forward(self, x):
-        return self.net(x).softmax(1)
-"""
-    ref = sm.load(trained[0])[0].model
-    (home / "probable.py").write_text(code.replace("MODEL", str(ref)))
-    state = {f"net.{name}": tensor for name, tensor in sm.load(trained[0])[0].items()}
-    sm.save(home / "probable.safetensors", state)
-    return home / "probable.safetensors", "probable:Net"
-
-
 def test_doubts_are_printed_and_strict_makes_them_a_status(
-    soupmerge: Typed, trained: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    soupmerge: Typed, tmp_path: Path
 ) -> None:
-    file, net = softmaxed(trained, tmp_path)
-    monkeypatch.syspath_prepend(file.parent)
-    line = ["eval", file, "--model", net, "--data", "digits", "--limit", 40]
-    line += ["--threat", "linf:0.1", "--steps", 20, "-q"]
+    line = [*saved(tmp_path, "probable_digits"), "--threat", "linf:0.05", "--steps", 20]
     told = soupmerge(*line)
     assert told.status == 0
-    assert "probabilities" in told.out
     assert "docs/flags.md#probabilities" in told.out
     assert soupmerge(*line, "--strict").status == 1
     value = json.loads(soupmerge(*line, "--json").out)
@@ -108,16 +87,14 @@ def test_doubts_are_printed_and_strict_makes_them_a_status(
     assert soupmerge(*line, "--no-doubts", "--strict").status == 2
 
 
-def test_a_plain_network_passes_strict(soupmerge: Typed, trained: list[Path]) -> None:
-    line = ["eval", trained[0], "--data", "digits", "--limit", 60, "--threat", "linf:0.1"]
-    told = soupmerge(*line, "--strict", "-q")
+def test_a_plain_network_passes_strict(soupmerge: Typed, line: list[Any]) -> None:
+    told = soupmerge(*line, "--threat", "linf:0.05", "--steps", 20, "--strict")
     assert told.status == 0, told.out
     assert "doubt:" not in told.out
 
 
-def test_what_bf16_and_only_union_mean_is_said(soupmerge: Typed, trained: list[Path]) -> None:
-    line = ["eval", trained[0], "--data", "digits", "--limit", 60, "--steps", 10, "-q"]
-    line += ["--threat", "linf:0.1", "--threat", "l2:0.5", "--no-doubts"]
+def test_what_bf16_and_only_union_mean_is_said(soupmerge: Typed, line: list[Any]) -> None:
+    line += ["--steps", 5, "--threat", "linf:0.05", "--threat", "l2:0.3", "--no-doubts"]
     half = soupmerge(*line, "--attack-precision", "bf16").out
     assert "fell when attacked in float32" in " ".join(half.split())
     union = soupmerge(*line, "--only-union", "--batch-size", 20).out
@@ -125,20 +102,21 @@ def test_what_bf16_and_only_union_mean_is_said(soupmerge: Typed, trained: list[P
     assert "union" in union
 
 
-def test_what_is_compiled_is_judged_alike(
-    soupmerge: Typed, trained: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_compiled_is_judged_alike_and_apart(
+    soupmerge: Typed, line: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compile, asked = torch.compile, []
+    """Compiling takes longer than judging here, so the network stands for what it gives."""
+    asked: list[Any] = []
 
-    def quickly(net: Any, **how: Any) -> Any:
+    def at_once(net: nn.Module, **how: Any) -> nn.Module:
         asked.append(how)
-        return compile(net, backend="eager", **how)
+        return nn.Sequential(net).eval()
 
-    monkeypatch.setattr(torch, "compile", quickly)
-    line = ["eval", trained[0], "--data", "digits", "--limit", 40, "--threat", "linf:0.1"]
-    plain = soupmerge(*line, "--steps", 5, "-q", "-o", tmp_path / "plain")
-    made = soupmerge(*line, "--steps", 5, "-q", "-o", tmp_path / "made", "--compile")
+    monkeypatch.setattr(torch, "compile", at_once)
+    line += ["--threat", "linf:0.05", "--steps", 5, "--no-doubts"]
+    plain = soupmerge(*line, "-o", tmp_path / "plain")
+    made = soupmerge(*line, "-o", tmp_path / "made", "--compile")
     assert asked == [{"dynamic": True}]
     assert made.status == 0, made.err
     assert made.out == plain.out
-    assert soupmerge(*line, "--steps", 5, "-q", "-o", tmp_path / "made").status == 2
+    assert soupmerge(*line, "-o", tmp_path / "made").status == 2
