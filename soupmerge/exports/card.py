@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import soupmerge
+from soupmerge.choices import ORIGINS
 from soupmerge.errors import printable
 from soupmerge.exports import evaluations
 from soupmerge.exports.evaluations import Evaluation
@@ -17,11 +18,6 @@ from soupmerge.weights.lineage import family_of
 from soupmerge.weights.recipe import Recipe
 
 UNKNOWN = "unknown"
-MAKERS = {
-    "mix": "chosen by hand",
-    "grid": "found by a grid search",
-    "learn": "learned under attack (Huang 2023)",
-}
 STATISTICS = {
     "average": "averaged like weights",
     "base": "those of one ingredient",
@@ -119,7 +115,8 @@ def _introduction(story: Story) -> list[str]:
         return [*lines, f"Weights of the network {code(story.network)}, exported by soupmerge."]
     k, groups = len(story.recipe.sources), len(story.recipe.groups)
     each = "" if groups == 1 else f", one for each of {groups} groups of tensors,"
-    made = MAKERS.get(story.recipe.origin, f"chosen by {plain(story.recipe.origin)}")
+    known = ORIGINS.get(story.recipe.origin)
+    made = known.sentence if known else f"chosen by {plain(story.recipe.origin)}"
     return [
         *lines,
         f"A *model soup*: the weights of this network are the weighted mean of those of {k} "

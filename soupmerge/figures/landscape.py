@@ -9,13 +9,15 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from soupmerge.figures import style
 from soupmerge.figures.reading import Run
 
 LEVELS = 12
+SHORT, MOST_NAME = 8, 17
+"""Characters of a name that is centred above its dot wherever that is, and of any."""
+
 LEAST = 1e-6
 """A loss so small is drawn as if it were this, since a logarithm cannot tell of 0."""
 
@@ -79,10 +81,21 @@ def _mark(axes: Any, corners: Sequence[dict[str, Any]], names: Sequence[str]) ->
     places = [(record["x"], record["y"]) for record in corners]
     around = zip(*places, places[0], strict=True)
     axes.plot(*around, color="white", linewidth=0.8, linestyle="--", zorder=3)
-    outline = [withStroke(linewidth=2.5, foreground="white")]
-    how = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+    left, right = axes.get_xlim()
     for place, name in zip(places, names, strict=True):
         axes.plot(*place, "o", color="white", markeredgecolor="black", markersize=6, zorder=4)
-        axes.annotate(name, place, **how, path_effects=outline, zorder=5)
-    axes.set_xlabel(f"distance of weights, {names[0]} → {names[1]}", fontsize=8)
-    axes.set_ylabel(f"at right angles, towards {names[2]}", fontsize=8)
+        # Names stay within the map: a long one near an edge begins or ends at its dot.
+        part = (place[0] - left) / (right - left) if len(name) > SHORT else 1 / 2
+        side = "left" if part < 1 / 3 else "right" if part > 2 / 3 else "center"
+        # Below the first, if it is long: the second is as high, and its name may reach as far.
+        low = len(name) > SHORT and place is places[0]
+        how = {
+            "xytext": (0, -14 if low else 7),
+            "textcoords": "offset points",
+            "ha": side,
+            "fontsize": 8,
+        }
+        axes.annotate(style.label(name, MOST_NAME), place, **how, path_effects=style.HALO, zorder=5)
+    short = [style.label(name, MOST_NAME) for name in names]
+    axes.set_xlabel(f"distance of weights,\n{short[0]} → {short[1]}", fontsize=8)
+    axes.set_ylabel(f"at right angles,\ntowards {short[2]}", fontsize=8)

@@ -20,16 +20,6 @@ DARK = {
 }
 """The same on a dark ground."""
 
-MADE_BY = {
-    "finetune": "trained",
-    "elsewhere": "from elsewhere",
-    "grid": "best of grid",
-    "mix": "mixed by hand",
-    "learn": "learned",
-    "ensemble": "ensemble",
-}
-"""What made a judged network → how a legend says it."""
-
 OTHER, OTHER_DARK = "#595959", "#B0B0B0"
 
 INGREDIENTS = (

@@ -10,9 +10,12 @@ from matplotlib.figure import Figure
 
 from soupmerge.errors import printable
 from soupmerge.figures import style
-from soupmerge.figures.reading import Run
+from soupmerge.figures.reading import Run, chord
 
 MARKS = "osD^vP"
+MOST_NAME, MOST_TITLE = 13, 17
+"""Characters of a name at the end of a path, and of one of two in a title."""
+
 MOST_PANELS = 12
 """Pairs whose barriers are drawn: the highest, if there are more."""
 
@@ -28,15 +31,16 @@ def path_lines(run: Run) -> Figure | None:
     metrics = list(records[0]["metrics"])
     figure = style.new_figure(3.0 * len(metrics) + 0.4, 3.2)
     places = [record["weights"][1] for record in records]
-    first, second = (style.label(name) for name in run.names)
+    first, second = (style.label(name, MOST_NAME) for name in run.names)
     for i, metric in enumerate(metrics):
         axes = figure.add_subplot(1, len(metrics), i + 1)
         values = [record["metrics"][metric]["accuracy"] for record in records]
         _line_over_chord(axes, places, values, metric, i)
         axes.set_xticks([0, 0.5, 1], [first, "½", second])
         left, _, right = axes.get_xticklabels()
-        left.set_horizontalalignment("left")
-        right.set_horizontalalignment("right")
+        if places[0] >= 0 and places[-1] <= 1:  # at the edges: names stay within
+            left.set_horizontalalignment("left")
+            right.set_horizontalalignment("right")
         style.percent_axes(axes, "y")
         axes.set_ylabel("accuracy" if i == 0 else "")
     return figure
@@ -46,15 +50,13 @@ def _line_over_chord(
     axes: Any, places: Sequence[float], values: Sequence[float], metric: str, i: int
 ) -> None:
     shade = style.colour(metric)
-    width = places[-1] - places[0] or 1.0
-    slope = (values[-1] - values[0]) / width
-    chord = [values[0] + (place - places[0]) * slope for place in places]
-    axes.plot(places, chord, "--", color=shade, linewidth=0.9)
-    axes.fill_between(places, chord, values, color=shade, alpha=0.15, linewidth=0)
+    line = chord(places, values)
+    axes.plot(places, line, "--", color=shade, linewidth=0.9)
+    axes.fill_between(places, line, values, color=shade, alpha=0.15, linewidth=0)
     axes.plot(places, values, f"-{MARKS[i % len(MARKS)]}", color=shade, markersize=4)
-    gains = [value - level for value, level in zip(values, chord, strict=True)]
+    gains = [value - level for value, level in zip(values, line, strict=True)]
     best = max(range(len(gains)), key=gains.__getitem__)
-    axes.plot([places[best]] * 2, [chord[best], values[best]], ":", color=shade)
+    axes.plot([places[best]] * 2, [line[best], values[best]], ":", color=shade)
     told = f"{style.pretty(metric)}: {100 * gains[best]:+.1f} over the chord"
     axes.set_title(told, fontsize=9)
 
@@ -74,13 +76,13 @@ def barrier_curves(run: Run) -> Figure | None:
         top = top or axes
         for i, barrier in enumerate(found):
             _barrier(axes, barrier, i)
-        a, b = (style.label(printable(name)) for name in found[0]["pair"])
+        a, b = (style.label(printable(name), MOST_TITLE) for name in found[0]["pair"])
         axes.set_title(f"{a} to {b}", fontsize=9)
         axes.set_xlabel("way from the first to the second")
         axes.set_ylabel("error")
         style.percent_axes(axes, "y")
         axes.margins(y=0.2)
-        axes.legend(fontsize=7, loc="upper left")
+        axes.legend(fontsize=7, loc="best")
     return figure
 
 

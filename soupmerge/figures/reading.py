@@ -129,6 +129,8 @@ def _is_finished(run: Run) -> bool:
     if run.manifest["command"] == "landscape":
         points: int = run.manifest["settings"]["points"]
         return len(run.trials) == len(run.names) + points**2
+    if run.manifest["command"] == "finetune":
+        return len(run.history) == int(run.manifest["schedule"]["epochs"])
     return any((run.path / name).exists() for name in ENDS)
 
 
@@ -185,6 +187,45 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return sorted(kept, key=lambda i: (points[i], i))
 
 
+def best(records: Sequence[dict[str, Any]], metric: str) -> int:
+    """Return which of *records* is best by *metric*, as `Trials.best` does.
+
+    Of equals it is the one that is best in all metrics together, then the first.
+    """
+
+    def merit(record: dict[str, Any]) -> tuple[int, int]:
+        right = {name: told["correct"] for name, told in record["metrics"].items()}
+        return right[metric], sum(right.values())
+
+    return max(range(len(records)), key=lambda i: merit(records[i]))
+
+
+def ends(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return which of *points* is highest in y, and which in x; of equals, in the other as well.
+
+    Example:
+        >>> ends([(0, 1), (1, 0), (0.5, 1), (1, -1)])
+        ((0.5, 1), (1, 0))
+    """
+    return max(points, key=lambda p: (p[1], p[0])), max(points)
+
+
+def chord(places: Sequence[float], values: Sequence[float]) -> list[float]:
+    """Return the straight line through the values at 0 and at 1, at each of *places*.
+
+    Those are the ingredients; the outermost soup takes the place of one that was not judged.
+
+    Example:
+        >>> chord([-1, 0, 0.5, 1], [0, 2, 9, 4])
+        [0.0, 2.0, 3.0, 4.0]
+    """
+    first, last = (
+        places.index(end) if end in places else outer for end, outer in ((0, 0), (1, -1))
+    )
+    slope = (values[last] - values[first]) / ((places[last] - places[first]) or 1.0)
+    return [float(values[first] + (place - places[first]) * slope) for place in places]
+
+
 def told_apart(refs: Sequence[str]) -> list[str]:
     """Return short names for *refs*, which differ where *refs* do."""
     short = [_short(ref) for ref in refs]
@@ -211,10 +252,11 @@ def point(record: dict[str, Any], metric: str) -> tuple[float, float]:
 def against(record: dict[str, Any]) -> list[str]:
     """Return the metrics that stand against clean accuracy; clean itself if there is none.
 
-    The union of a single threat is that threat.
+    The union of a single threat is that threat; it may also be all that was judged.
     """
     threats = [metric for metric in record["metrics"] if metric not in ("clean", "union")]
-    return threats + ["union"] * (len(threats) > 1) or ["clean"]
+    union = ["union"] if "union" in record["metrics"] and len(threats) != 1 else []
+    return threats + union or ["clean"]
 
 
 def _short(ref: str) -> str:

@@ -10,16 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from soupmerge.figures import style
-from soupmerge.figures.reading import Run
+from soupmerge.figures.reading import Run, best
 
 FEW = 300
 """Soups that are still seen as dots on a shaded ground; of more, each is a patch of its own."""
 
-MOST_NAME = 13
-"""Characters at a corner, beside the corner of the next map."""
+MOST_NAME = 17
+"""Characters at a corner below, beside the other one."""
 
-SIDE = 150.0
-"""Of a map, in points."""
+CORNERS = (((0.5, 1), "center", 8), ((0, 0), "left", -26), ((1, 0), "right", -26))
+"""Of a map, in the order of its axes: where it is, how its name is set there, how far above it."""
+
+TICKS = (0.2, 0.4, 0.6, 0.8)
+
+SIDE, EDGE, HALF_LETTER = 150.0, 30.0, 2.5
+"""Of a map, in points; how far names below reach beyond it at most; of a letter of a name."""
 
 
 def ternary_maps(run: Run) -> Figure | None:
@@ -30,28 +35,36 @@ def ternary_maps(run: Run) -> Figure | None:
         return None
     metrics = list(records[0]["metrics"])
     # Places are fixed: to fit these axes to their labels takes longer than to draw them.
-    figure = style.new_figure(3.2 * len(metrics), 3.7, layout=None)
+    figure = style.new_figure(3.2 * len(metrics), 3.5, layout=None)
     weights = np.array([record["weights"] for record in records], dtype=float)
     for i, metric in enumerate(metrics):
         values = [record["metrics"][metric]["accuracy"] for record in records]
         left, width = i / len(metrics), 1 / len(metrics)
-        place = (left + 0.18 * width, 0.29, 0.64 * width, 0.56)
+        place = (left + 0.18 * width, 0.3, 0.64 * width, 0.56)
         axes: Any = figure.add_axes(place, projection="ternary")
         shades = _shaded(axes, weights, values)
-        best = values.index(max(values))
+        star = weights[best(records, metric), :, None]
         mark = {"color": "white", "edgecolor": "black", "clip_on": False}
-        axes.scatter(*weights[best, :, None], s=110, marker="*", zorder=4, **mark)
-        setters = (axes.set_tlabel, axes.set_llabel, axes.set_rlabel)
-        for setter, name in zip(setters, run.names, strict=True):
-            setter(style.label(name, MOST_NAME))
+        axes.scatter(*star, s=110, marker="*", zorder=4, **mark)
         for axis in (axes.taxis, axes.laxis, axes.raxis):
-            axis.set_label_rotation_mode("horizontal")
+            axis.set_ticks(TICKS)
+        axes.tick_params(labelsize=7)
+        for (corner, side, above), name in zip(CORNERS, run.names, strict=True):
+            _name(axes, style.label(name, MOST_NAME), corner, side, above)
         below = figure.add_axes((left + 0.2 * width, 0.14, 0.6 * width, 0.025))
         bar = figure.colorbar(shades, cax=below, orientation="horizontal")
         bar.set_label(f"{style.pretty(metric)}: best {max(values):.1%}", fontsize=10)
         bar.locator, bar.formatter = MaxNLocator(3), style.PERCENT
         bar.update_ticks()
     return figure
+
+
+def _name(axes: Any, name: str, corner: tuple[float, float], side: str, above: float) -> None:
+    """Write *name* at a *corner*: centred if it is short, else so that it stays in its map."""
+    half = min(EDGE, HALF_LETTER * len(name))
+    beyond = {"left": -half, "center": 0.0, "right": half}[side]
+    how = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": 9}
+    axes.annotate(name, corner, (beyond, above), ha=side, **how)
 
 
 def _shaded(axes: Any, weights: Any, values: list[float]) -> Any:

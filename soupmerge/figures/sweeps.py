@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from soupmerge.figures import style
-from soupmerge.figures.fronts import name_beside, panels_of
+from soupmerge.figures.fronts import MOST_NAME, chord_of, grouped, name_beside, panels_of
 from soupmerge.figures.reading import Run, point
 
 NEAR = 0.1
@@ -63,23 +63,8 @@ def _learned(
     seeds = len(next(iter(goals.values())))
     many = f", mean of {seeds} seeds" if seeds > 1 else ""
     axes.plot(*zip(*means, strict=True), "^-", label=f"learned{many}", **how)
-    for words, place in _grouped(told_apart_words(list(goals)), means, near):
-        name_beside(axes, words, place)
-
-
-def _grouped(
-    names: Sequence[str], places: Sequence[tuple[float, ...]], near: Sequence[float]
-) -> list[tuple[str, tuple[float, ...]]]:
-    """Return names of neighbours that are too near for a name each, as one, and where it goes."""
-    groups: list[tuple[str, tuple[float, ...]]] = []
-    for name, place in zip(names, places, strict=True):
-        if groups and all(
-            abs(a - b) <= r for a, b, r in zip(place, groups[-1][1], near, strict=True)
-        ):
-            groups[-1] = (f"{groups[-1][0]}, {name}", groups[-1][1])
-        else:
-            groups.append((name, place))
-    return groups
+    for group, place in grouped(told_apart_words(list(goals)), means, near):
+        name_beside(axes, ", ".join(map(style.label, group)), place)
 
 
 def _beside(axes: Any, others: dict[str, tuple[float, float]]) -> None:
@@ -94,16 +79,13 @@ def _beside(axes: Any, others: dict[str, tuple[float, float]]) -> None:
         if places:
             axes.plot(*zip(*places, strict=True), mark, color="#444444", markersize=6, label=label)
     if len(grid) > 1:
-        chord = (max(grid, key=lambda p: p[1]), max(grid))
-        axes.plot(
-            *zip(*chord, strict=True), "--", color="#444444", linewidth=1, label="the grid's chord"
-        )
+        chord_of(axes, grid, "#444444")
     if rest:
         how = {"color": "white", "markeredgecolor": "black", "markersize": 5, "zorder": 2}
         axes.plot(*zip(*rest.values(), strict=True), "o", label="ingredients", **how)
     for name, place in rest.items():
         if place not in known:
-            name_beside(axes, name, place, left=True)
+            name_beside(axes, style.label(name, MOST_NAME), place, left=True)
 
 
 def told_apart_words(names: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from soupmerge.choices import require_origin
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.storage.reading import read_json
 from soupmerge.weights import buffers
@@ -46,7 +47,7 @@ class Recipe:
         by: the grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
         buffers: policy for batch-norm statistics: ``average``, ``base`` or ``recalibrate``.
         base: the ingredient that counters, constants and (policy ``base``) statistics come from.
-        origin: who chose the coefficients: ``mix`` (by hand), ``grid`` or ``learn``.
+        origin: who chose the coefficients, one of `soupmerge.choices.ORIGINS`: ``mix`` is by hand.
         affine: entries may lie outside of [0, 1]; rows sum to 1 all the same.
         selection: tensors that are copied from one ingredient, or left out.
         calibration: on what the statistics of policy ``recalibrate`` were estimated.
@@ -123,6 +124,7 @@ class Recipe:
 
         *policy* is ``buffers``, ``base``, ``origin``, ``affine`` and ``dtype``, as above.
         """
+        require_origin(policy.get("origin", "mix"))
         nested = any(isinstance(row, Sequence) for row in weights)
         table: Any = weights if nested else [weights]
         return cls(

@@ -14,7 +14,17 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "soupmerge"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "types", "numbers", "schedule", "binding", "sketch", "storage", "wrappers"}
+GROUND = {
+    "errors",
+    "choices",
+    "types",
+    "numbers",
+    "schedule",
+    "binding",
+    "sketch",
+    "storage",
+    "wrappers",
+}
 FLOORS = [
     GROUND,
     {"weights", "robustness"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from soupmerge.choices import MAKERS
 from soupmerge.errors import printable
 from soupmerge.figures import palette
 from soupmerge.figures.page.making import making
@@ -85,7 +86,7 @@ def _judged(runs: Sequence[Run]) -> Iterator[tuple[int, dict[str, Any]]]:
 def _named(record: dict[str, Any], run: Run) -> dict[str, Any]:
     if "weights" not in record:
         made = str(record.get("made by") or "elsewhere")
-        kind = printable(palette.MADE_BY.get(made, made))
+        kind = printable(MAKERS.get(made, made))
         return {"name": name_of(record, run.judged), "kind": kind}
     weights = [float(w) for w in record["weights"]]
     recipe = record.get("recipe") or {}

@@ -5,10 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any, NamedTuple
 
+from soupmerge.choices import NO_SOUPS
 from soupmerge.figures.reading import RECIPE, Run
-
-TRAINED = (None, "finetune", "elsewhere", "ensemble")
-"""What made a judged network that is no soup."""
 
 
 def quoted(word: str) -> str:
@@ -44,7 +42,7 @@ def making(record: dict[str, Any], run: Run, number: int) -> Making | None:
     """Return how the soup of *record*, the *number*-th of *run*, is made; None if it is no soup."""
     recipe, out = record.get("recipe"), f"-o soup-{number}.safetensors"
     if recipe is None:
-        if record.get("made by") in TRAINED:
+        if record.get("made by") in (None, *NO_SOUPS):
             return None
         return Making(f"soupmerge mix --recipe {quoted(record['ref'])} {out}")
     if _is_plain(recipe):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from soupmerge.errors import printable
 from soupmerge.figures.palette import pretty
-from soupmerge.figures.reading import CURVES, Run, adapted, coefficients
+from soupmerge.figures.reading import CURVES, Run, adapted, chord, coefficients
 
 AT_TOP = {"lenmode": "pixels", "len": 300, "y": 1, "yanchor": "top"}
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -58,12 +58,11 @@ def _paths(run: Run) -> list[Panel]:
     for i, metric in enumerate(records[0]["metrics"]):
         values = [record["metrics"][metric]["accuracy"] for record in records]
         data.append(_line(places, values, pretty(metric), f"@metric:{metric}", i))
-        ends = [places[0], places[-1]], [values[0], values[-1]]
+        line = chord(places, values)
+        ends = [places[0], places[-1]], [line[0], line[-1]]
         data.append(_chord(*ends, f"@metric:{metric}"))
-        slope = (values[-1] - values[0]) / ((places[-1] - places[0]) or 1)
-        for row, place, value in zip(rows, places, values, strict=True):
-            gain = value - values[0] - slope * (place - places[0])
-            row += [f"{value:.1%}", f"{100 * gain:+.1f}"]
+        for row, value, level in zip(rows, values, line, strict=True):
+            row += [f"{value:.1%}", f"{100 * (value - level):+.1f}"]
     first, second = run.names
     layout = _axes(f"coefficient of {second}", "accuracy", percent=True)
     header = [f"coefficient of {second}"]

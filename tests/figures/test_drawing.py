@@ -1,0 +1,122 @@
+"""Which figures a run has, in which files, and that all that is written in them can be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import soupmerge as sm
+from soupmerge.errors import InputError
+from soupmerge.figures import style
+from soupmerge.figures.drawing import PICTURES, draw
+from soupmerge.figures.reading import Run, read_run
+from tests.figures import drawn
+from tests.figures.planted import Runs, judge
+
+FIGURES = {
+    "lattice": ["ternary", "front"],
+    "pair": ["path", "front"],
+    "race": ["front"],
+    "greedy": ["front"],
+    "path": ["path", "front"],
+    "beyond": ["path", "front"],
+    "search": ["front"],
+    "learn": ["learning", "coefficients"],
+    "sweep": ["sweep"],
+    "adapt": ["shifts"],
+    "finetune": ["learning"],
+    "judged": ["comparison"],
+    "clean": ["comparison"],
+    "landscape": ["landscape"],
+    "check": ["barriers"],
+}
+"""Kind of run → its figures, in the order in which they are drawn."""
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_every_run_has_its_figures_and_all_that_is_written_can_be_read(
+    runs: Runs, kind: str
+) -> None:
+    found: Run = getattr(runs, kind)[0]
+    figures = {name: figure for name, of in PICTURES.items() if (figure := of(found))}
+    assert list(figures) == FIGURES[kind]
+    for name, figure in figures.items():
+        assert drawn.unreadable(figure) == [], name
+
+
+LONG = (
+    "resnet18_linf_8_255_epoch_200",
+    "resnet18_l2_128_255_epoch_200",
+    "clean-and-as-long-a-name",
+)
+
+
+@pytest.mark.parametrize("kind", ["ternary", "front", "path", "landscape", "barriers"])
+def test_long_names_are_not_cut_off_or_written_over_each_other(runs: Runs, kind: str) -> None:
+    pots, home = runs.pots(LONG), runs.home / "long"
+    if kind == "landscape":
+        found, _ = runs.plane("long plane", LONG)
+    elif kind == "barriers":
+        found, _ = runs.segments("long segments", LONG)
+    elif kind == "path":
+        how = {"points": 5, "beyond": 0.25, "buffers": "base"}
+        sm.path(runs.net, runs.pots(LONG[:2]), judge(), out=home / "path", **how)
+        found = read_run(home / "path")
+    else:
+        sm.grid(runs.net, pots, judge(), out=home / "grid")
+        found = read_run(home / "grid")
+    assert drawn.unreadable(drawn.some(PICTURES[kind](found))) == []
+
+
+def test_figures_are_files_of_their_formats_and_the_same_each_time(runs: Runs) -> None:
+    found, _ = runs.judged
+    formats = ("png", "svg", "pdf")
+    paths = draw(found.path, formats)
+    assert paths == [str(found.path / "figures" / f"comparison.{form}") for form in formats]
+    before = [Path(path).read_bytes() for path in paths]
+    assert [data[:5] for data in before] == [b"\x89PNG\r", b"<?xml", b"%PDF-"]
+    draw(read_run(found.path), formats)
+    assert [Path(path).read_bytes() for path in paths] == before
+    for data in before[1:]:
+        assert not re.search(rb"<dc:date>|CreationDate|Matplotlib v", data)
+
+
+def test_a_dark_screen_shows_what_paper_does(runs: Runs) -> None:
+    png, svg = draw(runs.check[0], ("png", "svg"))
+    with Image.open(png) as picture:
+        pixels = np.asarray(picture.convert("RGBA"))
+        assert picture.info["dpi"] == pytest.approx((200, 200), abs=1)
+    assert (pixels[..., 3] == 255).all()
+    assert (pixels[0, 0] == 255).all()
+    ground = Path(svg).read_text().partition('id="patch_1"')[2].partition("/>")[0]
+    assert "fill: #ffffff" in ground
+
+
+def test_letters_that_the_font_lacks_are_boxes_and_no_warning(tmp_path: Path) -> None:
+    figure = style.new_figure(2, 2)
+    figure.add_subplot().set_title("\u4e2d\u6587 \U0001f372")
+    assert style.save(figure, tmp_path / "a.b", ("png",)) == [str(tmp_path / "a.png")]
+
+
+def test_what_is_no_run_or_holds_nothing_finished_cannot_be_drawn(
+    runs: Runs, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="is not a run folder"):
+        draw(tmp_path)
+    empty = dataclasses.replace(runs.lattice[0], trials=[], recipe=None)
+    with pytest.raises(InputError, match="holds nothing finished to draw of grid"):
+        draw(empty)
+
+
+def test_a_record_that_lacks_something_is_named(runs: Runs) -> None:
+    found, _ = runs.pair
+    records = json.loads(json.dumps(found.trials))
+    del records[1]["metrics"]["union"]
+    with pytest.raises(InputError, match=r"pair: a record lacks something: .*union.*; run its"):
+        draw(dataclasses.replace(found, trials=records))

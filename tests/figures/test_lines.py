@@ -1,0 +1,188 @@
+"""Curves: paths and barriers over their chords, learning epoch by epoch, sets of shifted images."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import groupby
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+
+from soupmerge.figures import history, palette, paths, shifts
+from soupmerge.figures.reading import CURVES
+from soupmerge.soups.path import Line
+from tests.figures import drawn
+from tests.figures.planted import PAIR, THREE, Runs
+
+METRICS = ("clean", "linf:0.1", "l2:0.5", "union")
+
+
+@pytest.mark.parametrize("kind", ["pair", "path", "beyond"])
+def test_accuracy_on_a_path_stands_over_the_chord_between_the_ingredients(
+    runs: Runs, kind: str
+) -> None:
+    found, trials = getattr(runs, kind)
+    by_t = sorted(trials, key=lambda trial: trial.recipe.mean_weights[1])
+    t = tuple(trial.recipe.mean_weights[1] for trial in by_t)
+    line = Line(t, trials.__class__(tuple(by_t)))
+    figure = drawn.some(paths.path_lines(found))
+    for axes, metric in zip(figure.axes, METRICS, strict=True):
+        values = [trial.judged().accuracy(metric) for trial in by_t]
+        gains = [line.gain(i, metric).mean for i in range(len(t))]
+        below = [value - gain for value, gain in zip(values, gains, strict=True)]
+        chord, curve, most = drawn.unnamed(axes)
+        assert curve.points == drawn.rounded(zip(t, values, strict=True))
+        assert chord.points == drawn.rounded(zip(t, below, strict=True))
+        assert (chord.line, curve.line, most.line) == ("--", "-", ":")
+        assert {d.colour for d in (chord, curve, most)} == {palette.colour(metric)}
+        best = int(np.argmax(np.round(gains, 9)))
+        assert most.points == drawn.rounded([(t[best], below[best]), (t[best], values[best])])
+        told = f"{palette.pretty(metric)}: {100 * gains[best]:+.1f} over the chord"
+        assert axes.get_title() == told
+        ends = [
+            (tick.get_text(), place)
+            for tick, place in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)
+        ]
+        assert ends == [(PAIR[0], 0), ("½", 0.5), (PAIR[1], 1)]
+    assert len({axes.get_lines()[1].get_marker() for axes in figure.axes}) == len(METRICS)
+
+
+def test_a_path_has_two_ends_and_something_between(runs: Runs) -> None:
+    assert paths.path_lines(runs.lattice[0]) is None
+    found, _ = runs.pair
+    assert paths.path_lines(dataclasses.replace(found, trials=found.trials[:2])) is None
+
+
+def test_barriers_stand_over_their_chords_the_highest_first(runs: Runs) -> None:
+    found, barriers = runs.check
+    figure = drawn.some(paths.barrier_curves(found))
+    pairs = [list(group) for _, group in groupby(barriers, key=lambda b: b.pair)]
+    pairs.sort(key=lambda group: -max(b.height for b in group))
+    titles = [f"{a} to {b}" for ((a, b), *_) in ((g[0].pair,) for g in pairs)]
+    assert [axes.get_title() for axes in figure.axes] == titles
+    for axes, group in zip(figure.axes, pairs, strict=True):
+        told = [f"{palette.pretty(b.metric)} {100 * b.height:+.1f}: {b.verdict}" for b in group]
+        lines, chords = drawn.lines(axes), drawn.unnamed(axes)
+        assert list(lines) == drawn.legend(axes) == told
+        for barrier, line, chord in zip(group, lines.values(), chords, strict=True):
+            points = drawn.rounded(zip(barrier.t, barrier.error, strict=True))
+            assert line.points == points
+            assert chord.points == [points[0], points[-1]]
+            assert (line.line, chord.line) == ("-", "--")
+            assert line.colour == chord.colour == palette.colour(barrier.metric)
+        assert axes.get_ylabel() == "error"
+
+
+def test_of_many_pairs_the_highest_barriers_are_drawn(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "MOST_PANELS", 2)
+    figure = drawn.some(paths.barrier_curves(runs.check[0]))
+    assert [axes.get_title() for axes in figure.axes] == ["apple to cherry", "berry to cherry"]
+    assert paths.barrier_curves(runs.lattice[0]) is None
+
+
+# ---- Learning.
+
+
+def test_what_is_learned_is_drawn_epoch_by_epoch(runs: Runs) -> None:
+    found, _ = runs.learn
+    figure = drawn.some(history.learning(found))
+    assert [axes.get_ylabel() for axes in figure.axes] == list(CURVES.values())
+    epochs = [record["epoch"] for record in found.history]
+    assert epochs == [1, 2, 3]
+    for axes, key in zip(figure.axes, CURVES, strict=True):
+        assert axes.get_xlabel() == "epoch"
+        lines = drawn.lines(axes)
+        columns = np.array([record[key] for record in found.history]).reshape(len(epochs), -1).T
+        wanted = [drawn.rounded(zip(epochs, column, strict=True)) for column in columns]
+        names = list(THREE) if key == "weights" else ["training"]
+        assert [lines[name].points for name in names] == wanted
+        if key == "weights":
+            assert drawn.legend(axes) == names
+            assert [lines[name].colour for name in names] == list(palette.INGREDIENTS[:3])
+            assert len({lines[name].line for name in names}) == 3
+            assert axes.get_ylim() == (0, 1)
+
+
+def test_held_out_loss_is_drawn_beside_that_of_training(runs: Runs) -> None:
+    found, _ = runs.learn
+    line = drawn.lines(drawn.some(history.learning(found)).axes[0])["held out"]
+    assert line.points == drawn.rounded((r["epoch"], r["val"]) for r in found.history)
+    assert line.line == "--"
+    for last in (None, "inf"):  # nothing was held out; or a loss that is no number
+        some = [{**r, "val": last} for r in found.history]
+        axes = drawn.some(history.learning(dataclasses.replace(found, history=some))).axes[0]
+        assert list(drawn.lines(axes)) == ["training"]
+
+
+def test_coefficients_outside_of_0_and_1_are_seen(runs: Runs) -> None:
+    found, _ = runs.learn
+    some = [{**r, "weights": [-0.5, 1.25, 0.25]} for r in found.history]
+    axes = drawn.some(history.learning(dataclasses.replace(found, history=some))).axes[1]
+    assert axes.get_ylim() == (-0.5, 1.25)
+
+
+def test_a_training_has_its_loss_alone(runs: Runs) -> None:
+    found, _ = runs.finetune
+    (axes,) = drawn.some(history.learning(found)).axes
+    line = drawn.lines(axes)["training"]
+    assert line.points == drawn.rounded((r["epoch"], r["loss"]) for r in found.history)
+    assert len(line.points) == 3
+    assert history.learning(runs.lattice[0]) is None
+
+
+def test_marks_are_left_out_where_epochs_are_many(runs: Runs) -> None:
+    found, _ = runs.finetune
+    for n, mark in ((59, "."), (60, "None")):
+        long = [{"epoch": i, "loss": 1 / i} for i in range(1, n + 1)]
+        (axes,) = drawn.some(history.learning(dataclasses.replace(found, history=long))).axes
+        assert drawn.lines(axes)["training"].mark == mark
+
+
+# ---- Shifted images.
+
+
+def test_every_network_has_a_dot_on_the_line_of_each_set(runs: Runs) -> None:
+    found, adaptation = runs.adapt
+    figure = drawn.some(shifts.shifts(found))
+    (axes,) = figure.axes
+    sets = [*adaptation.sets, "mean of all"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == sets
+    levels = dict(zip(sets, axes.get_yticks(), strict=True))
+    assert list(levels.values()) == sorted(levels.values())
+    assert axes.yaxis_inverted(), "the first set is above"
+    rows = {row.name: [*row.accuracies, row.mean] for row in adaptation.rows}
+    shown = {name: row for name, row in rows.items() if not name.startswith("best individual")}
+    lines = drawn.lines(axes)
+    assert list(lines) == list(shown) == drawn.legend(figure)
+    for name, row in shown.items():
+        assert [x for x, _ in lines[name].points] == pytest.approx(row)
+        near = [
+            abs(y - level)
+            for (_, y), level in zip(lines[name].points, levels.values(), strict=True)
+        ]
+        assert max(near) < 0.3, "each beside the line of its own set"
+    marks = [
+        (line.mark, axes_line.get_markeredgecolor())
+        for line, axes_line in zip(lines.values(), axes.get_lines(), strict=False)
+    ]
+    assert len(set(marks)) == len(marks)
+    (spans,) = (c for c in axes.collections if isinstance(c, LineCollection))
+    reach = [(min(column), max(column)) for column in zip(*rows.values(), strict=True)]
+    assert [drawn.rounded([s[:, 0]]) for s in spans.get_segments()] == [
+        drawn.rounded([pair]) for pair in reach
+    ]
+    assert [s[0, 1] for s in spans.get_segments()] == list(levels.values())
+
+
+def test_soups_and_ensembles_are_marked_as_such(runs: Runs) -> None:
+    axes = drawn.some(shifts.shifts(runs.adapt[0])).axes[0]
+    looks = {name: (line.mark, line.colour) for name, line in drawn.lines(axes).items()}
+    assert looks["prob ensemble"] == ("D", "#999999")
+    assert looks["logit ensemble"] == ("d", "#666666")
+    assert looks["single soup"] == ("s", "#000000")
+    assert looks["a soup for each set"] == ("^", "#D55E00")
+    assert {looks[name] for name in THREE} == {("o", "white")}
+    assert shifts.shifts(runs.lattice[0]) is None

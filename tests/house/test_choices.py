@@ -1,0 +1,82 @@
+"""Closed sets that several rooms share: each has one home, and all who need a member know it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+import soupmerge as sm
+from soupmerge.choices import MAKERS, ORIGINS
+from soupmerge.errors import UsageError
+from soupmerge.exports.folder import export
+from soupmerge.soups.entries import Entry
+from soupmerge.weights.recipe import read_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+def _judge() -> sm.Benchmark:
+    return sm.Benchmark(sm.data("digits", limit=8), name="val")
+
+
+def _taught() -> sm.Images:
+    return sm.data("digits", split="train", limit=8)
+
+
+WRITERS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "grid": ("grid", lambda net, pots, out: sm.grid(net, pots, _judge(), step=1, out=out)),
+    "race": ("grid", lambda net, pots, out: sm.race(net, pots, _judge(), step=1, out=out)),
+    "greedy": ("greedy", lambda net, pots, out: sm.greedy(net, pots, _judge(), out=out)),
+    "path": ("path", lambda net, pots, out: sm.path(net, pots, _judge(), points=3, out=out)),
+    "search": ("search", lambda net, pots, out: sm.search(net, pots, _judge(), n=2, out=out)),
+    "adapt": (
+        "adapt",
+        lambda net, pots, out: sm.adapt(
+            net, pots, [sm.data("digits", limit=8)], shots=4, step=1, out=out
+        ),
+    ),
+    "learn": (
+        "learn",
+        lambda net, pots, out: sm.learn(net, pots, _taught(), sm.against(None), epochs=1, out=out),
+    ),
+}
+"""Who writes soups → the origin they write, and how they are made to."""
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_who_writes_a_soup_says_so_and_everybody_knows_it(
+    net: nn.Module, pots: sm.Ingredients, tmp_path: Path, writer: str
+) -> None:
+    origin, write = WRITERS[writer]
+    some = sm.load(*(pot.ref for pot in pots[:2]))
+    write(net, some, tmp_path / "run")
+    soup = tmp_path / "run" / "soup.safetensors"
+    assert read_recipe(soup).origin == read_recipe(soup.with_name("recipe.json")).origin == origin
+    assert Entry(sm.load(soup)[0], net).describe()["made by"] == origin
+    assert origin in MAKERS
+    export(tmp_path / "card", soup)
+    assert ORIGINS[origin].sentence in (tmp_path / "card" / "README.md").read_text()
+
+
+def test_every_origin_has_a_writer() -> None:
+    assert {origin for origin, _ in WRITERS.values()} | {sm.Recipe.origin} == set(ORIGINS)
+
+
+def test_nobody_can_write_an_origin_that_no_figure_knows(pots: sm.Ingredients) -> None:
+    with pytest.raises(UsageError, match="origin: no origin 'gird'; did you mean 'grid'"):
+        sm.Recipe.uniform(pots, origin="gird")
+
+
+def test_what_a_newer_soupmerge_made_can_be_read(pots: sm.Ingredients) -> None:
+    told = {**sm.Recipe.uniform(pots).to_json(), "origin": "annealing"}
+    assert sm.Recipe.from_json(told).origin == "annealing"
+
+
+def test_the_documents_name_every_mark() -> None:
+    text = (ROOT / "docs" / "reports.md").read_text()
+    for maker, label in MAKERS.items():
+        assert f"| {label} | " in text, maker
