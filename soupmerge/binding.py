@@ -148,7 +148,7 @@ def probe(
     *where* names the classifier in errors; *fix* says what to do if it cannot take the images.
 
     Raises:
-        InputError: it cannot take the images, gives no row of logits, or lacks classes.
+        InputError: it cannot take the images, gives no row of logits, or has other classes.
     """
     x, _ = data.batch(torch.zeros(1, dtype=torch.long))
     try:
@@ -164,13 +164,32 @@ def probe(
         raise InputError(f"gives {found}, not logits (1, classes)", where=where)
     if not logits.is_floating_point():
         raise InputError(f"gives logits of {logits.dtype}, not floating point", where=where)
-    top = int(data.labels.max())
-    if top >= logits.shape[1]:
+    _require_classes(logits.shape[1], data, where)
+
+
+def _require_classes(outputs: int, data: Examples, where: str) -> None:
+    """Refuse *data* whose classes are not those of a network with so many *outputs*.
+
+    A set that only has labels may lack the last of the network's classes by chance: it is refused
+    for a label too many, and a warning tells of labels that are too few for chance.
+    """
+    names, top = data.fingerprint().get("classes"), int(data.labels.max())
+    if names is not None and len(names) != outputs:
         raise InputError(
-            f"has {logits.shape[1]} classes, but the data have a label {top}",
+            f"has {outputs} outputs, but {data.ref} has {len(names)} classes",
+            where=where,
+            fix=f"give data with its {outputs} classes, or a network made for these {len(names)}",
+        )
+    if top >= outputs:
+        raise InputError(
+            f"has {outputs} classes, but the data have a label {top}",
             where=where,
             fix="choose data with the classes it was trained on",
         )
+    if names is None and (data.classes / outputs) ** len(data) < UNLIKELY:
+        what = f"{where}: has {outputs} outputs, but {data.ref} has no label above"
+        fix = "make certain that its classes are numbered as the network's are"
+        warnings.warn(f"{what} {data.classes - 1}; {fix}", stacklevel=4)
 
 
 def _first_line(error: Exception) -> str:
@@ -198,6 +217,9 @@ def device_of(name: str) -> torch.device:
         raise UsageError(f"no device {name!r} here", where="--device", fix=fix)
     return torch.device(wanted)
 
+
+UNLIKELY = 1e-3
+"""Chance of so few classes among so many images, above which they may be a sample's."""
 
 PRECISIONS = ("fp32", "bf16")
 

@@ -99,7 +99,10 @@ class Examples(Protocol):
         """Return images ``(B, C_in, H, W)`` and labels ``(B,)`` at *indices*."""
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what identifies the set: ref, split, number of examples, sha256."""
+        """Return what identifies the set: ref, split, number of examples, sha256.
+
+        A set that knows the names of its classes lists them as ``classes``, by their labels.
+        """
 
 
 class Progress(Protocol):

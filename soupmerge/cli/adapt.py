@@ -45,6 +45,8 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     size, _ = plan(pots, given["step"])
     net = meant.network(given, like=pots)
     sets = data_sets(given["data_refs"], split=given["split"], limit=given["limit"])
+    for images in sets:
+        meant.tell_classes(images)
     shots, most = given["shots"], max(map(len, sets))
     show.note(f"{size} soups, {len(sets)} data sets of up to {most} images, {shots} choose")
     if dry_run:

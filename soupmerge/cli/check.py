@@ -143,7 +143,7 @@ def _barriers(pots: sm.Ingredients, given: dict[str, Any]) -> Any:
         return None
     device = meant.device(given)
     net = meant.network(given, like=pots)
-    images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
+    images = meant.images_of(given, given["split"], given["limit"])
     attacks = [sm.APGD.training(threat, steps=given["steps"]) for threat in given["threats"]]
     benchmark = sm.Benchmark(
         images, attacks, name="basin", seed=given["seed"], batch_size=given["batch_size"]

@@ -64,7 +64,7 @@ def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
     device = meant.device(given)
     checkpoint = opened(base, weights_key=given["weights_key"]) if base else None
     meant.tell([checkpoint] if checkpoint else [], given)
-    images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
+    images = meant.images_of(given, given["split"], given["limit"])
     fresh = {} if checkpoint else _arguments(given["model"], images)
     net = meant.network(given, like=checkpoint, seed=given["seed"], **fresh)
     schedule = sm.Schedule(

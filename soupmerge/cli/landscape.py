@@ -122,8 +122,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
 
 
 def _images(given: dict[str, Any]) -> sm.Images:
-    read = {"split": given["split"], "limit": given["limit"]}
-    images = sm.data(given["data_ref"], **read)
+    images = meant.images_of(given, given["split"], given["limit"])
     if given["limit"] is None and len(images) > SUBSET:
         return sm.data(given["data_ref"], split=given["split"], limit=SUBSET)
     return images

@@ -143,7 +143,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     pots = sm.load(*refs, weights_key=given["weights_key"])
     meant.tell(pots, given)
     net = meant.network(given, like=pots)
-    images = sm.data(given["data_ref"], split=given["split"], limit=given["limit"])
+    images = meant.images_of(given, given["split"], given["limit"])
     how = _how(given, goals, images, len(pots))
     plan = stacks.plan(pots, place=given["place"], store=given["store"], device=device)
     _announce(given, goals, len(images), len(pots), how, plan, dry_run)

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import click
+
 import soupmerge as sm
 from soupmerge.cli import show
 from soupmerge.errors import UsageError
@@ -24,11 +26,27 @@ def attacks(given: dict[str, Any]) -> list[Any]:
     return [sm.preset(given["attack"], threat, given["steps"]) for threat in given["threats"]]
 
 
+def images_of(given: dict[str, Any], split: str, limit: int | None = None) -> sm.Images:
+    """Return the images that the options *given* name, and say what their labels stand for."""
+    found = sm.data(given["data_ref"], split=split, limit=limit)
+    tell_classes(found)
+    return found
+
+
+def tell_classes(images: sm.Images) -> None:
+    """Say once in which order the classes of *images* are, where they have names."""
+    from soupmerge.weights.classes import listed
+
+    said = click.get_current_context().meta.setdefault("soupmerge.classes", set())
+    if images.class_names and images.class_names not in said:
+        said.add(images.class_names)
+        show.note(f"{images.ref}: classes in order: {listed(images.class_names)}")
+
+
 def benchmark(given: dict[str, Any], name: str, split: str | None = None) -> sm.Benchmark:
     """Return the benchmark that the options *given* describe, to judge or choose as *name* says."""
-    images = sm.data(given["data_ref"], split=split or given["split"], limit=given["limit"])
     return sm.Benchmark(
-        images,
+        images_of(given, split or given["split"], given["limit"]),
         attacks(given),
         name=name,
         seed=given["seed"],

@@ -24,7 +24,7 @@ from soupmerge.soups.shots import draw, short_names
 from soupmerge.soups.subset import Subset
 from soupmerge.storage import commit, run
 from soupmerge.types import Examples, Progress, quiet
-from soupmerge.weights import ledger
+from soupmerge.weights import classes, ledger
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
@@ -145,6 +145,7 @@ def adapt(
     candidates = Candidates(net, pots, recipes, device, progress)
     for data in sets:
         probe(candidates.bound, data, torch.device(device))
+        classes.require_same(pots, data)
     manifest = {
         "command": "adapt",
         "model": ref_of(net),

@@ -17,6 +17,7 @@ from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.outcomes import Outcome, outcomes
 from soupmerge.robustness.report import CLEAN
 from soupmerge.types import Progress, quiet
+from soupmerge.weights import classes
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.mixing import mix
 from soupmerge.weights.recipe import Recipe
@@ -171,6 +172,7 @@ def barrier(
         raise UsageError(f"{what} make no segment", where="barrier", fix=fix)
     bound = bind(net, pots[0], device=device)
     probe(bound, benchmark.data, torch.device(device))
+    classes.require_same(pots, benchmark.data)
     pairs = list(combinations(range(len(pots)), 2))
     total, done = len(pots) + (points - 2) * len(pairs), 0
 

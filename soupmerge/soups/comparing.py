@@ -28,6 +28,7 @@ from soupmerge.soups.trials import START_OVER, recorded
 from soupmerge.soups.verdicts import Verdicts
 from soupmerge.storage import commit, run
 from soupmerge.types import Examples, Progress, quiet
+from soupmerge.weights import classes
 from soupmerge.weights import ledger as seen_by
 
 NOT_FINITE = "logits that are not finite"
@@ -200,6 +201,7 @@ def _require_fit(due: Sequence[tuple[AnyEntry, Benchmark]], device: torch.device
         bound = entry.bound(size).to(device)
         fix = "choose data of the kind it was made for" if size is None else OF_ONE_SIZE
         probe(bound, benchmark.data, device, where=entry.ref, fix=fix)
+        classes.require_same(entry.checkpoints, benchmark.data)
 
 
 def _warn_of_seen(due: Sequence[tuple[AnyEntry, Benchmark]]) -> None:

@@ -30,7 +30,7 @@ from soupmerge.soups.verdicts import Verdicts
 from soupmerge.storage import commit, reading, run
 from soupmerge.storage.journal import Journal
 from soupmerge.types import Progress
-from soupmerge.weights import ledger, mixing
+from soupmerge.weights import classes, ledger, mixing
 from soupmerge.weights.holding import held
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe, read_recipe
@@ -204,6 +204,7 @@ def evaluating(
         how: policy of every recipe: ``buffers``, ``base``, ``origin``, ``affine``.
         soups: how many the search will ask for, if that is known.
     """
+    classes.require_same(pots, benchmark.data)
     _warn_of_trained(pots, benchmark)
     manifest = {
         "command": command,

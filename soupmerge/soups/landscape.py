@@ -22,7 +22,7 @@ from soupmerge.soups.trials import START_OVER
 from soupmerge.storage import commit, run
 from soupmerge.storage.journal import Journal
 from soupmerge.types import Progress, State, quiet
-from soupmerge.weights import mixing
+from soupmerge.weights import classes, mixing
 from soupmerge.weights.buffers import is_statistic
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.plane import Plane, plane_through
@@ -159,6 +159,7 @@ def landscape(
     plane = plane_through(pots)
     bound = bind(net, pots[0], device=device)
     probe(bound, benchmark.data, torch.device(device))
+    classes.require_same(pots, benchmark.data)
     anew = {"calibration": calibration.describe()} if calibration else {}
     statistics = {"buffers": "recalibrate" if calibration else buffers, "base": base, **anew}
     manifest = {

@@ -25,7 +25,7 @@ from soupmerge.soups.trials import Trial
 from soupmerge.storage import commit, run
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Examples, Objective, Progress, quiet
-from soupmerge.weights import ledger, mixing
+from soupmerge.weights import classes, ledger, mixing
 from soupmerge.weights.buffers import is_statistic
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
@@ -90,6 +90,9 @@ def learn(
     if settings.patience and stop_on is None:
         raise UsageError("waits for nothing", where="patience", fix="give a split to stop on")
     pots.require_finite()
+    for used in (data, stop_on, None if benchmark is None else benchmark.data):
+        if used is not None:
+            classes.require_same(pots, used)
     _require_unseen(pots, data, stop_on, benchmark)
     length = epochs or settings.epochs or usual_epochs(len(pots))
     settings = dataclasses.replace(settings, epochs=length)

@@ -47,6 +47,7 @@ class Images:
         pixels: ``(N, C_in, H, W)``, uint8 or float32 in ``[0, 1]``.
         labels: ``(N,)`` int64.
         classes: number of classes C.
+        class_names: their names in the order of the labels; empty if nobody names them.
 
     Raises:
         InputError: shapes, range of pixels or labels are not as above.
@@ -58,6 +59,7 @@ class Images:
     pixels: Tensor
     labels: Tensor
     classes: int
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require_images(self.ref, self.pixels)
@@ -96,8 +98,10 @@ class Images:
         return digest.hexdigest()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what identifies the set."""
-        return {"ref": self.ref, "split": self.split, "n": len(self), "sha256": self.sha256}
+        """Return what identifies the set, and its classes where they have names."""
+        named = {"classes": list(self.class_names)} if self.class_names else {}
+        told = {"ref": self.ref, "split": self.split, "n": len(self), "sha256": self.sha256}
+        return {**told, **named}
 
 
 def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
@@ -166,7 +170,9 @@ def _read(ref: str, split: str) -> Images:
     else:
         fix = near_miss(ref, [*READERS, "package.module:function"])
         raise UsageError(f"no data set {ref!r}", where="data", fix=fix)
-    return Images(ref, split, ids, pixels, labels, classes)
+    if isinstance(classes, int):
+        return Images(ref, split, ids, pixels, labels, classes)
+    return Images(ref, split, ids, pixels, labels, len(classes), tuple(classes))
 
 
 def _parse_split(text: str) -> tuple[str, int | None, int | None]:

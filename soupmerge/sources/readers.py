@@ -1,8 +1,10 @@
-"""Readers of data sets: each returns ids, pixels ``(N, C_in, H, W)``, labels and class count."""
+"""Readers of data sets: each returns ids, pixels ``(N, C_in, H, W)``, labels and classes."""
 
 from __future__ import annotations
 
 import os
+import re
+import warnings
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +20,11 @@ from soupmerge.errors import InputError, NetworkError, UnsafeError, UsageError
 from soupmerge.sources.models import imported
 from soupmerge.storage.reading import require_regular
 
-Read: TypeAlias = tuple[Sequence[str], Tensor, Tensor, int]
+Read: TypeAlias = tuple[Sequence[str], Tensor, Tensor, Sequence[str] | int]
+"""Ids, pixels, labels, and the names of the classes in the order of their labels; where nobody
+names them, how many labels there are."""
 
+SPLITS = ("train", "val", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 GREY = ("1", "L")
 MOST_PIXELS = 89_000_000
@@ -45,13 +50,13 @@ def digits(rest: str, split: str) -> Read:
 def cifar10(rest: str, split: str) -> Read:
     """Read CIFAR-10 through torchvision, which downloads it once."""
     _nothing_follows("cifar10", rest)
-    return _cifar("CIFAR10", split, 10)
+    return _cifar("CIFAR10", split)
 
 
 def cifar100(rest: str, split: str) -> Read:
     """Read CIFAR-100 through torchvision, which downloads it once."""
     _nothing_follows("cifar100", rest)
-    return _cifar("CIFAR100", split, 100)
+    return _cifar("CIFAR100", split)
 
 
 def folder(rest: str, split: str) -> Read:
@@ -63,14 +68,16 @@ def folder(rest: str, split: str) -> Read:
     if not root.is_dir():
         raise InputError("there is no such folder", where=f"folder:{rest}")
     if (root / split).is_dir():
+        _require_same_classes(root, split)
         root = root / split
-    elif splits := [s for s in ("train", "val", "test") if (root / s).is_dir()]:
+    elif splits := [s for s in SPLITS if (root / s).is_dir()]:
         _part(dict.fromkeys(splits), split, f"folder:{rest}")
-    names = sorted(f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))
+    names = _classes_in(root)
     files = [(f, c) for c, name in enumerate(names) for f in _images_in(root / name)]
     if not files:
         fix = "give a folder with one folder of images per class"
         raise InputError("holds no images in class folders", where=root, fix=fix)
+    _warn_of_order(root, names)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         arrays = list(pool.map(_decode, [file for file, _ in files]))
     if any(array.shape[2] == 3 for array in arrays):
@@ -83,7 +90,42 @@ def folder(rest: str, split: str) -> Read:
         )
     pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     ids = [file.relative_to(root).as_posix() for file, _ in files]
-    return ids, pixels, torch.tensor([c for _, c in files]), len(names)
+    return ids, pixels, torch.tensor([c for _, c in files]), names
+
+
+def _classes_in(root: Path) -> list[str]:
+    """Return the names of the class folders in *root*, in the order of their labels."""
+    folders = [f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    return sorted(folders, key=_natural)
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """Return the key by which people sort: capitals do not count, and 10 comes after 9."""
+    parts = re.split("([0-9]+)", name.casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def _require_same_classes(root: Path, split: str) -> None:
+    """Refuse a split whose classes would have other labels than those of ``train``."""
+    if split == "train" or not (root / "train").is_dir():
+        return
+    taught, found = _classes_in(root / "train"), _classes_in(root / split)
+    if taught and found and found != taught:
+        problems = [f"{name}: only in train" for name in taught if name not in found]
+        problems += [f"{name}: only in {split}" for name in found if name not in taught]
+        what = "its class folders are not those of train, so that labels would differ"
+        fix = "give both the same class folders; a class without images is an empty folder"
+        raise InputError(what, problems=problems, where=root / split, fix=fix)
+
+
+def _warn_of_order(root: Path, names: Sequence[str]) -> None:
+    if names != (by_text := sorted(names)):
+        i = next(i for i, (a, b) in enumerate(zip(names, by_text, strict=True)) if a != b)
+        what = (
+            f"{root}: label {i} is {names[i]!r}; sorted as text, as torchvision does, it would be "
+            f"{by_text[i]!r}: make certain that the network was trained in this order"
+        )
+        warnings.warn(what, stacklevel=2)
 
 
 def npz(rest: str, split: str) -> Read:
@@ -150,7 +192,7 @@ def _nothing_follows(name: str, rest: str) -> None:
         raise UsageError(f"{name} takes nothing after a colon, found {rest!r}", where="data")
 
 
-def _cifar(name: str, split: str, classes: int) -> Read:
+def _cifar(name: str, split: str) -> Read:
     import torchvision
 
     home = Path(os.environ.get("SOUPMERGE_HOME", Path.home() / ".cache" / "soupmerge"))
@@ -163,7 +205,7 @@ def _cifar(name: str, split: str, classes: int) -> Read:
             f"could not be downloaded: {error}", where=name.lower(), fix=fix
         ) from error
     pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
-    return _numbered(range(len(pixels))), pixels, torch.tensor(found.targets), classes
+    return _numbered(range(len(pixels))), pixels, torch.tensor(found.targets), list(found.classes)
 
 
 def _part(parts: dict[str, Any], split: str, where: str) -> Any:

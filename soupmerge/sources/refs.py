@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from soupmerge.errors import InputError, UsageError
+from soupmerge.weights.classes import disagreements
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.lineage import trained_apart
@@ -81,6 +82,8 @@ def load(
         raise UsageError(what, where="base")
     chosen = select(checkpoints, exclude=exclude, only=only, head=head, base=base)
     pots = Ingredients(checkpoints, chosen)
+    for odd in disagreements(checkpoints):
+        warnings.warn(f"{odd}: their outputs stand for different classes", stacklevel=2)
     for apart in trained_apart(checkpoints):
         what = f"{apart}: what lies between them is hardly a network (soupmerge check measures it)"
         warnings.warn(what, stacklevel=2)

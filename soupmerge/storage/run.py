@@ -138,10 +138,10 @@ def environment() -> dict[str, str]:
 
 
 def essence(value: Any) -> Any:
-    """Return *value* without the paths of what has a hash: files may move."""
+    """Return *value* without what a hash stands for: paths, as files may move, and class names."""
     if isinstance(value, dict):
-        hashed = "sha256" in value
-        return {k: essence(v) for k, v in value.items() if not (hashed and k == "ref")}
+        told = ("ref", "classes") if "sha256" in value else ()
+        return {k: essence(v) for k, v in value.items() if k not in told}
     return [essence(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
