@@ -27,6 +27,24 @@ names them, how many labels there are."""
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 GREY = ("1", "L")
+EIGHT_BITS = (
+    *GREY,
+    "P",
+    "PA",
+    "LA",
+    "La",
+    "RGB",
+    "RGBA",
+    "RGBa",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+)
+"""Pillow's modes of images with a byte per channel at most."""
+UNPACKED = 1 << 30
+"""Bytes that an array of an archive may unpack to, however small it is packed."""
 MOST_PIXELS = 89_000_000
 """Of one image: Pillow's own limit against decompression bombs."""
 
@@ -67,19 +85,15 @@ def folder(rest: str, split: str) -> Read:
     root = Path(rest)
     if not root.is_dir():
         raise InputError("there is no such folder", where=f"folder:{rest}")
-    if (root / split).is_dir():
+    if _is_split(root / split):
         _require_same_classes(root, split)
         root = root / split
-    elif splits := [s for s in SPLITS if (root / s).is_dir()]:
+    elif splits := [s for s in SPLITS if _is_split(root / s)]:
         _part(dict.fromkeys(splits), split, f"folder:{rest}")
     names = _classes_in(root)
-    files = [(f, c) for c, name in enumerate(names) for f in _images_in(root / name)]
-    if not files:
-        fix = "give a folder with one folder of images per class"
-        raise InputError("holds no images in class folders", where=root, fix=fix)
     _warn_of_order(root, names)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        arrays = list(pool.map(_decode, [file for file, _ in files]))
+    files = _images_in(root, names)
+    arrays = _decoded([file for file, _ in files], root)
     if any(array.shape[2] == 3 for array in arrays):
         arrays = [np.broadcast_to(array, (*array.shape[:2], 3)) for array in arrays]
     shapes = sorted({array.shape for array in arrays})
@@ -91,6 +105,11 @@ def folder(rest: str, split: str) -> Read:
     pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
     ids = [file.relative_to(root).as_posix() for file, _ in files]
     return ids, pixels, torch.tensor([c for _, c in files]), names
+
+
+def _is_split(folder: Path) -> bool:
+    """Return whether *folder* has class folders: one with images alone may be a class "train"."""
+    return folder.is_dir() and bool(_classes_in(folder))
 
 
 def _classes_in(root: Path) -> list[str]:
@@ -107,10 +126,10 @@ def _natural(name: str) -> tuple[list[str | int], str]:
 
 def _require_same_classes(root: Path, split: str) -> None:
     """Refuse a split whose classes would have other labels than those of ``train``."""
-    if split == "train" or not (root / "train").is_dir():
+    if split == "train" or not _is_split(root / "train"):
         return
     taught, found = _classes_in(root / "train"), _classes_in(root / split)
-    if taught and found and found != taught:
+    if found != taught:
         problems = [f"{name}: only in train" for name in taught if name not in found]
         problems += [f"{name}: only in {split}" for name in found if name not in taught]
         what = "its class folders are not those of train, so that labels would differ"
@@ -133,12 +152,18 @@ def npz(rest: str, split: str) -> Read:
     path = Path(rest)
     require_regular(path)
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path) as packed, np.load(path, allow_pickle=False) as archive:
+            _require_plain(packed, path)
+            if twice := sorted({n for n in archive.files if archive.files.count(n) > 1}):
+                what = f"has several arrays {', '.join(twice)}"
+                raise InputError(what, where=path, fix="save each once")
             names = [n for n in (f"{split}_x", "x") if n in archive.files]
             if not names or names[0].removesuffix("x") + "y" not in archive.files:
                 found = ", ".join(archive.files) or "nothing"
                 raise InputError(f"has no arrays x and y for {split!r}, found {found}", where=path)
             x, y = archive[names[0]], archive[names[0].removesuffix("x") + "y"]
+    except InputError:
+        raise
     except ValueError as error:
         if "pickle" in str(error):
             fix = "save plain numbers"
@@ -149,6 +174,14 @@ def npz(rest: str, split: str) -> Read:
     except (OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError(f"is not a numpy archive: {error}", where=path) from error
     return _from_arrays(x, y, str(path))
+
+
+def _require_plain(packed: zipfile.ZipFile, path: Path) -> None:
+    """Refuse what unpacks to many times its size, as images never do."""
+    for info in packed.infolist():
+        if info.file_size > max(UNPACKED, 100 * info.compress_size):
+            what = f"{info.filename} has {info.compress_size:,} bytes and unpacks to"
+            raise UnsafeError(f"{what} {info.file_size:,}", where=path, fix="save it anew")
 
 
 def function(ref: str, split: str) -> Read:
@@ -219,16 +252,66 @@ def _numbered(indices: Any) -> tuple[str, ...]:
     return tuple(str(int(i)) for i in indices)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and f.is_file())
+def _images_in(root: Path, names: Sequence[str]) -> list[tuple[Path, int]]:
+    """Return the images in class folders with their labels; say what else there is."""
+    files, broken, others = [], [], []
+    for label, name in enumerate(names):
+        for entry in sorted(f for f in (root / name).iterdir() if not f.name.startswith(".")):
+            if entry.suffix.lower() not in SUFFIXES:
+                others.append(entry.relative_to(root).as_posix())
+            elif entry.is_file():
+                files.append((entry, label))
+            else:
+                broken.append(entry.relative_to(root).as_posix())
+    if broken:
+        what = "are named as images, and are no files or links to files"
+        fix = "remove them, or mend the links"
+        raise InputError(what, problems=_first(broken), where=root, fix=fix)
+    if not files:
+        fix = "give a folder with one folder of images per class"
+        raise InputError("holds no images in class folders", where=root, fix=fix)
+    if others:
+        what = f"{root}: {len(others)} entries of class folders are not images ({others[0]})"
+        warnings.warn(f"{what}; known are {' '.join(SUFFIXES)}", stacklevel=2)
+    if empty := sorted(set(range(len(names))) - {label for _, label in files}):
+        what = f"{root}: no images of {len(empty)} of {len(names)} classes"
+        warnings.warn(f"{what}: {', '.join(_first([names[i] for i in empty]))}", stacklevel=2)
+    return files
 
 
-def _decode(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _first(problems: list[str], most: int = 10) -> list[str]:
+    more = [f"{len(problems) - most} more"] if len(problems) > most else []
+    return problems[:most] + more
+
+
+def _decoded(files: Sequence[Path], root: Path) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    """Return the pixels of *files*, or name all that cannot be read."""
+    arrays, problems = [], []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(_decode, files):
+            if isinstance(found, InputError):
+                problems.append(found)
+            else:
+                arrays.append(found)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        what = f"{len(problems)} of {len(files)} images cannot be read"
+        raise InputError(what, problems=_first([str(p) for p in problems]), where=root)
+    return arrays
+
+
+def _decode(file: Path) -> np.ndarray[Any, np.dtype[np.uint8]] | InputError:
+    """Return the pixels of *file*, or what is wrong with it."""
     try:
         with Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise InputError(f"has {image.width}×{image.height} pixels, too many", where=file)
+                what = f"has {image.width}×{image.height} pixels, too many"
+                return InputError(what, where=file)
+            if image.mode not in EIGHT_BITS:  # Pillow would cut what is above 255
+                what = f"has pixels of more than 8 bits (Pillow's mode {image.mode})"
+                return InputError(what, where=file, fix="save it with 8 bits per channel")
             pixels = np.array(image.convert("L" if image.mode in GREY else "RGB"))
             return pixels.reshape(*pixels.shape[:2], -1)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"is not a readable image: {error}", where=file) from error
+        return InputError(f"is not a readable image: {error}", where=file)
