@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from soupmerge.errors import InputError, OutputError
 from soupmerge.storage.commit import sync_folder, write_json, writing
+from soupmerge.storage.locking import locked
 from soupmerge.storage.reading import Steady, read_json
 
 
@@ -37,18 +36,15 @@ class Partial:
         Raises:
             OutputError: another process is writing it, or the folder cannot be made.
         """
-        lock = FileLock(self.target.with_name(f".{self.target.name}.lock"))
+
+        def busy() -> OutputError:
+            fix = "wait for it, and run again"
+            return OutputError("is being written", where=self.target, fix=fix)
+
         with writing(self.target):
             self.target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout as error:
-                fix = "wait for it, and run again"
-                raise OutputError("is being written", where=self.target, fix=fix) from error
-        try:
+        with locked(self.target.with_name(f".{self.target.name}.lock"), busy=busy):
             yield
-        finally:
-            lock.release()
 
     def come(self, origin: str) -> tuple[int, str]:
         """Return how many bytes have come from *origin*, and the tag of what they are part of.

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from soupmerge.errors import InputError, OutputError, UsageError, brief
 from soupmerge.storage import commit
 from soupmerge.storage.journal import Journal
+from soupmerge.storage.locking import locked
 from soupmerge.storage.reading import read_json
 
 FORMAT = "soupmerge-run/1"
@@ -196,20 +195,17 @@ def _clear(path: Path) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     holder = path / ".holder"
-    lock = filelock.FileLock(path / ".lock")
-    with commit.writing(path):
+
+    def busy() -> OutputError:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        return OutputError(f"is being written by {who}", where=path, fix="wait for it")
+
+    with locked(path / ".lock", busy=busy):
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-            what = f"is being written by {who}"
-            raise OutputError(what, where=path, fix="wait for it") from error
-    try:
-        with commit.writing(path):
-            text = f"process {os.getpid()} on {socket.gethostname()}"
-            holder.write_text(text, encoding="utf-8")
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            holder.unlink(missing_ok=True)
-        lock.release()
+            with commit.writing(path):
+                text = f"process {os.getpid()} on {socket.gethostname()}"
+                holder.write_text(text, encoding="utf-8")
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                holder.unlink(missing_ok=True)

@@ -103,6 +103,14 @@ add(
 )
 
 
+def closed(home: Path) -> Path:
+    path = finished(home)
+    (home / "run").chmod(0)
+    return path
+
+
+add("G2 a run folder that may not be opened", closed, 5, "run", "denied", nobody=True)
+
 # ---- H: journals and manifests
 
 
