@@ -15,7 +15,7 @@ from soupmerge.cli import meant, options, show
 @options.data_sets
 @click.option(
     "--shots",
-    type=click.IntRange(1),
+    type=options.Whole(1),
     default=1000,
     show_default=True,
     help="Labelled images of each data set that choose; the others judge.",

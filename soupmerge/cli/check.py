@@ -20,21 +20,21 @@ from soupmerge.errors import InputError, UsageError
 @options.threats
 @click.option(
     "--steps",
-    type=click.IntRange(1, 10_000),
+    type=options.Whole(1, 10_000),
     default=10,
     show_default=True,
     help="Steps of the APGD that attacks every point of a segment.",
 )
 @click.option(
     "--points",
-    type=click.IntRange(3, 1001),
+    type=options.Whole(3, 1001),
     default=11,
     show_default=True,
     help="Points on each segment, ends included.",
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0, 1),
+    type=options.Real(0, 1),
     default=0.05,
     show_default=True,
     help="The highest barrier, in error, within a basin.",

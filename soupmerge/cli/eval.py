@@ -11,6 +11,7 @@ import click
 import soupmerge as sm
 from soupmerge.cli import meant, options, results, show
 from soupmerge.errors import NumericsError, UsageError
+from soupmerge.numbers import count
 
 if TYPE_CHECKING:
     from soupmerge.soups.entries import AnyEntry
@@ -116,7 +117,7 @@ def _resolutions(text: str | None) -> list[int]:
         return []
     words = [word.strip() for word in text.split(",")]
     for word in words:
-        if not (word.isascii() and word.isdigit()) or len(word) > 9:
+        if count(word) is None:
             fix = "give pixels, such as 224,256"
             raise UsageError(f"{word!r} is not a number of pixels", where="--resolution", fix=fix)
     return [int(word) for word in words]

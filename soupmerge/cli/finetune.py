@@ -26,23 +26,25 @@ from soupmerge.errors import UsageError
 @click.option(
     "--epochs",
     help="Passes over the data.",
-    type=click.IntRange(1, 1_000_000),
+    type=options.Whole(1, 1_000_000),
     default=10,
     show_default=True,
 )
 @click.option(
-    "--lr", type=float, help="Learning rate at the start [default: 0.001, or 0.1 without BASE]."
+    "--lr",
+    type=options.Real(),
+    help="Learning rate at the start [default: 0.001, or 0.1 without BASE].",
 )
 @click.option(
     "--warmup",
-    type=float,
+    type=options.Real(),
     default=0.0,
     show_default=True,
     help="Epochs over which the learning rate rises first.",
 )
-@click.option("--weight-decay", type=float, default=0.0, show_default=True, help="Of SGD.")
+@click.option("--weight-decay", type=options.Real(), default=0.0, show_default=True, help="Of SGD.")
 @click.option(
-    "--every", type=click.IntRange(0), default=0, metavar="N", help="Keep every Nth epoch."
+    "--every", type=options.Whole(0), default=0, metavar="N", help="Keep every Nth epoch."
 )
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file.")
 @options.objective

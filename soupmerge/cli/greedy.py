@@ -19,7 +19,7 @@ from soupmerge.cli import options, results, searches, show
 )
 @click.option(
     "--orders",
-    type=click.IntRange(0, 10_000),
+    type=options.Whole(0, 10_000),
     default=0,
     show_default=True,
     help="Random orders to try beside that from the best alone to the worst.",

@@ -20,21 +20,21 @@ SUBSET = 2000
 @options.threats
 @click.option(
     "--steps",
-    type=click.IntRange(1, 10_000),
+    type=options.Whole(1, 10_000),
     default=20,
     show_default=True,
     help="Steps of the APGD that attacks every image at every point.",
 )
 @click.option(
     "--points",
-    type=click.IntRange(2, 1000),
+    type=options.Whole(2, 1000),
     default=15,
     show_default=True,
     help="Points to each side of the lattice.",
 )
 @click.option(
     "--margin",
-    type=click.FloatRange(0, 99),
+    type=options.Real(0, 99),
     default=0.2,
     show_default=True,
     help="How far it reaches beyond the checkpoints, in parts of their extent.",
@@ -57,7 +57,7 @@ SUBSET = 2000
 )
 @click.option(
     "--calibrate-limit",
-    type=click.IntRange(2),
+    type=options.Whole(2),
     default=1000,
     show_default=True,
     help="How many of them.",

@@ -46,18 +46,18 @@ from soupmerge.errors import UsageError
 @click.option(
     "--epochs",
     help="Passes over the data [default: 30 for up to 3 ingredients, 40 for 4, 50 for more].",
-    type=click.IntRange(1, 1_000_000),
+    type=options.Whole(1, 1_000_000),
 )
 @click.option(
     "--lr",
-    type=float,
+    type=options.Real(),
     default=10.0,
     show_default=True,
     help="Learning rate at the start; falls to 0 as a cosine.",
 )
 @click.option(
     "--dropout",
-    type=float,
+    type=options.Real(),
     default=0.8,
     show_default=True,
     help="Probability with which a group is detached in a step.",
@@ -72,7 +72,7 @@ from soupmerge.errors import UsageError
 )
 @click.option(
     "--seeds",
-    type=click.IntRange(1, 1000),
+    type=options.Whole(1, 1000),
     default=1,
     show_default=True,
     metavar="N",
@@ -92,7 +92,7 @@ from soupmerge.errors import UsageError
 )
 @click.option("--stop-split", metavar="SPLIT", help="Take the epoch of lowest loss on this part.")
 @click.option(
-    "--patience", type=click.IntRange(1), metavar="N", help="End after N epochs without a lower."
+    "--patience", type=options.Whole(1), metavar="N", help="End after N epochs without a lower."
 )
 @click.option(
     "--ingredients",
@@ -111,7 +111,7 @@ from soupmerge.errors import UsageError
 )
 @click.option("-o", "--out", required=True, metavar="RUN", help="Run folder; resumes by itself.")
 @click.option("--judge-split", metavar="SPLIT", help="Judge the soups on this part of the data.")
-@click.option("--judge-limit", type=click.IntRange(1), metavar="N", help="On N images of it.")
+@click.option("--judge-limit", type=options.Whole(1), metavar="N", help="On N images of it.")
 @click.option(
     "--beside", metavar="RUN", help="Judge the best soups of this grid, too, and the uniform one."
 )

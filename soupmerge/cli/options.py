@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 
 import soupmerge as sm
+from soupmerge.numbers import is_decimal
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,6 +41,30 @@ class ThreatType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if not isinstance(value, str) or (self.clean and value == "clean"):
             return None if value == "clean" else value
         return sm.Threat.parse(value)
+
+
+class Whole(click.IntRange):
+    """A whole number in ASCII digits; click also takes ``1_000`` and digits of other scripts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return an int."""
+        return super().convert(_in_ascii(self, value, param, ctx), param, ctx)
+
+
+class Real(click.FloatRange):
+    """A decimal number in ASCII digits, and so neither NaN nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a float."""
+        return super().convert(_in_ascii(self, value, param, ctx), param, ctx)
+
+
+def _in_ascii(
+    kind: Whole | Real, value: Any, param: click.Parameter | None, ctx: click.Context | None
+) -> Any:
+    if isinstance(value, str) and not is_decimal(value.strip()):
+        kind.fail(f"{value!r} is not a valid {kind.name.removesuffix(' range')}.", param, ctx)
+    return value
 
 
 def _several(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -81,7 +106,7 @@ licence = click.option(
 dry_run = click.option("--dry-run", is_flag=True, help="Print the plan, and stop.")
 base = click.option(
     "--base",
-    type=int,
+    type=Whole(),
     default=1,
     show_default=True,
     metavar="N",
@@ -147,14 +172,12 @@ machine = _several(
     ),
     click.option(
         "--seed",
-        type=click.IntRange(0, 2**63 - 1),
+        type=Whole(0, 2**63 - 1),
         default=0,
         show_default=True,
         help="Of all that is random; the same seed gives the same run.",
     ),
-    click.option(
-        "-j", "--workers", type=click.IntRange(1, 1024), help="CPU threads [default: all]."
-    ),
+    click.option("-j", "--workers", type=Whole(1, 1024), help="CPU threads [default: all]."),
     debug,
 )
 
@@ -163,7 +186,7 @@ def batch_size(default: int) -> Callable[[F], F]:
     """Return the option that says how many images go at a time."""
     return click.option(
         "--batch-size",
-        type=click.IntRange(1, 1_000_000),
+        type=Whole(1, 1_000_000),
         default=default,
         show_default=True,
         help="Images at a time.",
@@ -179,21 +202,21 @@ objective = _several(
     ),
     click.option(
         "--trades-kl",
-        type=float,
+        type=Real(),
         metavar="BETA",
         help="TRADES as its authors have it: clean loss and BETA times a divergence; 6 is usual.",
     ),
     click.option(
-        "--mart", type=float, metavar="BETA", help="MART, with BETA times its divergence."
+        "--mart", type=Real(), metavar="BETA", help="MART, with BETA times its divergence."
     ),
     click.option(
-        "--label-smoothing", type=float, default=0.0, metavar="S", help="Of labels, in [0, 1)."
+        "--label-smoothing", type=Real(), default=0.0, metavar="S", help="Of labels, in [0, 1)."
     ),
 )
 training = _several(
     click.option(
         "--attack-steps",
-        type=click.IntRange(1, 10_000),
+        type=Whole(1, 10_000),
         default=2,
         show_default=True,
         help="Steps of the APGD that is trained against.",
@@ -234,7 +257,7 @@ attack = _several(
     ),
     click.option(
         "--steps",
-        type=click.IntRange(1),
+        type=Whole(1),
         default=100,
         show_default=True,
         help="Steps of attacks whose name does not say how many.",
@@ -288,7 +311,7 @@ def data(split: str, *, required: bool = True) -> Callable[[F], F]:
             show_default=True,
             help="Part of the data: train, val, test, or train[:45000], say.",
         ),
-        click.option("--limit", type=click.IntRange(1), metavar="N", help="Use only N images."),
+        click.option("--limit", type=Whole(1), metavar="N", help="Use only N images."),
     )
 
 
@@ -309,7 +332,5 @@ def data_sets(command: F) -> F:
             show_default=True,
             help="Part of each data set: train, val, test, or train[:45000], say.",
         ),
-        click.option(
-            "--limit", type=click.IntRange(1), metavar="N", help="Use only N images of each."
-        ),
+        click.option("--limit", type=Whole(1), metavar="N", help="Use only N images of each."),
     )(command)

@@ -16,14 +16,14 @@ from soupmerge.cli import options, searches, show
 @searches.attack
 @click.option(
     "--points",
-    type=click.IntRange(2, 10_001),
+    type=options.Whole(2, 10_001),
     default=11,
     show_default=True,
     help="From end to end, both included.",
 )
 @click.option(
     "--beyond",
-    type=click.FloatRange(0, 10),
+    type=options.Real(0, 10),
     default=0.0,
     metavar="T",
     help="Extrapolate by T at both ends, with coefficients outside of [0, 1].",

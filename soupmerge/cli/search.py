@@ -21,7 +21,9 @@ from soupmerge.cli import options, searches, show
     metavar="random|cma",
     help="Draw uniformly from the simplex, or climb by CMA-ES.",
 )
-@click.option("-n", "n", type=int, default=100, show_default=True, help="Soups to judge.")
+@click.option(
+    "-n", "n", type=options.Whole(), default=100, show_default=True, help="Soups to judge."
+)
 @click.option(
     "--metric",
     metavar="METRIC",

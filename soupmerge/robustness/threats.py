@@ -21,6 +21,8 @@ from soupmerge.types import Generators
 NORMS = ("linf", "l2", "l1")
 MOST_EPS = 1e6
 """Beyond any distance between two images."""
+LEAST_EPS = float(torch.finfo(torch.float32).tiny)
+"""Below it, a number is 0 in float32, or may be taken for 0."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Threat:
     """All images within *eps* of an image in *norm*, and within the pixel box.
 
     Raises:
-        UsageError: the norm is unknown, or eps is negative, not finite, or above 1 for linf.
+        UsageError: the norm is unknown, or eps is negative, not finite, positive but 0 in float32,
+            or above 1 for linf.
 
     Example:
         >>> str(Linf(8 / 255)), str(L2(0.5)), str(L1(12))
@@ -45,6 +48,9 @@ class Threat:
         if not 0 <= self.eps <= MOST_EPS:
             what = f"eps {self.eps} is not in 0…{MOST_EPS:g}"
             raise UsageError(what, where="threat", fix="images are in [0, 1]; see soupmerge -h")
+        if 0 < self.eps < LEAST_EPS:
+            what = f"eps {self.eps:g} is too small: it is 0 for images, which are float32"
+            raise UsageError(what, where="threat", fix="give 0 if no attack is meant")
         if self.norm == "linf" and self.eps > 1:
             raise UsageError(
                 f"eps {self.eps:g} is above 1, the width of the pixel box",
@@ -123,19 +129,19 @@ class Threat:
         return _sparse_signs(grad, density)
 
 
-def Linf(eps: float) -> Threat:  # noqa: N802 - the field writes norms with capitals
-    """Return the threat of changing every pixel by at most *eps*."""
-    return Threat("linf", float(eps))
+def Linf(eps: float | str) -> Threat:  # noqa: N802 - the field writes norms with capitals
+    """Return the threat of changing every pixel by at most *eps*, a number or text: "8/255"."""
+    return Threat("linf", _radius(eps))
 
 
-def L2(eps: float) -> Threat:  # noqa: N802
+def L2(eps: float | str) -> Threat:  # noqa: N802
     """Return the threat of a change of Euclidean length at most *eps*."""
-    return Threat("l2", float(eps))
+    return Threat("l2", _radius(eps))
 
 
-def L1(eps: float) -> Threat:  # noqa: N802
+def L1(eps: float | str) -> Threat:  # noqa: N802
     """Return the threat of changes that sum to at most *eps*."""
-    return Threat("l1", float(eps))
+    return Threat("l1", _radius(eps))
 
 
 def parse_eps(text: str) -> float:
@@ -145,6 +151,10 @@ def parse_eps(text: str) -> float:
         UsageError: it is no number.
     """
     return float(exact(text, "eps"))
+
+
+def _radius(eps: float | str) -> float:
+    return parse_eps(eps) if isinstance(eps, str) else float(eps)
 
 
 def norm_l2(delta: Tensor) -> Tensor:

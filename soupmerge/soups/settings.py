@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from soupmerge.errors import UsageError, near_miss
 
+MOST_LR = 1e9
+
 NORMS = ("eval", "batch")
 """Statistics that batch norms use in the step: those of the soup, or of the batch."""
 
@@ -47,9 +49,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         counts = (self.batch_size, *(n for n in (self.epochs, self.patience) if n is not None))
-        if min(counts) < 1 or not 0 < self.lr < 1e9:
-            what = "epochs, batch size, patience and learning rate must be positive and finite"
+        if min(counts) < 1:
+            what = "epochs, batch size and patience must be positive"
             raise UsageError(what, where="learn", fix="change what is not")
+        if not 0 < self.lr < MOST_LR:
+            what = f"learning rate {self.lr:g} is not above 0 and below {MOST_LR:g}"
+            raise UsageError(what, where="learn", fix="the paper's is 10")
         if not 0 <= self.dropout <= 1:
             what = f"{self.dropout} is not a probability"
             raise UsageError(what, where="dropout", fix="give a number from 0 to 1")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from soupmerge.errors import UsageError, near_miss
-from soupmerge.numbers import exact
+from soupmerge.numbers import count, exact
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import read_recipe
 
@@ -65,10 +65,11 @@ def _logits(rows: Tensor, floor: str) -> Tensor:
 
 
 def _one_hot(number: str, k: int, how: str) -> Tensor:
-    if not number.isdecimal() or not 1 <= int(number) <= k:
+    chosen = count(number)
+    if chosen is None or not 1 <= chosen <= k:
         what = f"{how!r} names none of {k} ingredients"
         raise UsageError(what, where="init", fix=f"write only:1 … only:{k}")
-    return torch.eye(k, dtype=torch.float64)[int(number) - 1]
+    return torch.eye(k, dtype=torch.float64)[chosen - 1]
 
 
 def _rows_of(path: Path, pots: Ingredients, groups: Mapping[str, Sequence[str]]) -> Tensor:

@@ -176,7 +176,7 @@ def _read(ref: str, split: str) -> Images:
 
 
 def _parse_split(text: str) -> tuple[str, int | None, int | None]:
-    match = re.fullmatch(r"(\w+)(?:\[(-?\d*):(-?\d*)\])?", text)
+    match = re.fullmatch(r"(\w+)(?:\[(-?[0-9]{1,18})?:(-?[0-9]{1,18})?\])?", text)
     if match is None:
         fix = "write train, test, or a part such as train[:45000]"
         raise UsageError(f"{text!r} is not a split", where="split", fix=fix)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from soupmerge.errors import NetworkError, UnsafeError, printable
+from soupmerge.numbers import count
 from soupmerge.sources import network
 from soupmerge.storage.partial import Partial
 from soupmerge.storage.reading import Steady
@@ -115,8 +116,8 @@ def _fetch(address: str, part: Partial, timeout: float, progress: Progress | Non
         elif not _continues(answer, come, tag):
             part.discard()
             raise _CutError("goes on with another file", where=address, fix="run again")
-        length = answer.headers.get("Content-Length", "")
-        total = come + int(length) if length.isdigit() else None
+        length = count(answer.headers.get("Content-Length", ""))
+        total = None if length is None else come + length
         if (total or 0) > MOST_BYTES:
             raise NetworkError(f"has {total:,} bytes, too many", where=address, fix=_by_hand(part))
         chunks = _chunks(answer, address)
@@ -196,7 +197,7 @@ def _require_lawful(address: str, origin: str) -> None:
 
 def _continues(answer: Any, come: int, tag: str) -> bool:
     """Return whether a partial *answer* is what comes after the first *come* bytes of *tag*."""
-    found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+    found = re.match(r"bytes ([0-9]{1,18})-", answer.headers.get("Content-Range", ""))
     same = _tag_of(answer) in ("", tag)
     return same and found is not None and int(found[1]) == come
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from soupmerge.errors import OutputError, UsageError
+from soupmerge.numbers import count
 
 
 @contextlib.contextmanager
@@ -162,8 +163,8 @@ def sync_folder(folder: Path) -> None:
 def _sweep(target: Path) -> None:
     """Remove drafts of *target* whose writer is dead."""
     for draft in target.parent.glob(f".{_escaped(target.name)}.*.tmp"):
-        pid = draft.name.rsplit(".", 2)[-2]
-        if pid.isdigit() and not _alive(int(pid)):
+        pid = count(draft.name.rsplit(".", 2)[-2])
+        if pid is not None and not _alive(pid):
             with contextlib.suppress(OSError):
                 shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
@@ -175,7 +176,7 @@ def _escaped(name: str) -> str:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # the latter: no system has such a process
         return False
     except OSError:
         return True

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.training.augment import AUGMENTS
 
+MOST = 1e9
+"""Above any rate that is meant."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -38,13 +41,17 @@ class Schedule:
     every: int = 0
 
     def __post_init__(self) -> None:
-        rates = (self.lr, self.warmup, self.momentum, self.weight_decay)
-        if min(self.epochs, self.batch_size) < 1 or self.every < 0 or self.lr <= 0:
-            what = "epochs, batch size and learning rate must be positive"
+        if min(self.epochs, self.batch_size) < 1 or self.every < 0:
+            what = "epochs and batch size must be positive"
             raise UsageError(what, where="finetune", fix="change what is not")
-        if not all(0 <= rate < 1e9 for rate in rates):
-            what = "learning rate, warmup, momentum and weight decay must be finite and ≥ 0"
-            raise UsageError(what, where="finetune", fix="change what is not")
+        if not 0 < self.lr < MOST:
+            what = f"learning rate {self.lr:g} is not above 0 and below {MOST:g}"
+            raise UsageError(what, where="finetune", fix="the papers' is 0.001")
+        rates = {"warmup": self.warmup, "momentum": self.momentum, "decay": self.weight_decay}
+        for name, rate in rates.items():
+            if not 0 <= rate < MOST:
+                what = f"{name} {rate:g} is not at least 0 and below {MOST:g}"
+                raise UsageError(what, where="finetune", fix="change it")
         if self.augment not in AUGMENTS:
             fix = near_miss(self.augment, AUGMENTS)
             raise UsageError(f"no augmentation {self.augment!r}", where="augment", fix=fix)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from soupmerge.errors import InputError, UsageError, brief
+from soupmerge.numbers import count
 from soupmerge.storage.reading import Steady
 from soupmerge.weights.tensors import DTYPES, MOST_DIMENSIONS, TensorInfo, View
 
@@ -106,10 +107,11 @@ def _header(file: Steady) -> bytes:
 
 def _require_few(file: Steady, tensors: int) -> None:
     given = os.environ.get(LIMIT) or str(MOST_TENSORS)
-    if not given.isdecimal():
-        raise UsageError(f"{given!r} is no number", where=LIMIT, fix="give a whole number")
-    if tensors > int(given):
-        what = f"its header names more than {int(given):,} tensors"
+    most = count(given)
+    if most is None:
+        raise UsageError(f"{given[:40]!r} is no number", where=LIMIT, fix="give a whole number")
+    if tensors > most:
+        what = f"its header names more than {most:,} tensors"
         raise InputError(what, where=file.path, fix=f"set {LIMIT} if it is meant")
 
 

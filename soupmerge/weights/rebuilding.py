@@ -34,7 +34,9 @@ STORAGES = {
 }
 """``torch.XStorage`` → the dtype of its numbers."""
 
-DTYPE = re.compile(r"torch\.((b?float|complex|q?u?int|bits)\d+\w*|bool|float|double|half|long)")
+DTYPE = re.compile(
+    r"torch\.((b?float|complex|q?u?int|bits)\d+\w*|bool|float|double|half|long)", re.ASCII
+)
 """How dtypes are named."""
 
 REBUILD = "torch._utils._rebuild_"

@@ -115,13 +115,22 @@ add(
     make=partial(two, logit=3e38),
     makes=("run",),
 )
-for option in ("--lr nan", "--lr 0", "--lr inf", "--dropout 2", "--dropout nan", "--trades 7"):
+for option in (
+    "--lr nan",
+    "--lr 0",
+    "--lr inf",
+    "--lr 1e30",
+    "--dropout 2",
+    "--dropout nan",
+    "--trades 7",
+):
     add(
         f"B10 learn {option}",
         2,
         f"{LEARN} --eps 0 {option}",
-        {"--lr": "rate"}.get(option.split()[0], option.split()[0][2:]),
+        "below 1e+09" if option in ("--lr 0", "--lr 1e30") else option.split()[0][2:],
         make=two,
+        fix=CLICK,
     )
 
 # ---- C1 to C9: options
@@ -129,7 +138,10 @@ for option in ("--lr nan", "--lr 0", "--lr inf", "--dropout 2", "--dropout nan",
 EVAL = f"eval {{x}} {FEW}"
 for eps, told in (("linf:8/255", "linf:8/255"), ("linf:0.0314", "linf:0.0314"), ("l2:2.0", "l2:2")):
     add(f"C1 {eps}", 0, f"{EVAL} --threat {eps} --steps 1 --json", f'"{told}"', make=network)
-for eps in ("linf:-1", "linf:nan", "l2:inf", "l1:-0.1", "l2:1e400", "linf:8/0", "linf:", "8/255"):
+for eps in (
+    *("linf:-1", "linf:nan", "l2:inf", "l1:-0.1", "l2:1e400", "linf:8/0", "linf:", "8/255"),
+    *("linf:1e-400", "l2:1e-50", "l1:1e-39", "linf:٨/255", "l2:٠.٥", "l1:1_2"),
+):
     add(f"C3 {eps}", 2, f"{EVAL} --threat {eps}", eps.partition(":")[2] or "eps", make=network)
     add(f"C3 learn {eps}", 2, f"{LEARN} --eps={eps.partition(':')[2] or 'x'}", "eps", make=two)
 add("C4 linf:8", 2, f"{EVAL} --threat linf:8", "did you mean linf:8/255?", make=network)
@@ -174,8 +186,25 @@ add(
 )
 add("C8 no file at all", 2, "mix -w uniform -o {out}", "REF")
 add("C8 no output", 2, "mix {good} -w 1", "--out", fix=CLICK)
-for seed in ("-1", str(2**70), "abc", "1.5"):
+for seed in ("-1", str(2**70), "abc", "1.5", "٣", "1_0"):
     add(f"C9 seed {seed}", 2, f"{EVAL} --seed {seed}", "--seed", make=network, fix=CLICK)
+for option in ("--batch-size", "--limit", "--workers"):
+    add(f"C9 {option} ٣", 2, f"{EVAL} {option} ٣", option, make=network, fix=CLICK)
+for option in ("--lr ٣", "--dropout nan", "--mart ٣", "--label-smoothing 0_1", "--epochs 1_0"):
+    line, word = f"{LEARN} --eps 0 {option}", option.partition(" ")[0]
+    add(f"C9 learn {option}", 2, line, word, make=two, fix=CLICK)
+for line in ("--split test[:٨]", "--split test[-:8]", f"--split test[:{10**20}]"):
+    add(f"C9 {line}", 2, f"{EVAL} {line}", "split", "train[:45000]", make=network)
+add("C9 --resolution", 2, f"{EVAL} --resolution ٨", "--resolution", make=network)
+add("C9 --init", 2, f"{LEARN} --eps 0 --init only:٢", "only:1", make=two)
+add("C9 --trades", 2, f"{LEARN} --eps 0.1 --trades 1e-400", "--trades", make=two)
+add("C9 --step", 2, "grid {x} {home}/y.safetensors " + FEW + " --step ١ -o r", "step", make=two)
+for query in ("width=٨", "width=1_6", "mean=nan&std=1", "mean=0&std=1e-50", "mean=٠&std=1"):
+    line = f"{EVAL} --model 'digits-cnn?{query}'"
+    add(f"C9 --model {query}", 2, line, "model" if "width" in query else "std", make=network)
+mix("C9 --max-shard-size", "-w uniform --max-shard-size ٥MB", 2, "--max-shard-size")
+mix("B6 other digits", "-w ١/٢,1/2", 2, "coefficients")
+mix("B6 a coefficient that is 0 as a float", "-w 1e-400,1", 2, "coefficients")
 mix("C9 no threads", "-w uniform -j 0", 2, "--workers", fix=CLICK)
 
 # ---- C11 to C16: where it is written

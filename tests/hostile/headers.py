@@ -199,6 +199,7 @@ def above_fifty(home: Path) -> Path:
     return many(home, 200)
 
 
+@TABLE.row("A13 a limit in other digits", 2, LIMIT, lines=READ, env={LIMIT: "١٠"})
 @TABLE.row("A13 a limit that is no number", 2, LIMIT, lines=READ, lean=True, env={LIMIT: "many"})
 def no_number(home: Path) -> Path:
     return many(home, 2)

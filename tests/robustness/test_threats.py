@@ -245,3 +245,20 @@ def test_threats_that_cannot_be_meant(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as refused:
         sm.Threat.parse(text)
     assert refused.value.exit_status == 2
+
+
+def test_a_radius_that_is_0_for_float32_images_is_refused() -> None:
+    least = torch.finfo(torch.float32).tiny
+    for norm in ("linf", "l2", "l1"):
+        assert sm.Threat(norm, least).eps == least
+        assert sm.Threat(norm, 0).eps == 0
+        with pytest.raises(UsageError, match="0 for images"):
+            sm.Threat(norm, least / 2)
+    for text in ("1e-400", "٨/255"):
+        with pytest.raises(UsageError, match="is not a number"):
+            sm.Linf(text)
+    assert (sm.Linf("8/255"), sm.L2("0.5"), sm.L1("12")) == (
+        sm.Linf(8 / 255),
+        sm.L2(0.5),
+        sm.L1(12),
+    )

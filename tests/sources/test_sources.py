@@ -103,7 +103,7 @@ def test_a_network_of_one_s_own() -> None:
         ("no.such.module:net", "cannot be imported"),
         ("tests.sources.test_sources:nothing", "cannot be imported"),
         ("tests.sources.test_sources:not_a_network", "gave a int"),
-        ("resnet9?mean=a,b,c", "not a list of numbers"),
+        ("resnet9?mean=a,b,c", "is not a number"),
         ("resnet9?mean=0.5&std=0", "do not fit"),
     ],
 )

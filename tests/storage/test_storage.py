@@ -76,6 +76,21 @@ def test_a_dead_writer_s_draft_is_swept(tmp_path: Path) -> None:
     assert not draft.exists()
 
 
+@pytest.mark.parametrize("pid", ["²", "٣", "-1", "x", "", f"{os.getppid()}"])
+def test_what_is_no_dead_writer_s_draft_stays(tmp_path: Path, pid: str) -> None:
+    other = tmp_path / f".a.{pid}.tmp"
+    other.write_text("not ours")
+    commit.write_text(tmp_path / "a", "new")
+    assert other.read_text() == "not ours"
+
+
+def test_a_draft_of_a_process_that_cannot_be_is_swept(tmp_path: Path) -> None:
+    draft = tmp_path / f".a.{2**40}.tmp"
+    draft.write_text("half")
+    commit.write_text(tmp_path / "a", "new")
+    assert not draft.exists()
+
+
 def test_outputs_that_cannot_be_meant(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     os.link(tmp_path / "a", tmp_path / "hard")

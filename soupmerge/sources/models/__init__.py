@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from soupmerge.errors import InputError, SoupmergeError, UnsafeError, UsageError, near_miss
+from soupmerge.numbers import count, exact, is_decimal
 from soupmerge.sources.models.families import BUILT_IN as BUILT_IN
 from soupmerge.sources.models.normalising import Normaliser, per_image
 from soupmerge.sources.robustbench import zoo
@@ -80,7 +81,7 @@ def _made(name: str, given: Mapping[str, Any], seed: int) -> nn.Module:
     arguments = dict(given)
     mean, std = (_floats(arguments.pop(key, None)) for key in ("mean", "std"))
     if isinstance(arguments.get("img_size"), str):  # height and width, which timm takes as a pair
-        arguments["img_size"] = tuple(map(int, _floats(arguments["img_size"]) or ()))
+        arguments["img_size"] = _sizes(arguments["img_size"])
     constants = tuple(filter(None, str(arguments.pop("constants", "")).split(",")))
     each = arguments.pop("per_image", False)
     try:
@@ -90,7 +91,8 @@ def _made(name: str, given: Mapping[str, Any], seed: int) -> nn.Module:
     except SoupmergeError:
         raise
     except (Exception, SystemExit) as error:  # the function may be anyone's
-        raise UsageError(f"cannot be made: {error!r}", where=f"model {name}") from error
+        fix = "check the arguments after its name"
+        raise UsageError(f"cannot be made: {error!r}", where=f"model {name}", fix=fix) from error
     if not isinstance(net, nn.Module):
         raise InputError(f"gave a {type(net).__name__}, not a torch module", where=f"model {name}")
     if name.startswith("timm:") and mean is None and std is None:
@@ -165,22 +167,25 @@ def _classes_of(net: nn.Module, state: State | None) -> int | None:
 
 
 def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
+    if is_decimal(text):
+        return float(text) if set(text) & set(".eE") else int(text)
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def _floats(value: Any) -> tuple[float, ...] | None:
     if value is None:
         return None
-    try:
-        words = value.split(",") if isinstance(value, str) else value
-        return tuple(float(w) for w in (words if isinstance(words, (list, tuple)) else [words]))
-    except ValueError as error:
-        raise UsageError(f"{value!r} is not a list of numbers", where="mean/std") from error
+    words = value.split(",") if isinstance(value, str) else value
+    listed = words if isinstance(words, (list, tuple)) else [words]
+    return tuple(float(exact(w, "mean/std") if isinstance(w, str) else w) for w in listed)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(count(word.strip()) for word in text.split(","))
+    if not all(sizes):
+        fix = "give a height and a width, such as 224,256"
+        raise UsageError(f"{text!r} is not a size", where="model img_size", fix=fix)
+    return tuple(filter(None, sizes))
 
 
 def _written(given: Mapping[str, Any]) -> dict[str, str]:

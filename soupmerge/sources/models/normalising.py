@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -22,12 +21,9 @@ class Normaliser:
     def __init__(
         self, mean: tuple[float, ...], std: tuple[float, ...], names: tuple[str, ...] = ()
     ) -> None:
-        if (
-            not all(map(math.isfinite, (*mean, *std)))
-            or not mean
-            or len(mean) != len(std)
-            or min(std) <= 0
-        ):
+        held = torch.tensor((*mean, *std), dtype=torch.float32, device="cpu")  # as images are
+        fits = mean and len(mean) == len(std) and bool(held.isfinite().all())
+        if not fits or bool((held[len(mean) :] <= 0).any()):
             fix = "give one mean and one std > 0 per channel"
             raise UsageError(f"mean {mean} and std {std} do not fit", where="model", fix=fix)
         if len(names) not in (0, 2):
