@@ -63,7 +63,11 @@ def kept(
 def _read(file: Path) -> Barriers:
     value = read_json(file)
     try:
-        return Barriers(tuple(map(Barrier.from_json, value["barriers"])))
+        found = Barriers(tuple(map(Barrier.from_json, value["barriers"])))
     except (KeyError, TypeError, ValueError) as error:
         what = f"holds no barriers ({error!r})"
         raise InputError(what, where=file, fix=START_OVER) from error
+    if found.to_json() != value:
+        what = "holds more than its barriers, or another verdict than theirs"
+        raise InputError(what, where=file, fix=START_OVER)
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 
 from soupmerge.errors import InputError
 from soupmerge.storage import commit
-from soupmerge.storage.reading import read_bytes
+from soupmerge.storage.reading import parse_json, read_bytes
 
 
 class Journal:
@@ -100,7 +100,7 @@ def _with_checksum(text: str) -> str:
 def _opened(line: bytes) -> dict[str, Any] | None:
     try:
         text = line.decode()
-        record = json.loads(text)
+        record = parse_json(text)
         del record["crc"]
         # Checked on the text: to write thousands of records anew takes longer than to read them.
         entries = text[: text.rindex('"crc": ')].removesuffix(", ")

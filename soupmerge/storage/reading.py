@@ -7,15 +7,20 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from soupmerge.errors import InputError
+from soupmerge.errors import InputError, brief, near_miss
 
 MOST_BYTES = 1 << 30
 """Of a text file; the largest are journals."""
+
+
+class TwiceError(ValueError):
+    """A JSON object has a key twice."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +138,49 @@ def read_json(path: Path | str) -> Any:
     """Return the JSON value in *path*.
 
     Raises:
-        InputError: it cannot be read, or is not JSON.
+        InputError: it cannot be read, is not JSON, or has an object with a key twice.
     """
     try:
-        return json.loads(read_bytes(path).decode("utf-8"))
+        return parse_json(read_bytes(path).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         fix = "write or download it again"
         raise InputError(f"cannot be read as JSON: {reason}", where=path, fix=fix) from error
+
+
+def parse_json(text: str) -> Any:
+    """Return the JSON value in *text*, of which no object has a key twice.
+
+    Python keeps the last of two values, other readers the first: what is meant is not known.
+
+    Raises:
+        TwiceError: a key stands there twice.
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return _STRICT.decode(text)
+
+
+def strangers(value: Mapping[str, Any], known: Collection[str], place: str = "") -> list[str]:
+    """Return, in words, each key of *value* that is not *known*, with what may have been meant.
+
+    For files of soupmerge's own format; those of others may hold more than is read of them.
+    """
+    keys = sorted(set(value) - set(known))
+    return [f"{place}{brief(key)} is not known; {near_miss(key, known)}" for key in keys]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        times = Counter(key for key, _ in pairs)
+        raise TwiceError(
+            f"{brief(next(key for key in times if times[key] > 1))} stands there twice"
+        )
+    return found
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _require_file(path: Path | str, found: os.stat_result) -> None:

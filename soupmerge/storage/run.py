@@ -121,6 +121,9 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
         raise InputError(f"is not a run folder: it has no {MANIFEST}", where=path, fix=fix)
     manifest: dict[str, Any] = read_json(file)
     form = manifest.get("format") if isinstance(manifest, dict) else None
+    if form == FORMAT and not isinstance(manifest.get("command"), str):
+        fix = "choose another folder"
+        raise InputError("names no command", where=file, fix=fix)
     if form != FORMAT:
         newer = isinstance(form, str) and form.startswith("soupmerge-run/")
         found = f"has format {brief(form)}, expected {FORMAT!r}"
@@ -168,18 +171,25 @@ def _begun(path: Path, manifest: dict[str, Any]) -> bool:
     return True
 
 
+ABSENT = object()
+"""Stands for the value of a key that is not there."""
+
+
 def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(set(old) | set(new))
         return [
             line
             for k in keys
-            for line in _differences(old.get(k), new.get(k), f"{key}.{k}" if key else k)
+            for line in _differences(
+                old.get(k, ABSENT), new.get(k, ABSENT), f"{key}.{k}" if key else k
+            )
         ]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [line for i, (a, b) in pairs for line in _differences(a, b, f"{key}[{i}]")]
-    return [] if old == new else [f"{key} was {brief(old)}, now {brief(new)}"]
+    was, now = ("absent" if value is ABSENT else brief(value) for value in (old, new))
+    return [] if old == new else [f"{key} was {was}, now {now}"]
 
 
 def _clear(path: Path) -> None:

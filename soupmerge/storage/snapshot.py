@@ -16,7 +16,7 @@ from torch import Tensor
 
 from soupmerge.errors import InputError
 from soupmerge.storage import commit
-from soupmerge.storage.reading import require_regular
+from soupmerge.storage.reading import Steady, parse_json
 
 
 class Snapshot:
@@ -46,11 +46,13 @@ class Snapshot:
         """
         if not os.path.lexists(self.path):
             return None
-        require_regular(self.path)
+        held = Steady.seen(self.path)
         try:
+            # The library takes a name twice, and believes one of them.
+            parse_json(held.read(8, int.from_bytes(held.read(0, 8), "little")).decode())
             with safetensors.safe_open(self.path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, json.loads(file.metadata()["position"])
+                return tensors, parse_json(file.metadata()["position"])
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"is damaged: {error}", where=self.path, fix="start over with --force"

@@ -7,7 +7,6 @@ step at which any could.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soupmerge.errors import InputError, NumericsError
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import Steady, TwiceError, parse_json
 from soupmerge.weights import headers, torchfiles
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
 from soupmerge.weights.places import place_of
@@ -26,6 +25,9 @@ from soupmerge.wrappers import PREFIXES
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+NOTES = "soupmerge"
+"""The key of soupmerge's notes in a file's metadata."""
 
 LONGEST_NAME = 1000
 CHUNK = 1 << 20
@@ -123,9 +125,18 @@ class Checkpoint(Mapping[str, "Tensor"]):
 
     @property
     def notes_of_soupmerge(self) -> dict[str, Any]:
-        """What soupmerge wrote about this file: the model's name, the recipe, the training."""
+        """What soupmerge wrote about this file: the model's name, the recipe, the training.
+
+        Empty if it is not what soupmerge would write: the file may be anyone's.
+
+        Raises:
+            InputError: a key stands there twice, so that two readers would read two things.
+        """
         try:
-            notes = json.loads(self.metadata.get("soupmerge", "{}"))
+            notes = parse_json(self.metadata.get(NOTES, "{}"))
+        except TwiceError as error:
+            fix = "take the file as soupmerge wrote it"
+            raise InputError(f"in its notes, {error}", where=self.ref, fix=fix) from error
         except (ValueError, RecursionError):
             return {}
         return notes if isinstance(notes, dict) else {}
@@ -194,6 +205,10 @@ def open_checkpoint(
         for part in parts.values()
         for tie in part.ties
     )
+    told = {part.metadata[NOTES] for part in parts.values() if NOTES in part.metadata}
+    if len(told) > 1:
+        what = "is made of shards whose notes differ"
+        raise InputError(what, where=where, fix="take shards of one soup")
     metadata = {key: text for part in parts.values() for key, text in part.metadata.items()}
     return Checkpoint(_legible(ref), files, named, metadata, tuple(dict.fromkeys(notes)), ties)
 

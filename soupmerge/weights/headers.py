@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from soupmerge.errors import InputError, UsageError, brief
 from soupmerge.numbers import count
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import Steady, parse_json
 from soupmerge.weights.tensors import DTYPES, MOST_DIMENSIONS, TensorInfo, View
 
 MOST_TENSORS = 100_000
@@ -38,7 +37,7 @@ def read(file: Steady) -> tuple[dict[str, View], dict[str, str]]:
     raw = _header(file)
     try:
         # Decoded here, as the parser would take bytes for UTF-16 where every second one is 0.
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_once)
+        header = parse_json(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _damaged(file, f"its header is not UTF-8 at byte {8 + error.start}") from error
     except RecursionError as error:
@@ -113,14 +112,6 @@ def _require_few(file: Steady, tensors: int) -> None:
     if tensors > most:
         what = f"its header names more than {most:,} tensors"
         raise InputError(what, where=file.path, fix=f"set {LIMIT} if it is meant")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
-        raise ValueError(f"{twice!r} stands there twice")
-    return found
 
 
 def _is_text_map(value: Any) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from soupmerge.errors import brief
+
 MOST_STEPS = 800_000
 """Instructions of one pickle: some 35 a tensor, each of 80 bytes of memory at most."""
 
@@ -150,6 +152,8 @@ class _Machine:
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             # Other keys may take for ever to hash (tuples of tuples of …); no weights are there.
             if isinstance(key, (str, int, float, bool, bytes, type(None))):
+                if key in found:
+                    raise PickleError(f"has the key {brief(key)} twice, at byte {self.at}")
                 found[key] = value
 
     def dictionary(self) -> None:

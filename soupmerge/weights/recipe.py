@@ -11,7 +11,7 @@ from typing import Any
 
 from soupmerge.choices import require_origin
 from soupmerge.errors import InputError, UsageError, near_miss
-from soupmerge.storage.reading import read_json
+from soupmerge.storage.reading import read_json, strangers
 from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.groups import check_grouping, rows_of
@@ -21,6 +21,12 @@ from soupmerge.weights.selection import EVERYTHING, Selection
 from soupmerge.weights.tensors import DTYPES
 
 FORMAT = "soupmerge-recipe/1"
+KEYS = (
+    *("format", "ingredients", "groups", "weights", "buffers", "origin"),
+    *("affine", "copied", "skipped", "calibration", "dtype", "seen"),
+)
+"""What a recipe's JSON may hold."""
+
 RESTORE = "take the recipe as soupmerge wrote it"
 FIX = "give one number for each checkpoint, which sum to 1"
 FLOATS = tuple(dtype.name for dtype in DTYPES.values() if dtype.is_floating_point)
@@ -225,25 +231,28 @@ class Recipe:
         """Return the recipe that `to_json` wrote.
 
         Raises:
-            InputError: *value* is no recipe of this version.
+            InputError: *value* is no recipe of this version, or has keys that none has.
         """
         form = value.get("format") if isinstance(value, dict) else None
         if form != FORMAT:
             newer = isinstance(form, str) and form.startswith("soupmerge-recipe/")
             fix = "take a newer soupmerge" if newer else "name a recipe.json, or a soup"
             raise InputError(f"is not a recipe of format {FORMAT!r}", where=where, fix=fix)
+        if problems := _strange(value):
+            what = "has keys that no recipe has"
+            raise InputError(what, problems=problems, where=where, fix="correct or remove them")
         try:
             return cls(
                 sources=tuple(
                     Source(_text(s["ref"]), _text(s["sha256"])) for s in value["ingredients"]
                 ),
                 groups=tuple(value["weights"].keys()),
-                weights=tuple(tuple(float(w) for w in row) for row in value["weights"].values()),
+                weights=tuple(tuple(map(_number, row)) for row in value["weights"].values()),
                 by=_text(value["groups"]),
                 buffers=_text(value["buffers"]["policy"]),
-                base=int(value["buffers"]["base"]),
+                base=_index(value["buffers"]["base"]),
                 origin=_text(value.get("origin", "mix")),
-                affine=value.get("affine", False) is True,
+                affine=_flag(value.get("affine", False)),
                 selection=_selection(value),
                 calibration=value.get("calibration"),
                 dtype=None if value.get("dtype") is None else _text(value["dtype"]),
@@ -256,9 +265,21 @@ class Recipe:
             raise InputError(what, where=where, fix=RESTORE) from error
 
 
+def _strange(value: Mapping[str, Any]) -> list[str]:
+    """Return what is said of keys that `Recipe.to_json` never writes."""
+    found = strangers(value, KEYS)
+    ingredients, statistics = value.get("ingredients"), value.get("buffers")
+    for i, source in enumerate(ingredients if isinstance(ingredients, list) else (), start=1):
+        if isinstance(source, dict):
+            found += strangers(source, ("ref", "sha256"), f"ingredient {i}: ")
+    if isinstance(statistics, dict):
+        found += strangers(statistics, ("policy", "base"), "buffers: ")
+    return found
+
+
 def _selection(value: Mapping[str, Any]) -> Selection:
     k = len(value["ingredients"])
-    copied = {_text(name): int(i) for name, i in value.get("copied", {}).items()}
+    copied = {_text(name): _index(i) for name, i in value.get("copied", {}).items()}
     if not all(0 <= i < k for i in copied.values()):
         raise ValueError("it copies from an ingredient that it does not have")
     return Selection(copied, frozenset(_text(name) for name in value.get("skipped", [])))
@@ -267,6 +288,24 @@ def _selection(value: Mapping[str, Any]) -> Selection:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _index(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
     return value
 
 

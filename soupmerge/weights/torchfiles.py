@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from soupmerge.errors import InputError, UnsafeError
+from soupmerge.errors import InputError, UnsafeError, brief
 from soupmerge.storage.reading import Steady
 from soupmerge.weights import archives
-from soupmerge.weights.archives import TRUSTED, Archive
+from soupmerge.weights.archives import AGAIN, TRUSTED, Archive
 from soupmerge.weights.kinds import ZIP, kind_of
-from soupmerge.weights.pickles import Call
+from soupmerge.weights.pickles import Call, PickleError
 from soupmerge.weights.rebuilding import Faults, is_plain, is_tensor, key_and_size, view_of
 from soupmerge.weights.tensors import View
 
@@ -55,7 +56,11 @@ def load(file: Steady, weights_key: str | None = None, *, foreign: bool = False)
         )
     if strangers:
         notes.append(f"left out what it names: {', '.join(strangers)}")
-    key, found, beside = _choose(file, archive.pickled.value, weights_key)
+    try:
+        key, found, beside = _choose(file, archive.pickled.value, weights_key)
+    except PickleError as error:
+        what = f"is a damaged torch file: its pickle {error}"
+        raise InputError(what, where=file.path, fix=AGAIN) from error
     notes += [f"unwrapped {key!r}"] if key else []
     notes += [f"left aside {', '.join(map(repr, beside))}"] if beside else []
     return _checked(archive, found, notes)
@@ -120,7 +125,12 @@ def _items(value: Any) -> dict[Any, Any]:
     args = value.args if isinstance(value.args, tuple) else ()
     pairs = args[0] if args and isinstance(args[0], list) else []
     pairs = [pair for pair in pairs if isinstance(pair, (list, tuple)) and len(pair) == 2]
-    return {**{k: v for k, v in pairs if isinstance(k, str)}, **(value.items or {})}
+    listed = [(k, v) for k, v in pairs if isinstance(k, str)]
+    both = [k for k, _ in listed] + list(value.items or {})
+    if len(set(both)) < len(both):
+        twice = next(k for k, n in Counter(both).items() if n > 1)
+        raise PickleError(f"has the key {brief(twice)} twice")
+    return {**dict(listed), **(value.items or {})}
 
 
 def _module_items(module: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:

@@ -15,7 +15,7 @@ import numpy as np
 from soupmerge.errors import UsageError
 from soupmerge.storage import commit
 from soupmerge.weights import headers
-from soupmerge.weights.files import sha256_of
+from soupmerge.weights.files import NOTES, sha256_of
 from soupmerge.weights.tensors import Array, TensorInfo
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def save(
     Equal arguments give equal bytes: one canonical header, tensors in the order of *infos*.
     """
     # safetensors' own writer needs all in memory, and orders metadata differently each time.
-    metadata = {"format": "pt", "soupmerge": json.dumps(notes)}
+    metadata = {"format": "pt", NOTES: json.dumps(notes)}
     if shard_bytes is None:
         with commit.committed(path, force=force) as file:
             return _write(file, infos, tensors, metadata)

@@ -17,7 +17,7 @@ import torch
 
 import soupmerge as sm
 from tests.hostile.headers import entry, packed, put
-from tests.hostile.rows import CLICK, READ, Row, Table, save, state
+from tests.hostile.rows import BOTH, CLICK, READ, Row, Table, save, state
 
 TABLE = Table()
 
@@ -381,12 +381,13 @@ def deep(depth: int) -> str:
 
 
 HASH = "0" * 64
+SOURCE, STATISTICS = {"ref": "a", "sha256": HASH}, {"policy": "average", "base": 0}
 RECIPE = {
     "format": "soupmerge-recipe/1",
-    "ingredients": [{"ref": "a", "sha256": HASH}],
+    "ingredients": [SOURCE],
     "groups": "model",
     "weights": {"model": [1.0]},
-    "buffers": {"policy": "average", "base": 0},
+    "buffers": STATISTICS,
 }
 NOTES = {
     "no JSON": "{",
@@ -418,12 +419,26 @@ LINES = (
 )
 for id, notes in NOTES.items():
     TABLE.append(Row(f"C19 notes of {id}", partial(noted, notes), 0, (), LINES))
+for key in ("seen", "recipe", "model"):
+    text = f'{{"{key}": [], "a": 1, "{key}": []}}'
+    row = Row(f"A9 notes with {key!r} twice", partial(noted, text), 3, (f"'{key}' stands",), BOTH)
+    TABLE.append(row)
 
 # ---- recipes of anyone's
 
 MIX = "mix {good} --recipe {x} -o {out}"
 for id, value, word in (
-    ("a key mistyped", {**RECIPE, "wieghts": RECIPE["weights"], "weights": None}, "recipe"),
+    ("a key mistyped", {**RECIPE, "wieghts": RECIPE["weights"]}, "did you mean 'weights'?"),
+    ("an option mistyped", {**RECIPE, "affien": True}, "'affien' is not known"),
+    ("a key of none", {**RECIPE, "optimiser": "sgd"}, "'optimiser' is not known"),
+    ("a policy mistyped", {**RECIPE, "buffers": {"polcy": "base", **STATISTICS}}, "'policy'?"),
+    ("a source's key mistyped", {**RECIPE, "ingredients": [{**SOURCE, "hsa256": ""}]}, "'sha256'?"),
+    ("weights in quotes", {**RECIPE, "weights": {"model": ["1.0"]}}, "'1.0' is not a number"),
+    ("a weight that is true", {**RECIPE, "weights": {"model": [True]}}, "True is not a number"),
+    ("a base of 0.5", {**RECIPE, "buffers": {**STATISTICS, "base": 0.5}}, "not a whole number"),
+    ("a base that is false", {**RECIPE, "buffers": {**STATISTICS, "base": False}}, "not a whole"),
+    ("a copy from 0.5", {**RECIPE, "copied": {"conv.bias": 0.5}}, "not a whole number"),
+    ("affine in quotes", {**RECIPE, "affine": "yes"}, "neither true nor false"),
     ("a key missing", {k: v for k, v in RECIPE.items() if k != "weights"}, "weights"),
     ("weights that are a list", {**RECIPE, "weights": [[1.0]]}, "recipe"),
     ("weights that are text", {**RECIPE, "weights": {"model": "abc"}}, "recipe"),
@@ -464,6 +479,11 @@ for id, content in (
 ):
     make = partial(put, content=content, name="x.json")
     TABLE.append(Row(f"C8 a recipe that is {id}", make, 3, ("x.json",), (MIX,)))
+for key, value in (("weights", {"model": [1.0]}), ("buffers", STATISTICS), ("base", 0)):
+    entry_twice = f'"{key}": {json.dumps(value)}'
+    text = json.dumps(RECIPE).replace(entry_twice, f"{entry_twice}, {entry_twice}")
+    make = partial(put, content=text.encode(), name="x.json")
+    TABLE.append(Row(f"A9 a recipe with {key!r} twice", make, 3, (f"'{key}' stands",), (MIX,)))
 TABLE.append(
     Row(
         "C8 a recipe that is a checkpoint",

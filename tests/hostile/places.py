@@ -9,6 +9,9 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import safetensors.numpy
+
 from tests.hostile.headers import put
 from tests.hostile.rows import BOTH, READ, Row, Table, save
 
@@ -264,6 +267,32 @@ add("A22 an index that is empty", partial(raw_index, b""), 3)
 TABLE.append(
     Row("A22 an index 200,000 deep", partial(raw_index, b"[" * 200_000), 3, ("deep",), READ)
 )
+
+
+for id, text in (
+    ("a tensor", b'{"weight_map": {"a": "1.safetensors", "a": "2.safetensors"}}'),
+    ("its weight_map", b'{"weight_map": {"a": "1.safetensors"}, "weight_map": {}}'),
+):
+    add(f"A9 an index with {id} twice", partial(raw_index, text), 3, "stands there twice", INDEX)
+
+
+@TABLE.row("A22 an index that says more than a weight map works", 0)
+def said_more(home: Path) -> Path:
+    folder = sharded(home, {"conv.bias": "00001", "conv.weight": "00001"})
+    save(folder / "model-00001-of-00002.safetensors")
+    value = json.loads((folder / INDEX).read_text())
+    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, **value, "more": 1}))
+    return folder
+
+
+@TABLE.row("A9 shards of two soups", 3, "notes differ", "x/" + INDEX)
+def of_two_soups(home: Path) -> Path:
+    folder = sharded(home, BOTH_NAMED)
+    for name, shard in BOTH_NAMED.items():
+        notes = {"soupmerge": json.dumps({"model": shard})}
+        file = folder / f"model-{shard}-of-00002.safetensors"
+        safetensors.numpy.save_file({name: np.ones(1, "f4")}, file, notes)
+    return folder
 
 
 @TABLE.row("A22 an index beside a single file", 3, "model.safetensors", INDEX)

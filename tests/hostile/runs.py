@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from soupmerge.cli.main import run as type_in
 from soupmerge.storage import run
 from tests.hostile.commands import FEW, network, two
 from tests.hostile.guard import ROOM
+from tests.hostile.headers import packed
 from tests.hostile.rows import CLICK, READ, Row, Table
 from tests.hostile.torchfiles import saved
 
@@ -125,6 +127,11 @@ def cut(data: bytes) -> bytes:
     return data[:-5]
 
 
+def doubled(data: bytes) -> bytes:
+    """Return the JSON object *data* with another value for its first key, in front."""
+    return b'{"%s": 0,' % data.split(b'"')[1] + data[data.index(b"{") + 1 :]
+
+
 JOURNAL = ("run/trials.jsonl", "run/flags.csv")
 add(
     "H1 a torn last line",
@@ -177,8 +184,27 @@ for id, edit in (
     ("empty", lambda d: b""),
     ("a list", lambda d: b"[]"),
     ("200,000 deep", lambda d: b"[" * 200_000),
+    ("of no command", lambda d: d.replace(b'"command"', b'"comand"')),
 ):
     add(f"H2 a manifest that is {id}", partial(edited, "manifest.json", edit), 3, "manifest.json")
+
+
+TWICE = "stands there twice"
+add("A9 a manifest with a key twice", partial(edited, "manifest.json", doubled), 3, TWICE)
+
+
+def sealed(home: Path) -> Path:
+    """Make a finished run with a record that has a key twice, and the right checksum."""
+    path = finished(home)
+    file = home / "run" / "trials.jsonl"
+    first, *more = file.read_text().splitlines(keepends=True)
+    text = '{"a": 1, "a": 2, ' + first[1 : first.rindex(', "crc"')] + "}"
+    crc = zlib.crc32(text.encode())
+    file.write_text(f'{text[:-1]}, "crc": "{crc:08x}"}}\n' + "".join(more))
+    return path
+
+
+add("A9 a record with a key twice", sealed, 3, "trials.jsonl", "line 1")
 
 
 def unfinished(content: bytes, home: Path) -> Path:
@@ -189,7 +215,15 @@ def unfinished(content: bytes, home: Path) -> Path:
     return path
 
 
-for id, content in (("empty", b""), ("no state", b"\2\0\0\0\0\0\0\0{}"), ("random", b"\x80" * 99)):
+STATE_TWICE = b'{"__metadata__": {"position": "{}", "position": "{}"}}'
+POSITION_TWICE = json.dumps({"__metadata__": {"position": '{"step": 1, "step": 2}'}}).encode()
+for id, content in (
+    ("empty", b""),
+    ("no state", b"\2\0\0\0\0\0\0\0{}"),
+    ("random", b"\x80" * 99),
+    ("two states", packed(STATE_TWICE, b"")),
+    ("of two positions", packed(POSITION_TWICE, b"")),
+):
     add(
         f"H2 a state that is {id}",
         partial(unfinished, content),
@@ -239,6 +273,22 @@ add(
     "newer soupmerge",
     lines=(EVAL + " --force",),
 )
+CHECK = f"check {{x}} {{home}}/y.safetensors {FEW} --split test -o {{home}}/run"
+
+
+def kept_barriers(edit: Callable[[dict[str, Any]], dict[str, Any]], home: Path) -> Path:
+    path = finished(home, CHECK)
+    file = home / "run" / "barriers.json"
+    file.write_text(json.dumps(edit(json.loads(file.read_text()))))
+    return path
+
+
+for id, change in (
+    ("with a key of none", lambda value: {**value, "reasons": []}),
+    ("of another verdict", lambda value: {**value, "verdict": "of course"}),
+):
+    make = partial(kept_barriers, change)
+    add(f"A9 barriers {id}", make, 3, "barriers.json", "--force", lines=(CHECK,))
 add("H8 no soupmerge's", partial(manifest, format="thesis"), 3, "manifest.json")
 NEWER = b'{"format": "soupmerge-recipe/2"}'
 add(

@@ -19,6 +19,7 @@ from tests.hostile.archives import (
     Global,
     Persist,
     Reduce,
+    code,
     laughs,
     legacy,
     pickled,
@@ -238,6 +239,22 @@ def doubled_late(home: Path) -> Path:
         archive.writestr("x/39999", b"")
     return path
 
+
+def ordered(*pairs: Any, items: bytes = b"") -> bytes:
+    """Return an OrderedDict of lists of a name and a tensor, as Python 2 wrote it, and of more."""
+    made = Reduce(Global("collections", "OrderedDict"), ([list(pair) for pair in pairs],))
+    return code(made) + (b"(" + items + b"u" if items else b"")
+
+
+NAMED = code("w") + code(tensor())
+for id, value in (
+    ("a mapping", b"}(" + NAMED + NAMED + b"u"),
+    ("a mapping set twice", b"}(" + NAMED + b"u(" + NAMED + b"u"),
+    ("an inner mapping", {"net": b"}(" + NAMED + NAMED + b"u"}),
+    ("an ordered mapping", ordered(("w", tensor()), ("w", tensor()))),
+    ("an ordered mapping, and set", ordered(("w", tensor()), items=NAMED)),
+):
+    of_value(f"A9 a key twice in {id}", 3, pickled(value), "'w' twice", lines=READ)
 
 # ---- A32: bombs
 

@@ -166,10 +166,10 @@ def test_two_writers_in_one_folder(tmp_path: Path) -> None:
     code = (
         "import sys; from soupmerge.storage import run\n"
         "try:\n"
-        "    with run.opened(sys.argv[1], {}): pass\n"
+        "    with run.opened(sys.argv[1], {'command': 'eval'}): pass\n"
         "except Exception as error: print(error); sys.exit(error.exit_status)"
     )
-    with run.opened(tmp_path / "run", {}):
+    with run.opened(tmp_path / "run", {"command": "eval"}):
         other = subprocess.run(
             [sys.executable, "-c", code, tmp_path / "run"], capture_output=True, text=True
         )
