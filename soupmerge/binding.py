@@ -186,7 +186,7 @@ def _require_classes(outputs: int, data: Examples, where: str) -> None:
             where=where,
             fix="choose data with the classes it was trained on",
         )
-    if names is None and (data.classes / outputs) ** len(data) < UNLIKELY:
+    if names is None and min(data.classes / outputs, 1) ** len(data) < UNLIKELY:
         what = f"{where}: has {outputs} outputs, but {data.ref} has no label above"
         fix = "make certain that its classes are numbered as the network's are"
         warnings.warn(f"{what} {data.classes - 1}; {fix}", stacklevel=4)

@@ -56,6 +56,9 @@ def command(runs: tuple[str, ...], as_json: bool, **given: Any) -> None:
     metric = None if given["knee"] else given["metric"] or last
     choice = choose(seen, metric, given["conditions"], given["x"], given["y"] or last)
     if given["out"]:
+        if not choice.trial.recipe.seen:
+            what = f"{choice.home} does not say which images choose: the soup has no ledger of them"
+            warnings.warn(what, stacklevel=2)
         _write(given, choice, seen.model)
     done = export.exported(given["out"], given, net=None)
     if as_json:

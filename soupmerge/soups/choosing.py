@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ class Tried:
     trials: Trials
     homes: tuple[Path, ...]
     model: str | None
-    unfinished: Mapping[Path, str]
+    unfinished: Mapping[Path, str] = field(default_factory=dict)
 
     def home(self, trial: Trial) -> Path:
         """Return the run folder that *trial* is from."""
@@ -170,11 +169,7 @@ def _seen(home: Path) -> tuple[Mapping[str, Any], ...]:
     file = home / RECIPE
     if seen := _plan(home).get(ledger.SEEN):
         return tuple(seen)
-    if file.exists():
-        return read_recipe(file).seen
-    what = f"{home} does not say which images choose: the soup carries no ledger of them"
-    warnings.warn(what, stacklevel=3)
-    return ()
+    return read_recipe(file).seen if file.exists() else ()
 
 
 def _plan(home: Path) -> Mapping[str, Any]:

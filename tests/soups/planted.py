@@ -41,7 +41,9 @@ class Planted(nn.Module):
         low, high, threat = (x[:, 0, 0] * 255).round().long().T
         number = low + 256 * high
         row = tuple(round(float(w), 4) for w in self.weight)
-        right = torch.as_tensor(np.asarray(self.table(row), dtype=bool))[threat, number]
+        table = torch.as_tensor(np.asarray(self.table(row), dtype=bool))
+        # The checks of the chosen soup attack the images in earnest, and leave the table.
+        right = table[threat.clamp(max=len(table) - 1), number % table.shape[1]]
         return nn.functional.one_hot((number + (~right).long()) % CLASSES, CLASSES).float()
 
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 import soupmerge as sm
 from soupmerge.errors import OutputError
-from soupmerge.soups.choosing import choose, tried
 from soupmerge.soups.trials import Trial
 from soupmerge.storage import run
 from soupmerge.weights import ledger
@@ -64,12 +63,13 @@ def test_a_finished_search_is_not_called_unfinished(
 
 
 def test_a_run_of_an_earlier_version_that_names_no_images_is_said_to(
-    trained: list[Path], chooser: sm.Benchmark, tmp_path: Path
+    soupmerge: Typed, trained: list[Path], chooser: sm.Benchmark, tmp_path: Path
 ) -> None:
     stopped_grid(trained, chooser, tmp_path / "run")
     (tmp_path / "run" / "plan.json").unlink()
-    with pytest.warns(UserWarning, match="does not say which images choose"):
-        choose(tried([tmp_path / "run"]), "clean", (), "clean", "union")
+    typed = soupmerge("select", tmp_path / "run", "-o", tmp_path / "soup.safetensors")
+    assert typed.status == 0
+    assert "does not say which images choose" in typed.err
 
 
 # ---- A finished run that is asked for another choice.
