@@ -16,7 +16,7 @@ from mutating.output import note, say
 from mutating.sites import PACKAGE, Mutant, digest, room_of
 from mutating.testing import trace
 
-FORMAT = "1"
+FORMAT = "2"
 CACHE = ".mutate_cache"
 SECONDS = 1800.0
 """Processor time after which the tests of one file are given up on the unchanged package."""
@@ -33,7 +33,8 @@ class CoverageMap:
         beside = [f for f in sorted((root / "tests").rglob("*")) if f.is_file()]
         apart = re.compile(r"/test_\w*\.py$|/__pycache__/|/equivalents\.toml$")
         shared = [f for f in beside if not apart.search(str(f))]
-        state = digest(FORMAT, sys.version, *(f"{f}{f.read_bytes()!r}" for f in package + shared))
+        state = digest(FORMAT, sys.version, *(f"{f}{f.read_bytes()!r}" for f in shared))
+        self.package = {str(f.relative_to(root)): digest(f.read_text()) for f in package}
         files = [f for f in beside if f.match("test_*.py")]
         files += [f for f in package if re.search("^ *>>> ", f.read_text(), re.MULTILINE)]
         wanted = [(root / path).resolve() for path in paths or ["."]]
@@ -43,9 +44,16 @@ class CoverageMap:
             if any(path == file or path in file.parents for path in wanted)
         }
         cached = {file: self._cached(file) for file in self.keys}
-        self.traces = {f: json.loads(p.read_text()) for f, p in cached.items() if p.exists()}
+        traces = {f: json.loads(path.read_text()) for f, path in cached.items() if path.exists()}
+        self.traces = {
+            f: t for f, t in traces.items() if t["package"].items() <= self.package.items()
+        }
         self.unreliable: set[str] = set()
         """Tests that were found, during the run, to fail without a mutant."""
+
+    def basis(self, file: str, tests: list[str]) -> str:
+        """Return a hash of what decides how *tests* of a file end: they, and all that they run."""
+        return digest(self.keys[file], sorted(self.traces[file]["package"].items()), *tests)
 
     def _cached(self, file: str) -> Path:
         return self.home / f"{self.keys[file]}.json"
@@ -89,6 +97,7 @@ class CoverageMap:
         server.run_all(slots, take)
 
     def _keep(self, file: str, result: dict[str, Any]) -> None:
+        result["package"] = {f: self.package[f] for f, lines in result["lines"].items() if lines}
         self._cached(file).write_text(json.dumps(result))
         self.traces[file] = result
 

@@ -22,7 +22,6 @@ from mutating.sites import (
     ROOMS,
     Equivalents,
     Mutant,
-    digest,
     preloaded,
     room_of,
     sample,
@@ -73,8 +72,7 @@ class Run:
         by_file: dict[str, list[str]] = {}
         for test in tests:
             by_file.setdefault(_file(test), []).append(test)
-        # A verdict rests on the tests chosen from each file, the file itself and the package.
-        basis = {file: digest(self.coverage.keys[file], *of) for file, of in by_file.items()}
+        basis = {file: self.coverage.basis(file, of) for file, of in by_file.items()}
         earlier = self.earlier.get(mutant.id, {"verdict": "", "by": "", "basis": {}})
         same = {file for file in basis if earlier["basis"].get(file) == basis[file]}
         if earlier["verdict"] == "survived":  # only what is new can catch it
