@@ -1,7 +1,10 @@
-"""Making ingredients: what SGD would do, resumable at any step, nothing else touched."""
+"""Making ingredients: resumable at any step, told in the files, nothing else touched."""
 
 from __future__ import annotations
 
+import json
+from collections import OrderedDict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,97 +13,170 @@ import torch
 from torch import nn
 
 import soupmerge as sm
-from soupmerge.errors import NumericsError, OutputError, UsageError
-from soupmerge.schedule import cosine, order
+from soupmerge.errors import InputError, NumericsError, OutputError, UsageError
 from soupmerge.storage.snapshot import Snapshot
-from soupmerge.training.augment import crop_flip
 from soupmerge.types import quiet
-from tests.shared import Stop, stop_at
+from soupmerge.weights.lineage import node_of
+from tests.shared import Stop, files_of, stop_at
 
-SHORT = sm.Schedule(epochs=2, lr=0.05, batch_size=32, augment="none")
+SHORT = sm.Schedule(epochs=2, lr=0.05, batch_size=8, augment="none")
 
 
 @pytest.fixture(scope="module")
 def digits() -> sm.Images:
-    return sm.data("digits", split="train", limit=96)
+    return sm.data("digits", split="train", limit=20)
 
 
-def test_clean_training_is_torch_s_sgd(net: nn.Module, digits: sm.Images, tmp_path: Path) -> None:
-    out = sm.finetune(net, digits, sm.against(None), tmp_path / "a.safetensors", schedule=SHORT)
-    twin = sm.model("digits-cnn?width=4").train()
-    optimiser = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.9)
-    steps = 0
-    for epoch in range(2):
-        for indices in order(96, 0, epoch).split(32):
-            x, y = digits.batch(indices)
-            optimiser.param_groups[0]["lr"] = cosine(0.05, steps, 6)
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(twin(x), y).backward()
-            optimiser.step()
-            steps += 1
-    written = sm.load(out)[0]
-    for name, tensor in twin.state_dict().items():
-        torch.testing.assert_close(written[name], tensor, rtol=1e-3, atol=1e-4)
+@pytest.fixture
+def net() -> nn.Module:
+    layers = OrderedDict(norm=nn.BatchNorm2d(1), rows=nn.Flatten(), last=nn.Linear(64, 10))
+    net = nn.Sequential(layers).eval()
+    for parameter in net.parameters():
+        noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+        parameter.data = 0.3 * noise
+    return net
 
 
-def test_cosine_agrees_with_torch() -> None:
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=10.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 50)
-    for step in range(50):
-        assert cosine(10.0, step, 50) == pytest.approx(schedule.get_last_lr()[0], abs=1e-9)
-        optimiser.step()
-        schedule.step()
+def state(net: nn.Module) -> dict[str, Any]:
+    return {name: tensor.tolist() for name, tensor in net.state_dict().items()}
 
 
 @pytest.mark.parametrize("threat", [sm.Linf(0.1), sm.L2(0.5), sm.L1(3.0), None], ids=str)
-def test_every_kind_of_ingredient_can_be_made(
+def test_every_kind_of_ingredient_can_be_made_and_tells_how(
     net: nn.Module, digits: sm.Images, tmp_path: Path, threat: sm.Threat | None
 ) -> None:
-    before = {n: t.clone() for n, t in net.state_dict().items()}
-    random = torch.get_rng_state()
-    out = sm.finetune(net, digits, sm.against(threat), tmp_path / "a.safetensors", schedule=SHORT)
-    pot = sm.load(out)[0]
-    assert pot.model == "digits-cnn?width=4"
-    training = pot.notes_of_soupmerge["training"]
-    assert training["data"] == digits.fingerprint()
-    assert training["objective"] == sm.against(threat).describe()
+    before, random = state(net), torch.get_rng_state()
+    objective, out = sm.against(threat), tmp_path / "a.safetensors"
+    assert sm.finetune(net, digits, objective, out, schedule=SHORT, seed=3) == out
+    told = sm.load(out)[0].notes_of_soupmerge["training"]
+    assert told == {
+        "base": None,
+        "data": digits.fingerprint(),
+        "objective": objective.describe(),
+        "schedule": asdict(SHORT),
+        "seed": 3,
+        "device": "cpu",
+        "decisions": {"batch norm": "evaluation mode to craft, training mode to step"},
+        "epochs done": 2,
+    }
     assert torch.equal(torch.get_rng_state(), random)
-    assert all(torch.equal(t, before[n]) for n, t in net.state_dict().items())
+    assert state(net) == before
     assert not net.training
+    manifest = json.loads((tmp_path / "a.run" / "manifest.json").read_text())
+    assert manifest["command"] == "finetune"
+    assert manifest["model"] is None
+    assert {key: manifest[key] for key in told if key in manifest} == {
+        key: value for key, value in told.items() if key != "epochs done"
+    }
+
+
+def test_a_network_without_batch_norms_settles_nothing_of_them(
+    digits: sm.Images, tmp_path: Path
+) -> None:
+    plain = nn.Sequential(OrderedDict(rows=nn.Flatten(), last=nn.Linear(64, 10)))
+    out = sm.finetune(plain, digits, sm.against(None), tmp_path / "a.safetensors", schedule=SHORT)
+    assert sm.load(out)[0].notes_of_soupmerge["training"]["decisions"] == {}
+
+
+def test_a_base_is_where_training_starts_and_is_told_by_name_and_hash(
+    net: nn.Module, digits: sm.Images, tmp_path: Path
+) -> None:
+    """One that starts from its weights in another network's place is the same but for that."""
+    first = tmp_path / "base.safetensors"
+    sm.finetune(net, digits, sm.against(None), first, schedule=SHORT)
+    base, again, alone = sm.load(first)[0], tmp_path / "b.safetensors", tmp_path / "c.safetensors"
+    bound = sm.bind(net, base)
+    sm.finetune(net, digits, sm.against(None), again, base=base, schedule=SHORT)
+    sm.finetune(bound, digits, sm.against(None), alone, schedule=SHORT)
+    found, expected = sm.load(again)[0], sm.load(alone)[0]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    told = found.notes_of_soupmerge
+    assert told["training"]["base"] == {"ref": "base.safetensors", "sha256": base.sha256}
+    assert told["family"] == [node_of(base)]
+    assert "family" not in expected.notes_of_soupmerge
+    assert expected.notes_of_soupmerge["training"]["base"] is None
+
+
+def test_the_ledger_tells_of_all_images_behind_it(
+    net: nn.Module, digits: sm.Images, tmp_path: Path
+) -> None:
+    """Trained on one set and then on another: both are told, the second once however often."""
+    others, base, refs = digits.take(torch.arange(9), "nine of them"), None, []
+    for i, data in enumerate((digits, others, others)):
+        out = tmp_path / f"{i}.safetensors"
+        sm.finetune(net, data, sm.against(None), out, base=base, schedule=SHORT)
+        base = sm.load(out)[0]
+        ledger = base.notes_of_soupmerge["seen"]
+        refs.append([entry["sha256"] for entry in ledger])
+        assert all(entry["by"] == "finetune" for entry in ledger)
+        assert all(entry["purpose"] == "trained on" for entry in ledger)
+    one, two = digits.fingerprint()["sha256"], others.fingerprint()["sha256"]
+    assert refs == [[one], [one, two], [one, two]]
+
+
+def test_where_data_are_is_told_by_their_name_alone(
+    net: nn.Module, digits: sm.Images, tmp_path: Path
+) -> None:
+    placed = replace(digits, ref="folder:/home/someone/images")
+    out = sm.finetune(net, placed, sm.against(None), tmp_path / "a.safetensors", schedule=SHORT)
+    assert b"/home" not in out.read_bytes()
+    assert sm.load(out)[0].notes_of_soupmerge["training"]["data"]["ref"] == "folder:images"
 
 
 def test_a_killed_training_resumes_to_the_same_bytes(
     net: nn.Module, digits: sm.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Snapshot, "due", lambda self: True)
-    schedule = sm.Schedule(epochs=3, lr=0.05, batch_size=32, every=2)
+    """After any step, with a state that is kept before each, or after each epoch alone."""
+    schedule = replace(SHORT, epochs=3, every=2)
 
-    def train(name: str, progress: Any = quiet) -> bytes:
-        objective = sm.against(sm.Linf(0.1))
+    def train(name: str, progress: Any = quiet) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
         out = tmp_path / name / "a.safetensors"
-        out.parent.mkdir(exist_ok=True)
+        objective = sm.against(sm.Linf(0.1))
         sm.finetune(net, digits, objective, out, schedule=schedule, progress=progress)
-        return out.read_bytes()
 
-    whole = train("whole")
-    for n in (1, 2, 4):
-        with pytest.raises(Stop):
-            train("cut", stop_at(n, "steps"))
-    assert train("cut") == whole
-    assert train("cut", stop_at(1, "steps")) == whole  # finished: not a step is taken
-    for folder in ("whole", "cut"):
-        found = sorted(f.name for f in (tmp_path / folder).rglob("*") if f.is_file())
-        wanted = [
-            ".lock",
-            "a-epoch2.safetensors",
-            "a.safetensors",
-            "history.jsonl",
-            "manifest.json",
-        ]
-        assert [f for f in found if f != ".lock"] == wanted[1:]
-    for name in ("history.jsonl", "manifest.json"):
-        a, b = (tmp_path / f / "a.run" / name for f in ("whole", "cut"))
-        assert a.read_bytes() == b.read_bytes()
+    train("whole")
+    for due in (True, False):
+        monkeypatch.setattr(Snapshot, "due", lambda self, due=due: due)
+        cut = f"cut {due}"
+        for n in (1, 2, 4, 2):
+            with pytest.raises(Stop):
+                train(cut, stop_at(n, "steps"))
+        train(cut)
+        assert files_of(tmp_path / cut) == files_of(tmp_path / "whole")
+    assert sorted(files_of(tmp_path / "whole")) == [
+        "a-epoch2.safetensors",
+        "a.run/history.jsonl",
+        "a.run/manifest.json",
+        "a.safetensors",
+    ]
+    early = sm.load(tmp_path / "whole" / "a-epoch2.safetensors")[0]
+    assert early.notes_of_soupmerge["training"]["epochs done"] == 2
+
+
+def test_progress_counts_steps_and_what_is_finished_takes_none(
+    net: nn.Module, digits: sm.Images, tmp_path: Path
+) -> None:
+    told: list[tuple[str, int, int, str]] = []
+
+    def progress(what: str, done: int, total: int, note: str = "") -> None:
+        told.append((what, done, total, note))
+
+    out = tmp_path / "a.safetensors"
+    sm.finetune(net, digits, sm.against(None), out, schedule=SHORT, progress=progress)
+    assert [t[:3] for t in told] == [("steps", i, 6) for i in range(1, 7)]
+    history = (tmp_path / "a.run" / "history.jsonl").read_text().splitlines()
+    for i, line in ((2, history[0]), (5, history[1])):
+        epoch = json.loads(line)
+        assert told[i][3] == f"loss {epoch['loss']:.3f}, accuracy {epoch['accuracy']:.1%}"
+    told.clear()
+    kept = out.read_bytes()
+    sm.finetune(net, digits, sm.against(None), out, schedule=SHORT, progress=progress)
+    assert told == [("epochs", 2, 2, "done before")]
+    assert out.read_bytes() == kept
+    out.unlink()
+    sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
+    assert out.read_bytes() == kept, "it is made anew"
 
 
 def test_another_s_output_is_left_alone(net: nn.Module, digits: sm.Images, tmp_path: Path) -> None:
@@ -109,15 +185,33 @@ def test_another_s_output_is_left_alone(net: nn.Module, digits: sm.Images, tmp_p
     with pytest.raises(OutputError, match="exists already"):
         sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
     assert out.read_text() == "precious"
+    assert not (tmp_path / "a.run").exists(), "nothing is left behind of what was refused"
     sm.finetune(net, digits, sm.against(None), out, schedule=SHORT, force=True)
     with pytest.raises(UsageError, match=r"schedule.lr was 0.05, now 0.1"):
-        sm.finetune(
-            net,
-            digits,
-            sm.against(None),
-            out,
-            schedule=sm.Schedule(epochs=2, lr=0.1, batch_size=32, augment="none"),
-        )
+        sm.finetune(net, digits, sm.against(None), out, schedule=replace(SHORT, lr=0.1))
+    for snapshot in (1, 2):
+        (tmp_path / f"b-epoch{snapshot}.safetensors").write_text("precious")
+        other, each = tmp_path / "b.safetensors", replace(SHORT, every=snapshot)
+        with pytest.raises(OutputError, match=f"b-epoch{snapshot}.safetensors"):
+            sm.finetune(net, digits, sm.against(None), other, schedule=each)
+        (tmp_path / f"b-epoch{snapshot}.safetensors").unlink()
+
+
+def test_force_starts_over(net: nn.Module, digits: sm.Images, tmp_path: Path) -> None:
+    """The same bytes as a first run with these settings, whatever was there, finished or not."""
+    out, fresh = tmp_path / "a.safetensors", tmp_path / "fresh" / "a.safetensors"
+    fresh.parent.mkdir()
+    faster = replace(SHORT, lr=0.1)
+    sm.finetune(net, digits, sm.against(None), fresh, schedule=faster)
+    for stop in (4, 100):
+        try:
+            progress = stop_at(stop, "steps")
+            sm.finetune(net, digits, sm.against(None), out, schedule=SHORT, progress=progress)
+        except Stop:
+            assert stop == 4
+        sm.finetune(net, digits, sm.against(None), out, schedule=faster, force=True)
+        assert out.read_bytes() == fresh.read_bytes()
+        sm.finetune(net, digits, sm.against(None), out, schedule=SHORT, force=True)
 
 
 class Explodes:
@@ -135,19 +229,36 @@ class Explodes:
     def loss(self, classifier: Any, x: Any, x_adv: Any, y: Any) -> torch.Tensor:
         self.batches += 1
         loss = nn.functional.cross_entropy(classifier(x), y)
-        return loss if self.batches < 4 else loss * torch.nan
+        return loss if self.batches < 5 else loss * torch.nan
 
 
 def test_a_loss_that_explodes_stops_and_keeps_the_last_good_state(
     net: nn.Module, digits: sm.Images, tmp_path: Path
 ) -> None:
-    with pytest.raises(NumericsError, match="epoch 2, step 1: the loss is not finite"):
+    with pytest.raises(NumericsError, match="epoch 2, step 2: the loss is not finite") as stopped:
         sm.finetune(net, digits, Explodes(), tmp_path / "a.safetensors", schedule=SHORT)
+    assert stopped.value.exit_status == 7
     assert not (tmp_path / "a.safetensors").exists()
     kept = Snapshot(tmp_path / "a.run" / "state.safetensors").load()
     assert kept is not None
-    assert kept[1]["epoch"] == 1
+    assert kept[1] == {"epoch": 1, "step": 0, "loss": 0.0, "right": 0, "seen": 0}
     assert all(bool(torch.isfinite(t).all()) for t in kept[0].values())
+
+
+def test_a_state_that_is_another_s_is_refused_by_name(
+    net: nn.Module, digits: sm.Images, tmp_path: Path
+) -> None:
+    out, file = tmp_path / "a.safetensors", tmp_path / "a.run" / "state.safetensors"
+    with pytest.raises(Stop):
+        sm.finetune(
+            net, digits, sm.against(None), out, schedule=SHORT, progress=stop_at(4, "steps")
+        )
+    tensors, position = Snapshot(file).load() or ({}, {})
+    for wrong in ({**position, "epochs": 1}, None):
+        kept = {"weight/last.weight": torch.zeros(1)} if wrong is None else tensors
+        Snapshot(file).save(kept, wrong or position)
+        with pytest.raises(InputError, match="state.safetensors.*not the state of this run"):
+            sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
 
 
 def test_inputs_and_strangers_are_never_overwritten(
@@ -156,28 +267,72 @@ def test_inputs_and_strangers_are_never_overwritten(
     base = tmp_path / "x-epoch1.safetensors"
     sm.finetune(net, digits, sm.against(None), base, schedule=SHORT)
     pot, kept = sm.load(base)[0], base.read_bytes()
-    each = sm.Schedule(epochs=2, lr=0.05, batch_size=32, augment="none", every=1)
-    for out, schedule in ((tmp_path / "x.safetensors", each), (base, SHORT)):
+    for out, schedule in ((tmp_path / "x.safetensors", replace(SHORT, every=1)), (base, SHORT)):
         with pytest.raises(UsageError, match="also an input"):
             sm.finetune(net, digits, sm.against(None), out, base=pot, schedule=schedule, force=True)
     assert base.read_bytes() == kept
-    out = tmp_path / "y.safetensors"
+    out, other = tmp_path / "y.safetensors", tmp_path / "z.safetensors"
     sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
-    out.write_bytes(b"a stranger's")
-    with pytest.raises(OutputError, match="exists already"):
-        sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
-    assert out.read_bytes() == b"a stranger's"
+    sm.finetune(net, digits, sm.against(None), other, schedule=SHORT, seed=1)
+    for stranger in (b"a stranger's", other.read_bytes()):
+        out.write_bytes(stranger)
+        with pytest.raises(OutputError, match="exists already"):
+            sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
+        assert out.read_bytes() == stranger
 
 
-def test_crop_and_flip_move_images_within_their_padding() -> None:
-    x = torch.rand(64, 3, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.1
-    moved = crop_flip(x, torch.Generator().manual_seed(1), padding=2)
-    assert moved.shape == x.shape
-    assert torch.equal(moved, crop_flip(x, torch.Generator().manual_seed(1), padding=2))
-    padded = nn.functional.pad(x, [2] * 4)
-    for image, source in zip(moved, padded, strict=True):
-        crops = [source[:, i : i + 8, j : j + 8] for i in range(5) for j in range(5)]
-        assert any(torch.equal(image, c) or torch.equal(image, c.flip(2)) for c in crops)
-    mirrored = crop_flip(x, torch.Generator().manual_seed(1), padding=0)
-    kept = sum(torch.equal(a, b) for a, b in zip(mirrored, x, strict=True))
-    assert 16 < kept < 48
+def test_a_base_that_is_not_finite_or_does_not_fit_is_refused_before_any_work(
+    net: nn.Module, digits: sm.Images, tmp_path: Path
+) -> None:
+    broken = dict(net.state_dict())
+    broken["last.bias"] = torch.full((10,), torch.nan)
+    small = {name: tensor for name, tensor in net.state_dict().items() if name != "last.bias"}
+    for name, weights, kind in (("broken", broken, NumericsError), ("small", small, InputError)):
+        sm.save(tmp_path / f"{name}.safetensors", weights)
+        base = sm.load(tmp_path / f"{name}.safetensors")[0]
+        with pytest.raises(kind, match="last.bias"):
+            sm.finetune(
+                net, digits, sm.against(None), tmp_path / "a.safetensors", base=base, schedule=SHORT
+            )
+    few = nn.Sequential(OrderedDict(rows=nn.Flatten(), last=nn.Linear(64, 4)))
+    with pytest.raises(InputError, match="has 4 classes, but the data have a label"):
+        sm.finetune(few, digits, sm.against(None), tmp_path / "a.safetensors", schedule=SHORT)
+    assert not (tmp_path / "a.run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochs": 0}, "epochs and batch size must be positive"),
+        ({"batch_size": 0}, "epochs and batch size must be positive"),
+        ({"every": -1}, "must be positive"),
+        ({"lr": 0.0}, "learning rate 0 is not above 0"),
+        ({"lr": 1e9}, "learning rate 1e.09 is not above 0 and below 1e.09"),
+        ({"lr": float("nan")}, "learning rate nan"),
+        ({"warmup": -0.5}, "warmup -0.5 is not at least 0"),
+        ({"momentum": float("nan")}, "momentum nan is not"),
+        ({"weight_decay": 1e9}, "decay 1e.09 is not at least 0 and below"),
+        ({"augment": "crop-flop"}, "no augmentation 'crop-flop'.*did you mean 'crop-flip'"),
+    ],
+)
+def test_schedules_that_cannot_be_meant(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words) as refused:
+        sm.Schedule(**settings)
+    assert refused.value.where == ("augment" if "augment" in settings else "finetune")
+
+
+def test_the_defaults_are_the_papers_and_the_least_settings_are_allowed() -> None:
+    assert asdict(sm.Schedule()) == {
+        "epochs": 10,
+        "lr": 0.001,
+        "warmup": 0.0,
+        "batch_size": 128,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "augment": "crop-flip",
+        "precision": "fp32",
+        "every": 0,
+    }
+    sm.Schedule(epochs=1, batch_size=1, momentum=0.0, lr=1e-30, weight_decay=0.9e9)
+    snapshots = [list(sm.Schedule(epochs=7, every=every).snapshots) for every in (0, 1, 3, 7, 8)]
+    assert snapshots == [[], [1, 2, 3, 4, 5, 6, 7], [3, 6], [7], []]
