@@ -112,6 +112,9 @@ def test_noise_is_drawn_at_corners_and_as_attacks_start(grey: Tensor, threat: sm
     asked = Recorder(threshold)
     best_noise(asked, grey, torch.zeros(3, dtype=torch.long), threat, seeded(), 20)
     assert len(asked.points) == 20
+    noise = torch.randn(grey.shape, generator=seeded()).double()
+    corner = threat.project(grey + threat.eps * threat.steepest(noise), grey)
+    assert torch.equal(asked.points[0], corner)
     for i, points in enumerate(asked.points):
         delta = points - grey
         torch.testing.assert_close(
