@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from soupmerge.errors import InputError, NetworkError, UnsafeError, UsageError
+from soupmerge.errors import InputError, UnsafeError, UsageError
+from soupmerge.sources import cifar
 from soupmerge.sources.models import imported
 from soupmerge.storage.reading import require_regular
 
@@ -66,13 +67,13 @@ def digits(rest: str, split: str) -> Read:
 
 
 def cifar10(rest: str, split: str) -> Read:
-    """Read CIFAR-10 through torchvision, which downloads it once."""
+    """Read CIFAR-10, which is downloaded once."""
     _nothing_follows("cifar10", rest)
     return _cifar("CIFAR10", split)
 
 
 def cifar100(rest: str, split: str) -> Read:
-    """Read CIFAR-100 through torchvision, which downloads it once."""
+    """Read CIFAR-100, which is downloaded once."""
     _nothing_follows("cifar100", rest)
     return _cifar("CIFAR100", split)
 
@@ -226,17 +227,8 @@ def _nothing_follows(name: str, rest: str) -> None:
 
 
 def _cifar(name: str, split: str) -> Read:
-    import torchvision
-
-    home = Path(os.environ.get("SOUPMERGE_HOME", Path.home() / ".cache" / "soupmerge"))
     part = _part({"train": True, "test": False}, split, name.lower())
-    try:
-        found = getattr(torchvision.datasets, name)(home, train=part, download=True)
-    except (OSError, RuntimeError) as error:
-        fix = f"download it to {home}, or give folder:PATH"
-        raise NetworkError(
-            f"could not be downloaded: {error}", where=name.lower(), fix=fix
-        ) from error
+    found = cifar.opened(name, train=part)
     pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()
     return _numbered(range(len(pixels))), pixels, torch.tensor(found.targets), list(found.classes)
 

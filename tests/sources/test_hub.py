@@ -239,7 +239,7 @@ def test_a_site_that_stalls_is_left(site: Hub, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.05)
     site.add("me/net", {"model.safetensors": weights()})
     site.faults = {"stall": Stall()}
-    with pytest.raises(NetworkError, match="ReadTimeout"):
+    with pytest.raises(NetworkError, match="it stays silent"):
         opened("hf-hub:me/net")
     site.faults["stall"].over.set()
 
@@ -312,7 +312,7 @@ def test_offline_uses_the_cache_and_nothing_else(
         assert soupmerge(*words, "hf-hub:me/net", "--offline").status == 0
         ended = soupmerge(*words, "hf-hub:me/other", "--offline")
         assert ended.status == 6
-        assert "not in the cache" in ended.err
+        assert "no site may be asked" in ended.err
     assert not network.is_offline()  # the option is over with its command
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert soupmerge("inspect", "hf-hub:me/net").status == 0

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import soupmerge as sm
-from soupmerge.errors import InputError, NetworkError, SoupmergeError, UnsafeError
+from soupmerge.errors import InputError, SoupmergeError, UnsafeError
 
 # ---- networks
 
@@ -210,42 +210,6 @@ def test_arrays_that_are_no_images(
 def test_data_that_cannot_be_meant(ref: str, split: str, limit: int | None, words: str) -> None:
     with pytest.raises(SoupmergeError, match=words):
         sm.data(ref, split=split, limit=limit)
-
-
-class StandIn:
-    """What torchvision's CIFAR10 gives, without its download."""
-
-    classes = tuple(map(str, range(10)))
-
-    def __init__(self, root: Path, *, train: bool, download: bool) -> None:
-        if not download:
-            raise OSError
-        count = 50_000 if train else 40
-        self.data = np.arange(count * 12, dtype=np.int64).astype(np.uint8).reshape(count, 2, 2, 3)
-        self.targets = [i % 10 for i in range(count)]
-
-
-def test_cifar10_through_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchvision
-
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", StandIn)
-    test = sm.data("cifar10")
-    assert test.pixels.shape == (40, 3, 2, 2)
-    assert test.pixels[1].permute(1, 2, 0).flatten().tolist() == list(range(12, 24))
-    train, val = (sm.data("cifar10", split=s) for s in ("train[:45000]", "val"))
-    assert (len(train), len(val)) == (45_000, 5_000)
-    assert not set(train.ids) & set(val.ids)
-
-
-def test_a_failed_download_says_where_to_put_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchvision
-
-    def offline(*args: object, **kwargs: object) -> None:
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(torchvision.datasets, "CIFAR100", offline)
-    with pytest.raises(NetworkError, match=r"no route to host.*folder:PATH"):
-        sm.data("cifar100")
 
 
 @pytest.mark.real

@@ -1,8 +1,9 @@
 """All that is said to the Hub, by its own client, watched: what it answers is anyone's.
 
-The client follows redirects to anywhere, retries for as long as bytes come, and names files by
-what a header says. A watch is put on its connections; whatever goes wrong becomes an error of ours
-that says what to do, and that no token can stand in.
+The client follows redirects to anywhere, retries for as long as bytes come, waits for ever where it
+is not told otherwise, and names files by what a header says. A watch is put on its connections;
+whatever goes wrong becomes an error of ours that says what to do, and that no token can stand in.
+Its second client, for Xet, makes connections of its own, which nothing can watch: it is not used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +93,7 @@ def seconds() -> float:
     """Return how long to wait for an answer to begin."""
     from huggingface_hub import constants
 
-    return min(network.SECONDS, float(constants.HF_HUB_ETAG_TIMEOUT))
+    return min(network.SILENCE, float(constants.HF_HUB_ETAG_TIMEOUT))
 
 
 @contextlib.contextmanager
@@ -102,13 +104,14 @@ def talking(where: object) -> Iterator[None]:
         NetworkError, UnsafeError, OutputError: as `listing` and `download`.
     """
     require_online(where)
-    from huggingface_hub import set_client_factory
+    from huggingface_hub import constants, set_client_factory
     from huggingface_hub.utils import _http
 
     # The client can set what makes its connections, and not tell what did.
     before: Any = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)
     watch, log = _Watch(where), logging.getLogger("huggingface_hub")
-    level = log.level
+    level, xet = log.level, constants.HF_HUB_DISABLE_XET
+    constants.HF_HUB_DISABLE_XET = True
     set_client_factory(lambda: watch.put_on(before()))
     log.setLevel(max(level, logging.ERROR))  # it would tell of each retry, with addresses
     try:
@@ -120,6 +123,7 @@ def talking(where: object) -> Iterator[None]:
     finally:
         log.setLevel(level)
         set_client_factory(before)
+        constants.HF_HUB_DISABLE_XET = xet
 
 
 @contextlib.contextmanager
@@ -149,21 +153,48 @@ def require_online(where: object) -> None:
     """
     from huggingface_hub import constants
 
-    if network.is_offline() or constants.is_offline_mode():
-        what = "is not in the cache, and no site may be asked (--offline or HF_HUB_OFFLINE)"
-        raise NetworkError(what, where=where, fix="run soupmerge pull where there is a network")
+    fix = "run soupmerge pull where there is a network"
+    with network.offline(constants.is_offline_mode()):  # it has variables of its own
+        network.require_online(where, fix)
 
 
 class _Watch:
-    """Looks at each answer before the client acts on it."""
+    """Limits what each request may take, and looks at each answer before the client acts on it."""
 
     def __init__(self, where: object) -> None:
         self.where, self.hops, self.bodies = where, 0, 0
 
     def put_on(self, client: Any) -> Any:
         hooks = client.event_hooks
-        client.event_hooks = {**hooks, "response": [*hooks.get("response", ()), self]}
+        client.event_hooks = {
+            "request": [*hooks.get("request", ()), self._limit],
+            "response": [*hooks.get("response", ()), self],
+        }
         return client
+
+    def _limit(self, request: Any) -> None:
+        """Give *request* the limits that it was not given, and have its connections timed."""
+        given = request.extensions.get("timeout") or {}
+        usual = {"connect": network.CONNECT, "pool": network.CONNECT}
+        limits = {
+            key: usual.get(key, network.WORK) if given.get(key) is None else given[key]
+            for key in ("connect", "read", "write", "pool")
+        }
+        request.extensions = {**request.extensions, "timeout": limits, "trace": self._trace}
+
+    def _trace(self, event: str, told: Mapping[str, Any]) -> None:
+        """Time what is read from a connection that has been made, with TLS or without."""
+        if not event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            return
+        stream = told["return_value"]
+        pace = network.Pace(self.where, "try again later")
+        read, write = stream.read, stream.write
+
+        def asking(*args: Any, **kwargs: Any) -> None:
+            pace.restart()  # what is read next is another answer
+            write(*args, **kwargs)
+
+        stream.read, stream.write = partial(pace.timed, read), asking
 
     def __call__(self, response: Any) -> None:
         if response.has_redirect_location:
@@ -252,7 +283,8 @@ def explained(error: Exception, where: object) -> SoupmergeError:
     if getattr(error, "errno", None) and not isinstance(error, (ConnectionError, TimeoutError)):
         what = f"cannot be kept in the cache: {os.strerror(error.errno)}"  # type: ignore[attr-defined]
         return OutputError(what, where=constants.HF_HUB_CACHE, fix="make room, or set HF_HOME")
-    what = f"{_plain(constants.ENDPOINT)} does not answer as it should ({type(error).__name__})"
+    reason = network.cause(error, constants.ENDPOINT)
+    what = f"{_plain(constants.ENDPOINT)} does not answer as it should: {reason}"
     fix = "check the network and HF_ENDPOINT; --offline uses what is in the cache"
     return NetworkError(what, where=where, fix=fix)
 
