@@ -75,10 +75,10 @@ def test_long_names_are_not_cut_off_or_written_over_each_other(runs: Runs, kind:
 
 
 def test_figures_are_files_of_their_formats_and_the_same_each_time(runs: Runs) -> None:
-    found, _ = runs.judged
+    found, _ = runs.finetune
     formats = ("png", "svg", "pdf")
     paths = draw(found.path, formats)
-    assert paths == [str(found.path / "figures" / f"comparison.{form}") for form in formats]
+    assert paths == [str(found.path / "figures" / f"learning.{form}") for form in formats]
     before = [Path(path).read_bytes() for path in paths]
     assert [data[:5] for data in before] == [b"\x89PNG\r", b"<?xml", b"%PDF-"]
     draw(read_run(found.path), formats)

@@ -45,7 +45,7 @@ function painted(node) {
 }
 
 function layout(extra = {}) {
-  const axis = { gridcolor: css("--rule"), linecolor: css("--quiet"), automargin: true };
+  const axis = { gridcolor: css("--rule"), linecolor: css("--quiet") };
   return {
     paper_bgcolor: css("--ground"),
     plot_bgcolor: css("--ground"),
@@ -55,8 +55,9 @@ function layout(extra = {}) {
     hoverlabel: { bgcolor: css("--raised"), font: { color: css("--ink") }, align: "left" },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
     ...extra,
-    xaxis: { ...axis, ...(extra.xaxis || {}) },
-    yaxis: { ...axis, ...(extra.yaxis || {}) },
+    // Each in its own direction: in both, plotly may never find an end.
+    xaxis: { ...axis, automargin: "height", ...(extra.xaxis || {}) },
+    yaxis: { ...axis, automargin: "width", ...(extra.yaxis || {}) },
   };
 }
 

@@ -161,7 +161,7 @@ def _plane(run: Run) -> list[Panel]:
     if run.manifest["command"] != "landscape" or len(run.trials) < 4:
         return []
     corners, points = run.trials[:3], run.trials[3:]
-    metrics = list(next(r["metrics"] for r in run.trials if r.get("metrics")))
+    metrics = list(next((r["metrics"] for r in run.trials if r.get("metrics")), ()))
     xs, ys = (sorted({record[axis] for record in points}) for axis in "xy")
     found = []
     for metric in metrics:
@@ -260,7 +260,7 @@ def _axes(x: str, y: str, *, percent: bool = False) -> dict[str, Any]:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _cut(name: str) -> str:

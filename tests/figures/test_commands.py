@@ -1,0 +1,86 @@
+"""Commands on a page: what it offers makes the soup it shows, whatever names files have."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import soupmerge as sm
+from soupmerge.figures.page.contents import contents
+from soupmerge.figures.page.making import making, quoted
+from soupmerge.figures.reading import read_run
+from tests.figures.pages import recipe, written
+
+Typed = Callable[..., Any]
+
+
+@settings(max_examples=25)
+@given(st.lists(st.text(st.characters(exclude_characters="\0")), min_size=1, max_size=6))
+def test_a_shell_reads_back_every_word(words: list[str]) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("needs bash")
+    line = "printf '%s\\0' " + " ".join(map(quoted, words))
+    assert line.isprintable()
+    told = subprocess.run([bash, "-c", line], capture_output=True, check=True).stdout
+    assert told.decode() == "".join(f"{word}\0" for word in words)
+
+
+def test_the_command_makes_the_soup_it_stands_beside(
+    pots: sm.Ingredients, soupmerge: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = sm.Benchmark(sm.data("digits", limit=8), name="val")
+    net, out = sm.model(like=pots), tmp_path / "a run; rm -rf"
+    sm.grid(net, pots, few, step="1/3", buffers="base", base=1, out=out)
+    sm.learn(
+        net,
+        pots,
+        sm.data("digits", split="train", limit=8),
+        sm.against(None),
+        epochs=1,
+        benchmark=few,
+        out=tmp_path / "l",
+    )
+    runs = [read_run(out), read_run(tmp_path / "l")]
+    told = contents(runs)
+    monkeypatch.chdir(tmp_path)
+    for soup in (told["soups"][4], told["soups"][-1]):
+        head, tail = soup["make"]
+        words = shlex.split(head + told["tails"][tail])
+        assert soupmerge(*words[1:]).status == 0
+        source = runs[soup["run"]].trials[4 if soup["run"] == 0 else 0]["recipe"]
+        made = sm.load(f"soup-{soup['number']}.safetensors")[0].notes_of_soupmerge["recipe"]
+        assert made["weights"] == source["weights"]
+        assert made["buffers"] == source["buffers"]
+    assert told["recipes"] == {}
+    learned = tmp_path / f"soup-{told['soups'][-1]['number']}.safetensors"
+    assert sm.load(learned)[0].sha256 == sm.load(tmp_path / "l" / "soup.safetensors")[0].sha256
+
+
+def test_a_recipe_that_is_in_no_file_can_be_saved(tmp_path: Path) -> None:
+    found = read_run(written(tmp_path / "run"))
+    own = recipe(["a", "b", "c"], {"x": [1, 0, 0], "y": [0, 1, 0]})
+    made = making({"recipe": own}, found, 7)
+    assert made is not None
+    assert made.head == "soupmerge mix --recipe recipe-7.json -o soup-7.safetensors"
+    assert made.recipe == own
+    soup = {"ref": "r/soup.safetensors", "made by": "learn"}
+    assert making({**soup, "made by": "finetune"}, found, 1) is None
+    told = making(soup, found, 1)
+    assert told is not None
+    assert "--recipe r/soup.safetensors" in told.head
+
+
+def test_a_name_that_looks_like_an_option_is_none(tmp_path: Path) -> None:
+    found = read_run(written(tmp_path / "run", ("-a", "b", "c")))
+    made = making(found.trials[3], found, 1)
+    assert made is not None
+    assert made.tail == "-- -a b c"

@@ -1,0 +1,263 @@
+"""The numbers of a page: what its script works on, and the tables beside its pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from soupmerge.choices import MAKERS
+from soupmerge.figures import palette
+from soupmerge.figures.page import panels
+from soupmerge.figures.page.contents import contents, told_notes
+from soupmerge.figures.page.panels import Panel
+from soupmerge.figures.reading import CURVES, Run, read_run
+from soupmerge.soups.path import Line
+from tests.figures.pages import written
+from tests.figures.planted import CORNERS, PAIR, THREE, Runs, right
+
+KINDS = ["lattice", "pair", "race", "greedy", "path", "search", "learn", "judged", "sweep"]
+METRICS = ("clean", "linf:0.1", "l2:0.5", "union")
+
+
+def reports_of(found: Any) -> list[Any]:
+    """Return the reports that a kind of run was given: of trials, one trial, a sweep, a list."""
+    if hasattr(found, "beside"):
+        return [*(trial.report for trial in found.trials), *found.beside.values()]
+    if hasattr(found, "report"):
+        return [found.report]
+    return [getattr(one, "report", one) for one in found]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_soup_has_the_numbers_of_its_report(runs: Runs, kind: str) -> None:
+    run, found = getattr(runs, kind)
+    told = contents([run])
+    assert [metric["key"] for metric in told["metrics"]] == list(METRICS)
+    assert [m["name"] for m in told["metrics"]] == ["clean", "Linf 0.1", "L2 0.5", "union"]
+    reports = reports_of(found)
+    assert [soup["number"] for soup in told["soups"]] == list(range(1, len(reports) + 1))
+    for soup, report in zip(told["soups"], reports, strict=True):
+        for m, metric in enumerate(METRICS):
+            low, high = report.interval(metric)
+            interval = [round(low, 4), round(high, 4)]
+            counts = [report.correct(metric), report.n]
+            assert soup["metrics"][str(m)] == [report.accuracy(metric), *interval, *counts]
+
+
+def test_soups_are_named_by_their_coefficients_and_ingredients_by_themselves(runs: Runs) -> None:
+    run, trials = runs.lattice
+    told = contents([run])
+    assert told["runs"] == [{"title": "lattice (grid)", "pots": list(THREE)}]
+    for soup, trial in zip(told["soups"], trials, strict=True):
+        weights = trial.recipe.mean_weights
+        assert soup["weights"] == pytest.approx(weights)
+        assert soup["groups"] == 1
+        if max(weights) == 1:
+            assert (soup["kind"], soup["name"]) == ("ingredient", THREE[weights.index(1)])
+        else:
+            parts = [f"{w:.3g} {n}" for w, n in zip(weights, THREE, strict=True) if w]
+            assert (soup["kind"], soup["name"]) == ("grid", " + ".join(parts))
+
+
+def test_judged_networks_are_called_by_what_made_them(runs: Runs) -> None:
+    run, _ = runs.judged
+    kinds = [soup["kind"] for soup in contents([run])["soups"]]
+    made = [record["made by"] for record in run.judged]
+    assert kinds == [MAKERS.get(maker, maker) for maker in made]
+    soups = contents([runs.learn[0]])["soups"]
+    assert [(s["kind"], s["groups"]) for s in soups] == [("learn", 11)]
+
+
+def test_a_judge_is_told_by_images_hash_and_attacks(runs: Runs) -> None:
+    run, trials = runs.lattice
+    (judge,) = contents([run])["judges"]
+    digest = trials[0].judged().data["sha256"][:12]
+    assert judge == (
+        f"40 images of planted (all), sha256 {digest}; linf:0.1 by apgd-ce, 5 steps; "
+        "l2:0.5 by apgd-ce, 7 steps"
+    )
+    both = contents([run, runs.clean[0]])
+    assert [judge.partition(",")[0] for judge in both["judges"]] == [
+        "40 images of planted (all)"
+    ] * 2
+    assert {soup["judge"] for soup in both["soups"] if soup["run"] == 1} == {1}
+
+
+def test_soups_of_several_runs_are_numbered_through(runs: Runs) -> None:
+    told = contents([runs.pair[0], runs.lattice[0]])
+    sizes = [len(runs.pair[0].soups), len(runs.lattice[0].soups)]
+    assert [soup["run"] for soup in told["soups"]] == [0] * sizes[0] + [1] * sizes[1]
+    assert [soup["number"] for soup in told["soups"]] == list(range(1, sum(sizes) + 1))
+    heads = [soup["make"][0] for soup in told["soups"]]
+    assert all(f"soup-{i}.safetensors" in head for i, head in enumerate(heads, start=1))
+
+
+def test_doubts_come_first_and_say_where_to_read_on() -> None:
+    doubt = {"name": "chance", "what": "it guesses", "fix": "look again"}
+    lines = list(told_notes({"order": ["l2:1"], "doubts": [doubt]}))
+    assert lines[0] == "doubt, chance: it guesses; look again (docs/flags.md#chance)"
+    assert lines[1:] == ["order: ['l2:1']"]
+
+
+# ---- Panels.
+
+
+def panels_of(run: Run) -> dict[str, Panel]:
+    return {panel.title: panel for panel in panels.panels(run)}
+
+
+def table(panel: Panel) -> list[dict[str, Any]]:
+    """Return the rows of the table beside a panel, by the names of its columns."""
+    return [dict(zip(panel.header, row, strict=True)) for row in panel.rows]
+
+
+@pytest.mark.parametrize("kind", ["pair", "beyond"])
+def test_a_path_s_table_has_accuracies_and_gains_over_the_chord(runs: Runs, kind: str) -> None:
+    run, trials = getattr(runs, kind)
+    (panel,) = panels.panels(run)
+    by_t = sorted(trials, key=lambda trial: trial.recipe.mean_weights[1])
+    t = tuple(trial.recipe.mean_weights[1] for trial in by_t)
+    line = Line(t, trials.__class__(tuple(by_t)))
+    names = [
+        name for metric in METRICS for name in (palette.pretty(metric), "over its chord, points")
+    ]
+    assert panel.header == [f"coefficient of {PAIR[1]}", *names]
+    for i, (place, *cells) in enumerate(panel.rows):
+        assert place == f"{t[i]:g}"
+        accuracies = [by_t[i].judged().accuracy(metric) for metric in METRICS]
+        assert cells[::2] == [f"{accuracy:.1%}" for accuracy in accuracies]
+        gains = [100 * line.gain(i, metric).mean for metric in METRICS]
+        assert [float(cell) for cell in cells[1::2]] == pytest.approx(gains, abs=0.051)
+    for m, metric in enumerate(METRICS):
+        curve, chord = panel.data[2 * m : 2 * m + 2]
+        values = [trial.judged().accuracy(metric) for trial in by_t]
+        assert (curve["x"], curve["y"]) == (pytest.approx(t), values)
+        below = [values[i] - line.gain(i, metric).mean for i in (0, -1)]
+        assert (chord["x"], chord["y"]) == (pytest.approx([t[0], t[-1]]), pytest.approx(below))
+        assert curve["name"] == palette.pretty(metric)
+        assert curve["line"]["color"] == chord["line"]["color"] == f"@metric:{metric}"
+        assert chord["showlegend"] is False
+
+
+def test_learning_s_panels_have_every_epoch(runs: Runs) -> None:
+    run, _ = runs.learn
+    found = panels_of(run)
+    assert list(found)[:4] == [title.capitalize() for title in CURVES.values()]
+    for key, title in CURVES.items():
+        panel = found[title.capitalize()]
+        names = list(THREE) if key == "weights" else [title]
+        assert panel.header == ["epoch", *names]
+        for row, record in zip(panel.rows, run.history, strict=True):
+            values = record[key] if key == "weights" else [record[key]]
+            assert row == [record["epoch"], *(f"{value:.4g}" for value in values)]
+        drawn = [trace for trace in panel.data if trace["name"] in names]
+        for k, trace in enumerate(drawn):
+            values = [r[key][k] if key == "weights" else r[key] for r in run.history]
+            assert (trace["x"], trace["y"]) == ([1, 2, 3], values)
+            assert trace["line"]["color"] == (f"@pot:{k}" if key == "weights" else "@ink")
+    held = found["Loss"].data[-1]
+    assert (held["name"], held["y"]) == ("held out", [record["val"] for record in run.history])
+
+
+def test_coefficients_are_a_map_and_a_table(runs: Runs) -> None:
+    run, trial = runs.learn
+    panel = panels_of(run)["Coefficients by depth"]
+    rows = dict(zip(trial.recipe.groups, trial.recipe.weights, strict=True))
+    groups = [name for name, _ in runs.net.named_parameters()]
+    (heat,) = panel.data
+    assert heat["z"] == [list(rows[group]) for group in groups]
+    assert panel.layout["yaxis"]["ticktext"] == groups
+    assert panel.layout["yaxis"]["autorange"] == "reversed"
+    assert panel.layout["xaxis"]["ticktext"] == list(THREE)
+    assert panel.header == ["group", *THREE]
+    assert panel.rows == [[group, *(f"{w:.4f}" for w in rows[group])] for group in groups]
+    assert heat["text"][0][1] == f"{groups[0]}<br>berry: {rows[groups[0]][1]:.4f}"
+    assert (heat["zmin"], heat["zmax"]) == (0, 1)
+
+
+def test_barriers_have_a_panel_a_pair(runs: Runs) -> None:
+    run, barriers = runs.check
+    found = panels.panels(run)
+    pairs = list(dict.fromkeys(barrier.pair for barrier in barriers))
+    assert [panel.title for panel in found] == [f"Barrier from {a} to {b}" for a, b in pairs]
+    for panel, pair in zip(found, pairs, strict=True):
+        group = [barrier for barrier in barriers if barrier.pair == pair]
+        for i, (row, barrier) in enumerate(zip(table(panel), group, strict=True)):
+            height, low, high = (100 * n for n in (barrier.height, barrier.low, barrier.high))
+            assert row == {
+                "metric": barrier.metric,
+                "barrier, points of error": f"{height:+.1f} ({low:+.1f} to {high:+.1f})",
+                "at": barrier.at,
+                "verdict": barrier.verdict,
+            }
+            curve, chord = panel.data[2 * i : 2 * i + 2]
+            assert (curve["x"], curve["y"]) == (list(barrier.t), list(barrier.error))
+            assert (chord["x"], chord["y"]) == ([0, 1], [barrier.error[0], barrier.error[-1]])
+
+
+def test_a_plane_has_a_map_a_metric_with_gaps_for_holes(runs: Runs) -> None:
+    run, points = runs.landscape
+    found = panels_of(run)
+    assert list(found) == ["Landscape, clean", "Landscape, Linf 0.1"]
+    for panel, metric in zip(found.values(), ("clean", "linf:0.1"), strict=True):
+        (levels,) = panel.data
+        for point in points[3:]:
+            value = levels["z"][levels["y"].index(point.y)][levels["x"].index(point.x)]
+            assert value == point.accuracy.get(metric)
+        marks = [(mark["x"], mark["y"], mark["text"]) for mark in panel.layout["annotations"]]
+        assert marks == [(x, y, f"● {n}") for (x, y), n in zip(CORNERS, THREE, strict=True)]
+        assert len(panel.rows) == len(points)
+        for row, point in zip(table(panel), points, strict=True):
+            told = {"accuracy": point.accuracy, "loss": point.loss}
+            cells = {k: f"{v[metric]:.4g}" if v else "–" for k, v in told.items()}
+            assert row == {"x": f"{point.x:.4g}", "y": f"{point.y:.4g}", **cells}
+
+
+def test_a_plane_of_holes_alone_has_no_map(runs: Runs) -> None:
+    run, _ = runs.landscape
+    holes = [{k: v for k, v in r.items() if k != "metrics"} for r in run.trials]
+    assert panels.panels(dataclasses.replace(run, trials=holes)) == []
+
+
+def test_shifted_images_have_a_row_a_network(runs: Runs) -> None:
+    run, adaptation = runs.adapt
+    (panel,) = panels.panels(run)
+    sets = [*adaptation.sets, "mean of all"]
+    assert panel.header == ["network", "forward passes", *sets]
+    assert panel.rows == [
+        [row.name, row.passes, *(f"{a:.1%}" for a in (*row.accuracies, row.mean))]
+        for row in adaptation.rows
+    ]
+    shown = [row for row in adaptation.rows if not row.name.startswith("best individual")]
+    assert [trace["name"] for trace in panel.data] == [row.name for row in shown]
+    assert [trace["x"] for trace in panel.data] == [[*row.accuracies, row.mean] for row in shown]
+    assert {tuple(trace["y"]) for trace in panel.data} == {tuple(sets)}
+    symbols = [trace["marker"]["symbol"] for trace in panel.data]
+    assert symbols[:3] == ["circle-open"] * 3
+    assert symbols[3:] == ["diamond-open", "cross-open", "square", "triangle-up"]
+
+
+@pytest.mark.parametrize("kind", ["lattice", "search", "judged", "sweep"])
+def test_a_run_without_curves_has_no_panels(runs: Runs, kind: str) -> None:
+    assert panels.panels(getattr(runs, kind)[0]) == []
+
+
+def test_names_are_shown_and_never_read_as_tags(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Plotly reads tags and entities in its texts: names come escaped, once."""
+    assert panels.shown("<b>&\x1b") == "&lt;b&gt;&amp;\\x1b"
+    found = read_run(written(tmp_path_factory.mktemp("x") / "run", ("<i>", "b", "c")))
+    pair = dataclasses.replace(
+        found,
+        manifest={**found.manifest, "inputs": found.manifest["inputs"][:2]},
+        trials=[{**r, "weights": [1 - i / 4, i / 4]} for i, r in enumerate(found.trials)],
+    )
+    (panel,) = panels.panels(pair)
+    assert panel.about.startswith("Accuracy from <i> to b"), "escaped where it is put into HTML"
+
+
+def test_the_rule_of_the_planted_verdicts_is_that_of_the_reports(runs: Runs) -> None:
+    run, trials = runs.lattice
+    for trial in trials:
+        assert trial.judged().correct("clean") == right(trial.recipe.mean_weights, "clean")
