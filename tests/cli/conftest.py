@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import soupmerge as sm
+from soupmerge.cli import show
 from soupmerge.exports.folder import export
 from tests.shared import near
 
 NETWORK = "digits-cnn?width=2"
+Rows = list[dict[str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +36,30 @@ def larder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sm.grid(base, pots, judge, step=0.5, out=home / "grid")
     export(home / "export", home / "grid" / "soup.safetensors")
     return home
+
+
+@pytest.fixture
+def pots(larder: Path) -> list[Path]:
+    return [larder / f"{name}.safetensors" for name in "abc"]
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[Rows]]:
+    """Return what gives the tables that were printed last, as rows by the names of columns."""
+    seen: list[Rows] = []
+    table = show.table
+
+    def noted(headers: Any, rows: Any, title: str = "") -> None:
+        seen.append([dict(zip(headers, map(str, row), strict=True)) for row in rows])
+        table(headers, rows, title)
+
+    def printed(said: Any) -> list[Rows]:
+        found = [
+            rows for rows in seen if all(cell in said.out for r in rows for cell in r.values())
+        ]
+        seen.clear()
+        assert found, "a table was printed"
+        return found
+
+    monkeypatch.setattr(show, "table", noted)
+    return printed

@@ -490,4 +490,4 @@ ELSEWHERE = {
     "eval": {"strict"},
     "pull": {"out", "force"},
 }
-"""Options that change what is said or how it ends, by command: see ``test_words``."""
+"""Options that change what is said or how it ends, by command: see ``test_notes``."""

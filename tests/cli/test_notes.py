@@ -1,0 +1,121 @@
+"""What is said beside results: warnings, plans, help, progress; and what is not, if quiet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import soupmerge as sm
+from soupmerge.cli import show
+from soupmerge.cli.main import COMMANDS
+from soupmerge.soups import comparing
+
+Typed = Callable[..., Any]
+FEW = ["--data", "digits", "--limit", 12]
+
+
+@pytest.mark.parametrize("split", ["test", "test[:500]", "test[10:]"])
+def test_images_that_should_judge_are_warned_of_where_they_choose(
+    soupmerge: Typed, pots: list[Path], split: str
+) -> None:
+    line = [*pots[:2], "--data", "digits", "--limit", 8, "--split", split, "-o", "run", "--dry-run"]
+    for command in (["grid"], ["greedy"], ["path"], ["search"], ["learn", "--eps", "0"]):
+        with pytest.warns(UserWarning, match=re.escape(f"--split {split} ")):
+            assert soupmerge(*command, *line).status == 0
+
+
+@pytest.mark.parametrize("split", ["val", "train", "train[:500]"])
+def test_other_images_may_choose(soupmerge: Typed, pots: list[Path], split: str) -> None:
+    line = [*pots[:2], "--data", "digits", "--limit", 8, "--split", split, "-o", "run", "--dry-run"]
+    assert soupmerge("grid", *line).status == 0  # a warning would be an error
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_every_option_and_its_default(soupmerge: Typed, command: str) -> None:
+    said = soupmerge(command, "-h")
+    assert said.status == 0
+    assert said.out.startswith(f"Usage: soupmerge {command} ")
+    assert len(said.out.splitlines()) < (140 if command == "learn" else 90)
+    assert "None]" not in said.out
+
+
+def test_without_a_command_there_is_help(soupmerge: Typed) -> None:
+    said = soupmerge()
+    assert said.status == 0
+    shown = re.findall(r"^  ([a-z]+) {2,}\S", said.out, re.MULTILINE)
+    assert shown == list(COMMANDS)
+
+
+def test_quiet_says_nothing_and_verbose_more(soupmerge: Typed, pots: list[Path]) -> None:
+    line = ["mix", *pots[:2], "-w", "uniform", "-o", "x.safetensors", "--dry-run"]
+    plain, quiet, more = (soupmerge(*line, *words) for words in ([], ["-q"], ["-v"]))
+    assert quiet.out.splitlines()[:-1] == plain.out.splitlines()[:-1]  # the last is what is free
+    assert quiet.err == ""
+    assert "batch-norm statistics are averaged" in plain.err
+    assert all(sm.load(pot)[0].sha256 in more.err for pot in pots[:2])
+    evaluated = soupmerge("eval", pots[0], *FEW, "-v", "--device", "cpu")
+    assert "threads, device cpu" in evaluated.err
+
+
+@pytest.mark.parametrize("command", ["grid", "adapt", "learn", "finetune", "landscape", "eval"])
+def test_a_dry_run_does_nothing(
+    soupmerge: Typed,
+    pots: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refs = {"finetune": pots[:1], "landscape": pots}.get(command, pots[:2])
+    more = {"learn": ["--eps", "0"], "finetune": ["--threat", "clean"], "adapt": ["--shots", 2]}
+    out = "out.safetensors" if command == "finetune" else "out"
+    line = [command, *refs, *FEW, *more.get(command, []), "-o", out, "--dry-run"]
+    assert soupmerge(*line).status == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_strict_ends_with_1_where_there_are_doubts(
+    soupmerge: Typed, pots: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt = {"name": "chance", "what": "it guesses", "fix": "look again"}
+    flags = {"clean": torch.ones(4, dtype=torch.bool)}
+    data = {"ref": "digits", "split": "test", "n": 4}
+    reports = {
+        0: [sm.Report(data, flags, {})] * 2,
+        1: [sm.Report(data, flags, {}), sm.Report(data, flags, {}, notes={"doubts": [doubt]})],
+    }
+    for status, found in reports.items():
+        monkeypatch.setattr(comparing, "compare", lambda *a, found=found, **how: found)
+        said = soupmerge("eval", *pots[:2], *FEW, "--strict")
+        assert said.status == status
+        line = f"doubt: {pots[1]}: chance: it guesses; look again (docs/flags.md#chance)"
+        assert (line in said.out) == bool(status)
+        assert soupmerge("eval", *pots[:2], *FEW).status == 0
+
+
+def test_progress_is_told_now_and_then_and_not_if_quiet(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    for quiet in (False, True):
+        with show.Progress(quiet) as progress:
+            for seconds, done in ((1, 1), (16, 2), (20, 3), (40, 4)):
+                now[0] += seconds
+                progress("soups", done, 4, "a note" if done == 2 else "")
+        lines = capfd.readouterr().err.splitlines()
+        assert lines == (
+            [] if quiet else ["soups: 2 of 4 a note", "soups: 3 of 4", "soups: 4 of 4"]
+        )
+
+
+def test_columns_are_aligned_and_control_characters_are_shown(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    show.table(["name", "n"], [["a\x1b[31m", 1], ["long name", 200]])
+    assert capfd.readouterr().out == "name       n\na\\x1b[31m  1\nlong name  200\n"
