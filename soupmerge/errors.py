@@ -20,7 +20,7 @@ from typing import Any
 class SoupmergeError(Exception):
     """Base of all errors: *where* it is, *what* was expected and found, and the *fix*.
 
-    *problems* lists all offences, where there can be several.
+    *problems* lists all offences, where there can be several; the text shows ten of them.
     """
 
     exit_status = 70
@@ -106,11 +106,25 @@ def brief(value: Any) -> str:
     return _Brief().repr(value)
 
 
+LISTED = 10
+"""Items of a list that are shown; of the others there is only the number."""
+
+
 def itemised(problems: Sequence[str]) -> str:
-    """Return all *problems* as one text: alone on its line, or one below the other."""
+    """Return *problems* as text: one alone on its line, several below each other, ten at most."""
     if len(problems) == 1:
         return problems[0]
-    return f"{len(problems)} problems:" + "".join(f"\n  - {problem}" for problem in problems)
+    return f"{len(problems):,} problems:" + "".join(f"\n  - {line}" for line in _shown(problems))
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """Return *words* on one line: ten at most, and the number of the others."""
+    return ", ".join(_shown(words))
+
+
+def _shown(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - LISTED
+    return [*lines[:LISTED], *([f"and {more:,} more"] if more > 0 else [])]
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
@@ -119,5 +133,4 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     matches = difflib.get_close_matches(word, known, n=1)
     if matches:
         return f"did you mean {matches[0]!r}?"
-    more = f" and {len(known) - 12} more" if len(known) > 12 else ""
-    return "known are " + ", ".join(known[:12]) + more
+    return f"known are {enumerated(known)}"

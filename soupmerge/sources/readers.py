@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from soupmerge.errors import InputError, UnsafeError, UsageError
+from soupmerge.errors import InputError, UnsafeError, UsageError, enumerated
 from soupmerge.sources import cifar
 from soupmerge.sources.models import imported
 from soupmerge.storage.reading import require_regular
@@ -160,8 +160,10 @@ def npz(rest: str, split: str) -> Read:
                 raise InputError(what, where=path, fix="save each once")
             names = [n for n in (f"{split}_x", "x") if n in archive.files]
             if not names or names[0].removesuffix("x") + "y" not in archive.files:
-                found = ", ".join(archive.files) or "nothing"
+                found = enumerated(archive.files) or "nothing"
                 raise InputError(f"has no arrays x and y for {split!r}, found {found}", where=path)
+            if len({*archive.files}) < len(archive.files):
+                raise InputError("holds two arrays of one name", where=path, fix="save it again")
             x, y = archive[names[0]], archive[names[0].removesuffix("x") + "y"]
     except InputError:
         raise

@@ -142,7 +142,7 @@ def environment() -> dict[str, str]:
 def essence(value: Any) -> Any:
     """Return *value* without what a hash stands for: paths, as files may move, and class names."""
     if isinstance(value, dict):
-        told = ("ref", "classes") if "sha256" in value else ()
+        told = ("ref", "links", "classes") if "sha256" in value else ()
         return {k: essence(v) for k, v in value.items() if k not in told}
     return [essence(v) for v in value] if isinstance(value, (list, tuple)) else value
 

@@ -6,11 +6,13 @@ with the storages behind them.
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 from soupmerge.errors import InputError, UnsafeError, brief
@@ -75,7 +77,7 @@ def open_zip(file: Steady) -> Archive:
 
     Raises:
         InputError: it is damaged, or not torch's.
-        UnsafeError: it is a program, or would grow when unpacked.
+        UnsafeError: it is a program, would grow when unpacked, or names a place out of itself.
     """
     _check_directory(file)
     try:
@@ -83,6 +85,7 @@ def open_zip(file: Steady) -> Archive:
             records = archive.infolist()
             _check_records(file, records)
             stored = {r.filename: _located(file, r, archive.start_dir) for r in records}
+            _check_apart(file, records, stored)
     except InputError:
         raise
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError) as error:
@@ -177,6 +180,10 @@ def _check_records(file: Steady, records: list[zipfile.ZipInfo]) -> None:
     names = [record.filename for record in records]
     if any(n.endswith("/constants.pkl") or "/code/" in n for n in names):
         raise UnsafeError("is a TorchScript program, which is code", where=file.path, fix=TRUSTED)
+    astray = [f"record {brief(name)}" for name in names if _leads_out(name)]
+    if astray:
+        what = "names records that would be written out of their folder"
+        raise UnsafeError(what, problems=astray, where=file.path, fix=TRUSTED)
     packed = [f"record {r.filename!r}" for r in records if r.compress_type != zipfile.ZIP_STORED]
     if packed:
         what = "is compressed, which torch's files never are"
@@ -186,6 +193,30 @@ def _check_records(file: Steady, records: list[zipfile.ZipInfo]) -> None:
     twice = next((name for name, n in Counter(names).items() if n > 1), None)
     if twice is not None:
         raise _broken(file, f"record {twice!r} stands there twice")
+
+
+def _leads_out(name: str) -> bool:
+    """Return whether unpacking a record of this *name* may write beside the archive's folder."""
+    rooted = re.match(r"[\\/]|[A-Za-z]:[\\/]", name) is not None
+    return rooted or ".." in re.split(r"[\\/]", name)
+
+
+def _check_apart(
+    file: Steady, records: list[zipfile.ZipInfo], stored: Mapping[str, Storage]
+) -> None:
+    """Refuse records that share bytes: a small file could hold any number of numbers so."""
+    places = sorted(
+        (r.header_offset, stored[r.filename].start + stored[r.filename].size, r.filename)
+        for r in records
+    )
+    over = [
+        f"record {brief(name)} lies over {brief(before)}"
+        for (_, end, before), (start, _, name) in pairwise(places)
+        if start < end
+    ]
+    if over:
+        what = "has records that share their bytes, which torch's files never do"
+        raise UnsafeError(what, problems=over, where=file.path, fix=TRUSTED)
 
 
 def _located(file: Steady, record: zipfile.ZipInfo, directory: int) -> Storage:

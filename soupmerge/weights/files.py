@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soupmerge.errors import InputError, NumericsError
+from soupmerge.errors import InputError, NumericsError, enumerated
 from soupmerge.storage.reading import Steady, TwiceError, parse_json
 from soupmerge.weights import headers, torchfiles
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
@@ -55,6 +55,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
         metadata: what the writer noted; soupmerge's own notes are in `notes_of_soupmerge`.
         notes: what was unwrapped, left aside or stripped to get at the tensors.
         ties: names that share their numbers, where the file says so.
+        links: files of a folder that are links out of it, and where to; also said in *notes*.
     """
 
     ref: str
@@ -63,6 +64,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
     metadata: Mapping[str, str]
     notes: tuple[str, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
+    links: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Tensor:
         view = self.views[name]
@@ -156,9 +158,10 @@ class Checkpoint(Mapping[str, "Tensor"]):
             ("tensors", str(len(self))),
             ("numbers", f"{self.numel:,}"),
             ("dtypes", ", ".join(kinds)),
-            ("NaN or Inf", ", ".join(self.non_finite()) or "none"),
-            ("unwrapped", "; ".join(self.notes) or "nothing"),
-            ("tied", "; ".join(" = ".join(tie) for tie in self.ties) or "none known"),
+            ("NaN or Inf", enumerated(self.non_finite()) or "none"),
+            ("unwrapped", "; ".join(n for n in self.notes if n not in self.links) or "nothing"),
+            ("links", enumerated(self.links) or "none out of their folder"),
+            ("tied", enumerated([" = ".join(tie) for tie in self.ties]) or "none known"),
             ("model", self.model or "not named in the file"),
         ]
 
@@ -195,7 +198,7 @@ def open_checkpoint(
         raise InputError("is not what its index says", problems=problems, where=where, fix=fix)
     views = {name: view for part in parts.values() for name, view in part.views.items()}
     _require_names(where, views)
-    notes = [note for part in parts.values() for note in part.notes]
+    notes = [*place.links, *(note for part in parts.values() for note in part.notes)]
     prefix = _shared_prefix(views)
     if prefix:
         notes.append(f"stripped the prefix {prefix!r} that every name shares")
@@ -210,7 +213,8 @@ def open_checkpoint(
         what = "is made of shards whose notes differ"
         raise InputError(what, where=where, fix="take shards of one soup")
     metadata = {key: text for part in parts.values() for key, text in part.metadata.items()}
-    return Checkpoint(_legible(ref), files, named, metadata, tuple(dict.fromkeys(notes)), ties)
+    notes = [*dict.fromkeys(notes)]
+    return Checkpoint(_legible(ref), files, named, metadata, tuple(notes), ties, place.links)
 
 
 def _open_part(file: Steady, weights_key: str | None, foreign: bool) -> _Part:

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from soupmerge.errors import InputError, near_miss
+from soupmerge.errors import InputError, enumerated, near_miss
 from soupmerge.weights import buffers
 from soupmerge.weights.files import Checkpoint
 from soupmerge.weights.groups import group_by
@@ -125,7 +126,7 @@ class Ingredients:
         places = Counter(s.stamp[:2] for c in self.checkpoints for s in c.sources[:1])
         twice = [c.ref for c in self.checkpoints if places[c.sources[0].stamp[:2]] > 1]
         if twice:
-            listed = ", ".join(dict.fromkeys(twice))
+            listed = enumerated([*dict.fromkeys(twice)])
             warnings.warn(f"one file is given more than once: {listed}", stacklevel=3)
         _warn_of_dtypes(self.checkpoints)
 
@@ -217,10 +218,10 @@ class Ingredients:
                 warnings.warn(what, stacklevel=3)
         return found
 
-    def fingerprint(self) -> list[dict[str, str]]:
-        """Return each source with its hash, for a manifest."""
+    def fingerprint(self) -> list[dict[str, Any]]:
+        """Return each source with its hash, and links that were followed to it, for a manifest."""
         return [
-            {"ref": c.ref, "sha256": digest}
+            {"ref": c.ref, "sha256": digest} | ({"links": list(c.links)} if c.links else {})
             for c, digest in zip(self.checkpoints, self.hashes, strict=True)
         ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soupmerge.errors import InputError, NumericsError, UsageError
+from soupmerge.errors import InputError, NumericsError, UsageError, enumerated
 from soupmerge.storage import commit
 from soupmerge.weights import ledger, lineage, writing
 from soupmerge.weights.ingredients import Ingredients
@@ -165,11 +165,11 @@ def _to_odd(numbers: Array) -> Array:
 def _diagnosis(name: str, dtype: DType, chunks: Mapping[str, Array]) -> NumericsError:
     bad = [ref for ref, chunk in chunks.items() if not is_finite(chunk)]
     if bad:
-        return NumericsError(f"{name} holds NaN or Inf", where=", ".join(bad), fix="leave it out")
+        return NumericsError(f"{name} holds NaN or Inf", where=enumerated(bad), fix="leave it out")
     top = max(float(abs(chunk.astype(np.float64)).max()) for chunk in chunks.values())
     what = f"{name} of the soup would overflow {dtype}: an ingredient has {top:.6g}"
     fix = "put an ingredient of a wider dtype first, or give --dtype"
-    return NumericsError(what, where=", ".join(chunks), fix=fix)
+    return NumericsError(what, where=enumerated([*chunks]), fix=fix)
 
 
 def save(

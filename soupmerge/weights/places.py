@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from soupmerge.errors import InputError, UnsafeError
+from soupmerge.errors import InputError, UnsafeError, enumerated
 from soupmerge.storage.reading import read_json
 from soupmerge.weights.kinds import TORCH_NAMES
 
@@ -45,6 +46,8 @@ class Place:
     files: tuple[Path, ...]
     index: Path | None = None
     weight_map: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[str, ...] = ()
+    """Files of a folder that are links out of it, and where to, in words."""
 
     def misplaced(self, held: Mapping[Path, set[str]]) -> Iterator[str]:
         """Yield how what the files hold differs from what the index says."""
@@ -94,7 +97,9 @@ def _in_folder(folder: Path) -> Place:
     deeper = sorted(f for f in folder.glob("*/*") if f.suffix in SUFFIXES)
     names = [f.name for f in folder.iterdir() if f.is_file()]
     name = preferred(names, folder, near=[str(f) for f in deeper], written=f"{folder}/")
-    return _shards(folder / name) if name.endswith(INDEX) else Place((folder / name,))
+    if name.endswith(INDEX):
+        return _shards(folder / name)
+    return Place((folder / name,), links=_links([folder / name]))
 
 
 def preferred(
@@ -119,7 +124,7 @@ def preferred(
     found = sorted(name for name in names if Path(name).suffix in SUFFIXES)
     if len(found) == 1:
         return found[0]
-    what = f"this folder should hold one file of weights, found {', '.join(found) or 'none'}"
+    what = f"this folder should hold one file of weights, found {enumerated(found) or 'none'}"
     close = [written + name for name in found] or near
     fix = f"did you mean {close[0]}?" if close else "name a file of weights"
     raise InputError(what, where=where, fix=fix)
@@ -134,7 +139,8 @@ def _shards(index: Path) -> Place:
     problems += [f"{name} is no shard of it" for name in _strays(index, shards)]
     if problems:
         raise InputError("is incomplete", problems=problems, where=index, fix="download it again")
-    return Place(tuple(index.parent / name for name in shards), index, names)
+    files = tuple(index.parent / name for name in shards)
+    return Place(files, index, names, _links([index, *files]))
 
 
 def shards_of(index: Path) -> Mapping[str, str]:
@@ -157,6 +163,22 @@ def shards_of(index: Path) -> Mapping[str, str]:
         fix = "take it from where it is trusted"
         raise UnsafeError("names what is no shard", problems=harmful, where=index, fix=fix)
     return names
+
+
+def _links(files: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(
+        f"{file.name} is a link out of its folder, to {os.path.realpath(file)}"
+        for file in files
+        if file.is_symlink() and _leads_out(file)
+    )
+
+
+def _leads_out(link: Path) -> bool:
+    """Return whether *link* leads out of its folder, other than to the blobs of the Hub's cache."""
+    folder, target = Path(os.path.realpath(link.parent)), Path(os.path.realpath(link))
+    snapshots = [parent for parent in (folder, *folder.parents) if parent.name == "snapshots"]
+    homes = [folder, *(parent.with_name("blobs") for parent in snapshots)]
+    return not any(target.is_relative_to(home) for home in homes)
 
 
 def _harm(name: str, suffix: str) -> Iterator[str]:

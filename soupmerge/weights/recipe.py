@@ -134,7 +134,7 @@ class Recipe:
         nested = any(isinstance(row, Sequence) for row in weights)
         table: Any = weights if nested else [weights]
         return cls(
-            sources=tuple(Source(**source) for source in pots.fingerprint()),
+            sources=tuple(Source(s["ref"], s["sha256"]) for s in pots.fingerprint()),
             groups=tuple(pots.groups(by)),
             weights=tuple(tuple(float(w) for w in row) for row in table),
             by=by,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from soupmerge.errors import InputError, UnsafeError, brief
+from soupmerge.errors import InputError, UnsafeError, brief, enumerated
 from soupmerge.storage.reading import Steady
 from soupmerge.weights import archives
 from soupmerge.weights.archives import AGAIN, TRUSTED, Archive
@@ -55,14 +55,14 @@ def load(file: Steady, weights_key: str | None = None, *, foreign: bool = False)
             fix=f"{TRUSTED}, or take its numbers alone by soupmerge convert",
         )
     if strangers:
-        notes.append(f"left out what it names: {', '.join(strangers)}")
+        notes.append(f"left out what it names: {enumerated(strangers)}")
     try:
         key, found, beside = _choose(file, archive.pickled.value, weights_key)
     except PickleError as error:
         what = f"is a damaged torch file: its pickle {error}"
         raise InputError(what, where=file.path, fix=AGAIN) from error
     notes += [f"unwrapped {key!r}"] if key else []
-    notes += [f"left aside {', '.join(map(repr, beside))}"] if beside else []
+    notes += [f"left aside {enumerated([*map(repr, beside)])}"] if beside else []
     return _checked(archive, found, notes)
 
 
@@ -71,7 +71,7 @@ def _choose(
 ) -> tuple[str, dict[str, Call], list[str]]:
     """Return the key of the state dict, its tensors, and what stands beside it."""
     found = dict(_candidates(value, "", 0, set()))
-    listed = ", ".join(repr(key) for key in found)
+    listed = enumerated([repr(key) for key in found])
     if weights_key is not None and weights_key not in found:
         raise InputError(
             f"has no weights {weights_key!r}", where=file.path, fix=f"it has {listed or 'none'}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import warnings
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -196,13 +197,50 @@ for shard in ASTRAY:
     add(f"A20 an index names '{shard}'", partial(astray, shard), 4, "conv.bias", "x/" + INDEX)
 
 
-@TABLE.row("A20 a shard that is a link, as in the Hub's cache, works", 0)
-def linked_shard(home: Path) -> Path:
-    (home / "blobs").mkdir()
-    save(home / "blobs" / "4d7a214614ab")
-    folder = index(home, dict.fromkeys(("conv.bias", "conv.weight"), "part.safetensors"))
-    (folder / "part.safetensors").symlink_to("../blobs/4d7a214614ab")
+SAID = "a link out of its folder"
+IN_ONE = dict.fromkeys(("conv.bias", "conv.weight"), "part.safetensors")
+
+
+def linked(target: str, link: str, home: Path) -> Path:
+    """Make a folder x with *link*, a link to *target*, which is good weights; maybe an index."""
+    (home / target).parent.mkdir(parents=True, exist_ok=True)
+    save(home / target)
+    folder = index(home, IN_ONE) if "part" in link else home / "x"
+    (home / link).parent.mkdir(parents=True, exist_ok=True)
+    (home / link).symlink_to(home / target)
     return folder
+
+
+def silent(target: str, link: str, home: Path) -> Path:
+    linked(target, link, home)
+    return (home / link).parent
+
+
+INSPECTED = ("inspect {x}", "mix {x} {good} -w uniform -o {out}")
+for link in ("x/weights.safetensors", "x/model.safetensors", "x/part.safetensors"):
+    make = partial(linked, "elsewhere/other.safetensors", link)
+    words = (SAID, "elsewhere/other.safetensors", link[2:])
+    add(f"A20 {link} leads out of its folder", make, 0, *words, lines=INSPECTED)
+for target, link in (
+    ("repo/blobs/4d7a", "repo/snapshots/1f3/model.safetensors"),
+    ("repo/blobs/4d7a", "repo/snapshots/1f3/deeper/model.safetensors"),
+    ("x/real/weights", "x/model.safetensors"),
+):
+    TABLE.append(
+        Row(
+            f"A20 {link} leads to {target}, which needs no word",
+            partial(silent, target, link),
+            0,
+            ("none out of their folder",),
+            READ,
+        )
+    )
+
+
+@TABLE.row("A20 a link that is named itself needs no word", 0, "none out of", lines=READ)
+def named_link(home: Path) -> Path:
+    linked("elsewhere/other.safetensors", "x/model.safetensors", home)
+    return home / "x" / "model.safetensors"
 
 
 @TABLE.row("A21 an index of safetensors that names a .bin", 4, "conv.bias", "pytorch_model.bin")
@@ -293,6 +331,20 @@ def of_two_soups(home: Path) -> Path:
         file = folder / f"model-{shard}-of-00002.safetensors"
         safetensors.numpy.save_file({name: np.ones(1, "f4")}, file, notes)
     return folder
+
+
+@TABLE.row(
+    "A9 images of two arrays of one name",
+    3,
+    "two arrays",
+    lines=("eval {good} --model digits-cnn --data npz:{x}",),
+)
+def two_arrays(home: Path) -> Path:
+    np.savez(home / "x.npz", x=np.zeros((1, 1, 8, 8), "u1"), y=np.zeros(1, "i8"))
+    with warnings.catch_warnings(), zipfile.ZipFile(home / "x.npz", "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("y.npy", archive.read("y.npy"))
+    return home / "x.npz"
 
 
 @TABLE.row("A22 an index beside a single file", 3, "model.safetensors", INDEX)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import io
 import struct
 import warnings
 import zipfile
@@ -218,6 +220,64 @@ def two_pickles(home: Path) -> Path:
     path = zipped(home / "x.pt", {"w": tensor()})
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("y/data.pkl", pickled({}))
+    return path
+
+
+def with_records(*names: str) -> Callable[[Path], Path]:
+    def make(home: Path) -> Path:
+        path = zipped(home / "x.pt", {"w": tensor()})
+        with zipfile.ZipFile(path, "a") as archive:
+            for name in names:
+                archive.writestr(name, b"#")
+        return path
+
+    return make
+
+
+for name in ("../../evil", "x/../../evil", "/evil", "\\evil", "C:\\evil", "x\\..\\evil"):
+    words = ("out of their folder", "evil")
+    TABLE.append(Row(f"A28 a record called {name}", with_records(name), 4, words))
+for name in ("x/..evil", "x/a..b/evil.", "y..z/evil"):
+    TABLE.append(Row(f"A28 a record called {name} is harmless", with_records(name), 0, lines=READ))
+MANY = [f"../{i}" for i in range(124)]
+TABLE.append(
+    Row(
+        "A28 more records than are listed", with_records(*MANY), 4, ("124 problems", "and 114 more")
+    )
+)
+
+
+def overlapping(home: Path, count: int = 400) -> Path:
+    """Write an archive of 1.1 MB whose list of contents names the same 1 MB *count* times."""
+    size = 1 << 18
+    views = {str(i): tensor((size,), (1,), key=str(i), numel=size) for i in range(count)}
+    with zipfile.ZipFile(home / "x.pt", "w") as archive:
+        archive.writestr("x/data.pkl", pickled(views))
+        archive.writestr("x/data/0", bytes(4 * size))
+        for i in range(1, count):
+            again = copy.copy(archive.getinfo("x/data/0"))
+            again.filename = again.orig_filename = f"x/data/{i}"
+            archive.filelist.append(again)
+    return home / "x.pt"
+
+
+SHARED = ("share their bytes", "x/data/1", "399 problems", "and 389 more")
+TABLE.append(Row("A32 records that share their bytes", overlapping, 4, SHARED, READ, lean=True))
+
+
+@TABLE.row("A32 a record within another", 4, "share their bytes", "x/data/1", "x/data/0")
+def nested(home: Path) -> Path:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("x/data/1", DATA)
+    whole = {"a": tensor(key="0"), "b": tensor(key="1")}
+    path = zipped(home / "x.pt", whole, stores={"0": inner.getvalue()})
+    with zipfile.ZipFile(path, "a") as archive:
+        hidden = zipfile.ZipFile(inner).getinfo("x/data/1")
+        outer = archive.getinfo("x/data/0")
+        hidden.header_offset += outer.header_offset + 30 + len("x/data/0")
+        archive.filelist.append(hidden)
+        archive.writestr("x/more", b"")
     return path
 
 

@@ -16,6 +16,7 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, SoupmergeError, UnsafeError
+from soupmerge.storage.run import essence
 from soupmerge.weights.files import open_checkpoint
 
 STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "bn.num_batches_tracked": torch.tensor(7)}
@@ -275,6 +276,23 @@ def test_a_bad_file_is_named_with_what_is_wrong(
     assert str(tmp_path) in str(caught.value)
     assert "weights_only" not in str(caught.value)
     assert not Path("canary").exists()
+
+
+def test_links_out_of_a_folder_are_recorded_but_decide_nothing(tmp_path: Path) -> None:
+    fingerprints = []
+    for home in ("here", "there", "repo/blobs"):
+        (tmp_path / home).mkdir(parents=True)
+        safetensors.torch.save_file(STATE, tmp_path / home / "a.safetensors")
+        folder = tmp_path / "other" / "snapshots" / home
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").symlink_to(tmp_path / home / "a.safetensors")
+        [told] = sm.load(folder).fingerprint()
+        assert len(told["links"]) == 1
+        assert told["links"][0].startswith("model.safetensors is a link")
+        assert str(tmp_path / home) in told["links"][0]
+        fingerprints.append(essence(told))
+    assert fingerprints[0] == fingerprints[1] == fingerprints[2]
+    assert set(fingerprints[0]) == {"sha256"}
 
 
 def test_written_bytes_do_not_depend_on_the_order_of_names(tmp_path: Path) -> None:
