@@ -44,12 +44,13 @@ def command(soup: str, out: str, judged: str | None, licence: str | None, **give
     tell(export(out, soup, net=net, judged=judged, licence=licence), given["as_json"])
 
 
-def check(given: dict[str, Any]) -> None:
-    """Refuse a folder for ``--export`` that is there already, before any work."""
-    from soupmerge.storage.commit import check_free_folder
+def check(given: dict[str, Any], size: int = 0) -> None:
+    """Refuse, before any work, an ``--export`` that is there already or lacks *size* bytes."""
+    from soupmerge.storage.commit import check_free_folder, require_room
 
     if given["export"]:
         check_free_folder(given["export"])
+        require_room(given["export"], size)
 
 
 def exported(soup: str, given: dict[str, Any], *, net: Any, report: sm.Report | None = None) -> Any:

@@ -141,6 +141,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
         raise UsageError("takes one soup", where="--export", fix="export one of them afterwards")
     export.check(given)
     pots = sm.load(*refs, weights_key=given["weights_key"])
+    export.check(given, pots.bytes)
     meant.tell(pots, given)
     net = meant.network(given, like=pots)
     images = meant.images_of(given, given["split"], given["limit"])

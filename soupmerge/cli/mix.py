@@ -82,8 +82,9 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     if shard is not None and recipe.buffers == "recalibrate":
         fix = "leave out --max-shard-size"
         raise UsageError("goes into one file", where="--buffers recalibrate", fix=fix)
-    _check_out(out, pots, shard, force)
-    export.check(given)
+    size = sum(info.bytes for info in soup_infos(pots, recipe).values())
+    _check_out(out, pots, shard, force, size)
+    export.check(given, size)
     if dry_run:
         plans.show_mix(out, pots, recipe, shard, as_json=given["as_json"])
         return
@@ -91,7 +92,6 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
         digest = _write_recalibrated(out, pots, recipe, given, force)
     else:
         digest = mix_to_file(out, pots, recipe, shard_bytes=shard, force=force)
-    size = sum(info.bytes for info in soup_infos(pots, recipe).values())
     net = meant.network(given, like=pots) if given["export"] else None
     done = export.exported(out, given, net=net)
     if given["as_json"]:
@@ -118,13 +118,14 @@ def _shard_bytes(out: str, given: dict[str, Any]) -> int | None:
     return found
 
 
-def _check_out(out: str, pots: sm.Ingredients, shard: int | None, force: bool) -> None:
+def _check_out(out: str, pots: sm.Ingredients, shard: int | None, force: bool, size: int) -> None:
     from soupmerge.storage import commit
 
     if shard is None:
         commit.check_free(out, force=force, inputs=pots.files)
     else:
         commit.check_free_folder(out)
+    commit.require_room(out, size)
 
 
 def _by_weights(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients, sm.Recipe]:

@@ -80,6 +80,7 @@ def export(
     """
     commit.check_free_folder(folder)
     checkpoint = opened(soup)
+    commit.require_room(folder, sum(info.bytes for info in checkpoint.infos.values()))
     checkpoint.require_finite()
     made = net if net is not None else model(like=checkpoint)
     evaluations = [Evaluation.of(report) for report in reports]

@@ -158,7 +158,7 @@ def adapt(
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            opened = run.opened(out, manifest, inputs=pots.files, force=force)
+            opened = run.opened(out, manifest, inputs=pots.files, force=force, room=pots.bytes)
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), _roles(names, parts), force=True)
         found = _adapted(candidates, names, parts, batch_size, folder)

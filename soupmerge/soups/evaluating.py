@@ -218,7 +218,7 @@ def evaluating(
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            opened = run.opened(out, manifest, inputs=pots.files, force=force)
+            opened = run.opened(out, manifest, inputs=pots.files, force=force, room=pots.bytes)
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
             plan = {"soups": soups, "seen": [seen]}

@@ -104,7 +104,8 @@ def learn(
         if out is not None:
             told = {**_manifest(learner, ref_of(net), calibration), "benchmark": judge}
             told |= {"calibration": calibration.describe()} if calibration else {}
-            folder = stack.enter_context(run.opened(out, told, inputs=pots.files, force=force))
+            opened = run.opened(out, told, inputs=pots.files, force=force, room=pots.bytes)
+            folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), images_table(data), force=True)
         trial = _known_trial(folder, judge)
         if trial is None:

@@ -129,7 +129,9 @@ def sweep(
         "beside": {name: recipe.to_json()["weights"] for name, recipe in others.items()},
         "benchmark": None if benchmark is None else benchmark.describe(),
     }
-    with run.opened(out, manifest, inputs=pots.files, force=force):
+    soups = [out / SOUPS / name / "soup.safetensors" for name in names]
+    due = len(others) + sum(force or not soup.exists() for soup in soups)
+    with run.opened(out, manifest, inputs=pots.files, force=force, room=due * pots.bytes):
         found = []
         for i, (name, (goal, seed)) in enumerate(names.items()):
             progress("soups", i, len(names), name)

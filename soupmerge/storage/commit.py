@@ -15,7 +15,7 @@ from soupmerge.numbers import count
 
 
 @contextlib.contextmanager
-def committed(path: Path | str, *, force: bool = False) -> Iterator[BinaryIO]:
+def committed(path: Path | str, *, force: bool = False, room: int = 0) -> Iterator[BinaryIO]:
     """Open a file that appears at *path* when the block ends well, and not before.
 
     The bytes go to a temporary file in the target's folder, are synced to disk, and replace the
@@ -23,12 +23,13 @@ def committed(path: Path | str, *, force: bool = False) -> Iterator[BinaryIO]:
     it points to is replaced and the link stays.
 
     Raises:
-        OutputError: *path* exists (without *force*), or cannot be written.
+        OutputError: *path* exists (without *force*), cannot be written, or has not *room* bytes.
     """
     check_free(path, force=force)
     target = Path(os.path.realpath(path))
     _sweep(target)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    _require_bytes(path, target.parent, room)
+    draft = _draft(target)
     try:
         # 0o666 lets the umask decide, as for any file a user makes; tempfile would give 0o600.
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -46,19 +47,20 @@ def committed(path: Path | str, *, force: bool = False) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def committed_folder(path: Path | str) -> Iterator[Path]:
+def committed_folder(path: Path | str, *, room: int = 0) -> Iterator[Path]:
     """Make a folder that appears at *path* when the block ends well, and not before.
 
     A folder that is there is never replaced: no system call swaps two of them at once.
 
     Raises:
-        OutputError: *path* exists, or cannot be written.
+        OutputError: *path* exists, cannot be written, or has not *room* bytes.
     """
     check_free_folder(path)
     target = Path(os.path.realpath(path))
     with writing(path):
         _sweep(target)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        _require_bytes(path, target.parent, room)
+        draft = _draft(target)
         try:
             os.mkdir(draft)
             yield draft
@@ -126,6 +128,33 @@ def check_free_folder(path: Path | str) -> None:
     check_free(path)
 
 
+def require_room(path: Path | str, needed: int) -> None:
+    """Try the place *path*, before long work is done for it: a file can be made, and there is room.
+
+    Args:
+        path: a file or folder that is to appear; what is there already still takes its room.
+        needed: the bytes that will be written there.
+
+    Raises:
+        OutputError: nothing can be written there, or fewer bytes are free.
+    """
+    target = Path(os.path.realpath(path))
+    with writing(path):
+        _sweep(target)
+        draft = _draft(target)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        draft.unlink()
+        _require_bytes(path, target.parent, needed)
+
+
+def _require_bytes(path: Path | str, folder: Path, needed: int) -> None:
+    with writing(path):
+        free = shutil.disk_usage(folder).free
+    if free < needed:
+        what = f"needs {needed:,} bytes, {free:,} are free there"
+        raise OutputError(what, where=path, fix="free some, or choose another -o")
+
+
 def check_not_input(path: Path, inputs: Iterable[Path]) -> None:
     """Refuse an output that is also an input, through whatever links.
 
@@ -158,6 +187,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _draft(target: Path) -> Path:
+    """Return where *target* is written before it appears."""
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
 def _sweep(target: Path) -> None:

@@ -48,6 +48,10 @@ OWN = (
 """What a run leaves beside its manifest; ``--force`` removes these and nothing else."""
 
 
+SMALL = 1 << 20
+"""Bytes that journals and tables of a run may take."""
+
+
 class RunFolder:
     """An open run folder at *path*; *resumed* tells whether it held work of the same settings."""
 
@@ -77,6 +81,7 @@ def opened(
     *,
     inputs: Iterable[Path] = (),
     force: bool = False,
+    room: int = 0,
 ) -> Iterator[RunFolder]:
     """Open the run folder at *path* for the work *manifest* describes; resume it if it has begun.
 
@@ -84,10 +89,14 @@ def opened(
     ``environment`` (versions) is added here; resuming in another one is a warning. Where a file or
     data set has a hash, the hash is compared and not its path.
 
+    Args:
+        room: bytes of the large files that the work writes, most of them when it is done.
+
     Raises:
         UsageError: the folder holds a run with other settings (the differences are listed), or one
             of *inputs*, which the run might replace.
-        OutputError: another process is writing to it, it is no run folder, or cannot be written.
+        OutputError: another process is writing to it, it is no run folder, cannot be written, or
+            has too little room.
     """
     path = Path(path)
     manifest = {"format": FORMAT, **manifest, "environment": environment()}
@@ -101,6 +110,9 @@ def opened(
         what = f"cannot be made a folder: {error.strerror}"
         raise OutputError(what, where=path, fix="choose another -o") from error
     with _locked(path):
+        with commit.writing(path):
+            freed = sum(file.stat().st_size for file in _leavings(path)) if force else 0
+        commit.require_room(path / MANIFEST, room + SMALL - freed)
         if force:
             _clear(path)
         resumed = _begun(path, manifest)
@@ -197,9 +209,13 @@ def _clear(path: Path) -> None:
     if (path / MANIFEST).exists():
         read_manifest(path)
         with commit.writing(path):
-            for pattern in (*OWN, MANIFEST):
-                for file in path.glob(pattern):
-                    file.unlink()
+            for file in (*_leavings(path), path / MANIFEST):
+                file.unlink()
+
+
+def _leavings(path: Path) -> list[Path]:
+    """Return the files that an earlier run left beside its manifest."""
+    return [file for pattern in OWN for file in path.glob(pattern)]
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ def finetune(
         begun = (folder / run.MANIFEST).exists()
     if not begun:  # so that no folder is left behind for a training that is refused
         _require_own_or_free(outputs, trainer.training, force)
-    with run.opened(folder, trainer.manifest, force=force) as opened:
+    with run.opened(folder, trainer.manifest, force=force, room=trainer.room) as opened:
         _require_own_or_free(outputs, trainer.training, force)
         trainer.train(opened, out, progress=progress)
     return out

@@ -102,6 +102,12 @@ class Trainer:
         noted: dict[str, Any] = json.loads(json.dumps({**told, "epochs done": None}))
         return noted
 
+    @property
+    def room(self) -> int:
+        """Bytes on disk: what is written, and weights and momentum as they are kept, twice."""
+        size: int = sum(t.nbytes for t in self.net.state_dict().values())
+        return size * (1 + len(self.schedule.snapshots) + 2 * 2)
+
     @cached_property
     def entry(self) -> dict[str, Any]:
         """What the ledger of the result says of its images."""

@@ -155,6 +155,11 @@ class Ingredients:
         return dict(sorted(all_infos.items()))
 
     @property
+    def bytes(self) -> int:
+        """Size of the soup's numbers, in the dtypes of the first ingredient."""
+        return sum(info.bytes for info in self.infos.values())
+
+    @property
     def mixed(self) -> tuple[str, ...]:
         """Names of the tensors that have coefficients: parameters, not buffers or counters."""
         return tuple(

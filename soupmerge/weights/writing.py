@@ -46,12 +46,13 @@ def save(
     """
     # safetensors' own writer needs all in memory, and orders metadata differently each time.
     metadata = {"format": "pt", NOTES: json.dumps(notes)}
+    room = sum(info.bytes for info in infos.values())
     if shard_bytes is None:
-        with commit.committed(path, force=force) as file:
+        with commit.committed(path, force=force, room=room) as file:
             return _write(file, infos, tensors, metadata)
     shards = shards_of(infos, shard_bytes)
     coming, digests = iter(tensors), []
-    with commit.committed_folder(path) as folder:
+    with commit.committed_folder(path, room=room) as folder:
         for name, held in shards.items():
             with commit.committed(folder / name) as file:
                 digests.append(_write(file, held, islice(coming, len(held)), metadata))

@@ -21,6 +21,9 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 SECONDS = 10
+"""That a command may compute."""
+WAIT = 60
+"""Seconds that it may take on a busy machine, and that a wait without end lasts."""
 MOST_MEMORY = 6 << 30
 """Bytes that a child may ask for, so that a bomb ends the child and not the machine."""
 
@@ -77,18 +80,21 @@ class TooLongError(BaseException):
 
 @contextlib.contextmanager
 def time_limit(seconds: float = SECONDS) -> Iterator[None]:
-    """Raise out of a wait or a loop that does not end."""
+    """Raise out of a loop that computes for *seconds*, and out of a wait that does not end."""
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise TooLongError(f"took longer than {seconds} s")
+        raise TooLongError(f"computed longer than {seconds} s, or waited {WAIT} s")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = [signal.signal(number, ring) for number in (signal.SIGPROF, signal.SIGALRM)]
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, WAIT)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGPROF, before[0])
+        signal.signal(signal.SIGALRM, before[1])
 
 
 def files_in(home: Path) -> dict[str, str]:
@@ -128,7 +134,7 @@ def in_child(words: Sequence[object], home: Path, env: dict[str, str]) -> Ended:
         capture_output=True,
         cwd=home,
         env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
-        timeout=SECONDS + 5,
+        timeout=WAIT + 5,
     )
     out, _, report = result.stdout.decode().rpartition("\n---\n")
     err = result.stderr.decode()

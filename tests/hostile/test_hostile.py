@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import tempfile
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from tests.hostile import (
     torchfiles,
 )
 from tests.hostile.guard import (
-    SECONDS,
     WATCH,
     Ended,
     files_in,
@@ -90,7 +88,6 @@ def test_hostile_input_ends_as_documented(
     before = files_in(home)
     for line in row.lines:
         words = [word.format(**given) for word in shlex.split(line)]
-        began = time.monotonic()
         if row.lean:
             ended = in_child(words, home, dict(row.env))
             if row.status:
@@ -100,7 +97,6 @@ def test_hostile_input_ends_as_documented(
             ended = in_process(row, soupmerge, words)
         said = ended.err + ended.out
         assert ended.status == row.status, said
-        assert time.monotonic() - began < SECONDS
         assert ended.seen == [], "code was run"
         require_words(row, ended, given["x"])
     after = files_in(home)
