@@ -48,6 +48,9 @@ def check_grouping(by: str) -> None:
     """
     if by not in GROUPINGS and not (by.startswith(GLOB) and all(_patterns(by))):
         raise UsageError(f"no grouping {by!r}", where="groups", fix=near_miss(by, KNOWN))
+    if by.startswith(GLOB) and REST in _patterns(by):
+        what, fix = f"{REST!r} is the group of what no pattern matches", "write it as [r]est"
+        raise UsageError(what, where="groups", fix=fix)
 
 
 def group_by(
@@ -57,12 +60,13 @@ def group_by(
 
     Args:
         by: ``model`` (one row for all); ``block``, ``module`` or ``tensor`` (a row for each);
-            ``glob=A,B`` (a row for what each pattern is the first to match, and one for the rest).
+            ``glob=A,B`` (a row for what each pattern matches, and one for the rest).
         names: of the tensors that are mixed.
         ties: names that share their numbers, and so must share their row.
 
     Raises:
-        UsageError: there is no grouping *by*, or one of its patterns matches nothing.
+        UsageError: there is no grouping *by*, or one of its patterns matches nothing, or two of
+            them match one tensor; such tensors are listed.
 
     Example:
         >>> group_by("module", ["a.weight", "a.bias", "b.weight"])
@@ -73,13 +77,12 @@ def group_by(
     check_grouping(by)
     names = list(names)
     first = _first_of_tie(names, ties)
-    rule = _first_match(_patterns(by)) if by.startswith(GLOB) else GROUPINGS[by]
+    if by.startswith(GLOB):
+        return _by_pattern(_patterns(by), names, first)
     groups: dict[str, tuple[str, ...]] = {}
     for name in names:
-        group = rule(first[name])
+        group = GROUPINGS[by](first[name])
         groups[group] = (*groups.get(group, ()), name)
-    if by.startswith(GLOB):
-        groups = _in_order(_patterns(by), groups, names)
     return groups
 
 
@@ -111,15 +114,30 @@ def _patterns(by: str) -> list[str]:
     return by.removeprefix(GLOB).split(",")
 
 
-def _first_match(patterns: Sequence[str]) -> Callable[[str], str]:
-    return lambda name: next((p for p in patterns if fnmatchcase(name, p)), REST)
-
-
-def _in_order(
-    patterns: Sequence[str], groups: Mapping[str, tuple[str, ...]], names: Sequence[str]
+def _by_pattern(
+    patterns: Sequence[str], names: Sequence[str], first: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    idle = [pattern for pattern in patterns if pattern not in groups]
-    if idle:
-        fix = near_miss(idle[0].strip("*."), names)
-        raise UsageError(f"{idle[0]!r} is the first to match no tensor", where="groups", fix=fix)
-    return {name: groups[name] for name in (*patterns, REST) if name in groups}
+    """Return pattern → names that it matches, and `REST`; tied names are matched together."""
+    hits: dict[str, list[str]] = {name: [] for name in names}
+    for name in names:
+        hits[first[name]] += [p for p in patterns if fnmatchcase(name, p)]
+    groups: dict[str, tuple[str, ...]] = dict.fromkeys((*patterns, REST), ())
+    doubled = []
+    for name in names:
+        found = list(dict.fromkeys(hits[first[name]]))
+        group = found[0] if found else REST
+        groups[group] = (*groups[group], name)
+        if len(found) > 1 or patterns.count(group) > 1:
+            both = " and ".join(repr(p) for p in patterns if p in found)
+            doubled.append(f"{name}: {both}")
+    if doubled:
+        what, fix = (
+            "some tensors are matched by several patterns",
+            "write patterns that do not overlap",
+        )
+        raise UsageError(what, problems=doubled, where="groups", fix=fix)
+    for pattern in patterns:
+        if not groups[pattern]:
+            fix = near_miss(pattern.strip("*."), names)
+            raise UsageError(f"{pattern!r} matches no tensor", where="groups", fix=fix)
+    return {group: members for group, members in groups.items() if members}

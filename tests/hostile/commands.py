@@ -70,6 +70,12 @@ mix("B6 thirds", "-w 1/3,2/3", 0, check=partial(made_of, first=1 / 3, second=2 /
 mix("B6 a group that is none", "-w uniform -w conf=1,0 --groups block", 2, "'conf'", "'conv'")
 mix("B6 a group twice", "-w conv=1,0 -w conv=0,1 --groups block", 2, "conv")
 mix("B6 a grouping that is none", "-w uniform --groups blocks", 2, "'blocks'", "'block'")
+mix(
+    "B6 globs that overlap",
+    "-w uniform --groups 'glob=conv.*,*.bias'",
+    2,
+    "conv.bias: 'conv.*' and '*.bias'",
+)
 mix("B6 outside of 0 to 1", "-w 2,-1", 2, "coefficients", "--affine")
 mix("B6 a base that is none", "-w uniform --base 3", 2, "--base", "3")
 mix("B6 no coefficients", "", 2, "-w and --recipe")
