@@ -45,7 +45,7 @@ class Capitals:
             self.sure |= mean < -1 - CLOSE  # if it lost all that is left, it would still be better
             room = np.maximum(1 + mean, 1e-12)
             bets = PARTS / room[:, None] * (d - mean)[:, None]
-            self.logs += np.log1p(np.maximum(bets, -1 + 1e-12))
+            self.logs += np.log1p(bets)
             self.sums += d
             self.seen += 1
         if self.seen == self.n:

@@ -17,6 +17,8 @@ from soupmerge.errors import UsageError
 from soupmerge.schedule import order
 from tests.soups.planted import Planted, Row, benchmark, ingredients, some_flags
 
+pytestmark = pytest.mark.usefixtures("unexamined")
+
 Value = Callable[[Sequence[int]], Any]
 
 

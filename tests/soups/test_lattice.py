@@ -20,6 +20,8 @@ from soupmerge.soups.grid import MOST_SOUPS, lattice, lattice_size, parts_of, pl
 from tests.shared import files_of
 from tests.soups.planted import Planted, benchmark, ingredients, some_flags
 
+pytestmark = pytest.mark.usefixtures("unexamined")
+
 
 @given(k=st.integers(1, 5), parts=st.integers(1, 6))
 def test_the_lattice_is_all_of_it_once(k: int, parts: int) -> None:

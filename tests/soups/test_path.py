@@ -19,6 +19,8 @@ from soupmerge.errors import UsageError
 from soupmerge.soups.path import Line, steps_of
 from tests.soups.planted import Planted, Row, benchmark, first, ingredients, judged, some_flags
 
+pytestmark = pytest.mark.usefixtures("unexamined")
+
 
 def line_of(points: Sequence[tuple[int, int]], n: int = 100) -> Line:
     """Return the line whose evenly spaced soups have so many of *n* right, clean and robust."""

@@ -21,6 +21,8 @@ from soupmerge.soups.racing import ALPHA, FEWEST, ROUNDS
 from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, Row, Table, asked, benchmark, first, ingredients
 
+pytestmark = pytest.mark.usefixtures("unexamined")
+
 SURE = 1e-9
 """No capital of these tests grows so large unless nothing can be lost any more."""
 
@@ -77,7 +79,8 @@ def test_images_may_come_one_by_one_or_together_and_pairs_do_not_meet() -> None:
         ([1] * 5 + [-1] * 5, False),
         ([1] * 5 + [-1] * 4 + [0], True),
         ([0] * 10, False),
-        ([0.5] * 7 + [-0.5] * 3, True),  # all seen
+        ([0] * 9 + [0.1], True),  # all seen
+        ([0.5] * 7 + [-0.5] * 3, True),
         ([0.1] * 3 + [-0.3] + [0] * 6, False),  # equal, but for rounding
     ],
 )
@@ -86,6 +89,13 @@ def test_who_cannot_be_caught_is_surely_better(d: list[float], certain: bool) ->
     for x in d:
         capitals.see(np.array([[float(x)]]))
     assert bool(capitals.decided(SURE)[0]) is certain
+
+
+def test_certainty_does_not_depend_on_the_level() -> None:
+    """6 ahead with 4 left, and then behind: at any level, 2 ahead in the end is better."""
+    capitals = Capitals(1, 10)
+    capitals.see(np.array([[1.0] * 6 + [-1.0]]))
+    assert capitals.decided(1e-300).all()
 
 
 def test_capitals_are_seldom_won_where_there_is_nothing_to_win() -> None:
@@ -111,7 +121,7 @@ def test_capitals_are_won_where_there_is_something_and_surely_at_the_end() -> No
     capitals.see(table[:, :120])
     assert capitals.decided(0.001).mean() > 0.5
     capitals.see(table[:, 120:])
-    assert capitals.decided(SURE).all()
+    assert capitals.decided(1e-300).all()
 
 
 # ---- races

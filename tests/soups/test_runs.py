@@ -25,6 +25,8 @@ from soupmerge.storage.journal import Journal
 from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, asked, benchmark, images, ingredients, some_flags
 
+pytestmark = pytest.mark.usefixtures("unexamined")
+
 Search = Callable[..., Any]
 SEARCHES: dict[str, tuple[Search, dict[str, Any]]] = {
     "grid": (sm.grid, {"step": 0.5}),

@@ -19,6 +19,8 @@ from soupmerge.soups.searching import check, drawn, softmax
 from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, Row, Table, benchmark, ingredients, some_flags
 
+pytestmark = pytest.mark.usefixtures("unexamined")
+
 
 def search(tmp_path: Path, table: Table, k: int = 3, n_images: int = 40, **how: Any) -> sm.Trials:
     judge = benchmark(n_images)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,18 @@ from soupmerge.soups.metrics import Metric, paired
 from soupmerge.soups.searching import drawn
 from soupmerge.storage import run
 from soupmerge.storage.journal import Journal, _sealed
-from tests.soups.planted import Planted, benchmark, first, ingredients, judged, some_flags
+from tests.soups.planted import Planted, benchmark, first, images, ingredients, judged, some_flags
+
+pytestmark = pytest.mark.usefixtures("unexamined")
 
 Typed = Callable[..., Any]
 FEW = ["--data", "digits", "--limit", 30, "--threat", "linf:0.1", "--steps", 4, "-q"]
 
 
-def seen(*trials: Any, home: Path = Path("run")) -> Tried:
-    return Tried(sm.Trials(tuple(trials)), (home,) * len(trials), None)
+def seen(*trials: Any) -> Tried:
+    """Return these as the trials of a finished run, which say what chose them."""
+    told = (replace(t, recipe=replace(t.recipe, seen=({"by": "grid"},))) for t in trials)
+    return Tried(sm.Trials(tuple(told)), (Path("run"),) * len(trials), None, {})
 
 
 def counted(points: Sequence[tuple[int, int]], n: int = 100) -> Tried:
@@ -97,9 +102,8 @@ def test_a_rival_may_be_as_far_as_an_interval_of_opposite_images_reaches() -> No
 
 
 def test_the_home_of_a_soup_is_the_run_that_it_is_from() -> None:
-    trials = [judged(*first(*point, n=100)) for point in ((90, 20), (80, 50), (60, 60))]
     homes = (Path("a"), Path("a"), Path("b"))
-    runs = Tried(sm.Trials(tuple(trials)), homes, None)
+    runs = replace(counted([(90, 20), (80, 50), (60, 60)]), homes=homes)
     for metric, home in (("clean", "a"), ("union", "b")):
         assert choose(runs, metric, (), "clean", "union").home == Path(home)
 
@@ -131,6 +135,23 @@ def test_conditions_that_no_soup_meets_are_told_with_what_there_is() -> None:
     assert "clean>=0.85: from 0.6 to 0.9" in said
     assert "union>=0.3: from 0.2 to 0.6" in said
     assert said.startswith("--where: ")
+
+
+def test_the_chosen_soup_says_which_images_chose_it(tmp_path: Path) -> None:
+    """As its recipe tells, or the plan of its run, or the recipe of an earlier version's run."""
+    home = grid(tmp_path, "run")
+    plan = json.loads((home / "plan.json").read_text())
+    assert [entry["sha256"] for entry in plan["seen"]] == [images(30).fingerprint()["sha256"]]
+    runs = tried([home])
+    assert list(choose(runs, "clean", (), "clean", "union").trial.recipe.seen) == plan["seen"]
+    (home / "plan.json").unlink()
+    assert list(choose(runs, "clean", (), "clean", "union").trial.recipe.seen) == plan["seen"]
+    own = seen(*runs.trials)
+    assert choose(own, "clean", (), "clean", "union").trial.recipe.seen == ({"by": "grid"},)
+    for text in ("[]", '{"seen": 5}'):
+        (home / "plan.json").write_text(text)
+        with pytest.raises(InputError, match=r"plan\.json: is not the plan .*--force"):
+            choose(runs, "clean", (), "clean", "union")
 
 
 # ---- what was tried
@@ -195,6 +216,7 @@ def test_a_run_of_thousands_of_soups_is_read_at_once(tmp_path: Path) -> None:
     told = {"command": "search", "benchmark": {"data": {}, "attacks": dict(report.attacks)}}
     with run.opened(tmp_path / "run", told):
         pass
+    (tmp_path / "run" / "plan.json").write_text('{"soups": 4000, "seen": [{}]}')
     with open(tmp_path / "run" / "trials.jsonl", "w") as file:
         record = {"recipe": sm.Recipe.uniform(pots).to_json(), **report.to_record()}
         for row in drawn(3, 4_000, 0):
