@@ -25,7 +25,9 @@ Row = tuple[float, ...]
 Table = Callable[[Row], Any]
 """Coefficients → flags ``(1 + T, N)``: right clean, and under each of T threats."""
 
-CLASSES = 10
+CLASSES, SURE = 10, 2.0
+"""Classes, and the logit of the one that is answered; those of the others are 0."""
+
 THREATS = (sm.Linf(0.1), sm.L2(0.5))
 
 
@@ -44,7 +46,7 @@ class Planted(nn.Module):
         table = torch.as_tensor(np.asarray(self.table(row), dtype=bool))
         # The checks of the chosen soup attack the images in earnest, and leave the table.
         right = table[threat.clamp(max=len(table) - 1), number % table.shape[1]]
-        return nn.functional.one_hot((number + (~right).long()) % CLASSES, CLASSES).float()
+        return SURE * nn.functional.one_hot((number + (~right).long()) % CLASSES, CLASSES)
 
 
 @dataclass(frozen=True)

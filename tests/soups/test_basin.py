@@ -1,19 +1,335 @@
-"""Fine-tunes of one base share a basin, networks of different seeds do not; how that is told."""
+"""Barriers between ingredients: their heights and intervals, and the verdict on the basin."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
+from torch.nn import functional as F
 
 import soupmerge as sm
-from soupmerge.soups.basin import SEPARATE, SHARED, UNKNOWN
-from soupmerge.weights.geometry import ALL, signs
-from tests.shared import Outcome, near
+from soupmerge.errors import InputError, UsageError
+from soupmerge.soups import barriers
+from soupmerge.soups.basin import SEPARATE, SHARED, UNKNOWN, Barrier, Barriers
+from soupmerge.types import quiet
+from soupmerge.weights.geometry import signs
+from tests.shared import Outcome, Stop, files_of, stop_at
+from tests.soups import planted
+from tests.soups.planted import CLASSES, SURE, Planted, Row, Table, first, ingredients, some_flags
+
+N = 50
+
+
+def barrier_of(home: Path, k: int, table: Table, threats: int = 0, **how: Any) -> Barriers:
+    judge = planted.benchmark(how.pop("n", N), threats=threats)
+    return sm.barrier(Planted(k, table), ingredients(home / "in", k), judge, **how)
+
+
+def width(pairs: int, metrics: int, points: int) -> float:
+    """Return the z of intervals that hold together with 95%: Bonferroni's, two-sided."""
+    return float(stats.norm.ppf(1 - 0.05 / (2 * pairs * metrics * (points - 2))))
+
+
+# ---- heights and intervals
+
+
+def losses_of(errors: Any) -> Any:
+    """Return the cross-entropy of right and wrong answers."""
+    logits = torch.eye(CLASSES)[:2] * SURE
+    right, wrong = F.cross_entropy(logits, torch.zeros(2).long(), reduction="none").tolist()
+    return np.where(errors, wrong, right)
+
+
+@pytest.mark.parametrize(("k", "threats", "points"), [(2, 0, 3), (2, 1, 5), (3, 2, 4)])
+def test_barriers_are_what_they_are_defined_to_be(
+    tmp_path: Path, k: int, threats: int, points: int
+) -> None:
+    table = some_flags(1, N, rows=1 + threats)
+    found = barrier_of(tmp_path, k, table, threats, points=points, tolerance=0.02).barriers
+    pairs = list(combinations(range(k), 2))
+    z = width(len(pairs), 1 + threats, points)
+    names = ["clean", "linf:0.1", "l2:0.5"][: 1 + threats]
+    assert [(b.pair, b.metric) for b in found] == [
+        ((str(i), str(j)), name) for i, j in pairs for name in names
+    ]
+    t = np.arange(points) / (points - 1)
+    for barrier, ((i, j), row) in zip(
+        found, [(pair, row) for pair in pairs for row in range(1 + threats)], strict=True
+    ):
+        flags = []
+        for share in t:
+            weights = [0.0] * k
+            weights[i], weights[j] = 1 - share, share
+            answers = np.asarray(table(tuple(np.round(weights, 4).tolist())))
+            flags.append(answers[0] & answers[row])  # wrong clean is wrong under attack, too
+        errors = 1.0 - np.array(flags)
+        above = (errors - np.outer(1 - t, errors[0]) - np.outer(t, errors[-1]))[1:-1]
+        means = above.mean(1)
+        deviations = np.maximum(above.std(1, ddof=1) / N**0.5, 1 / N)
+        where = int(means.argmax())
+        assert barrier.t == pytest.approx(t)
+        assert barrier.error == pytest.approx(errors.mean(1))
+        assert (barrier.height, barrier.at) == pytest.approx((means[where], t[where + 1]))
+        assert barrier.deviation == pytest.approx(deviations[where])
+        assert barrier.low == pytest.approx((means - z * deviations).max())
+        assert barrier.high == pytest.approx((means + z * deviations).max())
+        if row == 0:
+            losses = losses_of(errors).mean(1)
+            heights = losses - (1 - t) * losses[0] - t * losses[-1]
+            assert barrier.loss == pytest.approx(losses)
+            assert barrier.loss_height == pytest.approx(heights[1:-1].max())
+
+
+@pytest.mark.parametrize(
+    ("k", "threats", "points"), [(2, 0, 3), (2, 0, 11), (2, 2, 3), (4, 0, 3), (3, 1, 5)]
+)
+def test_intervals_grow_with_pairs_metrics_and_points(
+    tmp_path: Path, k: int, threats: int, points: int
+) -> None:
+    """Where no image changes, a barrier may still be as high as z images of n."""
+    still = first(*[40] * (1 + threats), n=N)
+    found = barrier_of(tmp_path, k, lambda row: still, threats, points=points)
+    z = width(k * (k - 1) // 2, 1 + threats, points)
+    assert len(list(found)) == k * (k - 1) // 2 * (1 + threats)
+    for barrier in found:
+        assert (barrier.low, barrier.high) == pytest.approx((-z / N, z / N))
+        assert (barrier.height, barrier.deviation) == pytest.approx((0, 1 / N))
+
+
+def test_a_check_walks_in_eleven_points_with_a_tolerance_of_5_points(tmp_path: Path) -> None:
+    still = first(950, n=1000)
+    (barrier,) = barrier_of(tmp_path, 2, lambda row: still, n=1000)
+    assert barrier.t == tuple(n / 10 for n in range(11))
+    assert barrier.verdict == SHARED
+
+    def table(row: Row) -> Any:
+        """Halfway, 200 images more are wrong: a height of 0.2 at 0.5."""
+        return first(750 if 0.45 < row[0] < 0.55 else 950, n=1000)
+
+    (barrier,) = barrier_of(tmp_path, 2, table, n=1000)
+    assert (barrier.height, barrier.at, barrier.verdict) == (pytest.approx(0.2), 0.5, SEPARATE)
+
+
+# ---- verdicts
+
+
+def middle(n: int, wrong: int, ends: tuple[int, int] = (0, 0)) -> Table:
+    """Return a table: so many of *n* are wrong at the ends, and *wrong* in between."""
+
+    def table(row: Row) -> Any:
+        at_end = {1.0: ends[0], 0.0: ends[1]}
+        return first(n - at_end.get(row[0], wrong), n=n)
+
+    return table
+
+
+def test_a_verdict_is_certain_where_the_whole_interval_is_on_one_side(tmp_path: Path) -> None:
+    n, wrong = 400, 40
+    (seen,) = barrier_of(tmp_path, 2, middle(n, wrong), n=n, points=3)
+    share = wrong / n
+    reach = width(1, 1, 3) * (share * (1 - share) * n / (n - 1) / n) ** 0.5
+    assert (seen.low, seen.high) == pytest.approx((share - reach, share + reach))
+    for tolerance, verdict in (
+        (seen.low - 1e-9, SEPARATE),
+        (seen.low, UNKNOWN),  # not above the tolerance
+        (share, UNKNOWN),
+        (seen.high - 1e-9, UNKNOWN),
+        (seen.high, SHARED),  # at most the tolerance
+    ):
+        (barrier,) = barrier_of(tmp_path, 2, middle(n, wrong), n=n, points=3, tolerance=tolerance)
+        assert (barrier.verdict, barrier.reason) == (verdict, "")
+
+
+def test_where_the_ends_have_nothing_to_lose_nothing_is_known(tmp_path: Path) -> None:
+    """Of ten classes alike, chance errs on 90 of 100 images: at 86 a barrier of 5 cannot be seen.
+
+    Under attack every image may be wrong, so that the ceiling is 100. A barrier that is seen all
+    the same is one.
+    """
+    n = 100
+
+    def verdict(ends: int, wrong: int, threats: int, most: float = 0.05) -> tuple[str, bool]:
+        table = middle(n, wrong, (ends, ends))
+        robust: Table = lambda row: [[True] * n, *table(row)]  # noqa: E731
+        how = {"n": n, "points": 3, "threats": threats, "tolerance": most}
+        found = barrier_of(tmp_path, 2, robust if threats else table, **how).barriers[-1]
+        return found.verdict, "nothing to lose" in found.reason
+
+    assert verdict(86, 86, 0) == (UNKNOWN, True)
+    assert verdict(84, 84, 0) == (SHARED, False)
+    assert verdict(94, 94, 1) == (SHARED, False)
+    assert verdict(96, 96, 1) == (UNKNOWN, True)
+    assert verdict(75, 75, 1, 0.25) == (UNKNOWN, True)  # no more than the tolerance is left
+    assert verdict(74, 74, 1, 0.25) == (SHARED, False)
+    assert verdict(86, 10, 0) == (UNKNOWN, True)
+    assert verdict(50, 100, 1) == (SEPARATE, False)
+    ends = (0, 100)
+    (low,) = barrier_of(tmp_path, 2, middle(n, 50, ends), n=n, points=3)
+    assert low.reason == ""  # half of it can be lost: the mean of both ends counts
+
+
+def a_barrier(verdict: str, metric: str = "clean", reason: str = "") -> Barrier:
+    numbers = {"height": 0.125, "at": 0.5, "deviation": 0.01, "low": -0.02, "high": 0.04}
+    numbers |= {"loss_height": 0.25}
+    columns: Any = {"t": (0.0, 0.5, 1.0), "loss": (1.0, 2.0, 1.5), "error": (0.25, 0.5, 0.125)}
+    return Barrier(("a", "b"), metric, verdict=verdict, reason=reason, **numbers, **columns)
+
+
+NOTHING = "the ends have nothing to lose"
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ([(SHARED, "clean", "")], SHARED),
+        ([(SHARED, "clean", ""), (SEPARATE, "linf:0.1", "")], SEPARATE),
+        ([(UNKNOWN, "clean", ""), (SEPARATE, "linf:0.1", "")], SEPARATE),
+        ([(SHARED, "clean", ""), (UNKNOWN, "linf:0.1", "")], UNKNOWN),
+        ([(SHARED, "clean", ""), (UNKNOWN, "linf:0.1", NOTHING)], SHARED),
+        ([(UNKNOWN, "clean", NOTHING), (SHARED, "linf:0.1", "")], UNKNOWN),
+    ],
+)
+def test_one_pair_apart_is_apart_and_what_says_nothing_is_passed_over(
+    found: list[tuple[str, str, str]], verdict: str
+) -> None:
+    assert Barriers(tuple(a_barrier(*told) for told in found)).verdict == verdict
+
+
+def test_barriers_are_told_in_points_of_error_and_as_json() -> None:
+    told = Barriers((a_barrier(SHARED), a_barrier(UNKNOWN, "linf:0.1", NOTHING)))
+    ends, interval = "25.0%, 12.5%", "-2.0 to +4.0"
+    height = ["+12.5 at 0.5", interval, "+0.250"]
+    assert list(told.rows()) == [
+        ["a – b", "clean", ends, *height, SHARED],
+        ["a – b", "linf:0.1", ends, *height, f"{UNKNOWN}: {NOTHING}"],
+    ]
+    kept = json.loads(json.dumps(told.to_json()))
+    assert kept["verdict"] == told.verdict
+    assert tuple(map(Barrier.from_json, kept["barriers"])) == told.barriers
+    assert kept["barriers"][0]["interval"] == [-0.02, 0.04]
+    assert kept["barriers"][0]["points"][1] == {"t": 0.5, "loss": 2.0, "error": 0.5}
+
+
+# ---- the way
+
+
+def test_the_way_to_oneself_has_no_barrier(trained: list[Path], tmp_path: Path) -> None:
+    pots = sm.load(trained[0])
+    sm.save(tmp_path / "again.safetensors", dict(pots[0]), model=pots.model)
+    twins = sm.load(trained[0], tmp_path / "again.safetensors")
+    found = sm.barrier(sm.model(like=twins), twins, benchmark(sm.Linf(0.1), limit=30), points=3)
+    assert all(b.height == pytest.approx(0, abs=1e-12) for b in found)
+    assert all(b.loss_height == pytest.approx(0, abs=1e-9) for b in found)
+
+
+def test_walking_back_mirrors_the_way(tmp_path: Path) -> None:
+    table = some_flags(3, N)
+    there = barrier_of(tmp_path, 2, table, points=6).barriers[0]
+    back = barrier_of(tmp_path, 2, lambda row: table(row[::-1]), points=6).barriers[0]
+    assert back.error == pytest.approx(there.error[::-1])
+    assert back.loss == pytest.approx(there.loss[::-1])
+    assert (back.height, back.low, back.high) == pytest.approx(
+        (there.height, there.low, there.high)
+    )
+    assert back.at == pytest.approx(1 - there.at)
+
+
+def test_a_loss_convex_in_the_weights_has_no_barrier(tmp_path: Path) -> None:
+    for i in (1, 2):
+        torch.manual_seed(i)
+        sm.save(tmp_path / f"{i}.safetensors", nn.Linear(64, 10).state_dict())
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    for i in (1, 2):
+        state = sm.load(tmp_path / f"{i}.safetensors")[0]
+        renamed = {f"1.{n}": t for n, t in state.items()}
+        sm.save(tmp_path / f"{i}.safetensors", {**renamed, "pad": torch.ones(1)}, force=True)
+    net.register_buffer("pad", torch.ones(1))
+    pots = sm.load(tmp_path / "1.safetensors", tmp_path / "2.safetensors")
+    found = sm.barrier(net, pots, benchmark(limit=100)).barriers[0]
+    assert found.loss_height <= 1e-6
+    assert found.verdict == UNKNOWN  # untrained: both ends answer like chance
+    assert "nothing to lose" in found.reason
+
+
+@pytest.mark.parametrize("policy", ["average", "base"])
+def test_statistics_on_the_way_follow_the_policy(
+    net: nn.Module, pots: sm.Ingredients, policy: str
+) -> None:
+    """Averaged, or those of the nearer end; at the ends everything is that of the ingredient."""
+    two = sm.Ingredients((pots[0], pots[1]))
+    judge = benchmark(limit=30)
+    found = sm.barrier(net, two, judge, points=5, buffers=policy).barriers[0]
+    x, y = judge.data.batch(torch.arange(30))
+    for t, loss in zip(found.t, found.loss, strict=True):
+        recipe = sm.Recipe.of(two, (1 - t, t), buffers=policy, base=int(t > 0.5))
+        with torch.no_grad():
+            logits = sm.bind(net, sm.mix(two, recipe))(x)
+        assert loss == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("k", "n", "points"), [(1, 9, 3), (2, 1, 3), (2, 9, 2)])
+def test_what_makes_no_segment_is_refused(tmp_path: Path, k: int, n: int, points: int) -> None:
+    with pytest.raises(UsageError, match="barrier: .*two ingredients, three points and two images"):
+        barrier_of(tmp_path, k, lambda row: first(n, n=n), n=n, points=points)
+
+
+def test_progress_counts_networks_each_ingredient_once(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    def progress(what: str, done: int, total: int, note: str = "") -> None:
+        told.append((done, total))
+
+    barrier_of(tmp_path, 3, some_flags(0, N), points=4, progress=progress)
+    assert told == [(done, 3 + 3 * 2) for done in range(10)]
+
+
+# ---- in a run folder
+
+
+def kept(home: Path, table: Table, **how: Any) -> Barriers:
+    given = {"points": 5, "tolerance": 0.05, "buffers": "average", "progress": quiet, **how}
+    pots, judge = ingredients(home / "in", 2), planted.benchmark(N)
+    return barriers.kept(home / "run", Planted(2, table), pots, judge, **given)
+
+
+def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
+    table = some_flags(0, N)
+    with pytest.raises(Stop):
+        kept(tmp_path, table, progress=stop_at(4, "networks"))
+    found = kept(tmp_path, table)
+    assert found == barrier_of(tmp_path, 2, table, 1, points=5)
+    before = files_of(tmp_path / "run")
+    assert kept(tmp_path, table, progress=stop_at(1, "networks")) == found
+    assert files_of(tmp_path / "run") == before
+    with pytest.raises(UsageError, match="settings.points was 5, now 6"):
+        kept(tmp_path, table, points=6)
+    assert kept(tmp_path, table, points=6, force=True) == barrier_of(
+        tmp_path, 2, table, 1, points=6
+    )
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["command"] == "check"
+    assert manifest["benchmark"] == planted.benchmark(N).describe()
+    assert manifest["settings"] == {"points": 6, "tolerance": 0.05, "buffers": "average"}
+
+
+@pytest.mark.parametrize("harm", ["[]", "{}", '{"barriers": 5}', '{"barriers": [{"pair": []}]}'])
+def test_damaged_barriers_are_refused(tmp_path: Path, harm: str) -> None:
+    table = some_flags(0, N)
+    kept(tmp_path, table)
+    (tmp_path / "run" / "barriers.json").write_text(harm)
+    with pytest.raises(InputError, match=r"barriers\.json: holds no barriers .*--force"):
+        kept(tmp_path, table)
+
+
+# ---- networks that were trained
 
 
 @pytest.fixture(scope="session")
@@ -51,61 +367,6 @@ def test_networks_of_different_seeds_do_not(trained: list[Path], stranger: Path)
     assert signs(pots).blocks[0].alike[0] < 0.7
 
 
-def test_the_way_to_oneself_has_no_barrier(trained: list[Path], tmp_path: Path) -> None:
-    pots = sm.load(trained[0])
-    sm.save(tmp_path / "again.safetensors", dict(pots[0]), model=pots.model)
-    twins = sm.load(trained[0], tmp_path / "again.safetensors")
-    found = sm.barrier(sm.model(like=twins), twins, benchmark(sm.Linf(0.1), limit=60)).barriers
-    assert all(b.height == pytest.approx(0, abs=1e-12) for b in found)
-    assert all(b.loss_height == pytest.approx(0, abs=1e-9) for b in found)
-
-
-def test_walking_back_mirrors_the_way(trained: list[Path]) -> None:
-    there, back = (
-        sm.barrier(sm.model(like=pots), pots, benchmark(limit=100)).barriers[0]
-        for pots in (sm.load(*trained[:2]), sm.load(*reversed(trained[:2])))
-    )
-    assert there.height == pytest.approx(back.height, abs=1e-9)
-    assert there.error == pytest.approx(back.error[::-1], abs=1e-9)
-
-
-def test_a_loss_convex_in_the_weights_has_no_barrier(tmp_path: Path) -> None:
-    for i in (1, 2):
-        torch.manual_seed(i)
-        sm.save(tmp_path / f"{i}.safetensors", nn.Linear(64, 10).state_dict())
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    for i in (1, 2):
-        state = sm.load(tmp_path / f"{i}.safetensors")[0]
-        renamed = {f"1.{n}": t for n, t in state.items()}
-        sm.save(tmp_path / f"{i}.safetensors", {**renamed, "pad": torch.ones(1)}, force=True)
-    net.register_buffer("pad", torch.ones(1))
-    pots = sm.load(tmp_path / "1.safetensors", tmp_path / "2.safetensors")
-    found = sm.barrier(net, pots, benchmark(limit=100)).barriers[0]
-    assert found.loss_height <= 1e-6
-    assert found.verdict == UNKNOWN  # untrained: both ends answer like chance
-    assert "nothing to lose" in found.reason
-
-
-def test_signs_are_those_of_plain_vectors(net: nn.Module, tmp_path: Path) -> None:
-    states = [near(net, seed) for seed in (1, 2, 3)]
-    for i, state in enumerate(states):
-        sm.save(tmp_path / f"{i}.safetensors", state)
-    sm.save(tmp_path / "origin.safetensors", near(net, 4))
-    pots = sm.load(*(tmp_path / f"{i}.safetensors" for i in range(3)))
-    origin = sm.load(tmp_path / "origin.safetensors")[0]
-    rows = [torch.cat([pot[n].double().reshape(-1) for n in pots.mixed]) for pot in pots]
-    ref = torch.cat([origin[n].double().reshape(-1) for n in pots.mixed])
-    sign = next(s for s in signs(pots, origin).blocks if s.block == ALL)
-    distances = [float((row - ref).norm() / ref.norm()) for row in rows]
-    assert sign.distances == pytest.approx(distances, rel=1e-9)
-    cosine = torch.nn.functional.cosine_similarity
-    pairs = [(0, 1), (0, 2), (1, 2)]
-    alike = [float(cosine(rows[i], rows[j], 0)) for i, j in pairs]
-    aligned = [float(cosine(rows[i] - ref, rows[j] - ref, 0)) for i, j in pairs]
-    assert sign.alike == pytest.approx((min(alike), max(alike)), rel=1e-9)
-    assert sign.aligned == pytest.approx((min(aligned), max(aligned)), rel=1e-6)
-
-
 def test_check_says_separate_with_exit_status_1(
     soupmerge: Callable[..., Outcome], trained: list[Path], stranger: Path
 ) -> None:
@@ -120,24 +381,3 @@ def test_check_says_separate_with_exit_status_1(
     unmeasured = soupmerge("check", trained[0], stranger)
     assert unmeasured.status == 0
     assert "not measured" in unmeasured.out
-
-
-def test_recalibrated_statistics_are_those_of_update_bn(pots: sm.Ingredients) -> None:
-    images = sm.data("digits", split="train", limit=96)
-    soup = sm.mix(pots, sm.Recipe.uniform(pots))
-    net = sm.model(like=pots)
-    anew = sm.recalibrate(net, soup, sm.Calibration(images, batch_size=32, seed=3))
-    from soupmerge.schedule import order
-
-    batches = [images.batch(i)[0] for i in order(96, 3, 0).split(32)]
-    reference = sm.bind(net, soup)
-    torch.optim.swa_utils.update_bn(batches, reference)
-    expected = reference.state_dict()
-    changed = 0
-    for name, tensor in anew.items():
-        if name.endswith(("running_mean", "running_var")):
-            torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
-            changed += 1
-        else:
-            assert torch.equal(tensor, soup[name])
-    assert changed
