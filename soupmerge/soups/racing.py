@@ -226,7 +226,7 @@ class _Track:
         scores = np.zeros((len(self.recipes), len(part)))
         for i in range(len(self.recipes)):
             scores[i] = self.metric.per_image(self.report(i))[part.numpy()] / reach
-        first, second = np.array(pairs, dtype=int).reshape(-1, 2).T
+        first, second = np.array(pairs).T
         differences: Array = scores[first] - scores[second]
         return differences
 

@@ -85,7 +85,8 @@ def ingredients(home: Path, k: int) -> sm.Ingredients:
     """Return *k* ingredients, a one-hot vector each; they are written, or there already."""
     home.mkdir(exist_ok=True)
     for i, row in enumerate(torch.eye(k)):
-        sm.save(home / f"{i}.safetensors", {"weight": row}, force=True)
+        if not (home / f"{i}.safetensors").exists():
+            sm.save(home / f"{i}.safetensors", {"weight": row})
     return sm.load(*(home / f"{i}.safetensors" for i in range(k)))
 
 

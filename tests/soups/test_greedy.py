@@ -170,6 +170,22 @@ def test_no_soup_is_judged_twice_and_all_that_were_are_told(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("how", "says"),
     [
+        ({"metric": "clean"}, "settings.metric was 'union', now 'clean'"),
+        ({"orders": 2}, "settings.orders was 1, now 2"),
+        ({"prune": True}, "settings.prune was False, now True"),
+        ({"seed": 1}, "settings.seed was 0, now 1"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
+    pots, net = ingredients(tmp_path / "in", 2), Planted(2, some_flags(0, 20))
+    sm.greedy(net, pots, benchmark(20), orders=1, out=tmp_path / "run")
+    with pytest.raises(UsageError, match=says):
+        sm.greedy(net, pots, benchmark(20), **{"orders": 1, **how}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
         ({"orders": -1}, "orders: -1"),
         ({"metric": "claen"}, "metric: .*'claen'.*'clean'"),
         ({"k": 1}, "a greedy soup needs two or more"),

@@ -18,6 +18,7 @@ from soupmerge.errors import InputError, UsageError
 from soupmerge.schedule import order
 from soupmerge.soups.betting import Capitals
 from soupmerge.soups.racing import ALPHA, FEWEST, ROUNDS
+from soupmerge.storage.journal import Journal
 from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, Row, Table, asked, benchmark, first, ingredients
 
@@ -318,6 +319,8 @@ def test_a_race_goes_on_where_it_was_cut(tmp_path: Path) -> None:
         judge, progress = benchmark(96, batch_size=16), stop_at(n, "images linf:0.1")
         with pytest.raises(Stop):
             race(tmp_path, 3, table, judge, step=1, out=cut, progress=progress)
+        kept = Journal(cut / "verdicts.jsonl").records
+        assert len({record["evaluation"] for record in kept}) == 1
     judge = benchmark(96, batch_size=16)
     assert race(tmp_path, 3, table, judge, step=1, out=cut) == whole
     assert files_of(cut) == files_of(tmp_path / "whole")
@@ -344,6 +347,8 @@ def test_the_goal_is_of_the_run_and_an_unknown_one_is_refused(tmp_path: Path) ->
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), goal="best", **how)
     with pytest.raises(UsageError, match="settings.seed was 0, now 1"):
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), seed=1, **how)
+    with pytest.raises(UsageError, match="settings.metric was 'union', now 'clean'"):
+        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), choose="clean", **how)
     with pytest.raises(UsageError, match=r"race: .*'frnt'.*'front'"):
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), step=1, goal="frnt")
     with pytest.raises(UsageError, match="two or more"):
@@ -364,6 +369,6 @@ def test_a_race_tells_how_far_it_has_come(tmp_path: Path) -> None:
     assert [(done, total) for _, done, total, _ in rounds][:2] == [(0, 16), (0, 16)]
     assert rounds[0][3] == "2 soups left"
     assert rounds[-1][1:3] == (2, 2)
-    assert rounds[-1][3].startswith("1 soups left; ")
+    assert rounds[-1][3] == "1 soups left; 0 gradient evaluations"
     soups = [entry[1:3] for entry in told if entry[0] == "soups of a round"]
     assert soups == [(0, 2), (1, 2), (0, 2), (1, 2), (0, 1)]
