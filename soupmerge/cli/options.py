@@ -46,6 +46,9 @@ class ThreatType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 class Whole(click.IntRange):
     """A whole number in ASCII digits; click also takes ``1_000`` and digits of other scripts."""
 
+    def _describe_range(self) -> str:
+        return _described(self, super()._describe_range())
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return an int."""
         return super().convert(_in_ascii(self, value, param, ctx), param, ctx)
@@ -54,9 +57,17 @@ class Whole(click.IntRange):
 class Real(click.FloatRange):
     """A decimal number in ASCII digits, and so neither NaN nor infinite."""
 
+    def _describe_range(self) -> str:
+        return _described(self, super()._describe_range())
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a float."""
         return super().convert(_in_ascii(self, value, param, ctx), param, ctx)
+
+
+def _described(kind: Whole | Real, limits: str) -> str:
+    """Return the *limits* of a number as --help shows them, nothing where there are none."""
+    return "" if kind.min is None and kind.max is None else limits
 
 
 def _in_ascii(

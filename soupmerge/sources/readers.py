@@ -260,7 +260,7 @@ def _images_in(root: Path, names: Sequence[str]) -> list[tuple[Path, int]]:
     if broken:
         what = "are named as images, and are no files or links to files"
         fix = "remove them, or mend the links"
-        raise InputError(what, problems=_first(broken), where=root, fix=fix)
+        raise InputError(what, problems=broken, where=root, fix=fix)
     if not files:
         fix = "give a folder with one folder of images per class"
         raise InputError("holds no images in class folders", where=root, fix=fix)
@@ -269,13 +269,8 @@ def _images_in(root: Path, names: Sequence[str]) -> list[tuple[Path, int]]:
         warnings.warn(f"{what}; known are {' '.join(SUFFIXES)}", stacklevel=2)
     if empty := sorted(set(range(len(names))) - {label for _, label in files}):
         what = f"{root}: no images of {len(empty)} of {len(names)} classes"
-        warnings.warn(f"{what}: {', '.join(_first([names[i] for i in empty]))}", stacklevel=2)
+        warnings.warn(f"{what}: {enumerated([names[i] for i in empty])}", stacklevel=2)
     return files
-
-
-def _first(problems: list[str], most: int = 10) -> list[str]:
-    more = [f"{len(problems) - most} more"] if len(problems) > most else []
-    return problems[:most] + more
 
 
 def _decoded(files: Sequence[Path], root: Path) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
@@ -291,7 +286,7 @@ def _decoded(files: Sequence[Path], root: Path) -> list[np.ndarray[Any, np.dtype
         raise problems[0]
     if problems:
         what = f"{len(problems)} of {len(files)} images cannot be read"
-        raise InputError(what, problems=_first([str(p) for p in problems]), where=root)
+        raise InputError(what, problems=[str(p) for p in problems], where=root)
     return arrays
 
 

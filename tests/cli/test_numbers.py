@@ -367,7 +367,7 @@ def test_a_plan_says_what_would_be_written(
         "-o",
         out,
         "--max-shard-size",
-        "4KB",
+        "1KB",
         "--head",
         "skip",
     ]

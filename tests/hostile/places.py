@@ -336,7 +336,7 @@ def of_two_soups(home: Path) -> Path:
 @TABLE.row(
     "A9 images of two arrays of one name",
     3,
-    "two arrays",
+    "several arrays",
     lines=("eval {good} --model digits-cnn --data npz:{x}",),
 )
 def two_arrays(home: Path) -> Path:

@@ -128,7 +128,7 @@ for name, edit, status, word in (
 
 add("E6 a site that nobody knows", 2, "pull https://example.org/x.safetensors", "example.org")
 add("E6 pull of nothing", 2, "pull", "--list")
-add("E6 offline, and not here", 6, "inspect hf-hub:owner/name --offline", "cache")
+add("E6 offline, and not here", 6, "inspect hf-hub:owner/name --offline", "no site may be asked")
 add("E6 RobustBench, offline", 6, "inspect rb:cifar10/Linf/Carmon2019Unlabeled --offline", "Carmon")
 add(
     "E6 an entry that is none",

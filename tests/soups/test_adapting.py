@@ -216,8 +216,9 @@ def test_records_of_other_networks_are_not_believed(tmp_path: Path) -> None:
 def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], key: str) -> None:
     run, table = tmp_path / "run", some_flags(0, N)
     adapt(tmp_path, table, out=run)
-    with pytest.raises(UsageError, match=key):
+    with pytest.raises(UsageError) as refused:
         adapt(tmp_path, table, out=run, **how)
+    assert key in refused.value.problems
     found = adapt(tmp_path, table, out=run, force=True, **how)
     assert found == adapt(tmp_path, table, **how)
 
