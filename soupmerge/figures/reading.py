@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError, brief, printable
+from soupmerge.soups.files import DOUBTS
+from soupmerge.soups.files import RECIPE as RECIPE
 from soupmerge.storage import journal, reading
 from soupmerge.storage.run import read_manifest
 
-TRIALS, HISTORY, RECIPE, BARRIERS = "trials.jsonl", "history.jsonl", "recipe.json", "barriers.json"
+TRIALS, HISTORY, BARRIERS = "trials.jsonl", "history.jsonl", "barriers.json"
 ADAPTED = "adapted.json"
 JUDGED = "judged"
 ENDS = (RECIPE, BARRIERS, "flags.csv", f"{JUDGED}/flags.csv")
@@ -46,6 +48,7 @@ class Run:
         recipe: of the soup that was chosen or learned.
         barriers: of each pair and metric, as `Barrier.to_json` writes them.
         adapted: the table of soups for shifted images, as `Adaptation.summary` writes it.
+        doubts: about the robust accuracy of the chosen soup; None if nobody looked for any.
     """
 
     path: Path
@@ -55,6 +58,7 @@ class Run:
     recipe: dict[str, Any] | None
     barriers: Sequence[dict[str, Any]]
     adapted: dict[str, Any] | None = None
+    doubts: Sequence[dict[str, Any]] | None = None
 
     @cached_property
     def names(self) -> list[str]:
@@ -93,6 +97,7 @@ def read_run(path: Path | str) -> Run:
         _object(path / RECIPE) or None,
         _object(path / BARRIERS).get("barriers", []),
         _object(path / ADAPTED) or None,
+        _listed(path / DOUBTS),
     )
 
 
@@ -270,4 +275,14 @@ def _object(path: Path) -> dict[str, Any]:
     found = reading.read_json(path) if os.path.lexists(path) else {}
     if not isinstance(found, dict):
         raise InputError("is no JSON object", where=path, fix="run its command again")
+    return found
+
+
+def _listed(path: Path) -> list[dict[str, Any]] | None:
+    """Return the objects that a file lists, None if there is no such file."""
+    if not os.path.lexists(path):
+        return None
+    found = reading.read_json(path)
+    if not isinstance(found, list) or not all(isinstance(told, dict) for told in found):
+        raise InputError("is no list of objects", where=path, fix="run its command again")
     return found

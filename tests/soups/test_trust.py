@@ -173,6 +173,9 @@ def test_the_soup_that_a_search_chooses_gets_the_cheap_checks(
     again = json.loads(soupmerge(*words, "--json").out)
     noted = [t["notes"]["doubts"] for t in again["trials"] if "notes" in t]
     assert noted == [found]
+    assert soupmerge("report", tmp_path / "run", "--format", "none").status == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "the chosen soup: doubt, zero-gradient: " in page
 
 
 def test_an_honest_soup_raises_no_doubt(
@@ -182,6 +185,8 @@ def test_an_honest_soup_raises_no_doubt(
     typed = soupmerge("grid", *trained[:2], *WORDS, "--step", 1, "-o", run)
     assert "doubt" not in typed.out
     assert json.loads((run / "doubts.json").read_text()) == []
+    assert soupmerge("report", run, "--format", "none").status == 0
+    assert "soupmerge looked for them" in (run / "report.html").read_text()
 
 
 # ---- Numbers that are none.

@@ -134,7 +134,12 @@ def _doubts(runs: Sequence[Run]) -> str:
         for record in (*run.soups, *run.judged)
         for line in told_notes(record.get("notes") or {})
     ]
-    examined = any(run.manifest.get("doubts") for run in runs)
+    found += [
+        f"{run.title}, the chosen soup: {line}"
+        for run in runs
+        for line in told_notes({"doubts": run.doubts or ()})
+    ]
+    examined = any(run.manifest.get("doubts") or run.doubts is not None for run in runs)
     none = (
         "None was found, which is no proof: soupmerge looked for them (docs/flags.md)."
         if examined
