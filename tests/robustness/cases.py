@@ -1,4 +1,4 @@
-"""What the tests of attacks and verdicts share: radii, data at hand, stubs of attacks, a ledger."""
+"""What the tests of attacks and verdicts share: data at hand, stubs, a ledger, small networks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.robustness.engine import Left
-
-CALIBRATED = [sm.Linf(0.02), sm.L2(0.15), sm.L1(1.0)]
-"""Radii at which some images of `network` hold and some fall."""
 
 REFERENCE_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import soupmerge as sm
+from soupmerge.errors import InputError
 from soupmerge.robustness.engine import Left
 from soupmerge.robustness.transfer import Fooling
 from soupmerge.schedule import stream
@@ -279,6 +280,16 @@ def test_what_fooled_one_classifier_is_tried_on_the_next_first() -> None:
     assert fooling.held["linf:1"]["image 0"].item() == pytest.approx(0.7)
     other = sm.Benchmark(data, [Noise(sm.Linf(0.9))])(threshold, fooling=fooling)
     assert other.correct("linf:0.9") == 4, "of that threat nothing is held"
+
+
+def test_what_fooled_before_is_no_verdict_until_it_is_confirmed() -> None:
+    data, harmless, strange = pixels([0.1, 0.2]), Fooling(), Fooling()
+    judge = sm.Benchmark(data, [Stub(sm.Linf(0.1))])
+    harmless.keep("linf:0.1", data.ids, data.x)
+    assert judge(threshold, fooling=harmless).correct("linf:0.1") == 2
+    strange.keep("linf:0.1", data.ids[1:], data.x[1:] + 0.4)
+    with pytest.raises(InputError, match="left its threat model linf:0.1 on 1 of 1 images"):
+        judge(threshold, fooling=strange)
 
 
 def test_what_is_held_goes_through_a_state_and_takes_the_last() -> None:

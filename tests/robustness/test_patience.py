@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 import soupmerge as sm
-from soupmerge.robustness.attacks import FGSM
 from soupmerge.robustness.engine import Patience
-from tests.robustness.cases import AtHand
+from tests.robustness.cases import AtHand, small_network, streams
 
 
 def steps_taken(margins: Sequence[float], **settings: Any) -> int:
@@ -85,6 +84,7 @@ LINF, L2, L1 = sm.Linf(0.1), sm.L2(0.5), sm.L1(3)
         (sm.APGD(LINF, steps=100, loss="dlr"), False),
         (sm.APGD(LINF, steps=100, loss="margin"), False),
         (sm.APGD.targeted(LINF), False),
+        (sm.APGD(LINF, steps=100, loss="margin-t"), False),
     ],
 )
 def test_only_where_that_changes_next_to_nothing_images_are_given_up(
@@ -100,9 +100,33 @@ def test_only_where_that_changes_next_to_nothing_images_are_given_up(
 
 def test_a_brief_benchmark_has_brief_attacks_and_is_otherwise_the_same() -> None:
     data = AtHand(torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
-    attacks = [sm.APGD(LINF), sm.APGD(L1), FGSM(L2)]
+    attacks = [sm.APGD(LINF), sm.APGD(L1), sm.AutoAttack(L2)]
     whole = sm.Benchmark(data, attacks, seed=3, batch_size=5, name="val")
     brief = whole.brief()
-    assert list(brief.attacks) == [sm.APGD(LINF, patience=Patience()), sm.APGD(L1), FGSM(L2)]
+    assert list(brief.attacks) == [sm.APGD(LINF, patience=Patience()), *attacks[1:]]
     assert {**brief.describe(), "attacks": 0} == {**whole.describe(), "attacks": 0}
     assert brief.describe()["attacks"]["linf:0.1"]["gives up"] == {"after": 10, "share": 0.2}
+
+
+def test_giving_up_spares_images_and_steps_and_changes_nothing_else() -> None:
+    """What falls to the brief attack falls to the whole one, at the same point."""
+    network, x = (
+        small_network(),
+        torch.rand(30, 3, 4, 4, generator=torch.Generator().manual_seed(3)),
+    )
+    y = network(x).argmax(1)
+    network.double()
+    asked: list[int] = []
+
+    def watched(z: Tensor) -> Tensor:
+        asked.append(len(z))
+        return network(z)
+
+    attack = sm.APGD(sm.Linf(0.015), steps=50)
+    whole = attack(watched, x.double(), y, generator=streams(30))
+    cost = sum(asked)
+    short = attack.brief()(watched, x.double(), y, generator=streams(30))
+    fell = network(short).argmax(1) != y
+    assert 3 < int(fell.sum()) < 27
+    torch.testing.assert_close(short[fell], whole[fell])
+    assert sum(asked) - cost < 0.8 * cost
