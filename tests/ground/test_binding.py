@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,7 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.norm, self.head = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(8, 3)
+        self.conv, self.norm, self.head = nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2), nn.Linear(8, 3)
         self.register_buffer("table", torch.tensor([1.0, 2.0, 3.0]))
         self.register_buffer("mesh", torch.tensor([0.5]), persistent=False)
         self.register_buffer("nothing", None, persistent=False)
@@ -69,7 +70,7 @@ def state(net: Net) -> dict[str, Tensor]:
     return {**made, "norm.num_batches_tracked": torch.tensor(7)}
 
 
-X = torch.rand(2, 1, 4, 4, generator=torch.Generator().manual_seed(2))
+X = torch.rand(2, 2, 4, 4, generator=torch.Generator().manual_seed(2))
 
 
 def numbers(module: nn.Module) -> dict[str, list[Any]]:
@@ -201,25 +202,27 @@ def test_a_size_that_a_network_refuses_is_an_error_that_names_it(words: str, tol
     assert refused.value.where == "vit.pt"
     assert "really" not in str(refused.value)
     assert refused.value.fix == "choose another resolution"
+    with pytest.raises(InputError, match="^model: cannot be set"):
+        set_size(Sized(words), (6, 8))
 
 
 class OneImage:
-    """Data of one image, labels up to *top*."""
+    """Data of which the first image is asked for, labels up to *top*, perhaps with names."""
 
-    ref, classes, ids = "one", 10, ("a", "b")
+    ref, ids = "one", ("a", "b")
 
-    def __init__(self, top: int = 2) -> None:
-        self.labels = torch.tensor([0, top])
+    def __init__(self, top: int = 2, n: int = 2, names: tuple[str, ...] | None = None) -> None:
+        self.labels, self.classes, self.n, self.names = torch.tensor([0, top]), top + 1, n, names
 
     def __len__(self) -> int:
-        return 2
+        return self.n
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         assert indices.tolist() == [0]
         return torch.zeros(1, 1, 4, 4), self.labels[indices]
 
     def fingerprint(self) -> dict[str, Any]:
-        return {}
+        return {} if self.names is None else {"classes": list(self.names)}
 
 
 def raising(error: Exception) -> Callable[[Tensor], Tensor]:
@@ -272,6 +275,29 @@ def test_what_can_classify_is_asked_once_without_a_gradient() -> None:
         probe(raising(NumericsError("ours")), OneImage(), CPU)
 
 
+def test_data_that_name_their_classes_have_those_of_the_network() -> None:
+    named = OneImage(top=1, n=100, names=("cat", "dog", "emu"))
+    probe(lambda x: torch.zeros(1, 3), named, CPU)
+    for outputs in (2, 4):
+        words = f"has {outputs} outputs, but one has 3 classes; give data with its {outputs}"
+        with pytest.raises(InputError, match=words) as refused:
+            probe(lambda x, k=outputs: torch.zeros(1, k), named, CPU, where="mine.pt")
+        assert refused.value.where == "mine.pt"
+
+
+@pytest.mark.parametrize(("n", "outputs", "warned"), [(9, 6, False), (10, 6, True), (99, 3, False)])
+def test_labels_that_are_too_few_for_chance_are_warned_of(
+    n: int, outputs: int, warned: bool
+) -> None:
+    """Of ten images all are among half of the classes once in 1024 times, of nine in 512."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        probe(lambda x: torch.zeros(1, outputs), OneImage(top=2, n=n), CPU, where="mine.pt")
+    words = [str(warning.message) for warning in told]
+    expected = f"mine.pt: has {outputs} outputs, but one has no label above 2; make certain"
+    assert [line.startswith(expected) for line in words] == [True] * warned
+
+
 def test_a_network_of_ours_knows_its_written_form() -> None:
     plain = nn.Linear(1, 1)
     assert ref_of(plain) is None
@@ -317,7 +343,7 @@ def test_in_bf16_a_classifier_computes_in_bf16_and_answers_in_float32() -> None:
     def classifier(x: Tensor) -> Tensor:
         seen.append(torch.is_autocast_enabled("cpu"))
         assert x.dtype == torch.float32
-        return x.flatten(1) @ torch.eye(16)[:, :3]
+        return x.flatten(1) @ torch.eye(32)[:, :3]
 
     assert cast(classifier, "fp32", CPU) is classifier
     logits = cast(classifier, "bf16", CPU)(X)
@@ -336,7 +362,7 @@ def folded(net: nn.Module) -> bool:
 
 
 def stacked(**kinds: nn.Module) -> nn.Module:
-    layers = {"conv": nn.Conv2d(1, 2, 3), "norm": nn.BatchNorm2d(2), "rows": nn.Flatten()}
+    layers = {"conv": nn.Conv2d(2, 2, 3), "norm": nn.BatchNorm2d(2), "rows": nn.Flatten()}
     net = nn.Sequential(OrderedDict({**layers, **kinds, "head": nn.Linear(8, 3)})).eval()
     with torch.no_grad():
         net.norm.running_mean.copy_(torch.tensor([0.3, -0.2]))  # type: ignore[union-attr, operator]

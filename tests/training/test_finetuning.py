@@ -135,6 +135,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(
         objective = sm.against(sm.Linf(0.1))
         sm.finetune(net, digits, objective, out, schedule=schedule, progress=progress)
 
+    begun: list[int] = []
     train("whole")
     for due in (True, False):
         monkeypatch.setattr(Snapshot, "due", lambda self, due=due: due)
@@ -142,7 +143,10 @@ def test_a_killed_training_resumes_to_the_same_bytes(
         for n in (1, 2, 4, 2):
             with pytest.raises(Stop):
                 train(cut, stop_at(n, "steps"))
-        train(cut)
+        begun.clear()
+        train(cut, lambda what, done, *_: begun.append(done))
+        # The last kill was in the second step after the one before it; kept is what came before.
+        assert begun[0] == (6 if due else 4)
         assert files_of(tmp_path / cut) == files_of(tmp_path / "whole")
     assert sorted(files_of(tmp_path / "whole")) == [
         "a-epoch2.safetensors",

@@ -101,7 +101,9 @@ def watching(log: list[dict[str, Any]]) -> nn.Module:
     class Watching(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.norm, self.drop, self.last = nn.BatchNorm2d(1), nn.Dropout(0.3), nn.Linear(64, 10)
+            self.conv, self.norm = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)
+            self.mix = nn.Conv2d(2, 2, 3)
+            self.drop, self.last = nn.Dropout(0.3), nn.Linear(32, 10)
 
         def forward(self, x: Tensor) -> Tensor:
             log[-1] |= {
@@ -109,9 +111,10 @@ def watching(log: list[dict[str, Any]]) -> nn.Module:
                 "gradients": [p.requires_grad for p in self.parameters()],
                 "statistics": [b.tolist() for b in self.buffers()],
                 "bf16": torch.is_autocast_enabled("cpu"),
+                "quick": self.mix.weight.is_contiguous(memory_format=torch.channels_last),
             }
-            z = self.last(self.drop(self.norm(x).flatten(1)))
-            return z if isinstance(z, Tensor) else x
+            z: Tensor = self.last(self.drop(self.mix(self.norm(self.conv(x))).flatten(1)))
+            return z
 
     return Watching()
 
@@ -155,12 +158,13 @@ def test_images_are_crafted_in_evaluation_mode_and_steps_are_taken_in_training_m
     for craft, step in zip(crafted, stepped, strict=True):
         assert set(craft["modes"]) == set(craft["gradients"]) == {False}
         assert set(step["modes"]) == set(step["gradients"]) == {True}
+        assert craft["quick"], "in the layout in which convolutions run fastest"
         assert craft["statistics"] == step["statistics"], "each is as it was before its pass"
-    assert crafted[0]["statistics"] == [[0.0], [1.0], 0]
+    assert crafted[0]["statistics"] == [[0.0] * 2, [1.0] * 2, 0]
     assert [step["statistics"][2] for step in stepped] == list(range(2 * STEPS))
     assert {m.training for m in net.modules()} == {False}, "the caller's network is left alone"
     assert not any(p.requires_grad for p in net.parameters())
-    assert [b.tolist() for b in net.buffers()] == [[0.0], [1.0], 0]
+    assert [b.tolist() for b in net.buffers()] == [[0.0] * 2, [1.0] * 2, 0]
 
 
 @pytest.mark.parametrize("augment", ["none", "crop-flip"])
