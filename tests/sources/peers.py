@@ -44,11 +44,14 @@ def cut(talk: socket.socket, over: threading.Event) -> None:
 
 
 def answer(data: bytes) -> Act:
-    """Answer *data*."""
+    """Answer *data*, and let the other end hang up, so that all of it arrives."""
 
     def act(talk: socket.socket, over: threading.Event) -> None:
         asked(talk)
         talk.sendall(data)
+        talk.shutdown(socket.SHUT_WR)
+        while talk.recv(4096):
+            pass
 
     return act
 

@@ -82,8 +82,7 @@ PROXIES: dict[str, tuple[Act | None, str]] = {
     "refuses": (peers.answer(b"HTTP/1.1 403 Forbidden\r\n\r\n"), "refuses (status 403)"),
     "is not there": (None, "the connection is refused through the proxy 127.0.0.1"),
     "leads to a silent site": (peers.trickle(peers.TUNNEL, 60), "it stays silent"),
-    # What is said first, that it is no TLS or that it was cut, depends on who is faster.
-    "leads to no TLS": (peers.answer(peers.TUNNEL + b"no hello\n" * 9), "connection"),
+    "leads to no TLS": (peers.answer(peers.TUNNEL + b"no hello\n" * 9), "no secure connection"),
 }
 
 
@@ -102,9 +101,8 @@ def test_a_proxy_that_does_not_do_its_work_is_given_up_and_named(
     assert words in ended.err
     assert "; " in ended.err  # and what to do
     assert "secret" not in ended.err
-    *before, _ = ended.err.splitlines()
-    assert all("downloading it" in line for line in before)
-    assert time.monotonic() - began < 8
+    assert [line.split(": ")[1] for line in ended.err.splitlines()][-1:] == ["error"]
+    assert time.monotonic() - began < 60
 
 
 def test_a_certificate_that_nobody_trusts_is_named(
@@ -133,7 +131,7 @@ def test_names_that_lead_nowhere_are_named(
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     ended = typed(ASKING["cifar10"])
-    assert "cifar10 is not here: downloading it" in ended.err
+    assert "warning: cifar10 is not here: downloading it" in ended.err
     assert (ended.status, f"{words}www.cs.toronto.edu" in ended.err) == (6, True), ended.err
     ended = typed(ASKING["pull"])
     assert (ended.status, f"{words}hub.invalid" in ended.err) == (6, True), ended.err
@@ -181,6 +179,7 @@ def test_a_download_that_is_slow_and_steady_ends_well(
     typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network, "WINDOW", 0.1)
+    monkeypatch.setattr(network, "SLOWEST", 100)
     body = b"PK\x03\x04" + bytes(4996)
 
     def steady(talk: socket.socket, over: threading.Event) -> None:
