@@ -11,7 +11,7 @@ from soupmerge.errors import InputError
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.storage import journal
 from soupmerge.storage.run import read_manifest
-from soupmerge.weights.places import is_at_site
+from soupmerge.weights.places import without_folders
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Evaluation:
         Raises:
             KeyError, TypeError: it lacks something.
         """
-        data = {**record["data"], "ref": _called(str(record["data"]["ref"]))}
+        data = {**record["data"], "ref": without_folders(str(record["data"]["ref"]))}
         for metric in record["metrics"].values():
             float(metric["accuracy"]), int(metric["n"]), metric["ci95"][1]
         return cls(data, record["metrics"], tuple(record.get("notes", {}).get("doubts", ())))
@@ -107,9 +107,3 @@ def judged_in(folder: Path | str, sha256: str) -> list[Evaluation]:
         what = f"did not judge these weights (sha256 {sha256[:16]}…), but {listed}"
         raise InputError(what, where=folder, fix="judge the soup: soupmerge eval SOUP -o RUN")
     return found
-
-
-def _called(ref: str) -> str:
-    """Return what the data set *ref* is called, without the folder that it is in."""
-    kind, colon, place = ref.partition(":")
-    return f"{kind}:{Path(place).name}" if colon and is_at_site(f"{kind}:x") else ref

@@ -1,12 +1,8 @@
-"""Exports: folders that timm loads, cards that say what was done, commands that do it again."""
+"""Exports: folders that timm loads, and that hold what they should or never appear."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import re
-import shlex
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,33 +10,17 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from markdown_it import MarkdownIt
 
 import soupmerge as sm
 from soupmerge.errors import InputError, SoupmergeError
-from soupmerge.exports import card, networks
+from soupmerge.exports import folder as exporting
+from soupmerge.exports import networks
 from soupmerge.exports.folder import export, require_export
 from soupmerge.weights.files import open_checkpoint
-from tests.shared import Outcome, near
+from tests.exports.soups import TIMM, VIT, soup_of
+from tests.shared import Outcome
 
 Typed = Callable[..., Outcome]
-TIMM = "timm:test_resnet?num_classes=5&mean=0.5,0.4,0.3&std=0.2,0.2,0.1"
-VIT = "timm:test_vit?num_classes=5&img_size=96"
-
-
-def soup_of(ref: str, home: Path, *, dtype: str | None = None, **notes: Any) -> Path:
-    """Return a soup of two networks *ref*, whose files lie beside it."""
-    base = sm.model(ref)
-    for seed, name in enumerate(("a", "b"), start=1):
-        sm.save(
-            home / f"{name}.safetensors", near(base, seed), model=base.soupmerge_ref, notes=notes
-        )
-    pots = sm.load(home / "a.safetensors", home / "b.safetensors")
-    recipe = sm.Recipe.of(pots, [0.25, 0.75], dtype=dtype)
-    from soupmerge.weights.mixing import mix_to_file
-
-    mix_to_file(home / "soup.safetensors", pots, recipe)
-    return home / "soup.safetensors"
 
 
 @pytest.mark.parametrize(("ref", "dtype"), [(TIMM, None), (VIT, None), (TIMM, "bfloat16")])
@@ -80,67 +60,6 @@ def test_other_networks_are_exported_for_soupmerge(tmp_path: Path, soupmerge: Ty
     assert "library_name: soupmerge" in text
 
 
-def test_the_card_s_commands_make_it_again(
-    tmp_path: Path, soupmerge: Typed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    soup = soup_of("digits-cnn?width=2", tmp_path)
-    words = ["mix", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "-w", "0.5,0.5"]
-    words += ["--buffers", "recalibrate", "--data", "digits", "--split", "train", "--limit", 64]
-    anew = tmp_path / "anew.safetensors"
-    assert soupmerge(*words, "--threat", "linf:0.1", "--batch-size", 32, "-o", anew).status == 0
-    for file in (soup, anew):
-        home = tmp_path / file.stem
-        export(home, file)
-        for pot in "ab":
-            shutil.copy(tmp_path / f"{pot}.safetensors", home)
-        monkeypatch.chdir(home)
-        block = re.findall(r"```bash\n(.*?)```", (home / "README.md").read_text(), re.DOTALL)
-        commands = [shlex.split(line)[1:] for line in block[0].splitlines()]
-        assert [command[0] for command in commands] == ["mix", "export"]
-        assert [soupmerge(*command).status for command in commands] == [0, 0]
-        for name in ("model.safetensors", "README.md", "config.json", "recipe.json"):
-            assert (home / file.stem / name).read_bytes() == (home / name).read_bytes()
-
-
-def test_judgements_are_told_with_attack_and_interval(tmp_path: Path, soupmerge: Typed) -> None:
-    soup = soup_of("digits-cnn?width=2", tmp_path)
-    judge = ["--data", "digits", "--limit", 16, "--threat", "linf:1/255", "--attack", "fgsm"]
-    assert soupmerge("eval", soup, *judge, "--no-doubts", "-o", tmp_path / "run").status == 0
-    ended = soupmerge(
-        "export", soup, "-o", tmp_path / "out", "--judged", tmp_path / "run", "--json"
-    )
-    assert json.loads(ended.out)["loaded back by"] == "soupmerge"
-    record = json.loads((tmp_path / "run" / "trials.jsonl").read_text())
-    text = (tmp_path / "out" / "README.md").read_text()
-    results = ModelCard(text).data.eval_results
-    told = {result.metric_name: result for result in results}
-    robust = told["robust accuracy, linf:1/255, fgsm-ce, 1 steps"]
-    assert robust.metric_value == record["metrics"]["linf:1/255"]["accuracy"]
-    assert robust.metric_args["n"] == 16
-    assert robust.metric_args["ci95"] == record["metrics"]["linf:1/255"]["ci95"]
-    assert (robust.dataset_type, robust.dataset_split) == ("digits", "test")
-    assert "clean accuracy" in told
-    low, high = (100 * end for end in record["metrics"]["clean"]["ci95"])
-    assert f"| {low:.1f}–{high:.1f} | 16 |" in text
-    values = json.loads((tmp_path / "out" / "evaluation.json").read_text())["evaluations"]
-    assert values[0]["metrics"] == record["metrics"]
-
-
-def test_reports_at_hand_are_told_too(tmp_path: Path) -> None:
-    soup = open_checkpoint(soup_of("digits-cnn?width=2", tmp_path))
-    images = sm.data("digits", split="test", limit=8)
-    report = sm.Benchmark(images, [sm.FGSM(sm.Linf(0.1))])(sm.bind(sm.model(like=soup), soup))
-    doubt = {"name": "chance", "what": "no better than <b>chance</b>", "fix": "look again"}
-    report = dataclasses.replace(report, notes={"doubts": [doubt]})
-    export(tmp_path / "out", tmp_path / "soup.safetensors", reports=[report])
-    results = ModelCard.load(tmp_path / "out" / "README.md").data.eval_results
-    text = (tmp_path / "out" / "README.md").read_text()
-    assert "- **chance**: no better than \\<b\\>chance\\</b\\>" in text
-    assert [r.metric_value for r in results] == [
-        round(report.accuracy(m), 6) for m in report.metrics
-    ]
-
-
 def test_a_judgement_of_something_else_is_refused(tmp_path: Path, soupmerge: Typed) -> None:
     soup = soup_of("digits-cnn?width=2", tmp_path)
     judge = ["--data", "digits", "--limit", 4, "-o", tmp_path / "run"]
@@ -149,70 +68,6 @@ def test_a_judgement_of_something_else_is_refused(tmp_path: Path, soupmerge: Typ
         ended = soupmerge("export", soup, "-o", tmp_path / "out", "--judged", run)
         assert (ended.status, words in ended.err) == (3, True), ended.err
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("licences", "given", "stated"),
-    [
-        (("mit", "mit"), None, "mit"),
-        (("mit", "apache-2.0"), None, None),
-        (("mit", None), None, None),
-        ((None, None), None, None),
-        (("mit", None), "cc-by-4.0", "cc-by-4.0"),
-    ],
-)
-def test_a_licence_is_stated_only_if_it_is_known(
-    tmp_path: Path, licences: tuple[str | None, ...], given: str | None, stated: str | None
-) -> None:
-    base, files = sm.model("digits-cnn?width=2"), []
-    for seed, licence in enumerate(licences):
-        files.append(tmp_path / f"{seed}.safetensors")
-        notes = {"licence": licence} if licence else {}
-        sm.save(files[-1], near(base, seed), model="digits-cnn?width=2", notes=notes)
-    pots = sm.load(*files)
-    from soupmerge.weights.mixing import mix_to_file
-
-    mix_to_file(tmp_path / "soup.safetensors", pots, sm.Recipe.uniform(pots))
-    export(tmp_path / "out", tmp_path / "soup.safetensors", licence=given)
-    text = (tmp_path / "out" / "README.md").read_text()
-    assert ModelCard(text).data.license == stated
-    assert text.count("| unknown |") == licences.count(None)
-    assert ("No licence is stated" in text) == (stated is None)
-
-
-EVIL = "a|b<img src=x onerror=alert(1)>[x](javascript:y)`**~~\n---\n# www.evil.example &lt; {{z}} "
-
-
-def test_strings_of_files_are_shown_and_do_nothing(tmp_path: Path) -> None:
-    soup_of("digits-cnn?width=2", tmp_path)
-    found = open_checkpoint(tmp_path / "soup.safetensors")
-    notes = found.notes_of_soupmerge
-    for i, source in enumerate(notes["recipe"]["ingredients"]):
-        source["ref"] = f"{EVIL}{i}"
-        notes["family"][i]["licence"] = EVIL
-    sm.save(tmp_path / "evil.safetensors", found, model=notes["model"], notes=notes)
-    done = export(tmp_path / "out", tmp_path / "evil.safetensors", name=EVIL)
-    text = (tmp_path / "out" / "README.md").read_text()
-    data = ModelCard(text).data.to_dict()
-    known = {"library_name", "pipeline_tag", "tags", "license"}
-    assert set(data) <= known
-    body = text.split("\n---\n", 1)[1]
-    page = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(body)
-    inline = [child for token in page for child in (token.children or ())]
-    assert not [t for t in (*page, *inline) if t.type in ("html_inline", "html_block")]
-    assert not [t for t in inline if t.type == "link_open"]
-    shown = "".join(t.content for t in inline if t.type == "text")
-    assert "<img src=x onerror=alert(1)>[x](javascript:y)" in shown
-    assert [t.tag for t in page if t.type == "heading_open"] == ["h1"] + ["h2"] * 4
-    assert done.sha256 in body
-
-
-def test_plain_text_stays_what_it_is() -> None:
-    for text in (EVIL.replace("\n", " ").strip(), "x_y_z", "1. a", "*", "a@b.c", "\\"):
-        page = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(
-            "x " + card.plain(text)
-        )
-        assert "".join(t.content for t in page[1].children or ()) == f"x {text}"
 
 
 def test_what_does_not_load_back_never_appears(
@@ -269,15 +124,6 @@ def nan(path: Path) -> None:
     sm.save(path, state, model="digits-cnn?width=2", force=True)
 
 
-def test_weights_that_are_no_soup_are_exported_with_their_tree(tmp_path: Path) -> None:
-    soup_of("digits-cnn?width=2", tmp_path)
-    export(tmp_path / "out", tmp_path / "a.safetensors")
-    assert not (tmp_path / "out" / "recipe.json").exists()
-    text = (tmp_path / "out" / "README.md").read_text()
-    assert "Weights of the network `digits-cnn?width=2`" in text
-    assert "a.safetensors (" in text
-
-
 def test_mix_exports_what_it_mixed(tmp_path: Path, soupmerge: Typed) -> None:
     soup_of(TIMM, tmp_path)
     pots, out = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"], tmp_path / "m.safetensors"
@@ -300,15 +146,16 @@ def test_mix_exports_what_it_mixed(tmp_path: Path, soupmerge: Typed) -> None:
 
 
 def test_select_and_learn_export_what_they_wrote(
-    trained: list[Path], tmp_path: Path, soupmerge: Typed
+    pots: sm.Ingredients, tmp_path: Path, soupmerge: Typed
 ) -> None:
+    two = [pot.ref for pot in pots[:2]]
     data = ["--data", "digits", "--split", "val", "--limit", 20]
-    assert soupmerge("grid", *trained[:2], *data, "--step", "1", "-o", tmp_path / "run").status == 0
+    assert soupmerge("grid", *two, *data, "--step", "1", "-o", tmp_path / "run").status == 0
     picked = ["-o", tmp_path / "picked.safetensors", "--export", tmp_path / "picked"]
     assert soupmerge("select", tmp_path / "run", *picked).status == 0
     assert soupmerge("select", tmp_path / "run", "--export", tmp_path / "other").status == 2
     judged = ["--judge-split", "test", "--judge-limit", 20, "--threat", "linf:0.1", "--steps", 2]
-    learning = ["learn", *trained[:2], *data, "--epochs", 1, *judged, "-o", tmp_path / "learned"]
+    learning = ["learn", *two, *data, "--epochs", 1, *judged, "-o", tmp_path / "learned"]
     learned = soupmerge(*learning, "--eps", "0.1", "--export", tmp_path / "out")
     assert learned.status == 0, learned.err
     assert "linf\\:0.1" in (tmp_path / "out" / "README.md").read_text()
@@ -331,3 +178,140 @@ def test_only_an_export_is_pushed(tmp_path: Path) -> None:
     with pytest.raises(SoupmergeError, match="config.json is missing") as caught:
         require_export(tmp_path / "out")
     assert "README.md is a link" in str(caught.value)
+
+
+# ---- What is loaded back is compared with what should be there.
+
+
+def spoilt(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, torch.Tensor]], Any]
+) -> None:
+    """Let the export write other weights than those of the soup: a bug of ours, or of a disk."""
+
+    def write(path: Path, checkpoint: Any, recipe: Any, net: Any) -> None:
+        state = {name: tensor.clone() for name, tensor in checkpoint.items()}
+        change(state)
+        sm.save(path, state, recipe=recipe, model=checkpoint.model)
+
+    monkeypatch.setattr(exporting, "_write_weights", write)
+
+
+def nudge(state: dict[str, torch.Tensor], name: str) -> None:
+    """Move one number of a tensor by the least that a float32 can."""
+    flat = state[name].view(-1)
+    flat[-1] = torch.nextafter(flat[-1], torch.tensor(float("inf")))
+
+
+@pytest.mark.parametrize("ref", [TIMM, "digits-cnn?width=2"], ids=["timm", "soupmerge"])
+def test_a_number_that_is_off_by_a_bit_is_named_and_nothing_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ref: str
+) -> None:
+    soup = soup_of(ref, tmp_path)
+    name = sorted(n for n, t in open_checkpoint(soup).items() if t.dtype == torch.float32)[0]
+    spoilt(monkeypatch, lambda state: nudge(state, name))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match="not those of the soup") as caught:
+        export(tmp_path / "out", soup)
+    assert caught.value.problems == (name,)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("change", ["other", "missing"])
+def test_what_the_loader_makes_of_it_is_compared_tensor_by_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    soup = soup_of(TIMM, tmp_path)
+    loaded = networks._by_timm
+
+    def wrong(*args: Any) -> Any:
+        made, x = loaded(*args)
+        if change == "other":
+            made.fc.bias = torch.nn.Parameter(made.fc.bias + 1)
+        else:
+            made.fc = torch.nn.Linear(made.fc.in_features, made.fc.out_features, bias=False)
+        return made, x
+
+    monkeypatch.setattr(networks, "_by_timm", wrong)
+    with pytest.raises(InputError, match="does not load as it was") as caught:
+        export(tmp_path / "out", soup)
+    told = {"other": "fc.bias: other numbers", "missing": "fc.bias: only on one side"}
+    assert told[change] in caught.value.problems
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "largest", "refused"),
+    [
+        (9e-5, 0.5, False),
+        (2e-4, 0.5, True),
+        (9e-4, 10, False),
+        (2e-3, 10, True),
+        (float("nan"), 1, True),
+    ],
+)
+def test_logits_may_differ_by_rounding_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: float, largest: float, refused: bool
+) -> None:
+    """Rounding is 1e-4 of the largest logit, or of 1 if all are smaller."""
+    soup = soup_of(TIMM, tmp_path)
+    loaded, bind = networks._by_timm, networks.bind
+    logits = torch.tensor([[largest, 0.0, 0.0, 0.0, 0.0]])
+
+    def said(net: torch.nn.Module, answer: torch.Tensor) -> torch.nn.Module:
+        net.forward = lambda x: answer  # type: ignore[method-assign]
+        return net
+
+    def by_timm(*args: Any) -> Any:
+        made, x = loaded(*args)
+        return said(made, logits - error), x
+
+    monkeypatch.setattr(networks, "bind", lambda *args: said(bind(*args), logits))
+    monkeypatch.setattr(networks, "_by_timm", by_timm)
+    if refused:
+        with pytest.raises(InputError, match="its logits differ by"):
+            export(tmp_path / "out", soup)
+    else:
+        assert export(tmp_path / "out", soup).difference == pytest.approx(error, rel=1e-2)
+
+
+def test_a_folder_that_timm_cannot_load_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import timm
+
+    soup = soup_of(TIMM, tmp_path)
+
+    create_model = timm.create_model
+
+    def create(name: str, *args: Any, **how: Any) -> Any:
+        if name.startswith("local-dir:"):
+            raise RuntimeError("no such network\nsecond line")
+        return create_model(name, *args, **how)
+
+    monkeypatch.setattr(timm, "create_model", create)
+    with pytest.raises(InputError, match="timm cannot load it: no such network; check --model"):
+        export(tmp_path / "out", soup)
+
+
+def test_the_network_is_asked_about_an_image_of_its_size() -> None:
+    small = sm.model("digits-cnn?width=2")
+    assert networks._image(small).shape == (1, 1, 32, 32)
+    assert networks._image(sm.model(TIMM)).shape == (1, 3, 160, 160)
+    fussy = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 2))
+    assert networks._image(fussy).shape == (1, 3, 8, 8)
+    with pytest.raises(InputError, match="takes no image of"):
+        networks._image(torch.nn.Linear(5, 5))
+
+
+def test_only_files_of_an_export_that_are_whole_are_pushed(tmp_path: Path) -> None:
+    soup = soup_of("digits-cnn?width=2", tmp_path)
+    done = export(tmp_path / "out", soup)
+    names = ("model.safetensors", "config.json", "README.md", "recipe.json")
+    assert require_export(tmp_path / "out") == names
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["weights"] == {
+        "model": [0.25, 0.75]
+    }
+    assert done.sha256 == open_checkpoint(soup).sha256
+    nan(tmp_path / "out" / "model.safetensors")
+    with pytest.raises(SoupmergeError, match="NaN"):
+        require_export(tmp_path / "out")

@@ -1,0 +1,330 @@
+"""Model cards: every number is that of a file, nothing is told that should not be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+
+import soupmerge as sm
+from soupmerge.exports import card
+from soupmerge.exports.folder import export
+from soupmerge.weights.files import open_checkpoint
+from soupmerge.weights.mixing import mix_to_file
+from tests.exports.soups import TIMM, soup_of
+from tests.shared import Outcome, near
+
+Typed = Callable[..., Outcome]
+
+
+def test_the_card_s_commands_make_it_again(
+    tmp_path: Path, soupmerge: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soup = soup_of("digits-cnn?width=2", tmp_path)
+    words = ["mix", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "-w", "0.5,0.5"]
+    words += ["--buffers", "recalibrate", "--data", "digits", "--split", "train", "--limit", 64]
+    anew = tmp_path / "anew.safetensors"
+    assert soupmerge(*words, "--threat", "linf:0.1", "--batch-size", 32, "-o", anew).status == 0
+    for file in (soup, anew):
+        home = tmp_path / file.stem
+        export(home, file)
+        for pot in "ab":
+            shutil.copy(tmp_path / f"{pot}.safetensors", home)
+        monkeypatch.chdir(home)
+        block = re.findall(r"```bash\n(.*?)```", (home / "README.md").read_text(), re.DOTALL)
+        commands = [shlex.split(line)[1:] for line in block[0].splitlines()]
+        assert [command[0] for command in commands] == ["mix", "export"]
+        assert [soupmerge(*command).status for command in commands] == [0, 0]
+        for name in ("model.safetensors", "README.md", "config.json", "recipe.json"):
+            assert (home / file.stem / name).read_bytes() == (home / name).read_bytes()
+
+
+def test_judgements_are_told_with_attack_and_interval(tmp_path: Path, soupmerge: Typed) -> None:
+    soup = soup_of("digits-cnn?width=2", tmp_path)
+    judge = ["--data", "digits", "--limit", 16, "--threat", "linf:1/255", "--attack", "fgsm"]
+    assert soupmerge("eval", soup, *judge, "--no-doubts", "-o", tmp_path / "run").status == 0
+    ended = soupmerge(
+        "export", soup, "-o", tmp_path / "out", "--judged", tmp_path / "run", "--json"
+    )
+    assert json.loads(ended.out)["loaded back by"] == "soupmerge"
+    record = json.loads((tmp_path / "run" / "trials.jsonl").read_text())
+    text = (tmp_path / "out" / "README.md").read_text()
+    results = ModelCard(text).data.eval_results
+    told = {result.metric_name: result for result in results}
+    robust = told["robust accuracy, linf:1/255, fgsm-ce, 1 steps"]
+    assert robust.metric_value == record["metrics"]["linf:1/255"]["accuracy"]
+    assert robust.metric_args["n"] == 16
+    assert robust.metric_args["ci95"] == record["metrics"]["linf:1/255"]["ci95"]
+    assert (robust.dataset_type, robust.dataset_split) == ("digits", "test")
+    assert "clean accuracy" in told
+    low, high = (100 * end for end in record["metrics"]["clean"]["ci95"])
+    assert f"| {low:.1f}–{high:.1f} | 16 |" in text
+    values = json.loads((tmp_path / "out" / "evaluation.json").read_text())["evaluations"]
+    assert values[0]["metrics"] == record["metrics"]
+
+
+def test_reports_at_hand_are_told_too(tmp_path: Path) -> None:
+    soup = open_checkpoint(soup_of("digits-cnn?width=2", tmp_path))
+    images = sm.data("digits", split="test", limit=8)
+    report = sm.Benchmark(images, [sm.FGSM(sm.Linf(0.1))])(sm.bind(sm.model(like=soup), soup))
+    doubt = {"name": "chance", "what": "no better than <b>chance</b>", "fix": "look again"}
+    report = dataclasses.replace(report, notes={"doubts": [doubt]})
+    export(tmp_path / "out", tmp_path / "soup.safetensors", reports=[report])
+    results = ModelCard.load(tmp_path / "out" / "README.md").data.eval_results
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "- **chance**: no better than \\<b\\>chance\\</b\\>" in text
+    assert [r.metric_value for r in results] == [
+        round(report.accuracy(m), 6) for m in report.metrics
+    ]
+
+
+@pytest.mark.parametrize(
+    ("licences", "given", "stated"),
+    [
+        (("mit", "mit"), None, "mit"),
+        (("mit", "apache-2.0"), None, None),
+        (("mit", None), None, None),
+        ((None, None), None, None),
+        (("mit", None), "cc-by-4.0", "cc-by-4.0"),
+    ],
+)
+def test_a_licence_is_stated_only_if_it_is_known(
+    tmp_path: Path, licences: tuple[str | None, ...], given: str | None, stated: str | None
+) -> None:
+    base, files = sm.model("digits-cnn?width=2"), []
+    for seed, licence in enumerate(licences):
+        files.append(tmp_path / f"{seed}.safetensors")
+        notes = {"licence": licence} if licence else {}
+        sm.save(files[-1], near(base, seed), model="digits-cnn?width=2", notes=notes)
+    pots = sm.load(*files)
+    mix_to_file(tmp_path / "soup.safetensors", pots, sm.Recipe.uniform(pots))
+    export(tmp_path / "out", tmp_path / "soup.safetensors", licence=given)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert ModelCard(text).data.license == stated
+    assert text.count("| unknown |") == licences.count(None)
+    assert ("No licence is stated" in text) == (stated is None)
+
+
+EVIL = "a|b<img src=x onerror=alert(1)>[x](javascript:y)`**~~\n---\n# www.evil.example &lt; {{z}} "
+
+
+def test_strings_of_files_are_shown_and_do_nothing(tmp_path: Path) -> None:
+    soup_of("digits-cnn?width=2", tmp_path)
+    found = open_checkpoint(tmp_path / "soup.safetensors")
+    notes = found.notes_of_soupmerge
+    for i, source in enumerate(notes["recipe"]["ingredients"]):
+        source["ref"] = f"{EVIL}{i}"
+        notes["family"][i]["licence"] = EVIL
+    sm.save(tmp_path / "evil.safetensors", found, model=notes["model"], notes=notes)
+    done = export(tmp_path / "out", tmp_path / "evil.safetensors", name=EVIL)
+    text = (tmp_path / "out" / "README.md").read_text()
+    data = ModelCard(text).data.to_dict()
+    known = {"library_name", "pipeline_tag", "tags", "license"}
+    assert set(data) <= known
+    body = text.split("\n---\n", 1)[1]
+    page = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(body)
+    inline = [child for token in page for child in (token.children or ())]
+    assert not [t for t in (*page, *inline) if t.type in ("html_inline", "html_block")]
+    assert not [t for t in inline if t.type == "link_open"]
+    shown = "".join(t.content for t in inline if t.type == "text")
+    assert "<img src=x onerror=alert(1)>[x](javascript:y)" in shown
+    assert [t.tag for t in page if t.type == "heading_open"] == ["h1"] + ["h2"] * 4
+    assert done.sha256 in body
+
+
+def test_plain_text_stays_what_it_is() -> None:
+    for text in (EVIL.replace("\n", " ").strip(), "x_y_z", "1. a", "*", "a@b.c", "\\"):
+        page = MarkdownIt("gfm-like", {"html": True, "linkify": False}).parse(
+            "x " + card.plain(text)
+        )
+        assert "".join(t.content for t in page[1].children or ()) == f"x {text}"
+
+
+def test_weights_that_are_no_soup_are_exported_with_their_tree(tmp_path: Path) -> None:
+    soup_of("digits-cnn?width=2", tmp_path)
+    export(tmp_path / "out", tmp_path / "a.safetensors")
+    assert not (tmp_path / "out" / "recipe.json").exists()
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "Weights of the network `digits-cnn?width=2`" in text
+    assert "a.safetensors (" in text
+
+
+# ---- Numbers and names.
+
+
+def table(text: str, heading: str) -> list[dict[str, str]]:
+    """Return the rows of the table below *heading*, as somebody reads it, by its columns."""
+    part = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = [
+        [re.sub(r"\\(.)", r"\1", cell).strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in part.splitlines()
+        if line.startswith("|")
+    ]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def report_on(ref: str, *, union: bool = True, **more: Any) -> sm.Report:
+    """Return a report on eight images of *ref*: 7 right clean, 5 and 4 under attack, 3 in all."""
+    rows = {"clean": "11111110", "linf:0.1": "11111000", "l2:1/2": "00111100"}
+    flags = {m: torch.tensor([c == "1" for c in row]) for m, row in rows.items()}
+    attacks = {
+        "linf:0.1": {"attack": "apgd-ce", "steps": 20},
+        "l2:1/2": {"attack": "autoattack-standard"},
+    }
+    data = {"ref": ref, "split": "test, 8 of it", "n": 8, "sha256": "d" * 64}
+    if not union:
+        flags, attacks = {"clean": flags["clean"]}, {}
+    return sm.Report(data, flags, attacks, **more)
+
+
+def exported(home: Path, soup: Path, **how: Any) -> str:
+    export(home / "out", soup, **how)
+    return (home / "out" / "README.md").read_text()
+
+
+def test_every_ingredient_stands_with_its_coefficient_and_hash(tmp_path: Path) -> None:
+    text = exported(tmp_path, soup_of("digits-cnn?width=2", tmp_path))
+    hashes = [open_checkpoint(tmp_path / f"{name}.safetensors").sha256 for name in "ab"]
+    told = [(f"{n}.safetensors", w) for n, w in zip("ab", ("0.25", "0.75"), strict=True)]
+    assert table(text, "Ingredients") == [
+        {"ingredient": n, "coefficient": w, "licence": "unknown", "sha256": f"`{digest}`"}
+        for (n, w), digest in zip(told, hashes, strict=True)
+    ]
+    assert open_checkpoint(tmp_path / "out").sha256 in text.partition("## Make it again")[2]
+
+
+def test_coefficients_of_groups_are_told_as_means(tmp_path: Path) -> None:
+    rows = [[1.0, 0.0], [0.25, 0.75], [0.1, 0.9], [0.3, 0.7], *([[0.0, 1.0]] * 3)]
+    soup = soup_of("digits-cnn?width=2", tmp_path, rows=rows, by="module", affine=False)
+    text = exported(tmp_path, soup)
+    assert "one for each of 7 groups of tensors" in text
+    means = [row["mean coefficient"] for row in table(text, "Ingredients")]
+    assert [float(mean) for mean in means] == pytest.approx([1.65 / 7, 5.35 / 7], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [("average", "averaged like weights"), ("base", "those of one ingredient")],
+)
+def test_the_statistics_are_told(tmp_path: Path, policy: str, words: str) -> None:
+    text = exported(tmp_path, soup_of("digits-cnn?width=2", tmp_path, buffers=policy))
+    assert f"batch-norm statistics, if it has any, are {words}." in text
+
+
+@pytest.mark.parametrize(
+    ("ref", "shown"),
+    [
+        ("digits", "digits"),
+        ("folder:/home/somebody/photos", "folder:photos"),
+        ("npz:/home/somebody/x.npz", "npz:x.npz"),
+        ("blur-3:folder:/home/somebody/photos/", "blur-3:folder:photos"),
+        ("package.module:function", "package.module:function"),
+    ],
+)
+def test_every_accuracy_stands_as_it_was_found_and_the_data_s_folder_is_not_told(
+    tmp_path: Path, ref: str, shown: str
+) -> None:
+    text = exported(tmp_path, soup_of("digits-cnn?width=2", tmp_path), reports=[report_on(ref)])
+    wilson = {7: "52.9–97.8", 5: "30.6–86.3", 4: "21.5–78.5", 3: "13.7–69.4"}  # by hand
+    told = [
+        ("clean", 7, "–"),
+        ("linf:0.1", 5, "apgd-ce, 20 steps"),
+        ("l2:1/2", 4, "autoattack-standard"),
+        ("union", 3, "–"),
+    ]
+    assert table(text, "How it was judged") == [
+        {
+            "images": f"{shown}, test, 8 of it",
+            "accuracy": metric,
+            "right": f"{right / 8:.1%}",
+            "95% interval": wilson[right],
+            "n": "8",
+            "attack": attack,
+        }
+        for metric, right, attack in told
+    ]
+    values = (tmp_path / "out" / "evaluation.json").read_text()
+    for file in (text, values):
+        assert "somebody" not in file
+    (evaluation,) = json.loads(values)["evaluations"]
+    assert evaluation["data"]["ref"] == shown
+    assert {m: t["correct"] for m, t in evaluation["metrics"].items()} == {m: c for m, c, _ in told}
+
+
+def test_the_hub_s_metadata_have_the_same_numbers(tmp_path: Path) -> None:
+    soup = soup_of("digits-cnn?width=2", tmp_path)
+    reports = [report_on("digits"), report_on("npz:/x/y.npz", union=False)]
+    text = exported(tmp_path, soup, reports=reports, licence="mit", name="my soup")
+    data = ModelCard(text).data
+    names = {
+        "clean": "clean accuracy",
+        "linf:0.1": "robust accuracy, linf:0.1, apgd-ce, 20 steps",
+        "l2:1/2": "robust accuracy, l2:1/2, autoattack-standard",
+        "union": "robust accuracy, union of all threats",
+    }
+    results = data.eval_results or []
+    keys = ("dataset_type", "dataset_name", "dataset_split", "metric_name", "metric_value")
+    found = [(*(getattr(r, key) for key in keys), (r.metric_args or {})["n"]) for r in results]
+    first = "digits (test, 8 of it, n = 8)"
+    wanted = [
+        ("digits", first, "test", name, round(reports[0].accuracy(metric), 6), 8)
+        for metric, name in names.items()
+    ]
+    second = ("npz", "npz:y.npz (test, 8 of it, n = 8)", "test", "clean accuracy", 0.875, 8)
+    assert sorted(found) == sorted([*wanted, second])
+    (union,) = (r.metric_args for r in results if r.metric_name == names["union"])
+    assert union["ci95"] == [round(end, 4) for end in reports[0].interval("union")]
+    assert (data.license, data.library_name, data.model_name) == ("mit", "soupmerge", "my soup")
+    assert data.tags == ["image-classification", "model-soup", "soupmerge"]
+    assert data.pipeline_tag == "image-classification"
+    assert text.partition("---\n\n")[2].startswith("# my soup\n")
+
+
+def test_ingredients_on_the_hub_are_linked_and_named_as_bases(tmp_path: Path) -> None:
+    found = open_checkpoint(soup_of("digits-cnn?width=2", tmp_path))
+    notes = found.notes_of_soupmerge
+    commit = "0123456789abcdef" * 2
+    notes["recipe"]["ingredients"][0]["ref"] = f"hf-hub:owner/name@{commit}"
+    sm.save(tmp_path / "from_hub.safetensors", found, model=notes["model"], notes=notes)
+    text = exported(tmp_path, tmp_path / "from_hub.safetensors")
+    link = f"[hf-hub:owner/name](https://huggingface.co/owner/name/tree/{commit})"
+    assert link in text.replace("\\", "")
+    data = ModelCard(text).data.to_dict()
+    assert (data["base_model"], data["base_model_relation"]) == (["owner/name"], "merge")
+
+
+def test_a_soup_that_was_not_judged_says_so(tmp_path: Path) -> None:
+    text = exported(tmp_path, soup_of(TIMM, tmp_path))
+    assert "It was not judged, or the results were not given to the export." in text
+    assert ModelCard(text).data.eval_results is None
+    assert 'timm.create_model("local-dir:FOLDER", pretrained=True)' in text
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+    assert table(text, "How it was judged") == []
+
+
+@pytest.mark.parametrize("name", ["recalibrated", "clean"])
+def test_the_command_says_on_what_statistics_were_estimated(tmp_path: Path, name: str) -> None:
+    soup_of("digits-cnn?width=2", tmp_path)
+    pots = sm.load(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    attack = None if name == "clean" else {"threat": "linf:0.1", "attack": "apgd-ce", "steps": 10}
+    data = {"ref": "folder:/home/x/photos", "split": "train, 64 of it", "n": 64, "sha256": "e" * 64}
+    told = {"data": data, "attack": attack, "batch_size": 32, "seed": 3}
+    recipe = sm.Recipe.of(pots, [0.5, 0.5], buffers="recalibrate")
+    recipe = dataclasses.replace(recipe, calibration=told)
+    words = list(card._calibrating(recipe.portable()))
+    threat = [] if attack is None else ["--threat", "linf:0.1"]
+    assert words == [
+        *("--data", "folder:photos", "--split", "train", "--limit", "64"),
+        *threat,
+        *("--batch-size", "32", "--seed", "3"),
+    ]
