@@ -53,9 +53,6 @@ class Whole(click.IntRange):
         """Return an int."""
         return super().convert(_in_ascii(self, value, param, ctx), param, ctx)
 
-    def _describe_range(self) -> str:
-        return super()._describe_range() if _is_bounded(self) else ""
-
 
 class Real(click.FloatRange):
     """A decimal number in ASCII digits, and so neither NaN nor infinite."""
@@ -66,14 +63,6 @@ class Real(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a float."""
         return super().convert(_in_ascii(self, value, param, ctx), param, ctx)
-
-    def _describe_range(self) -> str:
-        return super()._describe_range() if _is_bounded(self) else ""
-
-
-def _is_bounded(kind: Whole | Real) -> bool:
-    """Return whether *kind* has a bound; of none, click's help would say ``x<=None``."""
-    return kind.min is not None or kind.max is not None
 
 
 def _described(kind: Whole | Real, limits: str) -> str:

@@ -138,9 +138,10 @@ SHARED = {
 
 
 def typed(command: str, option: str) -> Any:
-    found = cli.get_command(click.Context(cli), command)
+    above = click.Context(cli, **cli.context_settings)
+    found = cli.get_command(above, command)
     assert found is not None
-    return found.make_context(command, [], resilient_parsing=True).params[option]
+    return found.make_context(command, [], parent=above, resilient_parsing=True).params[option]
 
 
 @pytest.mark.parametrize(

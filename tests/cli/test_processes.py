@@ -120,9 +120,10 @@ def test_a_closed_pipe_is_no_error(larder: Path) -> None:
 def test_the_demo_s_commands_can_all_be_parsed() -> None:
     for _, line in story("some where"):
         words = shlex.split(line)
-        command = cli.get_command(click.Context(cli), words[0])
+        above = click.Context(cli, **cli.context_settings)
+        command = cli.get_command(above, words[0])
         assert command is not None
-        command.make_context(words[0], words[1:])
+        command.make_context(words[0], words[1:], parent=above)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no LANG=C there")
