@@ -71,7 +71,7 @@ def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
         else:
             show.table(["problem"], [[problem] for problem in problems])
         return 1
-    from soupmerge.weights.geometry import signs
+    from soupmerge.weights.geometry import foreign, signs
     from soupmerge.weights.lineage import trained_apart
 
     origin = _origin(pots, given)
@@ -81,14 +81,18 @@ def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
     verdict = barriers.verdict if barriers else "unknown"
     if apart and verdict == "unknown":
         verdict = "separate"
+    remark = foreign(pots) if verdict != "shared" else None
     if as_json:
         basin = _unknown() if barriers is None else barriers.to_json()
         basin |= {"verdict": verdict, "reasons": apart}
         told: dict[str, Any] = {"compatible": True, "problems": [], "basin": basin}
-        show.dump({**told, "family": _family(pots), "signs": _signs_to_json(found)})
+        told |= {"remarks": [remark] if remark else [], "family": _family(pots)}
+        show.dump({**told, "signs": _signs_to_json(found)})
     else:
         reasons = "; ".join([*apart, *([] if barriers else ["not measured (give --data)"])])
         _print(pots, found, barriers, f"{verdict}: {reasons}" if reasons else verdict)
+        if remark:
+            show.line(remark)
     return int(verdict == "separate")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     A recipe names its ingredients and their hashes; give REFs with it if they have moved. The soup
     carries its recipe: the same recipe gives the same bytes.
     """
+    from soupmerge.weights.geometry import foreign
     from soupmerge.weights.mixing import mix_to_file, soup_infos
 
     shard = _shard_bytes(out, given)
@@ -85,6 +87,8 @@ def command(refs: tuple[str, ...], out: str, dry_run: bool, force: bool, **given
     size = sum(info.bytes for info in soup_infos(pots, recipe).values())
     _check_out(out, pots, shard, force, size)
     export.check(given, size)
+    if remark := foreign(pots):
+        warnings.warn(remark, stacklevel=1)
     if dry_run:
         plans.show_mix(out, pots, recipe, shard, as_json=given["as_json"])
         return

@@ -23,6 +23,13 @@ FAR = 3.0
 
 ALL = "all blocks"
 
+SAMPLE = 1 << 12
+"""Numbers of a tensor that tell how alike ingredients are: few, so that mixing takes no longer."""
+
+ALIKE, FOREIGN = 0.9, 0.5
+"""Cosines of matrices and convolutions: those of fine-tunes of one base are above the first, those
+of networks trained apart near 0, and what is below the second is warned of (docs/basins.md)."""
+
 
 @dataclass(frozen=True)
 class Sign:
@@ -91,6 +98,49 @@ def _gram(checkpoints: Sequence[Checkpoint], name: str) -> Array:
         rows = [r(start, b[: numel - start]) for r, b in zip(readers, buffers, strict=True)]
         stack = np.stack([row.astype(np.float64) for row in rows])
         gram += stack @ stack.T
+    return gram
+
+
+def foreign(pots: Ingredients) -> str | None:
+    """Return a warning if two of *pots* look as if they were trained apart, or None.
+
+    Looks at some numbers of each matrix and convolution. Scales and shifts of norms are left out:
+    they are positive, or near 0, in any network.
+    """
+    names = [n for n in pots.mixed if len(pots.infos[n].shape) > 1 and pots.infos[n].numel]
+    gram = sum((_sampled(pots, name) for name in names), np.zeros((len(pots),) * 2))
+    with np.errstate(all="ignore"):  # what is not finite is found by others
+        scales = np.sqrt(np.outer(np.diag(gram), np.diag(gram)))
+    cosines = {
+        (pots.names[i], pots.names[j]): float(gram[i, j] / scales[i, j])
+        for i, j in combinations(range(len(pots)), 2)
+        if scales[i, j] > 0
+    }
+    apart = {pair: cosine for pair, cosine in cosines.items() if cosine < FOREIGN}
+    if not apart:
+        return None
+    (one, other), lowest = min(apart.items(), key=lambda item: item[1])
+    shown = f"{round(lowest, 2) + 0.0:.2f}"  # not -0.00
+    more = f", and {len(apart) - 1} other pairs are as far apart" if len(apart) > 1 else ""
+    return (
+        f"the weights of {one} and {other} have a cosine of {shown}{more}; fine-tunes of one "
+        f"network have more than {ALIKE}, so a soup of them is unlikely to work"
+    )
+
+
+def _sampled(pots: Ingredients, name: str) -> Array:
+    """Return an estimate of ⟨θ_j, θ_k⟩ of the tensor *name* from numbers in its middle."""
+    views = [pot.views[name] for pot in pots]
+    alike = len({view.stride for view in views}) == 1
+    numel = pots.infos[name].numel
+    count = min(SAMPLE, numel)
+    stack = np.empty((len(views), count))
+    for row, view in zip(stack, views, strict=True):
+        # In the file's order where that is the same for all: others are read as a whole.
+        read = view.stored() if alike else view.reader()
+        row[:] = read((numel - count) // 2, np.empty(count, view.info.dtype.numpy))
+    with np.errstate(all="ignore"):
+        gram: Array = stack @ stack.T * (numel / count)
     return gram
 
 

@@ -132,6 +132,10 @@ class View:
 
         return read
 
+    def stored(self) -> Reader:
+        """Return how to read numbers in the order in which they lie in the file, whatever it is."""
+        return self._read
+
     def array(self) -> Array:
         """Return all numbers, flat, in memory of their own."""
         return self.reader()(0, self._room(self.info.numel))

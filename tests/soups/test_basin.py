@@ -381,3 +381,5 @@ def test_check_says_separate_with_exit_status_1(
     unmeasured = soupmerge("check", trained[0], stranger)
     assert unmeasured.status == 0
     assert "not measured" in unmeasured.out
+    assert "unlikely to work" in unmeasured.out
+    assert "unlikely" not in soupmerge("check", *trained).out
