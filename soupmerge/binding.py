@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from soupmerge.errors import InputError, SoupmergeError, UsageError
+from soupmerge.errors import InputError, NumericsError, SoupmergeError, UsageError
 from soupmerge.types import Classifier, Examples, State
 from soupmerge.wrappers import PREFIXES
 
@@ -23,6 +23,7 @@ def bind(net: nn.Module, state: State, *, device: torch.device | str | None = No
 
     Raises:
         InputError: a name or shape of *state* does not fit *net*; all offences are listed.
+        NumericsError: a batch-norm variance of *state* is below 0.
 
     Example:
         >>> import torch, soupmerge as sm
@@ -86,11 +87,28 @@ def _outermost(net: nn.Module, method: str) -> Iterator[nn.Module]:
 
 
 def pour(bound: nn.Module, state: State) -> None:
-    """Put the weights of *state* into *bound*, in place."""
+    """Put the weights of *state* into *bound*, in place.
+
+    Raises:
+        InputError, NumericsError: as `bind`.
+    """
     aligned = align(state, bound)
+    _require_variances(aligned, getattr(state, "ref", None))
     with torch.no_grad():
         for name, target in bound.state_dict().items():
             target.copy_(aligned[name])
+
+
+def _require_variances(state: State, where: object) -> None:
+    """Refuse variances below 0: batch norm takes their root, and all logits would be NaN."""
+    variances = {n: t for n, t in state.items() if n.rpartition(".")[2] == "running_var"}
+    counts = {name: int((variance < 0).sum()) for name, variance in variances.items()}
+    problems = [
+        f"{n}: {count:,} of {variances[n].numel():,}" for n, count in counts.items() if count
+    ]
+    if problems:
+        fix = "estimate its statistics again, or leave it out"
+        raise NumericsError("holds variances below 0", problems=problems, where=where, fix=fix)
 
 
 def align(state: State, net: nn.Module) -> State:

@@ -109,7 +109,7 @@ def _fit(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients |
     found = mismatches(checkpoints, selection)
     problems = [f"{ref}: {line}" for ref, lines in found.items() for line in lines]
     for checkpoint in checkpoints:
-        problems += [f"{checkpoint.ref}: {n}: holds NaN or Inf" for n in checkpoint.non_finite()]
+        problems += [f"{checkpoint.ref}: {line}" for line in checkpoint.faults()]
     if given["model"] is not None:
         problems += _misfits(checkpoints, given)
     return (None if found else sm.Ingredients(checkpoints, selection)), problems

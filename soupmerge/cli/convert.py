@@ -34,7 +34,7 @@ def command(ref: str, out: str, weights_key: str | None, force: bool, **given: A
     check_free(out, force=force, inputs=checkpoint.files)
     for note in checkpoint.notes:
         show.note(f"{ref}: {note}")
-    checkpoint.require_finite()
+    checkpoint.require_sound()
     source = {"ref": ref.rpartition("/")[2], "sha256": checkpoint.sha256}
     save(out, checkpoint, model=checkpoint.model, notes={"converted": source}, force=force)
     written = sm.load(out)[0]

@@ -81,7 +81,7 @@ def export(
     commit.check_free_folder(folder)
     checkpoint = opened(soup)
     commit.require_room(folder, sum(info.bytes for info in checkpoint.infos.values()))
-    checkpoint.require_finite()
+    checkpoint.require_sound()
     made = net if net is not None else model(like=checkpoint)
     evaluations = [Evaluation.of(report) for report in reports]
     if judged is not None:
@@ -145,5 +145,5 @@ def require_export(folder: Path | str) -> tuple[str, ...]:
     if problems:
         fix = "write it with soupmerge export"
         raise InputError("is no exported soup", problems=problems, where=folder, fix=fix)
-    open_checkpoint(home / WEIGHTS).require_finite()
+    open_checkpoint(home / WEIGHTS).require_sound()
     return tuple(there)

@@ -192,10 +192,12 @@ def _require_distinct(benchmarks: Sequence[Benchmark]) -> None:
 def _require_fit(due: Sequence[tuple[AnyEntry, Benchmark]], device: torch.device) -> None:
     """Refuse networks that cannot be judged before hours go into those that can."""
     checkpoints = {id(c): c for entry, _ in due for c in entry.checkpoints}.values()
-    problems = [f"{c.ref}: {name}" for c in checkpoints for name in c.non_finite()]
+    problems = [f"{c.ref}: {line}" for c in checkpoints for line in c.faults()]
     if problems:
         fix = "leave these networks out, or mend them"
-        raise NumericsError("weights hold NaN or Inf", problems=problems, fix=fix)
+        raise NumericsError(
+            "weights hold NaN, Inf or variances below 0", problems=problems, fix=fix
+        )
     for entry, benchmark in due:
         size = _size_of(benchmark.data)
         bound = entry.bound(size).to(device)

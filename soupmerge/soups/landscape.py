@@ -155,7 +155,7 @@ def landscape(
         what = f"{points} points with a margin of {margin} make no picture"
         fix = "take 2 points or more, and a margin from 0 on"
         raise UsageError(what, where="points and margin", fix=fix)
-    pots.require_finite()
+    pots.require_sound()
     plane = plane_through(pots)
     bound = bind(net, pots[0], device=device)
     probe(bound, benchmark.data, torch.device(device))

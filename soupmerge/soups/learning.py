@@ -89,7 +89,7 @@ def learn(
         raise UsageError(what, where="REF", fix="name more checkpoints")
     if settings.patience and stop_on is None:
         raise UsageError("waits for nothing", where="patience", fix="give a split to stop on")
-    pots.require_finite()
+    pots.require_sound()
     for used in (data, stop_on, None if benchmark is None else benchmark.data):
         if used is not None:
             classes.require_same(pots, used)

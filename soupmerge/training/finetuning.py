@@ -59,7 +59,7 @@ def finetune(
     out = Path(out)
     outputs = [out, *(snapshot_of(out, n) for n in schedule.snapshots)]
     if base is not None:
-        base.require_finite()
+        base.require_sound()
         for output in outputs:
             commit.check_not_input(output, base.files)
     folder = out.with_suffix(".run")

@@ -9,7 +9,8 @@ POLICIES = ("average", "base", "recalibrate")
 ingredient, as in the paper, where buffers are not averaged; ``recalibrate``: averaged, and then
 estimated anew on images by `soupmerge.soups.recalibrating`."""
 
-STATISTICS = ("running_mean", "running_var")
+VARIANCE = "running_var"
+STATISTICS = ("running_mean", VARIANCE)
 CONSTANTS = ("mean", "std", "mu", "sigma", "new_mean", "new_std")
 
 
@@ -24,6 +25,11 @@ class _HasKind(Protocol):
 def is_statistic(name: str) -> bool:
     """Return whether *name* is a batch-norm statistic."""
     return name.rpartition(".")[2] in STATISTICS
+
+
+def is_variance(name: str) -> bool:
+    """Return whether *name* is a batch-norm variance, which cannot be below 0."""
+    return name.rpartition(".")[2] == VARIANCE
 
 
 def is_constant(name: str) -> bool:

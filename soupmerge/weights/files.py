@@ -7,7 +7,7 @@ step at which any could.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,10 @@ import numpy as np
 
 from soupmerge.errors import InputError, NumericsError, enumerated
 from soupmerge.storage.reading import Steady, TwiceError, parse_json
-from soupmerge.weights import headers, torchfiles
+from soupmerge.weights import buffers, headers, torchfiles
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
 from soupmerge.weights.places import place_of
-from soupmerge.weights.tensors import TensorInfo, View, is_finite
+from soupmerge.weights.tensors import Array, TensorInfo, View, is_finite
 from soupmerge.wrappers import PREFIXES
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 NOTES = "soupmerge"
 """The key of soupmerge's notes in a file's metadata."""
+
+UNSOUND = "holds NaN, Inf or variances below 0"
+"""What is said of weights that no network can have."""
 
 LONGEST_NAME = 1000
 CHUNK = 1 << 20
@@ -106,24 +109,46 @@ class Checkpoint(Mapping[str, "Tensor"]):
         digest: str = self.__dict__["_digest"]
         return digest
 
-    def non_finite(self) -> list[str]:
-        """Return the names of the tensors that hold NaN or Inf."""
+    def non_finite(self) -> dict[str, int]:
+        """Return tensor name → how many of its numbers are NaN or Inf, where any are."""
+        return self._counted(
+            lambda piece: 0 if is_finite(piece) else int((~np.isfinite(piece)).sum())
+        )
+
+    def negative_variances(self) -> dict[str, int]:
+        """Return the name of a batch-norm variance → how many of it are below 0, where any are."""
+        return self._counted(lambda piece: int((piece < 0).sum()), buffers.is_variance)
+
+    def _counted(
+        self, count: Callable[[Array], int], wanted: Callable[[str], bool] = bool
+    ) -> dict[str, int]:
+        floats = (n for n, info in self.infos.items() if info.dtype.is_floating_point)
+        with np.errstate(all="ignore"):
+            found = {n: sum(map(count, _pieces(self.views[n]))) for n in floats if wanted(n)}
+        return {name: number for name, number in found.items() if number}
+
+    def faults(self, names: Collection[str] | None = None) -> list[str]:
+        """Return, in words, what no network can hold: NaN, Inf and variances below 0.
+
+        Args:
+            names: only of these tensors.
+        """
+        kinds = (self.non_finite(), "NaN or Inf"), (self.negative_variances(), "variances below 0")
         return [
-            name
-            for name, view in self.views.items()
-            if view.info.dtype.is_floating_point and not _finite(view)
+            f"{name}: {number:,} of {self.infos[name].numel:,} numbers are {kind}"
+            for found, kind in kinds
+            for name, number in found.items()
+            if names is None or name in names
         ]
 
-    def require_finite(self) -> None:
-        """Refuse weights that hold NaN or Inf.
+    def require_sound(self) -> None:
+        """Refuse weights that hold NaN, Inf or variances below 0.
 
         Raises:
             NumericsError: they do; all tensors that do are listed.
         """
-        if bad := self.non_finite():
-            raise NumericsError(
-                "holds NaN or Inf", problems=bad, where=self.ref, fix="leave it out"
-            )
+        if faults := self.faults():
+            raise NumericsError(UNSOUND, problems=faults, where=self.ref, fix="leave it out")
 
     @property
     def notes_of_soupmerge(self) -> dict[str, Any]:
@@ -158,7 +183,8 @@ class Checkpoint(Mapping[str, "Tensor"]):
             ("tensors", str(len(self))),
             ("numbers", f"{self.numel:,}"),
             ("dtypes", ", ".join(kinds)),
-            ("NaN or Inf", enumerated(self.non_finite()) or "none"),
+            ("NaN or Inf", enumerated(_told(self.non_finite())) or "none"),
+            ("variances below 0", enumerated(_told(self.negative_variances())) or "none"),
             ("unwrapped", "; ".join(n for n in self.notes if n not in self.links) or "nothing"),
             ("links", enumerated(self.links) or "none out of their folder"),
             ("tied", enumerated([" = ".join(tie) for tie in self.ties]) or "none known"),
@@ -260,7 +286,13 @@ def _shared_prefix(names: Iterable[str]) -> str:
             return stripped
 
 
-def _finite(view: View) -> bool:
+def _pieces(view: View) -> Iterator[Array]:
+    """Yield the numbers of a tensor, some at a time, in memory that is used again."""
     read, numel = view.reader(), view.info.numel
     buffer = np.empty(min(CHUNK, numel), view.info.dtype.numpy)
-    return all(is_finite(read(start, buffer[: numel - start])) for start in range(0, numel, CHUNK))
+    for start in range(0, numel, CHUNK):
+        yield read(start, buffer[: numel - start])
+
+
+def _told(counts: Mapping[str, int]) -> list[str]:
+    return [f"{name} ({number:,})" for name, number in counts.items()]

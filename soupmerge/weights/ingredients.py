@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from soupmerge.errors import InputError, enumerated, near_miss
+from soupmerge.errors import InputError, NumericsError, enumerated, near_miss
 from soupmerge.weights import buffers
-from soupmerge.weights.files import Checkpoint
+from soupmerge.weights.files import UNSOUND, Checkpoint
 from soupmerge.weights.groups import group_by
 from soupmerge.weights.places import is_at_site
 from soupmerge.weights.selection import EVERYTHING, Selection
@@ -197,14 +197,33 @@ class Ingredients:
         named = {c.model for c in self.checkpoints}
         return named.pop() if len(named) == 1 else None
 
-    def require_finite(self) -> None:
-        """Refuse ingredients that hold NaN or Inf.
+    def require_sound(self) -> None:
+        """Refuse ingredients that hold NaN, Inf or variances below 0 in what is used of them.
 
         Raises:
-            NumericsError: one does; it is named, with its tensors.
+            NumericsError: some do; they are named, with their tensors.
         """
-        for checkpoint in self.checkpoints:
-            checkpoint.require_finite()
+        found = {c.ref: c.faults(self._used(k)) for k, c in enumerate(self)}
+        found = {ref: lines for ref, lines in found.items() if lines}
+        if len(found) == 1:
+            [(ref, lines)] = found.items()
+            raise NumericsError(UNSOUND, problems=lines, where=ref, fix="leave it out")
+        if found:
+            problems = [f"{ref}: {line}" for ref, lines in found.items() for line in lines]
+            what = f"more than one ingredient {UNSOUND}"
+            raise NumericsError(what, problems=problems, fix="leave them out")
+
+    def _used(self, k: int) -> set[str]:
+        """Return the tensors of ingredient *k* that the soup is made of."""
+        copied = self.selection.copied
+        return {n for n in self[k] if self.selection.leaves(n) or copied.get(n) == k}
+
+    @cached_property
+    def variances_below_0(self) -> bool:
+        """Whether a variance that the soup is made of is below 0, in any ingredient."""
+        return any(
+            name in self._used(k) for k, c in enumerate(self) for name in c.negative_variances()
+        )
 
     @property
     def files(self) -> tuple[Path, ...]:

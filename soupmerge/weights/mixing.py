@@ -10,7 +10,7 @@ import numpy as np
 
 from soupmerge.errors import InputError, NumericsError, UsageError, enumerated
 from soupmerge.storage import commit
-from soupmerge.weights import ledger, lineage, writing
+from soupmerge.weights import buffers, ledger, lineage, writing
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.tensors import Array, DType, TensorInfo, View, is_finite
@@ -42,8 +42,8 @@ def mix(pots: Ingredients, recipe: Recipe) -> dict[str, Tensor]:
     ingredient. Of the policy ``recalibrate`` this is the first half: statistics are averaged.
 
     Raises:
-        NumericsError: an ingredient holds NaN or Inf, or the soup would overflow its dtype, or
-            have a negative variance.
+        NumericsError: an ingredient holds NaN, Inf or a variance below 0, or the soup would
+            overflow its dtype, or have a negative variance.
         InputError: the recipe's groups are not those of *pots*.
     """
     infos = soup_infos(pots, recipe)
@@ -60,6 +60,8 @@ def mixed(
     if recipe.selection != pots.selection:
         fix = "load the checkpoints with its selection"
         raise InputError("the recipe copies or leaves out other tensors", fix=fix)
+    if pots.variances_below_0:  # their average may be above
+        pots.require_sound()
     rows, scratch = recipe.rows_by_tensor(pots), _Scratch()
     for name, info in infos.items():
         yield name, _pieces(pots, name, info, rows[name], scratch)
@@ -83,10 +85,9 @@ def _pieces(
         idle = (scratch.read(part, start, count) for part in parts if part.weight == 0)
         # What is not finite in an ingredient is not finite in the sum, unless its coefficient is 0.
         if not all(map(is_finite, (piece, *idle))):
-            raise _diagnosis(
-                name, info.dtype, {pots[k].ref: pots[k].views[name].array() for k in kept}
-            )
-        if name.endswith("running_var") and (piece < 0).any():
+            pots.require_sound()
+            raise _overflow(name, info.dtype, {pots[k].ref: pots[k].views[name] for k in kept})
+        if buffers.is_variance(name) and (piece < 0).any():
             fix = "keep coefficients within [0, 1], or take --buffers base"
             raise NumericsError("the soup's variance would be negative", where=name, fix=fix)
         yield piece
@@ -162,14 +163,11 @@ def _to_odd(numbers: Array) -> Array:
     return near
 
 
-def _diagnosis(name: str, dtype: DType, chunks: Mapping[str, Array]) -> NumericsError:
-    bad = [ref for ref, chunk in chunks.items() if not is_finite(chunk)]
-    if bad:
-        return NumericsError(f"{name} holds NaN or Inf", where=enumerated(bad), fix="leave it out")
-    top = max(float(abs(chunk.astype(np.float64)).max()) for chunk in chunks.values())
+def _overflow(name: str, dtype: DType, views: Mapping[str, View]) -> NumericsError:
+    top = max(float(abs(view.array().astype(np.float64)).max()) for view in views.values())
     what = f"{name} of the soup would overflow {dtype}: an ingredient has {top:.6g}"
     fix = "put an ingredient of a wider dtype first, or give --dtype"
-    return NumericsError(what, where=enumerated([*chunks]), fix=fix)
+    return NumericsError(what, where=enumerated([*views]), fix=fix)
 
 
 def save(

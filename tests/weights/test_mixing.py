@@ -191,7 +191,7 @@ def test_nothing_non_finite_is_written(net: nn.Module, tmp_path: Path) -> None:
     bad = near(net, 2)
     bad["head.bias"][3] = float("nan")
     pots = pots_of(tmp_path / "pots", near(net, 1), bad)
-    with pytest.raises(NumericsError, match=r"1.safetensors: head.bias holds NaN"):
+    with pytest.raises(NumericsError, match=r"1.safetensors: .*head.bias: 1 of 10 numbers"):
         mix_to_file(tmp_path / "soup.safetensors", pots, sm.Recipe.uniform(pots))
     assert not (tmp_path / "soup.safetensors").exists()
 
