@@ -124,7 +124,7 @@ def some_flags(seed: int, n: int, rows: int = 2) -> Table:
     """Return a table of random flags: a function of the coefficients and *seed* alone."""
 
     def table(row: Row) -> Any:
-        draw = np.random.default_rng([seed, *(round(10_000 * (w + 10)) for w in row)])
+        draw = np.random.default_rng([seed, *(round(10_000 * (w + 1000)) for w in row)])
         return draw.random((rows, n)) < draw.uniform(0.3, 0.9, (rows, 1))
 
     return table

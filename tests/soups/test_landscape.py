@@ -1,31 +1,25 @@
-"""The plane through three checkpoints: where things lie on it, and what is measured there."""
+"""Loss and accuracy on the plane through three checkpoints: what is measured, and where."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from itertools import combinations
-from math import dist
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
 import soupmerge as sm
-from soupmerge.errors import InputError, UsageError
-from soupmerge.weights.plane import Plane, plane_through
-from tests.shared import Outcome, near
-
-LENGTHS = st.floats(1e-3, 1e3)
-
-
-def vector(pots: sm.Ingredients, state: Any) -> torch.Tensor:
-    return torch.cat([state[name].double().reshape(-1) for name in pots.mixed])
+from soupmerge.errors import InputError, NumericsError, UsageError
+from soupmerge.figures.drawing import draw
+from soupmerge.soups.landscape import Landscape, Point
+from soupmerge.weights.buffers import is_statistic
+from tests.shared import Outcome, Stop, files_of, near, stop_at
+from tests.soups import planted
+from tests.soups.planted import Planted, ingredients, some_flags
 
 
 def benchmark(limit: int = 24, *threats: sm.Threat) -> sm.Benchmark:
@@ -40,143 +34,124 @@ def save_three(home: Path, *states: Any) -> sm.Ingredients:
     return sm.load(*paths)
 
 
-# ---- the plane
+def loss_of(net: nn.Module, state: Any, judge: sm.Benchmark) -> float:
+    """Return the mean cross-entropy of *state* on the images of *judge*."""
+    x, y = judge.data.batch(torch.arange(len(judge.data)))
+    with torch.no_grad():
+        return float(F.cross_entropy(sm.bind(net, state)(x), y))
 
 
-@given(LENGTHS, st.floats(-1e3, 1e3), LENGTHS)
-def test_at_the_checkpoints_coefficients_are_one_hot(d: float, p: float, q: float) -> None:
-    plane = Plane(d, p, q)
-    assert [plane.coefficients(*place) for place in plane.places] == [
+# ---- where
+
+
+def test_the_corners_come_first_and_then_the_lattice_row_by_row(
+    net: nn.Module, pots: sm.Ingredients
+) -> None:
+    found = sm.landscape(net, pots, benchmark(2), points=3, margin=0.5)
+    assert found.names == ("a", "b", "c")
+    assert [(p.x, p.y) for p in found.points[:3]] == list(found.plane.places)
+    assert [p.weights for p in found.points[:3]] == [
         (1.0, 0.0, 0.0),
         (0.0, 1.0, 0.0),
         (0.0, 0.0, 1.0),
     ]
+    axes = []
+    for axis in (0, 1):
+        values = [place[axis] for place in found.plane.places]
+        length = max(values) - min(values)
+        low, high = min(values) - 0.5 * length, max(values) + 0.5 * length
+        axes.append([low, (low + high) / 2, high])
+    assert [p.x for p in found.points[3:]] == pytest.approx(axes[0] * 3)
+    assert [p.y for p in found.points[3:]] == pytest.approx([y for y in axes[1] for _ in range(3)])
+    for point in found.points:
+        assert point.weights == found.plane.coefficients(point.x, point.y)
 
 
-@given(LENGTHS, st.floats(-1e3, 1e3), LENGTHS, st.floats(-9, 9), st.floats(-9, 9))
-def test_coefficients_lead_back_to_the_place(
-    d: float, p: float, q: float, x: float, y: float
+def test_a_picture_has_15_points_to_each_side_and_a_margin_of_a_fifth(tmp_path: Path) -> None:
+    pots, judge = ingredients(tmp_path / "in", 3), planted.benchmark(4, threats=0)
+    found = sm.landscape(Planted(3, some_flags(0, 4)), pots, judge)
+    assert len(found.points) == 3 + 15**2
+    d, _, q = found.plane.d, found.plane.p, found.plane.q
+    assert (found.points[3].x, found.points[3].y) == pytest.approx((-0.2 * d, -0.2 * q))
+    assert (found.points[-1].x, found.points[-1].y) == pytest.approx((1.2 * d, 1.2 * q))
+
+
+# ---- what
+
+
+def test_each_point_is_measured_as_its_network_is_alone(
+    net: nn.Module, pots: sm.Ingredients
 ) -> None:
-    plane = Plane(d, p, q)
-    weights = plane.coefficients(x, y)
-    size = max(1.0, *map(abs, weights))
-    assert sum(weights) == pytest.approx(1, abs=1e-12 * size)
-    found = [
-        sum(w * place[axis] for w, place in zip(weights, plane.places, strict=True))
-        for axis in (0, 1)
-    ]
-    assert found == pytest.approx([x, y], abs=1e-9 * size * max(d, abs(p), q))
-
-
-def test_distances_on_the_plane_are_distances_of_weights(pots: sm.Ingredients) -> None:
-    plane = plane_through(pots)
-    rows = [vector(pots, pot) for pot in pots]
-    for i, j in combinations(range(3), 2):
-        there = dist(plane.places[i], plane.places[j])
-        assert there == pytest.approx(float((rows[i] - rows[j]).norm()), rel=1e-9)
-
-
-def test_a_point_is_the_origin_plus_steps_along_two_directions(pots: sm.Ingredients) -> None:
-    plane = plane_through(pots)
-    one, two, three = (vector(pots, pot) for pot in pots)
-    u = (two - one) / (two - one).norm()
-    v = (three - one) - ((three - one) @ u) * u
-    v = v / v.norm()
-    for x, y in ((0.3, 0.4), (-0.5, 2.0), (plane.d, -plane.q)):
-        recipe = sm.Recipe.of(pots, plane.coefficients(x, y), affine=True, buffers="base")
-        found = vector(pots, sm.mix(pots, recipe))
-        assert torch.allclose(found, one + x * u + y * v, atol=1e-6)
-
-
-def test_checkpoints_at_their_places_are_themselves_bit_for_bit(pots: sm.Ingredients) -> None:
-    plane = plane_through(pots)
-    for k, place in enumerate(plane.places):
-        state = sm.mix(pots, sm.Recipe.of(pots, plane.coefficients(*place), base=k))
-        assert all(torch.equal(state[name], pots[k][name]) for name in state)
-
-
-def test_a_line_is_no_plane(net: nn.Module, tmp_path: Path) -> None:
-    a, b = near(net, 1), near(net, 2)
-    middle = {n: ((a[n].double() + b[n].double()) / 2).to(a[n].dtype) for n in a}
-    with pytest.raises(InputError, match="on one line") as caught:
-        plane_through(save_three(tmp_path, a, b, middle))
-    assert "x.safetensors" in str(caught.value)
-    assert caught.value.fix
-
-
-@pytest.mark.filterwarnings("ignore:.*are the same weights")
-def test_the_same_weights_twice_are_no_plane(net: nn.Module, tmp_path: Path) -> None:
-    a, b = near(net, 1), near(net, 2)
-    with pytest.raises(InputError, match="same weights") as caught:
-        plane_through(save_three(tmp_path, a, b, b))
-    assert "y.safetensors and" in str(caught.value)
-    assert "x.safetensors" not in str(caught.value)
-
-
-def test_a_plane_takes_three(pots: sm.Ingredients) -> None:
-    with pytest.raises(UsageError, match="three"):
-        plane_through(sm.load(pots[0].ref, pots[1].ref))
-
-
-# ---- what is measured
-
-
-def test_checkpoints_do_there_what_they_do_alone(net: nn.Module, pots: sm.Ingredients) -> None:
+    """Also the corners; robust loss and accuracy are no better than clean ones."""
     judge = benchmark(24, sm.Linf(0.1))
-    found = sm.landscape(net, pots, judge, points=2)
-    x, y = judge.data.batch(torch.arange(24))
+    found = sm.landscape(net, pots, judge, points=3, margin=0.0)
     for pot, point in zip(pots, found.points, strict=False):
-        with torch.no_grad():
-            logits = sm.bind(net, pot)(x)
-        assert point.loss["clean"] == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-5)
-        assert point.accuracy["clean"] == pytest.approx(
-            float((logits.argmax(1) == y).double().mean())
-        )
-    assert len(found.points) == 3 + 4
+        assert point.loss["clean"] == pytest.approx(loss_of(net, pot, judge), rel=1e-5)
+    inside = [p for p in found.points if min(p.weights) >= 0]
+    assert len(inside) > 3
+    for point in inside:
+        state = sm.mix(pots, sm.Recipe.of(pots, point.weights))
+        assert point.loss["clean"] == pytest.approx(loss_of(net, state, judge), rel=1e-5)
+        report = judge(sm.bind(net, state))
+        assert point.accuracy["clean"] == pytest.approx(report.accuracy("clean"))
     for point in found.points:
         assert point.loss["linf:0.1"] >= point.loss["clean"]
         assert point.accuracy["linf:0.1"] <= point.accuracy["clean"]
 
 
-def test_the_lattice_reaches_beyond_the_checkpoints_by_the_margin(
+def test_accuracies_are_those_of_the_table(tmp_path: Path) -> None:
+    table, n = some_flags(0, 30), 30
+    pots, judge = ingredients(tmp_path / "in", 3), planted.benchmark(n)
+    found = sm.landscape(Planted(3, table), pots, judge, points=2)
+    for point in found.points:
+        flags = table(tuple(round(float(torch.tensor(w)), 4) for w in point.weights))
+        assert point.accuracy["clean"] == pytest.approx(flags[0].mean())
+        assert point.accuracy["linf:0.1"] == pytest.approx((flags[0] & flags[1]).mean())
+
+
+def test_outside_of_the_triangle_statistics_are_those_of_the_positive_coefficients(
     net: nn.Module, pots: sm.Ingredients
 ) -> None:
-    found = sm.landscape(net, pots, benchmark(2), points=3, margin=0.5)
-    for axis in (0, 1):
-        inner = [place[axis] for place in found.plane.places]
-        outer = [(p.x, p.y)[axis] for p in found.points[3:]]
-        length = max(inner) - min(inner)
-        assert min(outer) == pytest.approx(min(inner) - 0.5 * length)
-        assert max(outer) == pytest.approx(max(inner) + 0.5 * length)
-
-
-def test_within_the_triangle_a_point_is_the_soup(net: nn.Module, pots: sm.Ingredients) -> None:
-    judge = benchmark(24)
-    found = sm.landscape(net, pots, judge, points=6, margin=0.0)
-    inside = [p for p in found.points[3:] if min(p.weights) >= 0]
-    assert len(inside) > 3
-    for point in inside:
-        report = judge(sm.bind(net, sm.mix(pots, sm.Recipe.of(pots, point.weights))))
-        assert point.accuracy["clean"] == pytest.approx(report.accuracy("clean"))
-
-
-def test_far_outside_variances_stay_positive(net: nn.Module, pots: sm.Ingredients) -> None:
-    with pytest.raises(sm.errors.NumericsError, match="variance"):
+    """A variance would be negative there; all else is extrapolated."""
+    with pytest.raises(NumericsError, match="variance"):
         sm.mix(pots, sm.Recipe.of(pots, (-29.0, 15.0, 15.0), affine=True))
-    found = sm.landscape(net, pots, benchmark(8), points=3, margin=29.0)
+    judge = benchmark(8)
+    found = sm.landscape(net, pots, judge, points=2, margin=3.0)
     assert not found.holes
-    assert min(min(p.weights) for p in found.points) < -29
+    for point in found.points[3:]:
+        assert min(point.weights) < 0
+        kept = [max(w, 0.0) for w in point.weights]
+        near_by = sm.Recipe.of(pots, [w / sum(kept) for w in kept])
+        state = sm.mix(pots, sm.Recipe.of(pots, point.weights, affine=True, buffers="base"))
+        state |= {n: t for n, t in sm.mix(pots, near_by).items() if is_statistic(n)}
+        assert point.loss["clean"] == pytest.approx(loss_of(net, state, judge), rel=1e-5)
 
 
-def test_statistics_can_be_estimated_anew(net: nn.Module, pots: sm.Ingredients) -> None:
-    images = sm.data("digits", split="train", limit=64)
-    how = {"points": 2, "calibration": sm.Calibration(images)}
-    judge = benchmark(24)
-    found = sm.landscape(net, pots, judge, **how)
-    anew = sm.recalibrate(net, dict(pots[1]), sm.Calibration(images))
-    report = judge(sm.bind(net, anew))
-    assert found.points[1].accuracy["clean"] == pytest.approx(report.accuracy("clean"))
-    assert found.points[1].loss != sm.landscape(net, pots, judge, points=2).points[1].loss
+@pytest.mark.parametrize("base", [0, 2])
+def test_statistics_may_be_those_of_one_ingredient(
+    net: nn.Module, pots: sm.Ingredients, base: int
+) -> None:
+    judge = benchmark(8)
+    found = sm.landscape(net, pots, judge, points=2, buffers="base", base=base)
+    for point in found.points:
+        recipe = sm.Recipe.of(pots, point.weights, affine=True, buffers="base", base=base)
+        state = sm.mix(pots, recipe)
+        assert point.loss["clean"] == pytest.approx(loss_of(net, state, judge), rel=1e-5)
+
+
+def test_statistics_can_be_estimated_anew(
+    net: nn.Module, pots: sm.Ingredients, tmp_path: Path
+) -> None:
+    """At every point, also at the corners, from weights alone."""
+    judge, calibration = benchmark(24), sm.Calibration(sm.data("digits", split="train", limit=64))
+    found = sm.landscape(net, pots, judge, points=2, calibration=calibration, out=tmp_path / "run")
+    for point in found.points:
+        recipe = sm.Recipe.of(pots, point.weights, affine=True, buffers="base")
+        state = sm.recalibrate(net, sm.mix(pots, recipe), calibration)
+        assert point.loss["clean"] == pytest.approx(loss_of(net, state, judge), rel=1e-5)
+    settings = json.loads((tmp_path / "run" / "manifest.json").read_text())["settings"]
+    assert settings["buffers"] == "recalibrate"
+    assert settings["calibration"] == calibration.describe()
 
 
 def test_a_point_without_a_finite_loss_is_a_hole(net: nn.Module, tmp_path: Path) -> None:
@@ -194,9 +169,104 @@ def test_a_point_without_a_finite_loss_is_a_hole(net: nn.Module, tmp_path: Path)
     assert len(found.points) == 3 + 9
     again = sm.landscape(net, pots, judge, points=3, margin=4.0, out=tmp_path / "run")
     assert again == found
-    from soupmerge.figures.drawing import draw
-
     assert draw(tmp_path / "run")
+
+
+# ---- points, as records
+
+
+def a_point(**more: Any) -> Point:
+    told: dict[str, Any] = {
+        "loss": {"clean": 0.5, "l2:1": 2.0},
+        "accuracy": {"clean": 0.75, "l2:1": 0.25},
+    }
+    return Point(1.5, -2.0, (1.25, -0.5, 0.25), **{**told, **more})
+
+
+def test_a_record_gives_its_point_again_and_no_other() -> None:
+    for point in (a_point(), a_point(loss={}, accuracy={}, hole="overflow")):
+        record = json.loads(json.dumps(point.to_record()))
+        assert Point.from_record(record, point.x, point.y, point.weights) == point
+        near_by = (1.5 + 1e-7, -2.0 - 1e-7, (1.25 + 1e-7, -0.5, 0.25))
+        assert Point.from_record(record, *near_by).hole == point.hole
+        for other in (
+            (1.501, -2.0, point.weights),
+            (1.5, -2.001, point.weights),
+            (1.5, -2.0, (1.251, -0.5, 0.25)),
+            (1.5, -2.0, (1.25, -0.5)),
+        ):
+            with pytest.raises(InputError, match=r"trials\.jsonl: .*not of this point.*--force"):
+                Point.from_record(record, *other)
+
+
+@pytest.mark.parametrize("harm", ["x", "weights", "metrics"])
+def test_a_record_that_lacks_something_is_refused(harm: str) -> None:
+    point = a_point()
+    record = {key: value for key, value in point.to_record().items() if key != harm}
+    with pytest.raises(InputError, match="not of this point"):
+        Point.from_record(record, point.x, point.y, point.weights)
+
+
+def test_a_summary_names_checkpoints_with_their_places(
+    net: nn.Module, pots: sm.Ingredients
+) -> None:
+    found = sm.landscape(net, pots, benchmark(4), points=2)
+    told = json.loads(json.dumps(found.summary()))
+    assert told["checkpoints"] == dict(zip("abc", map(list, found.plane.places), strict=True))
+    assert told["points"] == [json.loads(json.dumps(p.to_record())) for p in found.points]
+    holes = (a_point(hole="overflow"), a_point())
+    assert Landscape(found.names, found.plane, holes).holes == holes[:1]
+
+
+# ---- in a run folder
+
+
+def survey(tmp_path: Path, **how: Any) -> Landscape:
+    pots, judge = ingredients(tmp_path / "in", 3), planted.benchmark(10)
+    given = {"points": 2, "out": tmp_path / "run", **how}
+    return sm.landscape(Planted(3, some_flags(0, 10)), pots, judge, **given)
+
+
+def test_a_survey_goes_on_where_it_was_cut(tmp_path: Path) -> None:
+    whole = survey(tmp_path, out=tmp_path / "whole")
+    with pytest.raises(Stop):
+        survey(tmp_path, progress=stop_at(4, "points"))
+    told: list[tuple[int, int]] = []
+
+    def progress(what: str, done: int, total: int, note: str = "") -> None:
+        told.append((done, total))
+
+    assert survey(tmp_path, progress=progress) == whole
+    assert told == [(3, 7), (4, 7), (5, 7), (6, 7), (7, 7)]
+    assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
+    path = tmp_path / "run" / "trials.jsonl"
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(InputError, match="14 records of 7 points"):
+        survey(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"margin": 0.3}, "settings.margin was 0.2, now 0.3"),
+        ({"points": 3}, "settings.points was 2, now 3"),
+        ({"buffers": "base"}, "settings.buffers was 'average', now 'base'"),
+        ({"base": 1}, "settings.base was 0, now 1"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
+    survey(tmp_path)
+    with pytest.raises(UsageError, match=says):
+        survey(tmp_path, **how)
+    assert survey(tmp_path, force=True, **how) == survey(tmp_path, out=None, **how)
+
+
+@pytest.mark.parametrize("how", [{"points": 1}, {"margin": -0.1}, {"margin": 100}])
+def test_what_makes_no_picture_is_refused(tmp_path: Path, how: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="points and margin: .*make no picture"):
+        survey(tmp_path, **how)
+    assert not (tmp_path / "run").exists()
+    assert len(survey(tmp_path, margin=99.9).points) == 7
 
 
 # ---- the command

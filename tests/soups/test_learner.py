@@ -1,0 +1,415 @@
+"""The steps of learning: against a plain loop of autograd and torch's own optimiser."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor, nn
+
+import soupmerge as sm
+from soupmerge.binding import cast
+from soupmerge.errors import NumericsError, UsageError
+from soupmerge.schedule import order, stream
+from soupmerge.soups.learned import draw_live
+from soupmerge.soups.learner import Learner
+from soupmerge.soups.settings import Settings
+from soupmerge.storage import run
+from soupmerge.storage.snapshot import Snapshot
+from soupmerge.types import quiet
+from soupmerge.weights.buffers import is_statistic
+from tests.shared import Stop, stop_at
+from tests.soups import tiny
+from tests.soups.tiny import Pushed, Tiny, answer
+
+EPOCHS, BATCH, N = 3, 16, 40
+
+
+def brighter(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Change images as an augmentation would."""
+    return x + 0.2 * torch.rand(len(x), 1, 1, 1, generator=generator)
+
+
+def plain_steps(
+    pots: sm.Ingredients, data: sm.Images, settings: Settings, seed: int, augment: Any
+) -> Iterator[tuple[Tensor, float, int]]:
+    """Yield the logits after each step, its loss, and how many images it saw, all in float64."""
+    states = [{name: t.double() for name, t in pot.items()} for pot in pots]
+    names = list(pots.mixed)
+    draw = stream("start", seed)
+    rows = [nn.init.xavier_uniform_(torch.empty(1, len(pots)), generator=draw) for _ in names]
+    logits = torch.cat(rows).double().requires_grad_()
+    optimiser = torch.optim.SGD([logits], lr=settings.lr)
+    steps = -(-len(data) // settings.batch_size)
+    total = (settings.epochs or 0) * steps
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=total)
+    for step in range(total):
+        epoch, place = divmod(step, steps)
+        x, y = data.batch(order(len(data), seed, epoch).split(settings.batch_size)[place])
+        x = augment(x, stream("augment", seed, step)) if augment else x
+        draw = stream("dropout", seed, step)
+        live = torch.rand(len(names), generator=draw) >= settings.dropout
+        spare = torch.randint(len(names), (), generator=draw)
+        live[spare] |= not bool(live.any())
+        alpha = torch.where(live[:, None], logits.softmax(1), logits.softmax(1).detach())
+
+        def mixed(name: str, alpha: Tensor = alpha) -> Tensor:
+            if name in names:
+                row = alpha[names.index(name)]
+            elif settings.buffers == "average" and is_statistic(name):
+                row = alpha[names.index("norm.weight")]
+            else:
+                row = torch.eye(len(pots), dtype=torch.float64)[settings.base]
+            return torch.einsum("k,k...->...", row, torch.stack([s[name] for s in states]))
+
+        theta = {name: mixed(name) for name in states[0]}
+        held = {name: t.detach() for name, t in theta.items()}
+        goal, x = Pushed(), x.double()
+        x_adv = goal.craft(partial(answer, held), x, y, generator=stream("attack", seed, step))
+        moving = partial(answer, theta, batch=settings.batch_norm == "batch")
+        loss = goal.loss(moving, x, x_adv, y)
+        optimiser.zero_grad()
+        (loss / (1 - settings.dropout) if settings.rescale else loss).backward()
+        optimiser.step()
+        schedule.step()
+        yield logits.detach().clone(), loss.item(), len(y)
+
+
+@pytest.mark.parametrize(
+    ("more", "seed", "augment"),
+    [
+        ({}, 0, None),
+        ({"dropout": 0.0}, 1, brighter),
+        ({"dropout": 0.5, "rescale": True, "lr": 3.0}, 2, None),
+        ({"dropout": 1.0}, 3, None),
+        ({"buffers": "base", "base": 2}, 4, brighter),
+        ({"batch_norm": "batch", "dropout": 0.4}, 5, None),
+    ],
+)
+def test_learning_is_the_plain_loop_step_by_step(
+    tmp_path: Path, more: dict[str, Any], seed: int, augment: Any
+) -> None:
+    """Logits, losses and every number of the history; the recipe is the softmax of the last."""
+    pots, data = tiny.ingredients(tmp_path / "in"), tiny.images(N)
+    settings = Settings(epochs=EPOCHS, batch_size=BATCH, **more)
+    learner = Learner(Tiny(), pots, data, Pushed(), settings, augment=augment, seed=seed)
+    seen: list[Tensor] = []
+
+    def progress(what: str, done: int, total: int, note: str = "") -> None:
+        assert (what, done, total) == ("steps", len(seen) + 1, EPOCHS * 3)
+        seen.append(learner.logits.detach().double().clone())
+
+    with run.opened(tmp_path / "run", {"command": "learn"}) as folder:
+        recipe = learner.learn(folder, progress)
+        history = folder.journal("history").records
+    found = list(plain_steps(pots, data, settings, seed, augment))
+    assert len(found) == len(seen) == EPOCHS * 3
+    for ours, (theirs, _, _) in zip(seen, found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
+    first = learner.first.double().softmax(1)
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    for epoch, record in enumerate(history):
+        part = found[3 * epoch : 3 * epoch + 3]
+        assert [images for _, _, images in part] == [16, 16, 8]
+        mean = sum(loss * images for _, loss, images in part) / N
+        alpha = part[-1][0].softmax(1)
+        entropy = torch.distributions.Categorical(probs=alpha).entropy().mean()
+        moved = (alpha - first).abs().sum(1).mean() / 2
+        assert record["loss"] == pytest.approx(mean, rel=1e-3)
+        assert record["entropy"] == pytest.approx(float(entropy), rel=1e-3, abs=1e-4)
+        assert record["moved"] == pytest.approx(float(moved), rel=1e-3, abs=1e-4)
+        assert record["weights"] == pytest.approx(alpha.mean(0).tolist(), abs=1e-3)
+        assert record["weights"] == [round(w, 6) for w in record["weights"]]
+    assert recipe.weights == tuple(map(tuple, seen[-1].softmax(1).tolist()))
+    assert (recipe.by, recipe.origin) == ("tensor", "learn")
+    assert (recipe.buffers, recipe.base) == (settings.buffers, settings.base)
+
+
+# ---- numbers of the history
+
+
+def ended(tmp_path: Path, first: Tensor, now: Tensor) -> dict[str, Any]:
+    """Return the record of an epoch that led from coefficients *first* to *now*."""
+    pots = tiny.ingredients(tmp_path / "in")
+    settings = Settings(by="model", epochs=1)
+    learner = Learner(Tiny(), pots, tiny.images(8), Pushed(), settings)
+    learner.first = first.clamp(min=1e-30).log()
+    learner.logits.data.copy_(now.clamp(min=1e-30).log())
+    learner.at |= {"seen": 1}
+    return learner._ended(0)
+
+
+def test_from_one_ingredient_to_another_coefficients_move_by_one(tmp_path: Path) -> None:
+    """Total variation, on paper: 1 from one-hot to one-hot, 2/3 from one-hot to uniform."""
+    one, other, even = torch.eye(3)[:1], torch.eye(3)[1:2], torch.full((1, 3), 1 / 3)
+    assert ended(tmp_path, one, other)["moved"] == pytest.approx(1)
+    assert ended(tmp_path, one, even)["moved"] == pytest.approx(2 / 3)
+    assert ended(tmp_path, one, one)["moved"] == pytest.approx(0, abs=1e-6)
+
+
+def test_entropy_is_0_at_one_ingredient_and_log_k_at_all_alike(tmp_path: Path) -> None:
+    one, even = torch.eye(3)[:1], torch.full((1, 3), 1 / 3)
+    half = torch.tensor([[0.5, 0.25, 0.25]])
+    for rows, expected in ((one, 0.0), (even, 1.0986123), (half, 1.0397208)):
+        assert ended(tmp_path, one, rows)["entropy"] == pytest.approx(expected, abs=1e-5)
+
+
+# ---- detach dropout
+
+
+@given(
+    groups=st.integers(1, 40),
+    dropout=st.sampled_from([0.0, 0.5, 0.8, 0.99, 1.0]),
+    seed=st.integers(0, 999),
+)
+def test_detach_dropout_leaves_at_least_one_group_alive(
+    groups: int, dropout: float, seed: int
+) -> None:
+    live = draw_live(groups, dropout, torch.Generator().manual_seed(seed))
+    assert live.shape == (groups,)
+    assert bool(live.any())
+    if dropout == 0:
+        assert bool(live.all())
+    if dropout == 1:
+        assert int(live.sum()) == 1
+
+
+def test_detach_dropout_detaches_each_group_with_its_probability() -> None:
+    generator = torch.Generator().manual_seed(0)
+    alive = torch.stack([draw_live(50, 0.8, generator) for _ in range(400)]).sum(0)
+    assert int(alive.sum()) == pytest.approx(0.2 * 50 * 400, rel=0.05)
+    assert stats.chisquare(alive.numpy()).pvalue > 0.01
+
+
+@pytest.mark.parametrize("groups", [2, 7])
+def test_where_all_are_detached_each_group_comes_about_equally_often(groups: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.stack([draw_live(groups, 1.0, generator) for _ in range(2000)]).sum(0)
+    assert stats.chisquare(counts.numpy()).pvalue > 0.01
+
+
+def test_a_detached_group_stays_where_it_is(tmp_path: Path) -> None:
+    """In a first step, one group moves; with dropout 0 all do."""
+    for dropout, moving in ((1.0, 1), (0.0, 6)):
+        learner = learner_of(tmp_path, dropout=dropout)
+        learner._step(torch.arange(BATCH))
+        moved = (learner.logits.detach() != learner.first).any(1)
+        assert int(moved.sum()) == moving
+
+
+# ---- what a step leaves alone, and what it refuses
+
+
+def learner_of(tmp_path: Path, objective: Any = None, **settings: Any) -> Learner:
+    pots = tiny.ingredients(tmp_path / "in")
+    given = Settings(**{"epochs": EPOCHS, "batch_size": BATCH, **settings})
+    return Learner(Tiny(), pots, tiny.images(N), objective or Pushed(), given)
+
+
+@pytest.mark.parametrize("mode", ["eval", "batch"])
+def test_learning_leaves_network_statistics_and_random_state_alone(
+    tmp_path: Path, mode: str
+) -> None:
+    net, pots = Tiny(), tiny.ingredients(tmp_path / "in")
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    random = torch.get_rng_state()
+    settings = Settings(epochs=1, batch_size=BATCH, batch_norm=mode)
+    learner = Learner(net, pots, tiny.images(N), Pushed(), settings)
+    learner.learn(None, quiet)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
+    assert not any(module.training for module in learner.soup.net.modules())
+    assert learner.soup.net.norm.track_running_stats
+    with pytest.raises(ZeroDivisionError), learner._norms():
+        raise ZeroDivisionError
+    assert not learner.soup.net.norm.training
+
+
+class Scripted(Pushed):
+    """Its losses are those of a list; the gradient is that of the answers."""
+
+    def __init__(self, *losses: float) -> None:
+        self.losses = list(losses)
+
+    def loss(self, classifier: Any, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        answers = classifier(x).sum()
+        return answers - answers.detach() + self.losses.pop(0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_learning_where_it_was(tmp_path: Path, bad: float) -> None:
+    learner = learner_of(tmp_path, Scripted(1.0, 2.0, bad, 3.0))
+    kept: list[Tensor] = []
+    with pytest.raises(NumericsError, match=r"step 3: the loss is not finite; .*lower --lr"):
+        learner.learn(None, lambda *_, **__: kept.append(learner.logits.detach().clone()))
+    assert len(kept) == 2
+    assert torch.equal(learner.logits.detach(), kept[-1])
+
+
+def test_progress_notes_the_mean_loss_of_the_epoch_so_far(tmp_path: Path) -> None:
+    notes: list[str] = []
+    learner = learner_of(tmp_path, Scripted(1.0, 2.0, 4.0, 7.0, 0, 0, 0, 0, 0))
+    learner.learn(None, lambda *_, note="", **__: notes.append(_[-1] if len(_) > 3 else note))
+    assert notes[:4] == ["loss 1.0000", "loss 1.5000", "loss 2.0000", "loss 7.0000"]
+
+
+# ---- resuming
+
+
+@pytest.mark.parametrize("often", [False, True])
+@pytest.mark.parametrize("at", [1, 3, 4, 8])
+def test_a_killed_learning_takes_the_same_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, often: bool, at: int
+) -> None:
+    """From the last snapshot: after each epoch, and, where one is due, after each step."""
+    monkeypatch.setattr(Snapshot, "due", lambda self: often)
+    whole = learner_of(tmp_path).learn(None, quiet)
+    with run.opened(tmp_path / "run", {"command": "learn"}) as folder:
+        with pytest.raises(Stop):
+            learner_of(tmp_path).learn(folder, stop_at(at, "steps"))
+        told: list[int] = []
+        again = learner_of(tmp_path)
+        found = again.learn(folder, lambda what, done, total, note="": told.append(done))
+        assert found == whole
+        # A step is told of before it is kept, and what was not kept is taken again.
+        first = at if often else 3 * ((at - 1) // 3) + 1
+        assert told == list(range(first, 10))
+        assert [record["epoch"] for record in folder.journal("history").records] == [1, 2, 3]
+
+
+# ---- stopping early
+
+
+class Stopping(Pushed):
+    """On images of the stopping set, which are dark, the loss is the next of a list."""
+
+    def __init__(self, *losses: float) -> None:
+        self.losses = list(losses)
+
+    def loss(self, classifier: Any, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        if float(x.max()) == 0:
+            return torch.tensor(self.losses.pop(0))
+        return super().loss(classifier, x, x_adv, y)
+
+
+def dark(n: int) -> sm.Images:
+    return sm.Images.of(torch.zeros(n, 1, 2, 2), torch.zeros(n), ref="dark", classes=tiny.CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "epochs", "best"),
+    [
+        ([3.0, 1.0, 2.0, 2.5, 0.5], 2, 4, 2),  # two epochs without a lower one, and it ends
+        ([3.0, 1.0, 2.0, 0.5, 2.5], 2, 5, 4),
+        ([3.0, 1.0, 2.0, 2.5, 0.5], None, 5, 5),
+        ([1.0, 1.0, 1.0, 1.0, 1.0], None, 5, 1),  # the first of equals
+        ([1.0, 2.0, 0.0, 0.0, 0.0], 1, 2, 1),
+    ],
+)
+def test_the_epoch_of_the_lowest_loss_is_taken_and_patience_counts_epochs(
+    tmp_path: Path, losses: list[float], patience: int | None, epochs: int, best: int
+) -> None:
+    pots, goal = tiny.ingredients(tmp_path / "in"), Stopping(*losses)
+    settings = Settings(epochs=5, batch_size=BATCH, patience=patience)
+    learner = Learner(Tiny(), pots, tiny.images(N), goal, settings, stop_on=dark(8))
+    kept: list[Tensor] = []
+
+    def progress(what: str, done: int, total: int, note: str = "") -> None:
+        if done % 3 == 0:
+            kept.append(learner.logits.detach().double().softmax(1))
+
+    with run.opened(tmp_path / "run", {"command": "learn"}) as folder:
+        recipe = learner.learn(folder, progress)
+        history = folder.journal("history").records
+    assert [record["val"] for record in history] == losses[:epochs]
+    assert recipe.weights == tuple(map(tuple, kept[best - 1].tolist()))
+
+
+def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time(
+    tmp_path: Path,
+) -> None:
+    """In batches, the last of which is smaller; the noise of each batch is drawn by its place."""
+    learner, data = learner_of(tmp_path), tiny.images(N, seed=7)
+    rows = learner.first.double().softmax(1)
+    pots = tiny.ingredients(tmp_path / "in")
+    theta = {n: t.double() for n, t in sm.mix(pots, learner.soup.recipe(rows.log())).items()}
+    expected, goal, soup = 0.0, Pushed(), partial(answer, theta)
+    for part in torch.arange(N).split(BATCH):
+        x, y = data.batch(part)
+        noise = stream("stop", 0, int(part[0]))
+        x_adv = goal.craft(soup, x.double(), y, generator=noise)
+        expected += float(goal.loss(soup, x.double(), x_adv, y)) * len(y)
+    assert learner.loss_on(data) == pytest.approx(expected / N, rel=1e-5)
+    assert learner.loss_on(data) == learner.loss_on(data)
+
+
+# ---- settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"dropout": 1.5}, "dropout: 1.5 is not a probability"),
+        ({"dropout": -0.1}, "dropout: -0.1 is not a probability"),
+        ({"dropout": 1.0, "rescale": True}, "dropout 1: nothing is left"),
+        ({"epochs": 0}, "learn: .*must be positive"),
+        ({"batch_size": 0}, "learn: .*must be positive"),
+        ({"patience": 0}, "learn: .*must be positive"),
+        ({"lr": 0.0}, "learn: .*must be positive"),
+        ({"lr": float("inf")}, "learn: .*must be positive and finite"),
+        ({"batch_norm": "bach"}, "batch norm: no mode 'bach'; did you mean 'batch'"),
+        ({"by": "blocks"}, "'blocks'.*'block'"),
+        ({"init": "zero"}, "init: no start 'zero'"),
+        ({"precision": "fp8"}, "precision: no precision 'fp8'"),
+        ({"store": "fp8"}, "store: no form 'fp8'"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        learner_of(tmp_path, **settings)
+    Settings(dropout=1.0, lr=1e-9, batch_size=1, epochs=1, patience=1)
+    Settings(dropout=0.999, rescale=True)
+
+
+def test_images_that_the_network_cannot_take_are_refused_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    pots = tiny.ingredients(tmp_path / "in")
+    wide = sm.Images.of(torch.rand(4, 1, 3, 3), [0, 1, 2, 0])
+    with pytest.raises(sm.errors.InputError, match=r"cannot take images of shape \(1, 3, 3\)"):
+        Learner(Tiny(), pots, wide, Pushed(), Settings(epochs=1))
+
+
+def test_bf16_computes_nearly_the_same(tmp_path: Path) -> None:
+    pots = tiny.ingredients(tmp_path / "in")
+    bound, x = sm.bind(Tiny(), pots[0]), tiny.images(32).batch(torch.arange(32))[0]
+    full, half = (cast(bound, p, torch.device("cpu"))(x) for p in ("fp32", "bf16"))
+    assert half.dtype == torch.float32
+    assert not torch.equal(full, half)
+    torch.testing.assert_close(half, full, rtol=0.1, atol=0.1)
+    settings = {"epochs": 1, "dropout": 0.0, "lr": 1.0}
+    ends = [learner_of(tmp_path, precision=p, **settings).learn(None, quiet) for p in PRECISIONS]
+    weights = [torch.tensor(recipe.weights) for recipe in ends]
+    assert not torch.equal(*weights)
+    torch.testing.assert_close(*weights, rtol=0, atol=0.05)
+
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def test_a_history_is_json(tmp_path: Path) -> None:
+    with run.opened(tmp_path / "run", {"command": "learn"}) as folder:
+        learner_of(tmp_path).learn(folder, quiet)
+        for record in folder.journal("history").records:
+            assert set(record) == {"epoch", "loss", "entropy", "moved", "weights"}
+            json.dumps(record, allow_nan=False)

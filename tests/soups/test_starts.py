@@ -1,0 +1,94 @@
+"""Where learning starts: the logits of the coefficients before the first step."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+import soupmerge as sm
+from soupmerge.errors import SoupmergeError
+from soupmerge.soups.starts import start
+from tests.soups.planted import ingredients
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("groups", [1, 7])
+def test_xavier_draws_each_group_as_a_matrix_of_one_row(
+    tmp_path: Path, k: int, groups: int
+) -> None:
+    """Glorot & Bengio 2010: uniform within ±√(6 / (fan_in + fan_out)), here of a matrix (1, K).
+
+    Drawn as one matrix, the bound would shrink with the number of groups.
+    """
+    pots = ingredients(tmp_path / "in", k)
+    names = {str(g): () for g in range(groups)}
+    generator = seeded(3)
+    rows = [nn.init.xavier_uniform_(torch.empty(1, k), generator=generator) for _ in range(groups)]
+    assert torch.equal(start("xavier", pots, names, seeded(3)), torch.cat(rows))
+    drawn = torch.cat([start("xavier", pots, names, seeded(s)) for s in range(200)]).flatten()
+    bound = math.sqrt(6 / (1 + k))
+    assert stats.kstest(drawn.numpy(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 0.01
+
+
+def test_starts_are_what_they_say(pots: sm.Ingredients, tmp_path: Path) -> None:
+    groups = pots.groups("tensor")
+    none = torch.Generator()
+
+    def rows(how: str) -> Tensor:
+        return start(how, pots, groups, none).softmax(1).double()
+
+    even = torch.full((len(groups), 3), 1 / 3, dtype=torch.float64)
+    torch.testing.assert_close(rows("uniform"), even, atol=1e-6, rtol=0)
+    only = 0.9 * torch.eye(3, dtype=torch.float64)[1] + 0.1 / 3
+    torch.testing.assert_close(rows("only:2:0.1"), only.expand(len(groups), 3), atol=1e-6, rtol=0)
+    recipe = sm.Recipe.of(pots, [0.2, 0.8, 0.0])
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
+    near = 0.95 * torch.tensor(recipe.weights[0], dtype=torch.float64) + 0.05 / 3
+    found = rows(f"recipe:{tmp_path}/recipe.json")
+    torch.testing.assert_close(found, near.expand(len(groups), 3), atol=1e-6, rtol=0)
+
+
+def test_a_recipe_of_finer_groups_gives_each_group_its_mean(
+    pots: sm.Ingredients, tmp_path: Path
+) -> None:
+    fine, generator = pots.groups("tensor"), torch.Generator().manual_seed(0)
+    weights = torch.rand(len(fine), 3, generator=generator, dtype=torch.float64).softmax(1)
+    recipe = sm.Recipe.of(pots, weights.tolist(), by="tensor")
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
+    found = start(f"recipe:{tmp_path}/recipe.json", pots, pots.groups("model"), generator)
+    mean = 0.95 * weights.mean(0) + 0.05 / 3
+    torch.testing.assert_close(found.double().softmax(1)[0], mean, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("xavjer", "did you mean 'xavier'"),
+        ("only", "no start"),
+        ("only:4", "names none of 3"),
+        ("only:0", "names none of 3"),
+        ("only:1:2", "not in"),
+        ("only:1:x", "not a number"),
+        ("recipe:missing.json", "no such file"),
+    ],
+)
+def test_starts_that_cannot_be_meant(pots: sm.Ingredients, how: str, says: str) -> None:
+    with pytest.raises(SoupmergeError, match=says):
+        start(how, pots, pots.groups("model"), torch.Generator())
+
+
+def test_a_recipe_of_other_ingredients_is_no_start(pots: sm.Ingredients, tmp_path: Path) -> None:
+    recipe = sm.Recipe.of(sm.Ingredients(pots.checkpoints[::-1]), [0.2, 0.8, 0.0])
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
+    with pytest.raises(SoupmergeError, match="not its ingredients"):
+        start(f"recipe:{tmp_path}/recipe.json", pots, pots.groups("model"), torch.Generator())
