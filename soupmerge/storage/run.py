@@ -113,11 +113,10 @@ def opened(
         with commit.writing(path):
             freed = sum(file.stat().st_size for file in _leavings(path)) if force else 0
         commit.require_room(path / MANIFEST, room + SMALL - freed)
-        if force:
-            _clear(path)
-        resumed = _begun(path, manifest)
+        cleared = force and _clear(path)
+        resumed = not cleared and _begun(path, manifest)
         if not resumed:
-            commit.write_json(path / MANIFEST, manifest)
+            commit.write_json(path / MANIFEST, manifest, force=True)
         yield RunFolder(path, resumed=resumed)
 
 
@@ -204,13 +203,20 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     return [] if old == new else [f"{key} was {was}, now {now}"]
 
 
-def _clear(path: Path) -> None:
-    """Remove an earlier run; a folder whose manifest is not ours is left for `_begun` to refuse."""
-    if (path / MANIFEST).exists():
-        read_manifest(path)
-        with commit.writing(path):
-            for file in (*_leavings(path), path / MANIFEST):
-                file.unlink()
+def _clear(path: Path) -> bool:
+    """Remove what an earlier run left, and return whether there was one.
+
+    Its manifest stays until the new one takes its place, so that the folder is never a stranger's;
+    files that are not the run's stay for good. A folder without a manifest of ours is left for
+    `_begun` to refuse.
+    """
+    if not (path / MANIFEST).exists():
+        return False
+    read_manifest(path)
+    with commit.writing(path):
+        for file in _leavings(path):
+            file.unlink()
+    return True
 
 
 def _leavings(path: Path) -> list[Path]:

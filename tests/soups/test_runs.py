@@ -232,23 +232,24 @@ def test_a_finished_run_whose_soup_was_removed_writes_it_again(tmp_path: Path) -
 def test_a_search_that_is_killed_within_a_soup_repeats_no_verdict(
     tmp_path: Path, transfer: bool
 ) -> None:
-    """No more than the batch that was on its way is computed twice; and, with transfer, what fell
-    and may fool the soups to come: it is found again, as the verdicts do not hold it."""
-    judge = benchmark(40, batch_size=8, transfer=transfer)
-    whole = run_search("grid", tmp_path, judge, out=tmp_path / "whole")
-    spent = asked(judge)
-    again = benchmark(40, batch_size=8, transfer=transfer)
+    """Only, with transfer, what fell: it must be found again to be tried on the soups to come."""
+    pots, robust = ingredients(tmp_path / "in", 2), some_flags(0, 40, rows=1)
+    net = Planted(2, lambda row: [[True] * 40, robust(row)[0]])
+    judges = [benchmark(40, batch_size=8, transfer=transfer) for _ in range(2)]
+    whole = sm.grid(net, pots, judges[0], step=1, out=tmp_path / "whole")
+    cut, progress = tmp_path / "cut", stop_at(3, "images linf:0.1")
     with pytest.raises(Stop):
-        run_search("grid", tmp_path, again, progress=stop_at(4, "images linf:0.1"))
-    kept = [record["of"] for record in Journal(tmp_path / "run" / "verdicts.jsonl").records]
-    assert kept.count("clean") == 5
-    assert kept.count("linf:0.1 0") == 2
-    held = asked(again)
-    assert run_search("grid", tmp_path, again) == whole
-    most = held if transfer else 0
-    assert spent <= asked(again) <= spent + most
-    assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
-    assert not (tmp_path / "run" / "verdicts.jsonl").exists()
+        sm.grid(net, pots, judges[1], step=1, out=cut, progress=progress)
+    kept = Journal(cut / "verdicts.jsonl").records
+    assert [record["of"] for record in kept] == ["clean"] * 5 + ["linf:0.1 0"] * 3
+    fell = [i for record in kept[5:] for i in record["fall"]]
+    assert fell == np.nonzero(~robust((1.0, 0.0))[0, :24])[0].tolist()
+    assert sm.grid(net, pots, judges[1], step=1, out=cut) == whole
+    spent, again = map(asked, judges)
+    # Images come in batches of 8, and a batch that is not all known is asked again.
+    assert spent <= again <= spent + (24 if transfer else 0)
+    assert files_of(cut) == files_of(tmp_path / "whole")
+    assert not (cut / "verdicts.jsonl").exists()
 
 
 def test_verdicts_are_of_one_evaluation_and_one_question(tmp_path: Path) -> None:
