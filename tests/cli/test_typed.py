@@ -41,7 +41,7 @@ def test_check_names_numbers_that_are_none(
     sm.save(tmp_path / "nan.safetensors", state)
     said = soupmerge("check", pots[0], tmp_path / "nan.safetensors")
     assert said.status == 1
-    assert "head.bias: holds NaN or Inf" in said.out
+    assert "head.bias: 1 of 10 numbers are NaN or Inf" in said.out
 
 
 def test_barriers_are_kept_and_not_measured_twice(
