@@ -4,91 +4,75 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.ensembles import Ensemble
+from tests.robustness.cases import AtHand
 
-RESNET = "resnet9?width=4&in_channels=1"
-
-
-def networks(k: int) -> list[nn.Module]:
-    return [sm.model(RESNET, seed=seed).requires_grad_(False) for seed in range(k)]
+X = torch.rand(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 
 
-def images() -> torch.Tensor:
-    return torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+@pytest.fixture
+def members() -> list[nn.Module]:
+    made: list[nn.Module] = [nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(3)]
+    for seed, net in enumerate(made):
+        noise = torch.Generator().manual_seed(seed)
+        for parameter in net.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=noise)
+    return made
 
 
-def few(seed: int = 0) -> sm.Benchmark:
-    attacks = [sm.APGD(sm.Linf(0.1), steps=3)]
-    return sm.Benchmark(sm.data("digits", limit=20), attacks, seed=seed, batch_size=8)
-
-
-def test_an_ensemble_of_one_is_the_network() -> None:
-    net, x = networks(1)[0], images()
-    assert torch.equal(Ensemble([net], "logit")(x), net(x))
-    torch.testing.assert_close(Ensemble([net], "prob")(x).exp(), net(x).softmax(1))
-    alone = few()(net)
-    assert all(few()(Ensemble([net], average)) == alone for average in ("prob", "logit"))
+def test_an_ensemble_averages_probabilities_or_logits(members: list[nn.Module]) -> None:
+    with torch.no_grad():
+        each = torch.stack([net(X).double() for net in members])
+        mean = each.softmax(2).mean(0).log()
+        torch.testing.assert_close(Ensemble(members, "prob")(X).double(), mean)
+        torch.testing.assert_close(Ensemble(members, "logit")(X).double(), each.mean(0))
 
 
 @pytest.mark.parametrize("average", ["prob", "logit"])
-def test_an_ensemble_of_copies_has_the_network_s_probabilities(average: str) -> None:
-    net, x = networks(1)[0], images()
-    probabilities = Ensemble([net, net, net], average)(x).softmax(1)
-    torch.testing.assert_close(probabilities, net(x).softmax(1))
-
-
-def test_what_is_averaged() -> None:
-    nets, x = networks(3), images()
-    logits = torch.stack([net(x).double() for net in nets])
-    mean = logits.softmax(-1).mean(0).log().float()
-    torch.testing.assert_close(Ensemble(nets, "prob")(x), mean)
-    torch.testing.assert_close(Ensemble(nets, "logit")(x), logits.mean(0).float())
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_ensemble_of_copies_is_the_network(
+    average: str, count: int, members: list[nn.Module]
+) -> None:
+    net = members[0].eval()
+    copies = Ensemble([net] * count, average)
+    torch.testing.assert_close(copies(X).softmax(1), net(X).softmax(1))
+    judge = sm.Benchmark(AtHand(X, net(X).argmax(1)), [sm.APGD(sm.Linf(0.2), steps=3)])
+    assert 0 < judge(net).correct("union") < 5
+    assert judge(copies) == judge(net)
 
 
 def test_sure_members_leave_log_probabilities_finite() -> None:
-    def sure(x: torch.Tensor) -> torch.Tensor:
-        return torch.tensor([[1e4, -1e4, 0.0]]).expand(len(x), 3)
-
     class Sure(nn.Module):
-        forward = staticmethod(sure)
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tensor([[1e4, -1e4, 0.0]]).expand(len(x), 3)
 
-    assert Ensemble([Sure().eval(), Sure().eval()], "prob")(images()).isfinite().all()
-
-
-@pytest.mark.parametrize("average", ["prob", "logit"])
-def test_the_gradient_goes_through_all_members(average: str) -> None:
-    nets, x = networks(3), images().requires_grad_()
-    for net in nets:
-        net.requires_grad_(True)
-    together = Ensemble(nets, average)
-    nn.functional.cross_entropy(together(x), torch.zeros(5, dtype=torch.long)).backward()
-    assert x.grad is not None
-    assert bool((x.grad != 0).any())
-    for net in nets:
-        assert all(p.grad is not None for p in net.parameters())
-        assert any(bool((p.grad != 0).any()) for p in net.parameters() if p.grad is not None)
-    assert {f"members.{k}" for k in range(3)} <= {name for name, _ in together.named_modules()}
+    assert Ensemble([Sure().eval(), Sure().eval()], "prob")(X).isfinite().all()
 
 
-def test_an_ensemble_leaves_its_members_modes_alone() -> None:
-    nets = networks(2)
-    assert not any(module.training for module in Ensemble(nets, "prob").modules())
-    nets[1].train()
-    together = Ensemble(nets, "prob")
-    assert nets[1].training
-    with pytest.raises(InputError, match=r"members.1 is in training mode"):
-        few()(together)
+def test_gradients_go_through_all_members_and_their_modes_are_theirs(
+    members: list[nn.Module],
+) -> None:
+    """One in training mode is refused by the benchmark, by its name."""
+    members[1].eval()
+    several = Ensemble(members, "prob")
+    assert [several.training, several.members.training] == [False, False]
+    assert [net.training for net in members] == [True, False, True]
+    several(X).sum().backward()
+    assert all(p.grad is not None for net in members for p in net.parameters())
+    judge = sm.Benchmark(AtHand(X, torch.zeros(5, dtype=torch.long)))
+    with pytest.raises(InputError, match="members.0 is in training mode"):
+        judge(several)
 
 
-def test_ensembles_that_cannot_be() -> None:
-    nets = [sm.model(f"{RESNET}&num_classes={c}") for c in (10, 7)]
-    with pytest.raises(UsageError, match="members have 10, 7 classes"):
-        few()(Ensemble(nets, "prob"))
-    with pytest.raises(UsageError, match="no average 'probs'; did you mean 'prob'"):
-        Ensemble(nets, "probs")
+def test_ensembles_that_cannot_be_meant(members: list[nn.Module]) -> None:
+    with pytest.raises(UsageError, match="no average 'probs'.*did you mean 'prob'"):
+        Ensemble(members, "probs")
     with pytest.raises(UsageError, match="has no members"):
         Ensemble([], "prob")
+    odd = Ensemble([*members, nn.Sequential(nn.Flatten(), nn.Linear(4, 2))], "logit")
+    with pytest.raises(UsageError, match="its members have 3, 3, 3, 2 classes"):
+        odd(X)

@@ -1,4 +1,4 @@
-"""What becomes of each example: its loss and error, of an ensemble too."""
+"""What becomes of each example: its loss and error, clean and under each attack."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import soupmerge as sm
-from soupmerge.errors import UsageError
-from soupmerge.robustness.ensembles import Ensemble
 from soupmerge.robustness.outcomes import outcomes
 from soupmerge.schedule import stream
 from tests.robustness.cases import AtHand, Stub, pixels, small_network
@@ -88,45 +86,3 @@ def test_the_benchmark_agrees_where_attacks_go_on_to_the_end() -> None:
     error = outcomes(net, judge)["linf:0.02"].error
     assert 0 < int(error.sum()) < 12
     assert judge(net).right("linf:0.02").tolist() == (error == 0).tolist()
-
-
-@pytest.fixture
-def members() -> list[nn.Module]:
-    made: list[nn.Module] = [nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(3)]
-    for seed, net in enumerate(made):
-        noise = torch.Generator().manual_seed(seed)
-        for parameter in net.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=noise)
-    return made
-
-
-def test_an_ensemble_averages_probabilities_or_logits(members: list[nn.Module]) -> None:
-    x = torch.rand(5, 1, 2, 2)
-    with torch.no_grad():
-        each = torch.stack([net(x) for net in members]).double()
-        mean = each.softmax(2).mean(0)
-        torch.testing.assert_close(Ensemble(members, "prob")(x).double(), mean.log())
-        torch.testing.assert_close(Ensemble(members, "logit")(x).double(), each.mean(0))
-        torch.testing.assert_close(Ensemble(members[:1], "logit")(x), members[0](x))
-
-
-def test_attacks_go_through_all_members_and_their_modes_are_theirs(
-    members: list[nn.Module],
-) -> None:
-    members[1].eval()
-    both = Ensemble(members, "prob")
-    assert [both.training, both.members.training] == [False, False]
-    assert [net.training for net in members] == [True, False, True]
-    x = torch.rand(2, 1, 2, 2, requires_grad=True)
-    both(x).sum().backward()
-    assert all(p.grad is not None for net in members for p in net.parameters())
-
-
-def test_ensembles_that_cannot_be_meant(members: list[nn.Module]) -> None:
-    with pytest.raises(UsageError, match="no average 'probs'.*did you mean 'prob'"):
-        Ensemble(members, "probs")
-    with pytest.raises(UsageError, match="has no members"):
-        Ensemble([], "prob")
-    odd = Ensemble([*members, nn.Sequential(nn.Flatten(), nn.Linear(4, 2))], "logit")
-    with pytest.raises(UsageError, match="its members have 3, 3, 3, 2 classes"):
-        odd(torch.rand(1, 1, 2, 2))
