@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 UNUSED = ("model_preact_hl1.",)
 """Beginnings of names in published files that no network has; RobustBench passes over them too."""
 
+CLEAN = "Standard"
+"""Beginning of the names of networks that were trained against no threat, but judged under one."""
+
 NORMALISERS = ("normalize.", "normalizer.")
 """Beginnings of a wrapping normaliser's names."""
 
@@ -144,7 +147,8 @@ def _notes(entry: Entry) -> dict[str, Any]:
         notes["model"] = entry.network
     if entry.run:
         threat = entry.name.split("/")[1].lower()
-        objective = {"threat": f"{threat}:{entry.eps}"} if entry.eps else {}
+        against = entry.eps and not entry.name.rpartition("/")[2].startswith(CLEAN)
+        objective = {"threat": f"{threat}:{entry.eps}"} if against else {}
         run = {"ref": f"the run of {entry.run}", "sha256": "", "made": "from scratch"}
         notes |= {"training": {"objective": objective}, "family": [run]}
     return notes

@@ -1,4 +1,4 @@
-"""RobustBench's zoo: what is listed, its networks, its files, and what is known of their origin."""
+"""Files of RobustBench's zoo as they are published: their names, pins and origin."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,192 +13,16 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 import soupmerge as sm
-from soupmerge.errors import InputError, NetworkError, UnsafeError, UsageError
+from soupmerge.errors import InputError, NetworkError, UnsafeError
 from soupmerge.sources import downloads
-from soupmerge.sources.models.activations import PSSiLU
-from soupmerge.sources.models.dm_wide_resnet import MeanSparse
+from soupmerge.sources.refs import opened
 from soupmerge.sources.robustbench import keeping, zoo
 from soupmerge.weights.lineage import family_of
-from tests.sources import robustbench_peer
+from tests.shared import Outcome
 
-Typed = Callable[..., Any]
-PEERS: dict[str, str | None] = json.loads(robustbench_peer.SHAPES.read_text())
-
-# ---- what is listed
-
-
-def test_every_entry_of_robustbench_is_listed() -> None:
-    parts = {name.rpartition("_m")[0] for name in zoo.entries() if name not in PEERS}
-    assert set(PEERS) == {name for name in zoo.entries() if name in PEERS} | parts
-    assert len(PEERS) == 206
-
-
-def test_listing_needs_neither_torch_nor_a_network() -> None:
-    code = (
-        "import sys, socket; socket.socket = None\n"
-        "from soupmerge.cli import main\n"
-        "status = main.run(['pull', '--list', 'rb'])\n"
-        "sys.exit(status or 'torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1 + len(zoo.entries())
-
-
-def test_a_part_is_listed_by_its_beginning(soupmerge: Typed) -> None:
-    result = soupmerge("pull", "--list", "rb:cifar100/Linf", "--json")
-    told = json.loads(result.out)
-    assert {entry["name"].rpartition("/")[0] for entry in told} == {"cifar100/Linf"}
-    wrong = soupmerge("pull", "--list", "rb:cifar100/L2")
-    assert wrong.status == 2
-    assert "did you mean" in wrong.err
-    assert soupmerge("pull", "--list", "zoo").status == 2
-
-
-@pytest.mark.parametrize(
-    ("ref", "said"),
-    [
-        ("rb:cifar10/Linf/Wang2023Better_WRN-28-1", "rb:cifar10/Linf/Wang2023Better_WRN-28-10"),
-        ("rb:wang2023better_wrn-70-16", "rb:cifar10/L2/Wang2023Better_WRN-70-16"),
-        ("rb:cifar10/Linf/Chen2020Adversarial", "rb:cifar10/Linf/Chen2020Adversarial_m0"),
-        ("rb:nothing", "soupmerge pull --list rb"),
-        ("rb:", "soupmerge pull --list rb"),
-    ],
-)
-def test_near_misses(soupmerge: Typed, ref: str, said: str) -> None:
-    result = soupmerge("inspect", ref)
-    assert result.status == 2
-    assert said in result.err
-
-
-def test_addresses_are_https() -> None:
-    for entry in zoo.entries().values():
-        downloads._require_lawful(keeping.address_of(entry), "https://")
-        assert entry.licence
-        assert entry.start in ("scratch", "unknown") or entry.start in zoo.entries()
-
-
-# ---- networks
-
-
-def test_networks_have_robustbench_s_names_and_shapes() -> None:
-    held: dict[str, str | None] = {}
-    for name, signature in PEERS.items():
-        network = robustbench_peer.of_ours(name).network
-        if network and network not in held:
-            with torch.device("meta"):
-                state = sm.model(network).state_dict()
-            held[network] = f"{len(state)} {robustbench_peer.signature(state)}"
-        assert held.get(network) == signature, name
-
-
-def test_no_wide_preactivation_or_residual_network_is_missing() -> None:
-    lacking = {name for name, signature in PEERS.items() if signature is None}
-    gradient = {n for n in lacking if n.split("/")[0] != "imagenet" and "/corruptions/" not in n}
-    # ResNeSt, a neural ODE, and mixtures of several networks
-    assert {n.rpartition("/")[2].partition("_")[0] for n in gradient} == {
-        "Sehwag2021Proxy",
-        "Kang2021Stable",
-        "Bai2023Improving",
-        "Bai2024MixedNUTS",
-    }
-    assert not [n for n in lacking if "ConvStem" in n or "XCiT" in n]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "cifar10/corruptions/Hendrycks2020AugMix_WRN",
-        "cifar10/Linf/Ding2020MMA",
-        "cifar10/Linf/Wong2020Fast",
-        "cifar100/Linf/Rice2020Overfitting",
-        "cifar10/L2/Rade2021Helper_R18_ddpm",
-        "cifar10/Linf/Addepalli2022Efficient_RN18",
-    ],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_logits_are_robustbench_s(name: str) -> None:
-    if reason := robustbench_peer.why_not():
-        pytest.skip(reason)
-    assert robustbench_peer.distance(name, 32) < 1e-5
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_logits_of_the_largest_families_are_robustbench_s() -> None:
-    if reason := robustbench_peer.why_not():
-        pytest.skip(reason)
-    for name, (theirs, ours) in robustbench_peer.small().items():
-        assert robustbench_peer.distance_of(theirs, ours) < 1e-5, name
-
-
-def test_a_network_is_written_as_what_it_is() -> None:
-    net = sm.model("rb:cifar10/corruptions/Hendrycks2020AugMix_WRN?num_classes=3")
-    half = "mean=0.5,0.5,0.5&num_classes=3&std=0.5,0.5,0.5"
-    assert net.soupmerge_ref == f"wrn-40-2?constants=mu,sigma&{half}"
-    x = torch.rand(1, 3, 8, 8)
-    again = sm.model(net.soupmerge_ref)
-    torch.testing.assert_close(again(x), net(x))
-    with pytest.raises(UsageError, match="no network for it"):
-        sm.model("rb:cifar10/Linf/Kang2021Stable")
-
-
-def test_constants_are_read_from_the_network_s_tensors() -> None:
-    plain = sm.model("wrn-28-10?depth=10&widen=1")
-    held = sm.model("wrn-28-10?depth=10&widen=1&mean=0,0,0&std=1,1,1&constants=mu,sigma")
-    state = {**plain.state_dict(), "mu": torch.full((1, 3, 1, 1), 0.4), "sigma": held.sigma / 4}
-    x = torch.rand(2, 3, 16, 16)
-    torch.testing.assert_close(sm.bind(held, state)(x), plain((x - 0.4) * 4))
-    with pytest.raises(UsageError, match="two names"):
-        sm.model("wrn-28-10?depth=10&widen=1&mean=0,0,0&std=1,1,1&constants=mu")
-
-
-def test_each_image_may_be_standardised() -> None:
-    plain = sm.model("wrn-28-10?depth=10&widen=1")
-    each = sm.model("wrn-28-10?depth=10&widen=1&per_image=true")
-    x = torch.rand(2, 3, 8, 8)
-    torch.testing.assert_close(each(0.5 * x + 0.1), plain((x - mean_of(x)) / std_of(x)))
-    flat = torch.full((1, 3, 8, 8), 0.3)  # no deviation to divide by
-    torch.testing.assert_close(each(flat), plain(0 * flat))
-
-
-def mean_of(x: torch.Tensor) -> torch.Tensor:
-    return x.flatten(1).mean(1).view(-1, 1, 1, 1)
-
-
-def std_of(x: torch.Tensor) -> torch.Tensor:
-    return x.flatten(1).std(1).view(-1, 1, 1, 1)
-
-
-def test_mean_sparse() -> None:
-    layer, x = MeanSparse(2), torch.randn(3, 2, 4, 4)
-    assert torch.equal(layer(x), x)
-    layer.running_mean[:], layer.running_var[:] = torch.tensor([1.0, -1]), torch.tensor([4.0, 1])
-    layer.threshold.fill_(0.5)
-    for channel, mean, width in ((0, 1.0, 1.0), (1, -1.0, 0.5)):
-        near = (x[:, channel] - mean).abs() < width
-        assert near.any()
-        assert torch.equal(layer(x)[:, channel], torch.where(near, mean, x[:, channel]))
-
-
-def test_pssilu_begins_as_silu() -> None:
-    x = torch.randn(100)
-    torch.testing.assert_close(PSSiLU()(x), F.silu(x))
-
-
-def test_a_cosine_head_sees_directions() -> None:
-    net = sm.model("wrn-28-10?depth=10&widen=1&cosine=true")
-    x = torch.rand(4, 3, 8, 8)
-    before = net(x)
-    assert before.abs().max() <= 1
-    with torch.no_grad():
-        net.fc.weight.mul_(7)
-    torch.testing.assert_close(net(x), before)
-
-
-# ---- files
+Typed = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -250,33 +73,68 @@ def test_files_as_they_are_published(models: Path, name: str, wrapped: Any) -> N
     assert checkpoint.files == (path,)
     assert checkpoint.ref == f"rb:{name}"
     assert checkpoint.model == zoo.entries()[name].network
+    assert checkpoint.notes_of_soupmerge["licence"] == zoo.entries()[name].licence
+    aside = [note for note in checkpoint.notes if "left aside model_preact_hl1.1.weight" in note]
+    assert len(aside) == ("Pang" in name)
     constants = {"mu", "sigma"} if "Pang" in name else set()
     assert set(checkpoint) == {"conv1.weight"} | constants
     assert torch.equal(checkpoint["conv1.weight"], weights()["conv1.weight"])
 
 
-def test_constants_that_a_file_leaves_out_are_added(models: Path) -> None:
-    put(models, RICE, weights())
-    checkpoint = sm.load(f"rb:{RICE}")[0]
-    assert checkpoint["mu"].flatten().tolist() == pytest.approx([0.4914, 0.4822, 0.4465])
-    assert checkpoint["sigma"].shape == (1, 3, 1, 1)
-    assert any("mu and sigma" in note for note in checkpoint.notes)
-    held = weights(mu=torch.full((1, 3, 1, 1), 0.1), sigma=torch.ones(1, 3, 1, 1))
-    put(models, RICE, held)
-    assert sm.load(f"rb:{RICE}")[0]["mu"].flatten().tolist() == pytest.approx([0.1] * 3)
+CIFAR_MEAN, CIFAR_STD = [0.4914, 0.4822, 0.4465], [0.2471, 0.2435, 0.2616]
 
 
-def test_a_normaliser_in_front_is_taken_off_if_it_is_the_stated_one(models: Path) -> None:
-    constants = {
-        "normalize.mean": torch.tensor([0.4914, 0.4822, 0.4465]),
-        "normalize.std": torch.tensor([0.2471, 0.2435, 0.2616]),
-    }
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [(RICE, (1, 3, 1, 1)), ("cifar10/Linf/Huang2022Revisiting_WRN-A4", (3, 1, 1))],
+)
+def test_constants_that_a_file_leaves_out_are_added(
+    models: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    put(models, name, weights())
+    checkpoint = sm.load(f"rb:{name}")[0]
+    assert checkpoint["mu"].flatten().tolist() == pytest.approx(CIFAR_MEAN)
+    assert checkpoint["sigma"].flatten().tolist() == pytest.approx(CIFAR_STD)
+    assert checkpoint["mu"].shape == checkpoint["sigma"].shape == shape
+    assert any("added mu and sigma" in note for note in checkpoint.notes)
+    assert list(checkpoint) == ["conv1.weight", "mu", "sigma"]
+    put(models, name, weights(mu=torch.full(shape, 0.1)))
+    half = sm.load(f"rb:{name}")[0]
+    assert half["mu"].flatten().tolist() == pytest.approx([0.1] * 3)
+    assert any("added sigma," in note for note in half.notes)
+    put(models, name, weights(mu=torch.zeros(shape), sigma=torch.ones(shape)))
+    assert not any("added" in note for note in sm.load(f"rb:{name}")[0].notes)
+
+
+@pytest.mark.parametrize("wrapper", ["normalize.", "normalizer."])
+@pytest.mark.parametrize(("off", "known"), [(0, True), (9e-5, True), (1.1e-4, False)])
+def test_a_normaliser_in_front_is_taken_off_if_it_is_the_stated_one(
+    models: Path, wrapper: str, off: float, known: bool
+) -> None:
+    mean, std = torch.tensor(CIFAR_MEAN), torch.tensor(CIFAR_STD)
+    std[1] += off
+    constants = {f"{wrapper}mean": mean, f"{wrapper}std": std}
     put(models, RICE, {**constants, **prefixed("model.", weights())})
-    assert set(sm.load(f"rb:{RICE}")[0]) == {"conv1.weight", "mu", "sigma"}
-    constants["normalize.std"] = torch.ones(3)
-    put(models, RICE, {**constants, **prefixed("model.", weights())})
-    with pytest.raises(InputError, match="normaliser holds"):
-        sm.load(f"rb:{RICE}")
+    if known:
+        found = sm.load(f"rb:{RICE}")[0]
+        assert set(found) == {"conv1.weight", "mu", "sigma"}
+        assert any("out of its normaliser" in note for note in found.notes)
+    else:
+        with pytest.raises(InputError, match=f"rb:{RICE}: its normaliser holds .*--model"):
+            sm.load(f"rb:{RICE}")
+
+
+def test_a_normaliser_of_other_constants_than_stated_is_refused(models: Path) -> None:
+    for names, value in ((["mean"], torch.tensor(CIFAR_MEAN)), (["mean", "std"], torch.ones(1))):
+        constants = {f"normalize.{name}": value for name in names}
+        put(models, RICE, {**constants, **prefixed("model.", weights())})
+        with pytest.raises(InputError, match="normaliser holds"):
+            sm.load(f"rb:{RICE}")
+
+
+def test_a_normaliser_that_wraps_nothing_is_left(models: Path) -> None:
+    put(models, STANDARD, weights(**{"normalize.mean": torch.zeros(3)}))
+    assert set(sm.load(f"rb:{STANDARD}")[0]) == {"conv1.weight", "normalize.mean"}
 
 
 def test_swin_of_older_timm_has_today_s_names(models: Path) -> None:
@@ -298,12 +156,41 @@ def test_swin_of_older_timm_has_today_s_names(models: Path) -> None:
     assert found <= set(now)
 
 
-def test_a_converted_file_stands_for_its_pickle(models: Path) -> None:
-    (models / "cifar10" / "Linf").mkdir(parents=True)
-    sm.save(models / f"{RICE.replace('L2', 'Linf')}.safetensors", weights())
-    checkpoint = sm.load("rb:cifar10/Linf/Rice2020Overfitting")[0]
-    assert checkpoint.model is not None
-    assert checkpoint.model.startswith("wrn-34-20?")
+def test_a_file_is_looked_for_in_robustbench_s_folder_first_and_as_a_pickle_first(
+    models: Path, tmp_path: Path
+) -> None:
+    """A converted file stands for its pickle, and has no state dicts to choose from."""
+    name = "cifar10/Linf/Andriushchenko2020Understanding"
+    pulled = tmp_path / "home" / "robustbench"
+    for root in (pulled, models):
+        (root / "cifar10" / "Linf").mkdir(parents=True)
+        for suffix in (".safetensors", ".pt"):
+            if suffix == ".pt":
+                put(root, name, {"last": weights(), "best": weights(1)})
+            else:
+                sm.save(root / f"{name}{suffix}", weights())
+            found = sm.load(f"rb:{name}")[0]
+            assert found.files == (root / f"{name}{suffix}",)
+            assert torch.equal(found["conv1.weight"], weights()["conv1.weight"])
+
+
+def test_the_reader_s_key_comes_before_the_entry_s(models: Path) -> None:
+    name = "cifar10/Linf/Andriushchenko2020Understanding"
+    put(models, name, {"last": weights(), "best": weights(1)})
+    found = sm.load(f"rb:{name}", weights_key="best")[0]
+    assert torch.equal(found["conv1.weight"], weights(1)["conv1.weight"])
+    put(models, STANDARD, {"net": weights(), "ema": weights(1)})
+    with pytest.raises(InputError, match="several state dicts"):
+        sm.load(f"rb:{STANDARD}")
+
+
+def test_numbers_of_a_pickle_that_names_code_can_be_had(models: Path) -> None:
+    wrapped = {"net": weights()}, {"state_dict": weights(), "ema": weights(1)}
+    for value in ({**states, "args": Path("x")} for states in wrapped):
+        put(models, STANDARD, value)
+        with pytest.raises(UnsafeError):
+            opened(f"rb:{STANDARD}")
+        assert set(opened(f"rb:{STANDARD}", foreign=True)) == {"conv1.weight"}
 
 
 def test_code_in_a_pickle_is_refused(models: Path, soupmerge: Typed) -> None:
@@ -344,6 +231,26 @@ def site(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return given
 
 
+def test_a_folder_that_is_named_is_where_files_go(
+    site: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(keeping.MODELS, str(models))
+    with pytest.warns(UserWarning, match=f"downloading it to {models}"):
+        assert sm.load(f"rb:{STANDARD}")[0].files == (models / f"{STANDARD}.pt",)
+
+
+def test_files_go_to_a_cache_where_nothing_is_named(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(keeping.HOME)
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    put(tmp_path / "models", WANG, weights())  # RobustBench's own folder, where one stands
+    assert sm.load(f"rb:{WANG}")[0].files == (Path("models") / f"{WANG}.pt",)
+    with pytest.warns(UserWarning, match="downloading"):
+        found = sm.load(f"rb:{STANDARD}")[0]
+    assert found.files == (tmp_path / "user/.cache/soupmerge/robustbench" / f"{STANDARD}.pt",)
+
+
 def test_a_pulled_file_is_pinned(site: Path, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="is not here: downloading it"):
         first = sm.load(f"rb:{STANDARD}")[0]
@@ -354,15 +261,19 @@ def test_a_pulled_file_is_pinned(site: Path, tmp_path: Path) -> None:
     assert sm.load(f"rb:{STANDARD}")[0].sha256 == first.sha256
 
     torch.save(weights(1), path)  # somebody else's
-    with pytest.raises(UnsafeError, match="is not the file that was pulled"):
+    with pytest.raises(UnsafeError, match="is not the file that was pulled: sha256") as caught:
         sm.load(f"rb:{STANDARD}")
+    assert f"pinned {first.sha256}; remove it" in str(caught.value)
+    assert "or Standard.pt.sha256 beside it" in str(caught.value)
     path.unlink()
     torch.save(weights(1), site)  # the site's is another one now
     with pytest.warns(match="downloading"), pytest.raises(UnsafeError, match="another file"):
         sm.load(f"rb:{STANDARD}")
+    assert pin.read_text().startswith(first.sha256)
     pin.unlink()
     with pytest.warns(UserWarning, match="downloading"):
-        sm.load(f"rb:{STANDARD}")
+        now = sm.load(f"rb:{STANDARD}")[0].sha256
+    assert pin.read_text() == f"{now}  Standard.pt\n"
 
 
 def test_a_hash_in_a_name_is_held_to(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
@@ -376,10 +287,64 @@ def test_a_hash_in_a_name_is_held_to(monkeypatch: pytest.MonkeyPatch, models: Pa
     monkeypatch.setattr(downloads, "download", download)
     with pytest.warns(UserWarning, match="downloading"), pytest.raises(NetworkError):
         sm.load("rb:imagenet/Linf/Standard_R50")
+    assert re.fullmatch(r"[0-9a-f]{8}", told["sha256"])
     assert told["address"].endswith(f"-{told['sha256']}.pth")
+    with pytest.warns(UserWarning, match="downloading"), pytest.raises(NetworkError):
+        sm.load(f"rb:{STANDARD}")
+    assert told["sha256"] == ""
+
+
+def test_a_pull_shows_its_progress(
+    models: Path, soupmerge: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOUPMERGE_OFFLINE")
+    told: list[Any] = []
+
+    def download(*_: Any, progress: Any, **__: Any) -> str:
+        told.append(progress)
+        raise NetworkError("no")
+
+    monkeypatch.setattr(downloads, "download", download)
+    assert soupmerge("pull", f"rb:{STANDARD}").status == 6
+    assert told[0] is not None
 
 
 # ---- origin
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "detail"),
+    [
+        (WANG, WANG, "threat linf:8/255"),
+        (RICE, RICE, "threat l2:0.5"),
+        (STANDARD, STANDARD, ""),  # trained against nothing, though it is judged under Linf
+        ("cifar10/L2/Standard", STANDARD, ""),
+        ("cifar10/corruptions/Hendrycks2020AugMix_WRN", None, ""),
+        ("cifar10/Linf/Sehwag2020Hydra", None, ""),
+    ],
+)
+def test_an_entry_s_family_is_its_run(
+    models: Path, name: str, run: str | None, detail: str
+) -> None:
+    put(models, name, weights())
+    tree = family_of(sm.load(f"rb:{name}")[0])
+    assert (tree.ref, tree.made, tree.detail) == (f"rb:{name}", "train" if run else "", detail)
+    parents = [(f"the run of rb:{run}", "from scratch", "")] if run else []
+    assert [(p.ref, p.made, p.sha256) for p in tree.parents] == parents
+
+
+def test_what_a_file_says_of_itself_comes_before_the_table(models: Path) -> None:
+    (models / "cifar10" / "Linf").mkdir(parents=True)
+    sm.save(
+        models / f"{STANDARD}.safetensors", weights(), notes={"licence": "own"}, model="digits-cnn"
+    )
+    found = sm.load(f"rb:{STANDARD}")[0]
+    assert (found.notes_of_soupmerge["licence"], found.model) == ("own", "digits-cnn")
+
+
+def test_an_entry_without_a_network_names_none(models: Path) -> None:
+    put(models, "cifar10/Linf/Kang2021Stable", weights())
+    assert sm.load("rb:cifar10/Linf/Kang2021Stable")[0].model is None
 
 
 def test_networks_trained_apart_are_known_before_anything_is_measured(
@@ -460,18 +425,6 @@ def test_from_a_published_file_to_logits(models: Path) -> None:
     again: nn.Module = sm.model(like=pots)
     x = torch.rand(1, 3, 8, 8)
     torch.testing.assert_close(sm.bind(again, pots[0])(x), net(x))
-
-
-def test_the_document_counts_the_networks() -> None:
-    found = Counter(e.network.partition("?")[0] for e in zoo.entries().values() if e.network)
-    page = (Path(__file__).parents[2] / "docs" / "robustbench.md").read_text()
-    rows = re.findall(r"^\| (`.*`) \| (\d+) \|", page, re.MULTILINE)
-    told: Counter[str] = Counter()
-    for names, count in rows:
-        forms = re.findall(r"`([^`]+)`", names)
-        assert sum(found[form] for form in forms) == int(count), names
-        told.update(forms)
-    assert told == dict.fromkeys(found, 1)
 
 
 def test_opening_and_mixing_need_no_torch() -> None:
