@@ -16,7 +16,7 @@ ELSEWHERE = {
     "F1": "test_kills.py",
     "F2": "test_kills.py",
     "F4": "test_faults.py: the order of fsync and rename is recorded",
-    "G3": "test_downloads.py and test_hub.py; a file lock that a network file system ignores "
+    "G3": "test_downloads.py, test_hub_faults.py; a file lock that a network file system ignores "
     "cannot be had here",
     "G5": "test_same_bytes.py",
     "H10": "test_kills.py",

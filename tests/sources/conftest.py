@@ -12,6 +12,8 @@ import pytest
 from soupmerge.sources import network
 from soupmerge.sources.robustbench import keeping
 from tests.sources.file_server import Server, serving
+from tests.sources.hub_server import TOKEN, Hub
+from tests.sources.hub_server import serving as standing_in
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -71,3 +73,22 @@ def unplug(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Any]]:
         return touched
 
     return pull_the_plug
+
+
+@pytest.fixture
+def site(hub_at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The stand-in for the Hub; nothing else can be connected to."""
+    from huggingface_hub import file_download
+
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> Any:
+        assert address[0] == "127.0.0.1", f"a test reached for {address}"
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with standing_in() as running:
+        hub_at(running.url)
+        yield running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 import threading
@@ -11,9 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import safetensors.torch
+import torch
+
+import soupmerge as sm
+
+TOKEN = "hf_secretOfTheseTests"
+NET = "digits-cnn?width=2"
 LARGE = (".safetensors", ".bin", ".pt", ".pth")
 """Names of files that the Hub keeps in its large file storage, behind a redirect."""
 
@@ -300,3 +309,21 @@ def serving() -> Iterator[Hub]:
         for server in servers:
             server.shutdown()
             server.server_close()
+
+
+def weights(seed: int = 0, model: str | None = NET) -> bytes:
+    """Return a safetensors file that names its network."""
+    notes = {"soupmerge": json.dumps({"model": model})} if model else None
+    return safetensors.torch.save(sm.model(NET, seed=seed).state_dict(), notes)
+
+
+def pickled(value: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+def blobs(home: Path) -> set[str]:
+    """Return the names of what someone could take from the caches in *home*."""
+    found = [p for p in home.rglob("*") if p.is_file() and p.suffix != ".incomplete"]
+    return {p.name for p in found if {"blobs", "snapshots"} & set(p.parts)}

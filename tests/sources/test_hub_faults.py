@@ -1,0 +1,212 @@
+"""The Hub by its real client, against a stand-in with faults: one line, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from soupmerge.errors import NetworkError
+from soupmerge.sources.hub import client
+from soupmerge.sources.hub.refs import HubRef
+from soupmerge.sources.refs import opened
+from tests.shared import Outcome
+from tests.sources.hub_server import TOKEN, Hub, Stall, blobs, weights
+
+Typed = Callable[..., Outcome]
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # the client's
+
+
+FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
+    "wrong bytes of the right size": ({"wrong": True}, 4, "removed"),
+    "half a body, again and again": ({"half": 10_000}, 6, "does not answer as it should"),
+    "more than was announced": ({"longer": True}, 6, "more came"),
+    "a redirect to a file": ({"location": "file:///etc/passwd"}, 6, "to file, which is refused"),
+    "a redirect to another scheme": ({"location": "ftp://127.0.0.1/x"}, 6, "refused"),
+    "redirects for ever": ({"location": "LOOP"}, 6, "more than 5 times"),
+    "an etag that is a path": ({"etag": "../../../../../stolen"}, 4, "no name of a file"),
+    "no commit": ({"info": {"id": "me/net", "sha": "main", "siblings": []}}, 6, "no commit"),
+    "no answer of a Hub": ({"info": ["x"]}, 6, "does not answer as it should"),
+    **{
+        f"status {status}": ({"status": status}, 6, f"{status}")
+        for status in (400, 401, 403, 404, 418, 429, 500, 503)
+    },
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_becomes_one_line_and_leaves_nothing(
+    site: Hub, soupmerge: Typed, tmp_path: Path, name: str
+) -> None:
+    faults, status, words = FAULTS[name]
+    site.add("me/net", {"model.safetensors": weights()})
+    site.faults = {k: f"{site.storage}/loop/0" if v == "LOOP" else v for k, v in faults.items()}
+    for command in ("pull", "inspect"):
+        ended = soupmerge(command, "hf-hub:me/net", "--debug")
+        assert ended.status == status, ended.err
+        line = ended.err.splitlines()[-1]
+        assert line.startswith("soupmerge: error: hf-hub:me/net: ")
+        assert words in line
+        assert "; " in line  # and what to do
+    assert not blobs(tmp_path)
+    site.faults = {}
+    assert opened("hf-hub:me/net").files[0].read_bytes() == weights()
+
+
+@pytest.mark.parametrize(
+    ("ref", "words"),
+    [
+        ("hf-hub:me/nothing", "no such repository, or it is private"),
+        ("hf-hub:me/net@nowhere", "no such revision"),
+        ("hf-hub:me/net:other.safetensors", "did you mean 'model.safetensors'"),
+        ("hf-hub:me/gated", "accept its terms at http://127.0.0.1"),
+    ],
+)
+def test_what_cannot_be_had_is_explained(site: Hub, soupmerge: Typed, ref: str, words: str) -> None:
+    site.add("me/net", {"model.safetensors": weights()})
+    site.add("me/gated", {"model.safetensors": weights()}, gated=True)
+    ended = soupmerge("pull", ref)
+    assert ended.status == 6
+    assert words in ended.err
+    assert ended.out == ""
+
+
+def test_a_connection_that_breaks_off_once_is_taken_up(site: Hub) -> None:
+    site.add("me/net", {"model.safetensors": weights()})
+    site.faults = {"half": 1}
+    assert opened("hf-hub:me/net").files[0].read_bytes() == weights()
+
+
+def test_a_site_that_breaks_off_for_ever_is_left(
+    site: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 512)  # so that some of it does come
+    site.add("me/net", {"model.safetensors": weights()})
+    site.faults = {"half": 10_000}
+    with pytest.raises(NetworkError, match="broke off 20 times"):
+        opened("hf-hub:me/net")
+
+
+def test_a_site_that_stalls_is_left(site: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.05)
+    site.add("me/net", {"model.safetensors": weights()})
+    site.faults = {"stall": Stall()}
+    with pytest.raises(NetworkError, match="it stays silent"):
+        opened("hf-hub:me/net")
+    site.faults["stall"].over.set()
+
+
+def test_no_redirect_leads_from_https_to_http() -> None:
+    from huggingface_hub.utils import _http
+
+    def handle(request: Any) -> Any:
+        target = {"a": "http://b/", "c": "https://d/", "d": ""}[request.url.host]
+        return http.Response(302 if target else 200, headers={"Location": target} if target else {})
+
+    http: Any = _http.httpx2
+    with http.Client(transport=http.MockTransport(handle), follow_redirects=True) as talk:
+        client._Watch("x").put_on(talk)
+        assert talk.get("https://c/").status_code == 200
+        with pytest.raises(NetworkError, match="from https to http"):
+            talk.get("https://a/")
+
+
+def test_a_full_disk_is_no_fault_of_the_network() -> None:
+    ref = HubRef.parse("hf-hub:me/net")
+    full = client.explained(OSError(28, "No space left on device"), ref)
+    assert (full.exit_status, "No space left" in str(full)) == (5, True)
+    assert client.explained(ConnectionResetError(104, "reset"), ref).exit_status == 6
+
+
+def test_the_client_is_left_as_it_was(site: Hub) -> None:
+    import logging
+
+    from huggingface_hub.utils import _http
+
+    before = _http._GLOBAL_CLIENT_FACTORY, logging.getLogger("huggingface_hub").level
+    with pytest.raises(NetworkError):
+        opened("hf-hub:me/nothing")
+    assert before == (_http._GLOBAL_CLIENT_FACTORY, logging.getLogger("huggingface_hub").level)
+
+
+def test_the_token_is_nowhere(
+    site: Hub, soupmerge: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate("ab"):
+        site.add(f"me/{name}", {"model.safetensors": weights(i)})
+    judge = ["--data", "digits", "--limit", "4"]
+    said = [
+        soupmerge("pull", "hf-hub:me/a", "hf-hub:me/b", "--json"),
+        soupmerge("mix", "hf-hub:me/a", "hf-hub:me/b", "-w", "uniform", "-o", "s.safetensors"),
+        soupmerge("eval", "s.safetensors", "hf-hub:me/a", *judge, "-o", "run", "-v"),
+        soupmerge("export", "s.safetensors", "-o", "out", "--judged", "run"),
+        soupmerge("push", "out", "hf-hub:me/soup"),
+    ]
+    assert [ended.status for ended in said] == [0] * 5
+    for status in (400, 401, 403, 404, 500):
+        site.faults = {"status": status}
+        said += [soupmerge("pull", "hf-hub:me/a", "--debug")]
+        said += [soupmerge("push", "out", "hf-hub:me/soup", "--debug")]
+    assert sum(f"Bearer {TOKEN}" == a.token for a in site.asked) > 10  # it was sent
+    assert not any("hf_secret" in ended.out + ended.err for ended in said)
+    files = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(files) > 15
+    assert not any(b"hf_secret" in p.read_bytes() for p in files)
+
+
+def environment(site: Hub, home: Path) -> dict[str, str]:
+    told = {"HF_ENDPOINT": site.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    return {**os.environ, **told, "HF_TOKEN": TOKEN}
+
+
+def typed(*words: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "soupmerge", *map(str, words)]
+    return subprocess.run(command, env=env, capture_output=True, text=True)
+
+
+def test_a_killed_pull_is_begun_again_and_the_environment_is_heard(
+    site: Hub, tmp_path: Path
+) -> None:
+    site.add("me/net", {"model.safetensors": weights()})
+    stall = Stall()
+    site.faults = {"stall": stall}
+    env = environment(site, tmp_path / "elsewhere")
+    command = [sys.executable, "-m", "soupmerge", "pull", "hf-hub:me/net"]
+    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as child:
+        assert stall.reached.wait(60)
+        child.kill()
+    assert not blobs(tmp_path)
+    site.faults = {}
+    stall.over.set()
+    ended = typed("pull", "hf-hub:me/net", env=env)
+    assert (ended.returncode, TOKEN in ended.stdout + ended.stderr) == (0, False), ended.stderr
+    assert blobs(tmp_path / "elsewhere")
+    asked = len(site.asked)
+    offline = typed("inspect", "hf-hub:me/net", env={**env, "HF_HUB_OFFLINE": "1"})
+    assert (offline.returncode, len(site.asked)) == (0, asked), offline.stderr
+
+
+def test_local_files_need_no_client_and_pulling_no_torch(tmp_path: Path) -> None:
+    for i, name in enumerate("ab"):
+        (tmp_path / f"{name}.safetensors").write_bytes(weights(i))
+    code = (
+        "import sys; from soupmerge.cli import main; words = sys.argv[1:]; "
+        "assert main.run(['--help']) == main.run(words) == 0; "
+        "import soupmerge.sources.hub, soupmerge.cli.pull; "
+        "sys.exit(bool({'huggingface_hub', 'torch', 'timm'} & set(sys.modules)))"
+    )
+    words = ["mix", "a.safetensors", "b.safetensors", "-w", "0.5,0.5", "-o", "s.safetensors"]
+    command = [sys.executable, "-c", code, *words]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True)
+    assert ended.returncode == 0, ended.stderr
