@@ -22,6 +22,7 @@ from soupmerge.cli import meant, options, show
 )
 @click.option("--step", default="0.2", show_default=True, help="Between coefficients; divides 1.")
 @click.option("-o", "--out", required=True, metavar="RUN", help="Run folder; resumes by itself.")
+@options.selection
 @options.model
 @options.weights_key
 @options.batch_size(256)
@@ -40,7 +41,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     from soupmerge.sources.data import data_sets
 
     device = meant.device(given)
-    pots = sm.load(*refs, weights_key=given["weights_key"])
+    pots = meant.ingredients(refs, {**given, "base": 1})
     meant.tell(pots, given)
     size, _ = plan(pots, given["step"])
     net = meant.network(given, like=pots)

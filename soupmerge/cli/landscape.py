@@ -47,6 +47,7 @@ SUBSET = 2000
     help="Batch-norm statistics: averaged like weights, taken from one ingredient, or estimated "
     "anew at every point on images of --calibrate-on.",
 )
+@options.selection
 @options.base
 @click.option(
     "--calibrate-on",
@@ -79,7 +80,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     from soupmerge.weights.plane import plane_through
 
     device = meant.device(given)
-    pots = sm.load(*refs, weights_key=given["weights_key"])
+    pots = meant.ingredients(refs, given)
     meant.tell(pots, given)
     plane = plane_through(pots)
     net = meant.network(given, like=pots)

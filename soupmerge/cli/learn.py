@@ -119,6 +119,7 @@ from soupmerge.errors import UsageError
 @options.licence
 @options.attack
 @options.training
+@options.selection
 @options.buffers
 @options.model
 @options.weights_key
@@ -140,7 +141,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     if given["export"] and (len(goals) * given["seeds"] > 1 or given["beside"]):
         raise UsageError("takes one soup", where="--export", fix="export one of them afterwards")
     export.check(given)
-    pots = sm.load(*refs, weights_key=given["weights_key"])
+    pots = meant.ingredients(refs, given)
     export.check(given, pots.bytes)
     meant.tell(pots, given)
     net = meant.network(given, like=pots)

@@ -44,7 +44,10 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     out = click.option(
         "-o", "--out", required=True, metavar="RUN", help="Run folder; resumes by itself."
     )
-    added = (out, options.buffers, options.model, options.weights_key, options.batch_size(256))
+    added = (
+        *(out, options.selection, options.buffers, options.model),
+        *(options.weights_key, options.batch_size(256)),
+    )
     for option in reversed(
         (*added, options.machine, options.force, options.dry_run, options.as_json)
     ):
@@ -66,9 +69,8 @@ class Task:
     def of(cls, refs: tuple[str, ...], given: dict[str, Any]) -> Task:
         """Return what the options *given* mean."""
         device = meant.device(given)
-        pots = sm.load(*refs, weights_key=given["weights_key"])
+        pots = meant.ingredients(refs, given)
         meant.tell(pots, given)
-        meant.index_of_base(given, len(pots))
         net = meant.network(given, like=pots)
         benchmark = meant.benchmark(given, "val")
         meant.warn_of_test(given["split"], "chooses the soup")

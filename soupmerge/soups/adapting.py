@@ -150,6 +150,7 @@ def adapt(
         "command": "adapt",
         "model": ref_of(net),
         "inputs": pots.fingerprint(),
+        **pots.selection.noted(),
         "chosen on": [some.fingerprint() for some, _ in parts],
         "judged on": [others.fingerprint() for _, others in parts],
         "settings": {"step": str(exact(str(step), "step")), "shots": shots, "seed": seed},

@@ -47,6 +47,7 @@ def kept(
         "command": "check",
         "model": ref_of(net),
         "inputs": pots.fingerprint(),
+        **pots.selection.noted(),
         "benchmark": benchmark.describe(),
         "settings": settings,
         "device": torch.device(device).type,

@@ -170,7 +170,7 @@ def barrier(
         what = f"{len(pots)} ingredients, {points} points and {len(benchmark.data)} images"
         fix = "take two ingredients, three points and two images at least"
         raise UsageError(f"{what} make no segment", where="barrier", fix=fix)
-    bound = bind(net, pots[0], device=device)
+    bound = bind(net, pots.alone(0), device=device)
     probe(bound, benchmark.data, torch.device(device))
     classes.require_same(pots, benchmark.data)
     pairs = list(combinations(range(len(pots)), 2))

@@ -45,7 +45,7 @@ class Candidates:
     progress: Progress
 
     def __post_init__(self) -> None:
-        self.bound = bind(self.net, self.pots[0], device=self.device)
+        self.bound = bind(self.net, self.pots.alone(0), device=self.device)
 
     def judged(
         self, due: Mapping[Candidate, Mapping[str, Benchmark]], journal: Journal | None

@@ -73,7 +73,7 @@ class Evaluator:
         self._told = benchmark.describe()
         self._places: dict[tuple[tuple[float, ...], ...], int] = {}
         self._stacked = held(pots)
-        self._bound = bind(net, pots[0], device=device)
+        self._bound = bind(net, pots.alone(0), device=device)
 
     def recipe(self, weights: Sequence[float], **more: Any) -> Recipe:
         """Return the recipe that mixes all groups alike by *weights* ``(K,)``."""
@@ -210,6 +210,7 @@ def evaluating(
         "command": command,
         "model": ref_of(net),
         "inputs": pots.fingerprint(),
+        **pots.selection.noted(),
         "benchmark": benchmark.describe(),
         "settings": {**settings, "buffers": how["buffers"], "base": how["base"]},
         "device": torch.device(device).type,

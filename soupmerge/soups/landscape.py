@@ -157,7 +157,7 @@ def landscape(
         raise UsageError(what, where="points and margin", fix=fix)
     pots.require_sound()
     plane = plane_through(pots)
-    bound = bind(net, pots[0], device=device)
+    bound = bind(net, pots.alone(0), device=device)
     probe(bound, benchmark.data, torch.device(device))
     classes.require_same(pots, benchmark.data)
     anew = {"calibration": calibration.describe()} if calibration else {}
@@ -166,6 +166,7 @@ def landscape(
         "command": "landscape",
         "model": ref_of(net),
         "inputs": pots.fingerprint(),
+        **pots.selection.noted(),
         "benchmark": benchmark.describe(),
         "settings": {"points": points, "margin": margin, **statistics},
         "device": torch.device(device).type,

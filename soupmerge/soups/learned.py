@@ -16,7 +16,6 @@ from soupmerge.soups.norms import Norm, ThroughStatistics, norms_of
 from soupmerge.soups.stacks import stack_of
 from soupmerge.types import Classifier
 from soupmerge.weights.buffers import is_statistic
-from soupmerge.weights.groups import rows_of
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.mixing import combine
 from soupmerge.weights.recipe import Recipe
@@ -60,9 +59,10 @@ class LearnedSoup:
         self.by, self.buffers, self.base = by, buffers, base
         self.dtype = next((p.dtype for p in net.parameters()), torch.float32)
         self.groups = pots.groups(by)
-        self._renamed = dict(zip(pots.infos, align(pots[0], net), strict=True))
-        self.row = rows_of(self.groups, pots.infos, buffers)
-        self.fixed = {n: pots[base][n].to(device) for n in pots.infos if n not in self.row}
+        self._renamed = dict(zip(pots.infos, align(pots.alone(0), net), strict=True))
+        self.row = pots.rows(by, buffers)
+        alone = {n: pots.source_of(n, base) for n in pots.infos if n not in self.row}
+        self.fixed = {name: pots[k][name].to(device) for name, k in alone.items()}
         kept: dict[str, Any] = {"device": device, "place": place, "store": store, "base": base}
         self.stacks = {name: stack_of(pots, name, self.dtype, **kept) for name in self.row}
         named = {own: name for name, own in self._renamed.items()}

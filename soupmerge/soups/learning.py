@@ -172,6 +172,7 @@ def _manifest(
         "command": "learn",
         "model": model,
         "inputs": learner.soup.pots.fingerprint(),
+        **learner.soup.pots.selection.noted(),
         "data": learner.data.fingerprint(),
         "objective": objective,
         "settings": {**asdict(settings), "init": kind},

@@ -123,6 +123,7 @@ def sweep(
         "command": "sweep",
         "model": ref_of(net),
         "inputs": pots.fingerprint(),
+        **pots.selection.noted(),
         "data": data.fingerprint(),
         "objectives": {name: goal.describe() for name, goal in objectives.items()},
         "seeds": list(seeds),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import warnings
 from collections import Counter
@@ -17,7 +18,7 @@ import numpy as np
 from soupmerge.errors import InputError, NumericsError, enumerated, near_miss
 from soupmerge.weights import buffers
 from soupmerge.weights.files import UNSOUND, Checkpoint
-from soupmerge.weights.groups import group_by
+from soupmerge.weights.groups import group_by, rows_of
 from soupmerge.weights.places import is_at_site
 from soupmerge.weights.selection import EVERYTHING, Selection
 from soupmerge.weights.tensors import TensorInfo, View
@@ -176,6 +177,22 @@ class Ingredients:
         """
         ties = sorted({tie for c in self.checkpoints for tie in c.ties})
         return group_by(by, self.mixed, ties)
+
+    def rows(self, by: str, buffers: str) -> dict[str, int]:
+        """Return tensor name → its row of W; all other tensors are those of `source_of`."""
+        copied, infos = self.selection.copied, self.infos
+        names = [n for n, i in infos.items() if n not in copied and i.dtype.is_floating_point]
+        return rows_of(self.groups(by), names, buffers)
+
+    def source_of(self, name: str, base: int) -> int:
+        """Return the ingredient that the tensor *name*, which has no row, is copied from."""
+        return self.selection.copied.get(name, base)
+
+    def alone(self, k: int) -> Checkpoint:
+        """Return the soup that is ingredient *k*, but for what is copied or left out."""
+        places = {name: self.source_of(name, k) for name in self.infos}
+        views = {name: self[source].views[name] for name, source in places.items()}
+        return dataclasses.replace(self[k], views=views)
 
     @cached_property
     def names(self) -> tuple[str, ...]:

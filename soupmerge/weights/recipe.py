@@ -14,7 +14,7 @@ from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.storage.reading import read_json, strangers
 from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
-from soupmerge.weights.groups import check_grouping, rows_of
+from soupmerge.weights.groups import check_grouping
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.places import INDEX, is_at_site, without_folders
 from soupmerge.weights.selection import EVERYTHING, Selection
@@ -179,12 +179,13 @@ class Recipe:
                 f"the recipe has {len(self.groups)} groups, these checkpoints {len(groups)} others",
                 fix="use the checkpoints that it names",
             )
-        table = [*self.weights, self.mean_weights]
-        copied = self.selection.copied
-        names = [n for n, i in pots.infos.items() if n not in copied and i.dtype.is_floating_point]
-        rows = rows_of(groups, names, self.buffers)
-        alone = {name: self._one_hot(copied.get(name, self.base)) for name in pots.infos}
-        return {name: table[rows[name]] if name in rows else alone[name] for name in pots.infos}
+        table, rows = [*self.weights, self.mean_weights], pots.rows(self.by, self.buffers)
+        return {
+            name: table[rows[name]]
+            if name in rows
+            else self._one_hot(pots.source_of(name, self.base))
+            for name in pots.infos
+        }
 
     def _one_hot(self, k: int) -> tuple[float, ...]:
         return tuple(float(i == k) for i in range(len(self.sources)))

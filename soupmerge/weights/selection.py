@@ -1,10 +1,15 @@
-"""Which tensors are mixed, which are copied from one ingredient, and which are left out."""
+"""Which tensors are mixed, which are copied from one ingredient, and which are left out.
+
+One meaning everywhere: what is copied or left out has no coefficients and no gradient, need not
+fit in the other ingredients, and is in the soup as the one ingredient has it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.weights.files import Checkpoint
@@ -30,6 +35,11 @@ class Selection:
     def leaves(self, name: str) -> bool:
         """Return whether *name* is mixed, and so must fit in all ingredients."""
         return name not in self.copied and name not in self.skipped
+
+    def noted(self) -> dict[str, Any]:
+        """Return an entry for a manifest; nothing if all is mixed."""
+        told = {"copied": dict(self.copied), "skipped": sorted(self.skipped)}
+        return {"selection": told} if any(told.values()) else {}
 
 
 EVERYTHING = Selection()

@@ -98,11 +98,15 @@ def objective(at: str) -> Options:
 HEAD = ("head.weight", "head.bias")
 
 
-def selection(at: str) -> Options:
-    """Return what the options that leave tensors out change of the ingredients at *at*."""
+def selection(at: str, base: str = "") -> Options:
+    """Return what the options that leave tensors out change of the ingredients at *at*.
+
+    The base ingredient is at *base*, too; "-" if it is always the first.
+    """
+    second = {f"{at}.copied.{name}": 1 for name in HEAD} | ({base: 1} if base else {})
     return {
         "--exclude head.*": {f"{at}.copied.{name}": 0 for name in HEAD},
-        "--exclude head.* --base 2": {f"{at}.copied.{name}": 1 for name in HEAD},
+        **({} if base == "-" else {"--exclude head.* --base 2": second}),
         "--only head.*": {f"{at}.copied.features.*": 0},
         "--head first": {f"{at}.copied.{name}": 0 for name in HEAD},
         "--head skip": {f"{at}.skipped": 2},
@@ -120,6 +124,7 @@ def searching(words: str, calls: str, seeds: dict[str, Any], options: Options) -
         "--base 2": {"base": 1},
         "--batch-size 5": {"benchmark.batch_size": 5},
         "--seed 7": {"benchmark.seed": 7, **seeds},
+        **selection("pots", "base"),
     }
     common |= WITH_NETWORK | KEY | MACHINE | FORCE | OUT
     line = f"{words} {{a}} {{b}} {FEW} --threat linf:0.1 -o run"

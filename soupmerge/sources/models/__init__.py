@@ -18,6 +18,7 @@ from soupmerge.sources.models.families import BUILT_IN as BUILT_IN
 from soupmerge.sources.models.normalising import Normaliser, per_image
 from soupmerge.sources.robustbench import zoo
 from soupmerge.types import State
+from soupmerge.weights.ingredients import Ingredients
 
 HARMLESS = {"num_classes", "in_chans", "img_size", "global_pool", "mean", "std"}
 """Arguments that a file may ask a network of timm's for: numbers, and the name of a pooling."""
@@ -53,7 +54,9 @@ def model(
     name, _, query = ref.partition("?")
     given = {**{k: _value(v) for k, v in parse_qsl(query)}, **arguments}
     net = _made(name, given, seed)
-    state = next(iter(like), None) if like is not None and not isinstance(like, Mapping) else like
+    state = like.alone(0) if isinstance(like, Ingredients) else like
+    if state is not None and not isinstance(state, Mapping):
+        state = next(iter(state), None)
     classes = _classes_of(net, state)
     if classes is not None and "num_classes" not in given:
         given["num_classes"] = classes
