@@ -83,7 +83,7 @@ class Mutant:
         """Tell whether the changed source compiles to another program."""
         try:
             return ast.dump(ast.parse(self.source)) != ast.dump(ast.parse(self.mutated))
-        except SyntaxError:
+        except (SyntaxError, AttributeError):  # of an exception whose name has a dot
             return False
 
     def changed(self) -> tuple[str, str]:
