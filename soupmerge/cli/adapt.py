@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 import soupmerge as sm
-from soupmerge.cli import meant, options, show
+from soupmerge.cli import show
+from soupmerge.cli.options import ingredients, output
+from soupmerge.cli.options.data import DataSets, data_sets, tell_classes
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.kinds import Whole
+from soupmerge.cli.options.machine import Machine, machine
+from soupmerge.cli.options.network import Network, network
 
 
-@click.command()
-@options.refs
-@options.data_sets
+@click.command(cls=Command)
+@ingredients.refs
+@data_sets
 @click.option(
     "--shots",
-    type=options.Whole(1),
+    type=Whole(1),
     default=1000,
     show_default=True,
     help="Labelled images of each data set that choose; the others judge.",
 )
 @click.option("--step", default="0.2", show_default=True, help="Between coefficients; divides 1.")
-@click.option("-o", "--out", required=True, metavar="RUN", help="Run folder; resumes by itself.")
-@options.selection
-@options.model
-@options.weights_key
-@options.batch_size(256)
-@options.machine
-@options.force
-@options.dry_run
-@options.as_json
-def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -> None:
+@output.run
+@network
+@ingredients.weights_key
+@machine(256)
+@output.force
+@output.dry_run
+@output.as_json
+def command(
+    refs: tuple[str, ...],
+    data: DataSets,
+    shots: int,
+    step: str,
+    out: str,
+    network: Network,
+    weights_key: str | None,
+    machine: Machine,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Choose soups for shifted images by a few labelled ones, and judge them on the others.
 
     Every soup of a grid is asked about --shots images of each data set. One is chosen for all sets
@@ -38,40 +55,45 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     and the ingredients and their ensembles get right of the images that chose nothing.
     """
     from soupmerge.soups.grid import plan
-    from soupmerge.sources.data import data_sets
 
-    device = meant.device(given)
-    pots = meant.ingredients(refs, {**given, "base": 1})
-    meant.tell(pots, given)
-    size, _ = plan(pots, given["step"])
-    net = meant.network(given, like=pots)
-    sets = data_sets(given["data_refs"], split=given["split"], limit=given["limit"])
-    for images in sets:
-        meant.tell_classes(images)
-    shots, most = given["shots"], max(map(len, sets))
+    device = machine.device()
+    pots = ingredients.load(refs, weights_key)
+    size, _ = plan(pots, step)
+    net = network.make(like=pots)
+    sets = _sets(data)
+    most = max(map(len, sets))
     show.note(f"{size} soups, {len(sets)} data sets of up to {most} images, {shots} choose")
     if dry_run:
         return
-    with show.Progress(given["quiet"]) as progress:
+    with show.Progress() as progress:
         found = sm.adapt(
             net,
             pots,
             sets,
             shots=shots,
-            step=given["step"],
-            seed=given["seed"],
-            batch_size=given["batch_size"],
+            step=step,
+            seed=machine.seed,
+            batch_size=machine.batch_size,
             device=device,
-            out=given["out"],
-            force=given["force"],
+            out=out,
+            force=force,
             progress=progress,
         )
     if as_json:
         show.dump(found.summary())
     else:
         _print(found, pots.names)
-    out = given["out"]
     show.note(f"single soup written to {out}/soup.safetensors, the others' recipes to {out}/best")
+
+
+def _sets(data: DataSets) -> Sequence[sm.Images]:
+    """Return the sets; the images that several of them corrupt are read once."""
+    from soupmerge.sources.data import data_sets as read_all
+
+    sets = read_all(data.sets, split=data.split, limit=data.limit)
+    for images in sets:
+        tell_classes(images)
+    return sets
 
 
 def _print(found: Any, names: tuple[str, ...]) -> None:

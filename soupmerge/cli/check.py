@@ -7,55 +7,30 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import meant, options, show
-from soupmerge.errors import InputError, UsageError
+from soupmerge.cli import show
+from soupmerge.cli.options import output
+from soupmerge.cli.options.checked import Checked, checked
+from soupmerge.cli.options.data import OptionalData, optional_data
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.machine import Machine, machine
+from soupmerge.cli.options.segments import Segments, segments
 
 
-@click.command()
-@options.refs
-@click.option(
-    "--origin", metavar="REF", help="What they were fine-tuned from, to measure distances from."
-)
-@options.data("val", required=False)
-@options.threats
-@click.option(
-    "--steps",
-    type=options.Whole(1, 10_000),
-    default=10,
-    show_default=True,
-    help="Steps of the APGD that attacks every point of a segment.",
-)
-@click.option(
-    "--points",
-    type=options.Whole(3, 1001),
-    default=11,
-    show_default=True,
-    help="Points on each segment, ends included.",
-)
-@click.option(
-    "--tolerance",
-    type=options.Real(0, 1),
-    default=0.05,
-    show_default=True,
-    help="The highest barrier, in error, within a basin.",
-)
-@click.option(
-    "--buffers",
-    type=click.Choice(["average", "base"]),
-    default="average",
-    show_default=True,
-    help="Batch-norm statistics on the way: averaged, or those of the nearer end.",
-)
-@click.option("-o", "--out", metavar="RUN", help="Keep the barriers in a run folder.")
-@options.selection
-@options.base
-@options.batch_size(256)
-@options.weights_key
-@options.model
-@options.machine
-@options.force
-@options.as_json
-def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
+@click.command(cls=Command)
+@checked
+@optional_data("val")
+@segments
+@machine(256)
+@output.force
+@output.as_json
+def command(
+    checked: Checked,
+    data: OptionalData,
+    segments: Segments,
+    machine: Machine,
+    force: bool,
+    as_json: bool,
+) -> int:
     """Check that checkpoints fit together, and measure whether they share a loss basin.
 
     They fit if names, shapes, kinds of numbers, networks and normalisers agree, and nothing is NaN;
@@ -64,7 +39,7 @@ def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
     each --threat. Without, it is "separate" for networks known to be trained apart, from scratch.
     Exit status 1 if they do not fit, or lie in separate basins.
     """
-    pots, problems = _fit(refs, given)
+    pots, problems = checked.fit()
     if pots is None or problems:
         if as_json:
             show.dump({"compatible": False, "problems": problems, "basin": _unknown()})
@@ -74,10 +49,14 @@ def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
     from soupmerge.weights.geometry import foreign, signs
     from soupmerge.weights.lineage import trained_apart
 
-    origin = _origin(pots, given)
-    found = signs(pots, origin)
+    found = signs(pots, checked.opened_origin(pots))
     apart = trained_apart(tuple(pots))
-    barriers = _barriers(pots, given)
+    if data.given is None:
+        segments.require_data()
+        barriers = None
+    else:
+        net = checked.network.make(like=pots)
+        barriers = segments.barriers(net, pots, data.given, machine, force=force)
     verdict = barriers.verdict if barriers else "unknown"
     if apart and verdict == "unknown":
         verdict = "separate"
@@ -94,72 +73,6 @@ def command(refs: tuple[str, ...], as_json: bool, **given: Any) -> int:
         if remark:
             show.line(remark)
     return int(verdict == "separate")
-
-
-def _fit(refs: tuple[str, ...], given: dict[str, Any]) -> tuple[sm.Ingredients | None, list[str]]:
-    """Return the ingredients, if they fit, and all that speaks against mixing them."""
-    from soupmerge.sources.refs import opened_all
-    from soupmerge.weights.ingredients import mismatches
-    from soupmerge.weights.selection import select
-
-    checkpoints = opened_all(refs, weights_key=given["weights_key"])
-    meant.tell(checkpoints, given)
-    chosen = {key: given[key] for key in ("exclude", "only", "head")}
-    selection = select(checkpoints, **chosen, base=meant.index_of_base(given, len(refs)))
-    found = mismatches(checkpoints, selection)
-    problems = [f"{ref}: {line}" for ref, lines in found.items() for line in lines]
-    for checkpoint in checkpoints:
-        problems += [f"{checkpoint.ref}: {line}" for line in checkpoint.faults()]
-    if given["model"] is not None:
-        problems += _misfits(checkpoints, given)
-    return (None if found else sm.Ingredients(checkpoints, selection)), problems
-
-
-def _misfits(checkpoints: tuple[sm.Checkpoint, ...], given: dict[str, Any]) -> list[str]:
-    from soupmerge.binding import align
-
-    net, problems = meant.network(given, like=checkpoints[0]), []
-    for checkpoint in checkpoints:
-        try:
-            align(checkpoint, net)
-        except InputError as error:
-            problems += [f"{checkpoint.ref}: {problem}" for problem in error.problems]
-    return problems
-
-
-def _origin(pots: sm.Ingredients, given: dict[str, Any]) -> sm.Checkpoint | None:
-    from soupmerge.sources.refs import opened
-    from soupmerge.weights.ingredients import require_fit
-
-    if given["origin"] is None:
-        return None
-    origin = opened(given["origin"], weights_key=given["weights_key"])
-    require_fit((pots[0], origin), pots.selection)
-    return origin
-
-
-def _barriers(pots: sm.Ingredients, given: dict[str, Any]) -> Any:
-    if given["data_ref"] is None:
-        if given["threats"]:
-            raise UsageError("nothing to attack", where="--threat", fix="give --data")
-        if given["out"]:
-            raise UsageError("no barrier to keep", where="-o", fix="give --data")
-        return None
-    device = meant.device(given)
-    net = meant.network(given, like=pots)
-    images = meant.images_of(given, given["split"], given["limit"])
-    attacks = [sm.APGD.training(threat, steps=given["steps"]) for threat in given["threats"]]
-    benchmark = sm.Benchmark(
-        images, attacks, name="basin", seed=given["seed"], batch_size=given["batch_size"]
-    )
-    how = {key: given[key] for key in ("points", "tolerance", "buffers")}
-    with show.Progress(given["quiet"]) as progress:
-        how |= {"device": device, "progress": progress}
-        if given["out"] is None:
-            return sm.barrier(net, pots, benchmark, **how)
-        from soupmerge.soups.barriers import kept
-
-        return kept(given["out"], net, pots, benchmark, force=given["force"], **how)
 
 
 def _family(pots: sm.Ingredients) -> dict[str, list[str]]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, show
+from soupmerge.cli import show
+from soupmerge.cli.options import ingredients, machine, output
+from soupmerge.cli.options.grouping import Command
 from soupmerge.errors import UsageError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("ref")
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file.")
-@options.weights_key
-@options.force
-@options.debug
-def command(ref: str, out: str, weights_key: str | None, force: bool, **given: Any) -> None:
+@ingredients.weights_key
+@output.force
+@machine.debug
+def command(ref: str, out: str, weights_key: str | None, force: bool) -> None:
     """Write the weights of one checkpoint as safetensors, also if its pickle names code.
 
     Other commands refuse a torch file that asks for more than tensors and plain values. This one

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from soupmerge.cli import options, show
+from soupmerge.cli import show
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.machine import debug
 
 JUDGED = "--threat linf:0.1 --threat l2:0.5"
 TRAINED = "--data digits --split train --augment none"
@@ -55,10 +56,10 @@ def story(folder: str) -> Iterator[tuple[str, str]]:
         yield f"Draw the figures of {run!r}", f"report {d}/{run}"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("-o", "--out", default="soupmerge-demo", show_default=True, metavar="DIR")
-@options.debug
-def command(out: str, quiet: bool, **given: Any) -> Any:
+@debug
+def command(out: str) -> int | None:
     """Tell the whole story on scikit-learn's digits: train, fine-tune, check, grid, learn, compare.
 
     Takes a minute or two on two cores. Prints every command it runs; all of them resume, and so
@@ -73,10 +74,11 @@ def command(out: str, quiet: bool, **given: Any) -> Any:
     for number, (title, line) in enumerate(chapters, start=1):
         click.secho(f"\n[{number}/{len(chapters)}] {title}", bold=True)
         click.echo(f"$ soupmerge {line}")
-        takes_progress = quiet and not line.startswith("report")
+        takes_progress = show.is_quiet() and not line.startswith("report")
         arguments = shlex.split(line) + (["--quiet"] if takes_progress else [])
-        if status := cli.main(args=arguments, prog_name="soupmerge", standalone_mode=False):
-            return status
+        status = cli.main(args=arguments, prog_name="soupmerge", standalone_mode=False)
+        if status:
+            return int(status)
     show.note("")
     click.echo(
         f"The chosen soup is {out}/grid/soup.safetensors, its recipe {out}/grid/recipe.json."

@@ -2,59 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
 import soupmerge as sm
-from soupmerge.cli import meant, options, show
+from soupmerge.cli import show
+from soupmerge.cli.options import ingredients, output
+from soupmerge.cli.options.data import Data, data
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.kinds import ThreatType
+from soupmerge.cli.options.machine import Machine, machine
+from soupmerge.cli.options.network import Network, network
+from soupmerge.cli.options.training import Objective, Steps, Training, objective, steps, training
 from soupmerge.errors import UsageError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("base", required=False, metavar="[BASE]")
 @click.option(
     "--threat",
     "threats",
     required=True,
     multiple=True,
-    type=options.ThreatType(clean=True),
+    type=ThreatType(clean=True),
     metavar="NORM:EPS|clean",
     help="Threat model to train against, such as linf:8/255, or clean; several share each batch.",
 )
-@options.data("train")
-@click.option(
-    "--epochs",
-    help="Passes over the data.",
-    type=options.Whole(1, 1_000_000),
-    default=10,
-    show_default=True,
-)
-@click.option(
-    "--lr",
-    type=options.Real(),
-    help="Learning rate at the start [default: 0.001, or 0.1 without BASE].",
-)
-@click.option(
-    "--warmup",
-    type=options.Real(),
-    default=0.0,
-    show_default=True,
-    help="Epochs over which the learning rate rises first.",
-)
-@click.option("--weight-decay", type=options.Real(), default=0.0, show_default=True, help="Of SGD.")
-@click.option(
-    "--every", type=options.Whole(0), default=0, metavar="N", help="Keep every Nth epoch."
-)
+@data("train")
+@steps
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file.")
-@options.objective
-@options.training
-@options.model
-@options.weights_key
-@options.machine
-@options.force
-@options.dry_run
-def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
+@objective
+@training
+@network
+@ingredients.weights_key
+@machine(128)
+@output.force
+@output.dry_run
+def command(
+    base: str | None,
+    threats: tuple[sm.Threat | None, ...],
+    data: Data,
+    steps: Steps,
+    out: str,
+    objective: Objective,
+    training: Training,
+    network: Network,
+    weights_key: str | None,
+    machine: Machine,
+    force: bool,
+    dry_run: bool,
+) -> None:
     """Train BASE further against a threat, or a new network if BASE is left out.
 
     State is kept in the folder OUT.run, so that the same command goes on after an interruption.
@@ -63,29 +61,20 @@ def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
 
     if not out.endswith(".safetensors"):
         raise UsageError("is not a .safetensors file", where=out, fix="name one")
-    device = meant.device(given)
-    checkpoint = opened(base, weights_key=given["weights_key"]) if base else None
-    meant.tell([checkpoint] if checkpoint else [], given)
-    images = meant.images_of(given, given["split"], given["limit"])
-    fresh = {} if checkpoint else _arguments(given["model"], images)
-    net = meant.network(given, like=checkpoint, seed=given["seed"], **fresh)
-    schedule = sm.Schedule(
-        epochs=given["epochs"],
-        lr=(0.001 if checkpoint else 0.1) if given["lr"] is None else given["lr"],
-        warmup=given["warmup"],
-        batch_size=given["batch_size"],
-        weight_decay=given["weight_decay"],
-        augment=given["augment"],
-        precision=given["precision"],
-        every=given["every"],
-    )
-    steps = -(-len(images) // schedule.batch_size) * schedule.epochs
-    goal = meant.objective(given, meant.trained_against(given["threats"]), given["trades"])
-    against = ", ".join(str(threat or "clean") for threat in given["threats"])
-    show.note(f"{base or 'a new network'}, {len(images)} images, {steps} steps against {against}")
+    device = machine.device()
+    checkpoint = opened(base, weights_key=weights_key) if base else None
+    ingredients.tell([checkpoint] if checkpoint else [])
+    images = data.images()
+    fresh = {} if checkpoint else _arguments(network.model, images)
+    net = network.make(like=checkpoint, seed=machine.seed, **fresh)
+    schedule = steps.schedule(training, machine.batch_size, fresh=checkpoint is None)
+    goal = objective.against(_trained_against(threats), objective.trades)
+    number = -(-len(images) // schedule.batch_size) * schedule.epochs
+    against = ", ".join(str(threat or "clean") for threat in threats)
+    show.note(f"{base or 'a new network'}, {len(images)} images, {number} steps against {against}")
     if dry_run:
         return
-    with show.Progress(given["quiet"]) as progress:
+    with show.Progress() as progress:
         sm.finetune(
             net,
             images,
@@ -93,12 +82,20 @@ def command(base: str | None, out: str, dry_run: bool, **given: Any) -> None:
             out,
             base=checkpoint,
             schedule=schedule,
-            seed=given["seed"],
+            seed=machine.seed,
             device=device,
-            force=given["force"],
+            force=force,
             progress=progress,
         )
     show.table(["written", "sha256"], [[out, opened(out).sha256]])
+
+
+def _trained_against(threats: Sequence[sm.Threat | None]) -> list[sm.Threat]:
+    """Return the threats to train against: none if that is to be clean."""
+    if None in threats and len(threats) > 1:
+        fix = "give --trades for a share of clean loss"
+        raise UsageError("clean, and threats as well", where="--threat", fix=fix)
+    return [threat for threat in threats if threat is not None]
 
 
 def _arguments(model: str | None, images: sm.Images) -> dict[str, int]:

@@ -2,45 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, results, searches, show
+from soupmerge.cli import results, searches, show
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.kinds import Whole
+from soupmerge.cli.options.wanted import METRICS
+from soupmerge.cli.searches import Search
 
 
-@click.command()
-@options.refs
-@options.data("val")
-@searches.attack
+@click.command(cls=Command)
 @click.option(
-    "--metric", metavar="METRIC", help=f"What must not fall: {searches.METRICS} [default: union]."
+    "--metric",
+    metavar="METRIC",
+    help=f"What must not fall: {METRICS} [default: union].",
 )
 @click.option(
     "--orders",
-    type=options.Whole(0, 10_000),
+    type=Whole(0, 10_000),
     default=0,
     show_default=True,
     help="Random orders to try beside that from the best alone to the worst.",
 )
 @click.option("--prune", is_flag=True, help="Take out again what is no longer missed.")
-@searches.common
-def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -> None:
+@searches.search
+def command(search: Search, metric: str | None, orders: int, prune: bool) -> None:
     """Average ingredients in one by one; each stays where the soup is no worse for it.
 
     Every acceptance and refusal is told with its reason. The data choose the soup: judge it on
     others.
     """
-    task = searches.Task.of(refs, given)
+    task = search.task()
     k = len(task.pots)
-    task.tell(k + (k - 1) * (1 + given["prune"]) * (1 + given["orders"]))
-    if dry_run:
+    task.tell(k + (k - 1) * (1 + prune) * (1 + orders))
+    if search.dry_run:
         return
-    how = {key: given[key] for key in ("metric", "orders", "prune", "seed")}
-    with show.Progress(given["quiet"]) as progress:
-        found = task.run(sm.greedy, progress, **how)
-    if as_json:
+    with show.Progress() as progress:
+        found = sm.greedy(
+            task.net,
+            task.pots,
+            task.benchmark,
+            metric=metric,
+            orders=orders,
+            prune=prune,
+            seed=search.machine.seed,
+            **task.where(progress),
+        )
+    if search.as_json:
         show.dump({**found.trials.summary(), "greedy": found.to_json()})
         return
     rows = [
@@ -58,4 +67,4 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     results.print_reports([searches.weights_of(found.trial, " ")], [found.trial.judged()], "soup")
     weights = searches.weights_of(found.trial)
     results.print_doubts([weights], [found.trial.judged()])
-    show.note(f"greedy soup: {weights}; written to {given['out']}/soup.safetensors")
+    show.note(f"greedy soup: {weights}; written to {search.out}/soup.safetensors")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, results, searches, show
+from soupmerge.cli import results, searches, show
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.searches import Search
 
 
-@click.command()
-@options.refs
-@options.data("val")
-@searches.attack
+@click.command(cls=Command)
 @click.option("--step", default="0.2", show_default=True, help="Between coefficients; divides 1.")
 @click.option(
     "--race",
@@ -24,8 +21,8 @@ from soupmerge.cli import options, results, searches, show
 )
 @click.option("--race-best", "race", flag_value="best", help="Drop soups once surely not best.")
 @searches.best
-@searches.common
-def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -> None:
+@searches.search
+def command(search: Search, step: str, race: str | None, best: str | None) -> None:
     """Judge every soup whose coefficients are multiples of a step, and write the best.
 
     At step 0.2 that is 6, 21, 56 soups for 2, 3, 4 checkpoints. The data choose the soup: judge it
@@ -33,23 +30,24 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     """
     from soupmerge.soups.grid import plan
 
-    task = searches.Task.of(refs, given)
-    size, _ = plan(task.pots, given["step"])
+    task = search.task()
+    size, _ = plan(task.pots, step)
     task.tell(size)
-    if dry_run:
+    if search.dry_run:
         return
-    how = {"step": given["step"], "choose": given["best"]}
-    with show.Progress(given["quiet"]) as progress:
-        if given["race"]:
-            more = {"goal": given["race"], "seed": given["seed"]}
-            race = task.run(sm.race, progress, **how, **more)
-            trials, told = race.trials, race.to_json()
+    of = task.net, task.pots, task.benchmark
+    with show.Progress() as progress:
+        where = task.where(progress)
+        if race:
+            seed = search.machine.seed
+            run = sm.race(*of, step=step, goal=race, choose=best, seed=seed, **where)
+            trials, told = run.trials, run.to_json()
         else:
-            trials, told = task.run(sm.grid, progress, **how), None
-    if as_json:
+            trials, told = sm.grid(*of, step=step, choose=best, **where), None
+    if search.as_json:
         show.dump({**trials.summary(), **({"race": told} if told else {})})
         return
-    searches.print_trials(task, trials)
+    task.print_trials(trials)
     if told:
         results.print_race(told, size, len(task.benchmark.data))
-    task.tell_of_best(trials, given["best"])
+    task.tell_of_best(trials, best)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from soupmerge.cli import options, show
+from soupmerge.cli import show
+from soupmerge.cli.options import ingredients, machine, output
+from soupmerge.cli.options.grouping import Command
 
 
-@click.command()
-@options.refs
-@options.weights_key
-@options.as_json
-@options.debug
-def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool, **given: Any) -> None:
+@click.command(cls=Command)
+@ingredients.refs
+@ingredients.weights_key
+@output.as_json
+@machine.debug
+def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool) -> None:
     """Show what is in each checkpoint: tensors, dtypes, NaN, what was unwrapped, its family tree.
 
     Of a soup, the tree names its ingredients, with coefficients and hashes, and theirs if they are

@@ -7,71 +7,41 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import meant, options, show
-from soupmerge.errors import UsageError
+from soupmerge.cli import show
+from soupmerge.cli.options import ingredients, output
+from soupmerge.cli.options.data import Data, data
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.machine import Machine, machine
+from soupmerge.cli.options.network import Network, network
+from soupmerge.cli.options.plane import Plane, plane
 
 SUBSET = 2000
 """Images that are enough for a picture (Huang 2023, figure 7)."""
 
 
-@click.command()
-@options.refs
-@options.data("test")
-@options.threats
-@click.option(
-    "--steps",
-    type=options.Whole(1, 10_000),
-    default=20,
-    show_default=True,
-    help="Steps of the APGD that attacks every image at every point.",
-)
-@click.option(
-    "--points",
-    type=options.Whole(2, 1000),
-    default=15,
-    show_default=True,
-    help="Points to each side of the lattice.",
-)
-@click.option(
-    "--margin",
-    type=options.Real(0, 99),
-    default=0.2,
-    show_default=True,
-    help="How far it reaches beyond the checkpoints, in parts of their extent.",
-)
-@click.option(
-    "--buffers",
-    type=click.Choice(["average", "base", "recalibrate"]),
-    default="average",
-    show_default=True,
-    help="Batch-norm statistics: averaged like weights, taken from one ingredient, or estimated "
-    "anew at every point on images of --calibrate-on.",
-)
-@options.selection
-@options.base
-@click.option(
-    "--calibrate-on",
-    metavar="SPLIT",
-    default="train",
-    show_default=True,
-    help="Part of the data whose first images, drawn once, recalibrate.",
-)
-@click.option(
-    "--calibrate-limit",
-    type=options.Whole(2),
-    default=1000,
-    show_default=True,
-    help="How many of them.",
-)
-@click.option("-o", "--out", required=True, metavar="RUN", help="Run folder; resumes by itself.")
-@options.model
-@options.weights_key
-@options.batch_size(256)
-@options.machine
-@options.force
-@options.dry_run
-@options.as_json
-def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -> None:
+@click.command(cls=Command)
+@ingredients.refs
+@data("test")
+@plane
+@output.run
+@network
+@ingredients.weights_key
+@machine(256)
+@output.force
+@output.dry_run
+@output.as_json
+def command(
+    refs: tuple[str, ...],
+    data: Data,
+    plane: Plane,
+    out: str,
+    network: Network,
+    weights_key: str | None,
+    machine: Machine,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Measure clean and robust loss and accuracy on the plane through three checkpoints.
 
     The checkpoints are measured at their exact places, and a lattice around them; soupmerge report
@@ -79,67 +49,52 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     """
     from soupmerge.weights.plane import plane_through
 
-    device = meant.device(given)
-    pots = meant.ingredients(refs, given)
-    meant.tell(pots, given)
-    plane = plane_through(pots)
-    net = meant.network(given, like=pots)
-    attacks = [sm.APGD.training(threat, steps=given["steps"]) for threat in given["threats"]]
+    device = machine.device()
+    pots = ingredients.load(refs, weights_key)
+    found = plane_through(pots)
+    net = network.make(like=pots)
     benchmark = sm.Benchmark(
-        _images(given),
-        attacks,
+        _images(data),
+        plane.attacks(),
         name="landscape",
-        seed=given["seed"],
-        batch_size=given["batch_size"],
+        seed=machine.seed,
+        batch_size=machine.batch_size,
     )
-    images, number = len(benchmark.data), given["points"] ** 2 + 3
-    show.note(f"{number} points, {images} images, {len(attacks)} threats")
-    show.note("weight distances: " + _distances(plane, pots.names))
-    calibration = _calibration(given)
+    images, number = len(benchmark.data), plane.points**2 + 3
+    show.note(f"{number} points, {images} images, {len(plane.threats)} threats")
+    show.note("weight distances: " + _distances(found, pots.names))
+    calibration = plane.calibration(data, machine.seed)
     if dry_run:
         return
-    with show.Progress(given["quiet"]) as progress:
-        found = sm.landscape(
+    with show.Progress() as progress:
+        measured = sm.landscape(
             net,
             pots,
             benchmark,
-            points=given["points"],
-            margin=given["margin"],
-            buffers="average" if calibration else given["buffers"],
-            base=meant.index_of_base(given, len(pots)),
+            points=plane.points,
+            margin=plane.margin,
+            buffers="average" if calibration else plane.buffers,
+            base=ingredients.index_of_base(plane.base, len(pots)),
             calibration=calibration,
             device=device,
-            out=given["out"],
-            force=given["force"],
+            out=out,
+            force=force,
             progress=progress,
         )
     if as_json:
-        show.dump(found.summary())
+        show.dump(measured.summary())
     else:
-        _print(found)
-    if found.holes:
-        show.note(f"{len(found.holes)} points are holes, the first: {found.holes[0].hole}")
-    show.note(f"draw it with: soupmerge report {given['out']}")
+        _print(measured)
+    if measured.holes:
+        show.note(f"{len(measured.holes)} points are holes, the first: {measured.holes[0].hole}")
+    show.note(f"draw it with: soupmerge report {out}")
 
 
-def _images(given: dict[str, Any]) -> sm.Images:
-    images = meant.images_of(given, given["split"], given["limit"])
-    if given["limit"] is None and len(images) > SUBSET:
-        return sm.data(given["data_ref"], split=given["split"], limit=SUBSET)
+def _images(data: Data) -> sm.Images:
+    images = data.images()
+    if data.limit is None and len(images) > SUBSET:
+        return data.part(data.split, SUBSET)
     return images
-
-
-def _calibration(given: dict[str, Any]) -> sm.Calibration | None:
-    source = click.get_current_context().get_parameter_source
-    if given["buffers"] != "recalibrate":
-        for name in ("calibrate_on", "calibrate_limit"):
-            if source(name) is not click.core.ParameterSource.DEFAULT:
-                where, fix = f"--{name.replace('_', '-')}", "give --buffers recalibrate"
-                raise UsageError("nothing is estimated on it", where=where, fix=fix)
-        return None
-    limit = given["calibrate_limit"]
-    images = sm.data(given["data_ref"], split=given["calibrate_on"], limit=limit)
-    return sm.Calibration(images, seed=given["seed"])
 
 
 def _distances(plane: Any, names: tuple[str, ...]) -> str:

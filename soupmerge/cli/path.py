@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, searches, show
+from soupmerge.cli import searches, show
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.kinds import Real, Whole
+from soupmerge.cli.searches import Search
 
 
-@click.command()
-@options.refs
-@options.data("val")
-@searches.attack
+@click.command(cls=Command)
 @click.option(
     "--points",
-    type=options.Whole(2, 10_001),
+    type=Whole(2, 10_001),
     default=11,
     show_default=True,
     help="From end to end, both included.",
 )
 @click.option(
     "--beyond",
-    type=options.Real(0, 10),
+    type=Real(0, 10),
     default=0.0,
     metavar="T",
     help="Extrapolate by T at both ends, with coefficients outside of [0, 1].",
 )
 @searches.best
-@searches.common
-def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -> None:
+@searches.search
+def command(search: Search, points: int, beyond: float, best: str | None) -> None:
     """Judge soups from one model to another, and how far each is above the chord.
 
     The gain in a metric is over the straight line between its values at the ends. Lift is the
@@ -38,18 +36,25 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     """
     from soupmerge.soups.path import steps_of
 
-    task = searches.Task.of(refs, given)
-    task.tell(len(steps_of(given["points"], given["beyond"])))
-    if dry_run:
+    task = search.task()
+    task.tell(len(steps_of(points, beyond)))
+    if search.dry_run:
         return
-    how = {"points": given["points"], "beyond": given["beyond"], "choose": given["best"]}
-    with show.Progress(given["quiet"]) as progress:
-        line = task.run(sm.path, progress, **how)
-    points = list(line.points())
-    if as_json:
-        show.dump({**line.trials.summary(), "path": points})
+    with show.Progress() as progress:
+        line = sm.path(
+            task.net,
+            task.pots,
+            task.benchmark,
+            points=points,
+            beyond=beyond,
+            choose=best,
+            **task.where(progress),
+        )
+    found = list(line.points())
+    if search.as_json:
+        show.dump({**line.trials.summary(), "path": found})
         return
-    searches.print_trials(task, line.trials)
+    task.print_trials(line.trials)
     metrics = line.trials.metrics
     rows = [
         [
@@ -57,7 +62,7 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
             *(str(line.gain(i, metric)) for metric in metrics),
             "" if point["lift"] is None else f"{100 * point['lift']:+.1f}",
         ]
-        for i, point in enumerate(points)
+        for i, point in enumerate(found)
     ]
     show.table(["t", *(f"{metric} over chord" for metric in metrics), "lift"], rows)
-    task.tell_of_best(line.trials, given["best"])
+    task.tell_of_best(line.trials, best)

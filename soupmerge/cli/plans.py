@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import soupmerge as sm
 from soupmerge.cli import show
+
+if TYPE_CHECKING:
+    from soupmerge.soups.entries import AnyEntry
 
 
 def show_mix(
@@ -38,3 +43,16 @@ def show_mix(
         ["free there", f"{free:,} bytes" + ("" if free > size else ": too few")],
     ]
     show.table(["plan", ""], rows)
+
+
+def show_eval(due: Sequence[tuple[AnyEntry, sm.Benchmark]]) -> None:
+    """Print which network would be judged on what."""
+    prints = [benchmark.data.fingerprint() for _, benchmark in due]
+    columns: dict[str, list[Any]] = {"network": [entry.ref for entry, _ in due]}
+    if len({told["ref"] for told in prints}) > 1:
+        columns["data"] = [told["ref"] for told in prints]
+    if "resolution" in prints[0]:
+        columns["resolution"] = [told["resolution"] for told in prints]
+    columns["images"] = [told["n"] for told in prints]
+    columns["threats"] = [len(benchmark.attacks) for _, benchmark in due]
+    show.table(list(columns), list(zip(*columns.values(), strict=True)))

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from soupmerge.cli import options, show
+from soupmerge.cli import show
+from soupmerge.cli.options import machine, output
+from soupmerge.cli.options.grouping import Command
 from soupmerge.errors import InputError, NetworkError, SoupmergeError, UnsafeError, UsageError
 
 if TYPE_CHECKING:
     from soupmerge.sources.hub import Pulled
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("refs", nargs=-1, metavar="[REF...]")
 @click.option(
     "--list",
@@ -27,11 +29,16 @@ if TYPE_CHECKING:
 @click.option(
     "--locked", is_flag=True, help="Refuse a branch that has moved since it was last pulled."
 )
-@options.force
-@options.as_json
-@options.debug
+@output.force
+@output.as_json
+@machine.debug
 def command(
-    refs: tuple[str, ...], out: str | None, force: bool, locked: bool, as_json: bool, **given: Any
+    refs: tuple[str, ...],
+    beginning: str | None,
+    out: str | None,
+    locked: bool,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Bring each REF, as its site has it now, into the cache, checked by its hash.
 
@@ -39,16 +46,16 @@ def command(
     commands take what is in the cache without asking; pull asks. A commit after the @ pins for
     ever; a file of RobustBench is pinned by its hash when it is pulled first.
     """
-    if bool(refs) == bool(given["beginning"]):
+    if bool(refs) == bool(beginning):
         raise UsageError("give one of the two", where="REF and --list", fix="give --list rb, say")
-    if given["beginning"]:
-        _list(given["beginning"], as_json)
+    if beginning:
+        _list(beginning, as_json)
         return
     if out is not None and len(refs) > 1:
         raise UsageError("names one file, there are several REFs", where="-o", fix="pull one")
     told, unreadable = [], []
     for ref in refs:
-        row, error = _pulled(ref, out, force, locked, given["quiet"])
+        row, error = _pulled(ref, out, force, locked)
         told.append(row)
         unreadable += [error] if error else []
         if not as_json:
@@ -60,12 +67,12 @@ def command(
 
 
 def _pulled(
-    ref: str, out: str | None, force: bool, locked: bool, quiet: bool
+    ref: str, out: str | None, force: bool, locked: bool
 ) -> tuple[dict[str, Any], SoupmergeError | None]:
     """Return what to tell of *ref*, and why its weights, though pulled, cannot be read."""
     if ref.startswith("rb:"):
-        return _from_robustbench(ref, out, force, quiet), None
-    pulled = _from_hub(ref, locked, quiet)
+        return _from_robustbench(ref, out, force), None
+    pulled = _from_hub(ref, locked)
     if out is not None:
         _copy(pulled, out, force)
     row = _row(ref, pulled)
@@ -78,11 +85,11 @@ def _pulled(
     return row | {"network": checkpoint.model}, None
 
 
-def _from_robustbench(ref: str, out: str | None, force: bool, quiet: bool) -> dict[str, Any]:
+def _from_robustbench(ref: str, out: str | None, force: bool) -> dict[str, Any]:
     """Return what to tell of *ref*, which is pulled if it is not here."""
     from soupmerge.sources.robustbench import checkpoints, zoo
 
-    with show.Progress(quiet) as progress:
+    with show.Progress() as progress:
         found = checkpoints.opened(ref, progress=progress)
     for note in found.notes:
         show.note(f"{ref}: {note}")
@@ -118,7 +125,7 @@ def _list(beginning: str, as_json: bool) -> None:
     show.table(headers, rows)
 
 
-def _from_hub(ref: str, locked: bool, quiet: bool) -> Pulled:
+def _from_hub(ref: str, locked: bool) -> Pulled:
     from soupmerge.sources import hub, network, timm_weights
     from soupmerge.sources.hub.refs import PREFIX, HubRef
 
@@ -128,7 +135,7 @@ def _from_hub(ref: str, locked: bool, quiet: bool) -> Pulled:
     at_timm = ref.startswith(timm_weights.PREFIX)
     wanted = timm_weights.on_hub(ref) if at_timm else HubRef.parse(ref)
     if not network.is_offline():
-        with show.Progress(quiet) as progress:
+        with show.Progress() as progress:
             return hub.pull(wanted, locked=locked, progress=progress)
     found = hub.cached(wanted)
     if found is None:

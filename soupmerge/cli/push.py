@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from soupmerge.cli import options, show
+from soupmerge.cli import show
+from soupmerge.cli.options import machine, output
+from soupmerge.cli.options.grouping import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="DIR")
 @click.argument("ref", metavar="hf-hub:owner/name")
 @click.option("--private", is_flag=True, help="Make the repository private; refuse a public one.")
-@options.dry_run
-@options.as_json
-@options.debug
-def command(
-    folder: str, ref: str, private: bool, dry_run: bool, as_json: bool, **given: Any
-) -> None:
+@output.dry_run
+@output.as_json
+@machine.debug
+def command(folder: str, ref: str, private: bool, dry_run: bool, as_json: bool) -> None:
     """Put on the Hub what soupmerge export wrote to DIR, and check what arrived there.
 
     The Hub wants a token that may write: hf auth login, or HF_TOKEN. Files in DIR that export did

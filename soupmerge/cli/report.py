@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from soupmerge.cli import options, show
+from soupmerge.cli import show
+from soupmerge.cli.options import machine, output
+from soupmerge.cli.options.grouping import Command
 from soupmerge.errors import UsageError, near_miss
 
 FORMATS = ("png", "svg", "pdf")
 NONE = "none"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
     "-o", "--out", metavar="FILE", help="The page [default: RUN/report.html, if there is one RUN]."
@@ -27,9 +28,9 @@ NONE = "none"
     metavar="png,svg,pdf",
     help="Of the figures in RUN/figures; none draws none.",
 )
-@options.force
-@options.debug
-def command(runs: tuple[str, ...], out: str | None, formats: str, **given: Any) -> None:
+@output.force
+@machine.debug
+def command(runs: tuple[str, ...], out: str | None, formats: str, force: bool) -> None:
     """Draw the figures of run folders, and write one page on which to look at all their soups.
 
     The page is a single file that works offline; several runs are compared on it.
@@ -43,9 +44,9 @@ def command(runs: tuple[str, ...], out: str | None, formats: str, **given: Any) 
     wanted = _wanted(formats)
     page = Path(out) if out is not None else Path(runs[0]) / "report.html"
     found = [read_run(run) for run in runs]
-    check_page(page, force=given["force"])
+    check_page(page, force=force)
     with records_of(*found):
-        written = [write_page(found, page, force=given["force"])]
+        written = [write_page(found, page, force=force)]
     if wanted:
         from soupmerge.figures.drawing import draw
 

@@ -117,7 +117,7 @@ def cost(reports: Sequence[sm.Report]) -> dict[str, float]:
     return {key: round(sum(r.cost.get(key, 0) for r in reports), 3) for key in keys}
 
 
-def print_learned(trial: Any, pots: sm.Ingredients, given: dict[str, Any], as_json: bool) -> None:
+def print_learned(trial: Any, pots: sm.Ingredients, out: str, *, as_json: bool) -> None:
     """Print a learned soup: its mean coefficients, and how it was judged."""
     from soupmerge.soups.trials import Trials
 
@@ -127,11 +127,11 @@ def print_learned(trial: Any, pots: sm.Ingredients, given: dict[str, Any], as_js
     weights = [f"{w:.4f}" for w in trial.recipe.mean_weights]
     show.table(["ingredient", "mean coefficient"], list(zip(pots.names, weights, strict=True)))
     if trial.report:
-        print_reports([f"{given['out']}/soup.safetensors"], [trial.report], "accuracy")
-    show.note(f"written to {given['out']}/soup.safetensors")
+        print_reports([f"{out}/soup.safetensors"], [trial.report], "accuracy")
+    show.note(f"written to {out}/soup.safetensors")
 
 
-def print_sweep(sweep: Any, pots: sm.Ingredients, given: dict[str, Any], as_json: bool) -> None:
+def print_sweep(sweep: Any, pots: sm.Ingredients, out: str, *, as_json: bool) -> None:
     """Print the soups of a sweep, how all were judged, and the spread of seeds."""
     if as_json:
         show.dump(sweep.summary())
@@ -145,9 +145,9 @@ def print_sweep(sweep: Any, pots: sm.Ingredients, given: dict[str, Any], as_json
         reports = [trial.judged() for trial in sweep.trials]
         names = [*sweep.names, *sweep.beside]
         print_reports(names, [*reports, *sweep.beside.values()], "accuracy")
-        if given["seeds"] > 1:
+        if len(sweep.seeds) > 1:
             _print_spread(sweep)
-    show.note(f"written to {given['out']}/soups")
+    show.note(f"written to {out}/soups")
 
 
 def _print_spread(sweep: Any) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 import soupmerge as sm
-from soupmerge.cli import options, searches, show
+from soupmerge.cli import searches, show
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.kinds import Whole
+from soupmerge.cli.options.wanted import METRICS
+from soupmerge.cli.searches import Search
 
 
-@click.command()
-@options.refs
-@options.data("val")
-@searches.attack
+@click.command(cls=Command)
 @click.option(
     "--method",
     default="random",
@@ -21,17 +20,14 @@ from soupmerge.cli import options, searches, show
     metavar="random|cma",
     help="Draw uniformly from the simplex, or climb by CMA-ES.",
 )
-@click.option(
-    "-n", "n", type=options.Whole(), default=100, show_default=True, help="Soups to judge."
-)
+@click.option("-n", "n", type=Whole(), default=100, show_default=True, help="Soups to judge.")
 @click.option(
     "--metric",
     metavar="METRIC",
-    help=f"What CMA-ES raises, and the written soup is best in: {searches.METRICS} "
-    "[default: union].",
+    help=f"What CMA-ES raises, and the written soup is best in: {METRICS} [default: union].",
 )
-@searches.common
-def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -> None:
+@searches.search
+def command(search: Search, method: str, n: int, metric: str | None) -> None:
     """Search the soups of many checkpoints, where a lattice would be too large.
 
     The ingredients and their uniform soup are judged first. The data choose the soup: judge it on
@@ -39,16 +35,24 @@ def command(refs: tuple[str, ...], as_json: bool, dry_run: bool, **given: Any) -
     """
     from soupmerge.soups.searching import check
 
-    task = searches.Task.of(refs, given)
-    check(given["method"], given["n"])
-    task.tell(given["n"] + len(task.pots) + 1)
-    if dry_run:
+    task = search.task()
+    check(method, n)
+    task.tell(n + len(task.pots) + 1)
+    if search.dry_run:
         return
-    how = {key: given[key] for key in ("method", "n", "metric", "seed")}
-    with show.Progress(given["quiet"]) as progress:
-        trials = task.run(sm.search, progress, **how)
-    if as_json:
+    with show.Progress() as progress:
+        trials = sm.search(
+            task.net,
+            task.pots,
+            task.benchmark,
+            method=method,
+            n=n,
+            metric=metric,
+            seed=search.machine.seed,
+            **task.where(progress),
+        )
+    if search.as_json:
         show.dump(trials.summary())
         return
-    searches.print_trials(task, trials)
-    task.tell_of_best(trials, given["metric"])
+    task.print_trials(trials)
+    task.tell_of_best(trials, metric)

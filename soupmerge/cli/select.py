@@ -3,96 +3,120 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from soupmerge.cli import export, options, results, searches, show
+from soupmerge.cli import results, searches, show
+from soupmerge.cli.export import tell
+from soupmerge.cli.options import ingredients, machine, output
+from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.output import Export
+from soupmerge.cli.options.wanted import Wanted, wanted
 from soupmerge.errors import UsageError
+
+if TYPE_CHECKING:
+    from soupmerge.soups.choosing import Choice, Tried
 
 FEW = 5
 """Ties that are named; of others there is only the number."""
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--max", "metric", metavar="METRIC", help=f"Highest in {searches.METRICS}.")
-@click.option("--knee", is_flag=True, help="The knee of the front of --x and --y.")
-@click.option("--x", default="clean", show_default=True, metavar="METRIC", help="For --knee.")
-@click.option("--y", metavar="METRIC", help="For --knee [default: union].")
-@click.option(
-    "--where",
-    "conditions",
-    multiple=True,
-    metavar="CONDITION",
-    help="Only soups that meet it, such as 'clean>=0.85'; may be repeated.",
-)
+@wanted
 @click.option("-o", "--out", metavar="FILE.safetensors", help="Write the soup there.")
-@export.also
-@options.licence
+@output.export
 @click.option("--ref", "refs", multiple=True, metavar="REF", help="Ingredients, if they moved.")
-@options.weights_key
-@options.debug
-@options.force
-@options.as_json
-def command(runs: tuple[str, ...], as_json: bool, **given: Any) -> None:
+@ingredients.weights_key
+@machine.debug
+@output.force
+@output.as_json
+def command(
+    runs: tuple[str, ...],
+    wanted: Wanted,
+    out: str | None,
+    export: Export,
+    refs: tuple[str, ...],
+    weights_key: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
     """Pick the soup that is highest in a metric, under conditions, from runs of one benchmark.
 
     Without --max that is union, or clean if nothing else was judged. Soups that are not told apart
     from it, image by image, are named. Ingredients are found by the paths in the run, and must be
     the same files.
     """
-    from soupmerge.soups.choosing import choose, tried
+    from soupmerge.soups.choosing import tried
 
-    if given["knee"] and given["metric"]:
+    if wanted.knee and wanted.metric:
         raise UsageError("one or the other", where="--max, --knee", fix="leave one out")
-    if given["export"] and not given["out"]:
+    if export.folder and not out:
         raise UsageError("needs the soup", where="--export", fix="give -o as well")
-    export.check(given)
+    export.check()
     seen = tried(runs)
     for home, progress in seen.unfinished.items():
         warnings.warn(f"{home} is unfinished: {progress}, and others may be better", stacklevel=2)
-    last = seen.trials.metrics[-1]
-    metric = None if given["knee"] else given["metric"] or last
-    choice = choose(seen, metric, given["conditions"], given["x"], given["y"] or last)
-    if given["out"]:
-        if not choice.trial.recipe.seen:
-            what = f"{choice.home} does not say which images choose: the soup has no ledger of them"
-            warnings.warn(what, stacklevel=2)
-        _write(given, choice, seen.model)
-    done = export.exported(given["out"], given, net=None)
+    choice, metric = wanted.choose(seen)
+    done = None
+    if out:
+        _write(out, choice, seen.model, refs, weights_key, force=force)
+        done = export.write(out, net=None)
     if as_json:
-        report = choice.trial.judged()
-        rivals = [
-            {"weights": list(trial.recipe.mean_weights), "gap": gap._asdict()}
-            for trial, gap in choice.rivals
-        ]
-        told = {"recipe": choice.trial.recipe.to_json(), "metrics": report.to_metrics()}
-        told |= {"unfinished": {str(home): how for home, how in seen.unfinished.items()}}
-        show.dump({"run": str(choice.home), "tried": len(seen.trials), **told, "ties": rivals})
+        show.dump(_told(seen, choice))
         return
-    chosen = [searches.weights_of(choice.trial, " ")]
-    results.print_reports(chosen, [choice.trial.judged()], f"of {len(seen.trials)} soups")
-    what = metric or given["y"] or last
-    for trial, gap in choice.rivals[:FEW]:
-        show.note(f"tied: {searches.weights_of(trial)}; the chosen is {gap} above it in {what}")
-    if len(choice.rivals) > FEW:
-        show.note(f"tied: {len(choice.rivals) - FEW} more")
-    if given["out"]:
-        show.note(f"written to {given['out']}")
+    _print(seen, choice, metric)
+    if out:
+        show.note(f"written to {out}")
     if done:
-        export.tell(done, as_json=False)
+        tell(done, as_json=False)
 
 
-def _write(given: dict[str, Any], choice: Any, model: str | None) -> None:
+def _write(
+    out: str,
+    choice: Choice,
+    model: str | None,
+    refs: tuple[str, ...],
+    weights_key: str | None,
+    *,
+    force: bool,
+) -> None:
     from soupmerge.sources.refs import of_recipe
     from soupmerge.storage import commit
     from soupmerge.weights.mixing import mix_to_file
 
-    if not given["out"].endswith(".safetensors"):
-        raise UsageError("is not a .safetensors file", where=given["out"], fix="name one")
-    commit.check_free(given["out"], force=given["force"])
+    if not out.endswith(".safetensors"):
+        raise UsageError("is not a .safetensors file", where=out, fix="name one")
+    commit.check_free(out, force=force)
     recipe = choice.trial.recipe
-    how = {"refs": given["refs"], "weights_key": given["weights_key"]}
-    pots = of_recipe(recipe, choice.home, where=choice.home, **how)
-    mix_to_file(given["out"], pots, recipe, model=model, force=given["force"])
+    if not recipe.seen:
+        what = f"{choice.home} does not say which images choose: the soup has no ledger of them"
+        warnings.warn(what, stacklevel=2)
+    pots = of_recipe(recipe, choice.home, where=choice.home, refs=refs, weights_key=weights_key)
+    mix_to_file(out, pots, recipe, model=model, force=force)
+
+
+def _told(seen: Tried, choice: Choice) -> dict[str, Any]:
+    """Return the choice as JSON values."""
+    rivals = [
+        {"weights": list(trial.recipe.mean_weights), "gap": gap._asdict()}
+        for trial, gap in choice.rivals
+    ]
+    return {
+        "run": str(choice.home),
+        "tried": len(seen.trials),
+        "recipe": choice.trial.recipe.to_json(),
+        "metrics": choice.trial.judged().to_metrics(),
+        "unfinished": {str(home): how for home, how in seen.unfinished.items()},
+        "ties": rivals,
+    }
+
+
+def _print(seen: Tried, choice: Choice, metric: str) -> None:
+    chosen = [searches.weights_of(choice.trial, " ")]
+    results.print_reports(chosen, [choice.trial.judged()], f"of {len(seen.trials)} soups")
+    for trial, gap in choice.rivals[:FEW]:
+        show.note(f"tied: {searches.weights_of(trial)}; the chosen is {gap} above it in {metric}")
+    if len(choice.rivals) > FEW:
+        show.note(f"tied: {len(choice.rivals) - FEW} more")

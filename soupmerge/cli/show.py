@@ -60,10 +60,28 @@ def dump(value: Any) -> None:
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
+QUIET, VERBOSE = "soupmerge.quiet", "soupmerge.verbose"
+"""Where a command's context notes how much to say."""
+
+
+def is_quiet() -> bool:
+    """Return whether the command was told to show neither progress nor notes."""
+    return _noted(QUIET)
+
+
+def is_verbose() -> bool:
+    """Return whether the command was told to say more."""
+    return _noted(VERBOSE)
+
+
+def _noted(key: str) -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(key))
+
+
 def note(text: str) -> None:
     """Say *text* on stderr, beside the data, unless the command was told to be quiet."""
-    context = click.get_current_context(silent=True)
-    if context is None or not context.params.get("quiet"):
+    if not is_quiet():
         click.echo(printable(text), err=True)
 
 
@@ -74,12 +92,12 @@ def percent(metric: dict[str, Any]) -> str:
 
 
 class Progress:
-    """Bars on a terminal, a line now and then elsewhere, nothing if *quiet*; a context manager."""
+    """Bars on a terminal, a line now and then elsewhere, nothing if quiet; a context manager."""
 
     SECONDS = 15.0
 
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
+    def __init__(self) -> None:
+        self.quiet = is_quiet()
         self.bars: Any = None
         self.tasks: dict[str, Any] = {}
         self.under_way: dict[str, str] = {}
