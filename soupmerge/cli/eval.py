@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -80,7 +80,7 @@ def command(
     names = [entry.ref for entry, _ in due]
     passes = len(refs) if judging.ensemble else 1
     if as_json:
-        show.dump(_told([entry for entry, _ in due], reports, passes))
+        show.dump(results.evaluated([entry for entry, _ in due], reports, passes))
     else:
         results.print_reports(names, reports, "accuracy", passes=passes)
         results.print_doubts(names, reports)
@@ -135,21 +135,3 @@ def _benchmarks(
     if not sizes:
         return plain
     return [replace(b, data=Resized(b.data, size)) for b in plain for size in sizes]
-
-
-def _told(entries: Sequence[AnyEntry], reports: Sequence[sm.Report], passes: int) -> Any:
-    """Return *reports* as JSON values: one as itself, several as a list."""
-    values: list[dict[str, Any]] = []
-    for entry, report in zip(entries, reports, strict=True):
-        value: dict[str, Any] = {
-            "model": entry.ref,
-            "data": dict(report.data),
-            "metrics": report.to_metrics(),
-            **report.notes,
-        }
-        if passes > 1:
-            members = [checkpoint.ref for checkpoint in entry.checkpoints]
-            value |= {"forward_passes": passes, "members": members}
-        values.append(value)
-    cost = results.cost(reports)
-    return {**values[0], "cost": cost} if len(values) == 1 else {"reports": values, "cost": cost}

@@ -65,8 +65,8 @@ def command(
     checkpoint = opened(base, weights_key=weights_key) if base else None
     ingredients.tell([checkpoint] if checkpoint else [])
     images = data.images()
-    fresh = {} if checkpoint else _arguments(network.model, images)
-    net = network.make(like=checkpoint, seed=machine.seed, **fresh)
+    shape = None if checkpoint else _shape(network.model, images)
+    net = network.make(like=checkpoint, seed=machine.seed, shape=shape)
     schedule = steps.schedule(training, machine.batch_size, fresh=checkpoint is None)
     goal = objective.against(_trained_against(threats), objective.trades)
     number = -(-len(images) // schedule.batch_size) * schedule.epochs
@@ -98,7 +98,7 @@ def _trained_against(threats: Sequence[sm.Threat | None]) -> list[sm.Threat]:
     return [threat for threat in threats if threat is not None]
 
 
-def _arguments(model: str | None, images: sm.Images) -> dict[str, int]:
+def _shape(model: str | None, images: sm.Images) -> dict[str, int]:
     """Return the arguments of a new built-in network that the data decide."""
     from soupmerge.sources.models import BUILT_IN
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 import warnings
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -158,7 +158,14 @@ def _failed(what: object, status: int, arguments: list[str]) -> int:
     return status
 
 
-def _warn(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     _say("warning", str(message))
 
 

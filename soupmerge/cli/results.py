@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import soupmerge as sm
 from soupmerge.cli import show
 from soupmerge.errors import printable
+
+if TYPE_CHECKING:
+    from soupmerge.soups.entries import AnyEntry
 
 
 def print_reports(
@@ -159,3 +162,21 @@ def _print_spread(sweep: Any) -> None:
     ]
     title = f"mean (lowest–highest) of {len(sweep.seeds)} seeds"
     show.table([title, *metrics], rows)
+
+
+def evaluated(entries: Sequence[AnyEntry], reports: Sequence[sm.Report], passes: int) -> Any:
+    """Return *reports* as JSON values: one as itself, several as a list."""
+    values: list[dict[str, Any]] = []
+    for entry, report in zip(entries, reports, strict=True):
+        value: dict[str, Any] = {
+            "model": entry.ref,
+            "data": dict(report.data),
+            "metrics": report.to_metrics(),
+            **report.notes,
+        }
+        if passes > 1:
+            members = [checkpoint.ref for checkpoint in entry.checkpoints]
+            value |= {"forward_passes": passes, "members": members}
+        values.append(value)
+    spent = cost(reports)
+    return {**values[0], "cost": spent} if len(values) == 1 else {"reports": values, "cost": spent}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +25,14 @@ class Network:
         """Whether the options say anything about it."""
         return bool(self.model or self.mean or self.std)
 
-    def make(self, like: Any, **arguments: Any) -> Any:
-        """Return the network, or the one that the files of *like* name."""
+    def make(self, like: Any, *, seed: int = 0, shape: Mapping[str, int] | None = None) -> Any:
+        """Return the network, or the one that the files of *like* name.
+
+        *seed* and *shape*, such as its number of classes, are for new networks.
+        """
         normaliser = {"mean": self.mean, "std": self.std}
-        arguments |= {key: value for key, value in normaliser.items() if value}
-        return sm.model(self.model, like=like, **arguments)
+        arguments: dict[str, Any] = {key: value for key, value in normaliser.items() if value}
+        return sm.model(self.model, like=like, seed=seed, **arguments, **(shape or {}))
 
 
 def network(command: F) -> F:
