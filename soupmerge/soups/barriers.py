@@ -12,9 +12,9 @@ from soupmerge.binding import ref_of
 from soupmerge.errors import InputError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.soups.basin import Barrier, Barriers, barrier
-from soupmerge.soups.trials import START_OVER
 from soupmerge.storage import commit, run
 from soupmerge.storage.reading import read_json
+from soupmerge.storage.replay import START_OVER
 from soupmerge.weights.ingredients import Ingredients
 
 FILE = "barriers.json"

@@ -10,13 +10,12 @@ import torch
 from torch import nn
 
 from soupmerge.binding import bind, pour
-from soupmerge.errors import InputError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.ensembles import Ensemble
 from soupmerge.robustness.report import Report
-from soupmerge.soups.trials import START_OVER, recorded
+from soupmerge.soups.trials import recorded
 from soupmerge.storage.journal import Journal
-from soupmerge.storage.run import essence
+from soupmerge.storage.replay import Replay, require_same
 from soupmerge.types import Progress
 from soupmerge.weights import mixing
 from soupmerge.weights.ingredients import Ingredients
@@ -55,27 +54,35 @@ class Candidates:
         Raises:
             InputError: a record in *journal* is of another candidate, or lacks something.
         """
-        known = journal.records if journal else []
-        if len(known) > len(due):
-            self._refuse(journal, f"holds {len(known)} records of {len(due)} networks")
+        replay = Replay(journal)
+        replay.require_room(len(due), "networks")
         found: dict[Candidate, dict[str, Report]] = {}
         for i, (candidate, benchmarks) in enumerate(due.items()):
-            told = self.describe(candidate)
-            if i < len(known):
-                if essence({key: known[i].get(key) for key in told}) != essence(told):
-                    self._refuse(journal, "a record is of another network")
-                found[candidate] = _recorded(known[i], benchmarks)
-                continue
-            self.progress("networks", i, len(due))
-            network = self._network(candidate)
-            found[candidate] = {
-                n: b(network, progress=self.progress) for n, b in benchmarks.items()
-            }
-            if journal:
-                answers = [{"set": n, **r.to_record()} for n, r in found[candidate].items()]
-                journal.append({**told, "reports": answers})
+            if not replay.is_known:
+                self.progress("networks", i, len(due))
+            found[candidate] = self._judged(replay, candidate, benchmarks)
         self.progress("networks", len(due), len(due))
         return found
+
+    def _judged(
+        self, replay: Replay, candidate: Candidate, benchmarks: Mapping[str, Benchmark]
+    ) -> dict[str, Report]:
+        told = self.describe(candidate)
+        where = replay.journal.path.name if replay.journal else ""
+
+        def make() -> dict[str, Report]:
+            network = self._network(candidate)
+            return {n: b(network, progress=self.progress) for n, b in benchmarks.items()}
+
+        def read(record: dict[str, Any]) -> dict[str, Report]:
+            require_same(record, told, "network", where)
+            return _recorded(record, benchmarks)
+
+        def write(reports: dict[str, Report]) -> dict[str, Any]:
+            answers = [{"set": name, **report.to_record()} for name, report in reports.items()]
+            return {**told, "reports": answers}
+
+        return replay.piece(make, read=read, write=write)
 
     def describe(self, candidate: Candidate) -> dict[str, Any]:
         """Return what identifies *candidate*, for a record."""
@@ -91,10 +98,6 @@ class Candidates:
             )
         pour(self.bound, mixing.mix(self.pots, self.recipes[candidate]))
         return self.bound
-
-    def _refuse(self, journal: Journal | None, what: str) -> None:
-        where = journal.path.name if journal else None
-        raise InputError(what, where=where, fix=START_OVER)
 
 
 def _recorded(record: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) -> dict[str, Report]:

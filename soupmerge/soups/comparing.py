@@ -6,8 +6,9 @@ import contextlib
 import csv
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 
 from soupmerge.binding import probe
-from soupmerge.errors import InputError, NumericsError, UsageError
+from soupmerge.errors import NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import doubts
 from soupmerge.robustness.report import CLEAN, Report, told_apart_by
@@ -24,9 +25,10 @@ from soupmerge.sketch import Sketch
 from soupmerge.soups import verdicts
 from soupmerge.soups.entries import AnyEntry
 from soupmerge.soups.entries import Entry as Entry
-from soupmerge.soups.trials import START_OVER, recorded
+from soupmerge.soups.trials import recorded
 from soupmerge.soups.verdicts import Verdicts
 from soupmerge.storage import commit, run
+from soupmerge.storage.replay import Replay, require_same
 from soupmerge.types import Examples, Progress, quiet
 from soupmerge.weights import classes
 from soupmerge.weights import ledger as seen_by
@@ -79,30 +81,26 @@ def compare(
             how = {"doubts": examine, **({"compiled": True} if compiled else {})}
             manifest = {**_manifest(entries, judges, device), **how}
             folder = stack.enter_context(run.opened(out, manifest, inputs=files, force=force))
-        journal = folder.journal("trials") if folder else None
-        known = journal.records if journal else []
-        _require_same(known, told)
-        reports = [
-            recorded(record, judge.describe())
-            for record, (_, judge) in zip(known, due, strict=False)
-        ]
-        _require_fit(due[len(known) :], torch.device(device))
+        replay = Replay(folder.journal("trials") if folder else None)
+        replay.require_room(len(due), "networks")
+        _require_fit(due[replay.known :], torch.device(device))
         _warn_of_seen(due)
-        for i in range(len(reports), len(due)):
+        reports: list[Report] = []
+
+        def make() -> Report:
+            i = len(reports)
             progress("networks", i, len(due))
+            how: Any = {"examine": examine, "compiled": compiled, "progress": progress}
             ledger = Verdicts(folder, i) if folder else None
-            reports.append(
-                judged(
-                    *due[i],
-                    device=device,
-                    ledger=ledger,
-                    examine=examine,
-                    compiled=compiled,
-                    progress=progress,
-                )
+            return judged(*due[i], device=device, ledger=ledger, **how)
+
+        for (_, judge), identity in zip(due, told, strict=True):
+            report = replay.piece(
+                make,
+                read=partial(_known, identity, judge),
+                write=partial(_noted, identity),
             )
-            if journal:
-                journal.append({**told[i], **reports[i].to_record()})
+            reports.append(report)
         progress("networks", len(due), len(due))
         if folder:
             verdicts.forget(folder)
@@ -221,14 +219,14 @@ OF_ONE_SIZE = (
 )
 
 
-def _require_same(known: Sequence[dict[str, Any]], due: Sequence[dict[str, Any]]) -> None:
-    same = [
-        run.essence({key: record.get(key) for key in told}) == run.essence(told)
-        for record, told in zip(known, due, strict=False)
-    ]
-    if len(known) > len(due) or not all(same):
-        what = "a record is of another network or data set"
-        raise InputError(what, where="trials.jsonl", fix=START_OVER)
+def _known(identity: Mapping[str, Any], judge: Benchmark, record: dict[str, Any]) -> Report:
+    """Return the report in *record*, which must be of what *identity* describes."""
+    require_same(record, identity, "network or data set", "trials.jsonl")
+    return recorded(record, judge.describe())
+
+
+def _noted(identity: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    return {**identity, **report.to_record()}
 
 
 def images_table(data: Examples) -> str:

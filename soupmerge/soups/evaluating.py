@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from soupmerge.binding import bind, pour, ref_of
-from soupmerge.errors import InputError, OutputError, UsageError, itemised
+from soupmerge.errors import OutputError, UsageError, itemised
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import CHEAP, doubts
 from soupmerge.robustness.judging import Ledger
@@ -25,10 +25,10 @@ from soupmerge.soups.estimating import Estimate
 from soupmerge.soups.files import DOUBTS, PLAN, RECIPE
 from soupmerge.soups.metrics import Metric
 from soupmerge.soups.transferring import KeptFooling
-from soupmerge.soups.trials import START_OVER, Trial, Trials
+from soupmerge.soups.trials import Trial, Trials
 from soupmerge.soups.verdicts import Verdicts
 from soupmerge.storage import commit, reading, run
-from soupmerge.storage.journal import Journal
+from soupmerge.storage.replay import Replay
 from soupmerge.types import Progress
 from soupmerge.weights import classes, ledger, mixing
 from soupmerge.weights.holding import held
@@ -68,8 +68,7 @@ class Evaluator:
         self.trials: list[Trial] = []
         self.estimate = Estimate()
         self._fooling = KeptFooling(folder) if benchmark.transfer else None
-        self._journal: Journal | None = folder.journal("trials") if folder else None
-        self._known = list(self._journal.records) if self._journal else []
+        self._replay = Replay(folder.journal("trials") if folder else None)
         self._told = benchmark.describe()
         self._places: dict[tuple[tuple[float, ...], ...], int] = {}
         self._stacked = held(pots)
@@ -86,24 +85,21 @@ class Evaluator:
         """
         if recipe.weights in self._places:
             return self.trials[self._places[recipe.weights]]
-        i = len(self.trials)
-        if i < len(self._known):
-            trial = Trial.from_record(self._known[i], recipe, self._told)
-        else:
-            trial = self._judged(i, recipe, report)
-        self._places[recipe.weights] = i
+        made = not self._replay.is_known
+        trial = self._replay.piece(
+            lambda: Trial(recipe, report or self._judged(recipe)),
+            read=lambda record: Trial.from_record(record, recipe, self._told),
+            write=Trial.to_record,
+        )
+        if made and self.folder:
+            verdicts.forget(self.folder)
+        self._places[recipe.weights] = len(self.trials)
         self.trials.append(trial)
         return trial
 
-    def _judged(self, i: int, recipe: Recipe, report: Report | None) -> Trial:
-        if report is None:
-            self.told()
-            report = self.report(recipe, ledger=self.ledger(i))
-        trial = Trial(recipe, report)
-        if self.folder and self._journal:
-            self._journal.append(trial.to_record())
-            verdicts.forget(self.folder)
-        return trial
+    def _judged(self, recipe: Recipe) -> Report:
+        self.told()
+        return self.report(recipe, ledger=self.ledger(len(self.trials)))
 
     def ledger(self, number: int) -> Verdicts | None:
         """Return what keeps the verdicts of evaluation *number* until it is done."""
@@ -141,9 +137,7 @@ class Evaluator:
         Raises:
             InputError: the journal holds more of them than the search has asked for.
         """
-        if len(self._known) > len(self.trials):
-            what = f"holds {len(self._known)} records of {len(self.trials)} soups"
-            raise InputError(what, where="trials.jsonl", fix=START_OVER)
+        self._replay.require_room(len(self.trials), "soups")
         self.progress("soups", len(self.trials), len(self.trials))
         return Trials(tuple(self.trials))
 

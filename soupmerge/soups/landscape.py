@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.outcomes import outcomes
 from soupmerge.soups.comparing import images_table
 from soupmerge.soups.recalibrating import Calibration, recalibrate
-from soupmerge.soups.trials import START_OVER
 from soupmerge.storage import commit, run
 from soupmerge.storage.journal import Journal
+from soupmerge.storage.replay import START_OVER, Replay
 from soupmerge.types import Progress, State, quiet
 from soupmerge.weights import classes, mixing
 from soupmerge.weights.buffers import is_statistic
@@ -220,21 +221,17 @@ class _Surveyor:
         progress: Progress,
     ) -> Iterator[Point]:
         """Yield the points at *places*; what *journal* holds is not measured again."""
-        known = journal.records if journal else []
-        if len(known) > len(places):
-            what = f"holds {len(known)} records of {len(places)} points"
-            raise InputError(what, where="trials.jsonl", fix=START_OVER)
-        known = list(known)
+        replay = Replay(journal)
+        replay.require_room(len(places), "points")
         for i, (x, y) in enumerate(places):
+            if not replay.is_known:
+                progress("points", i, len(places))
             weights = plane.coefficients(x, y)
-            if i < len(known):
-                yield Point.from_record(known[i], x, y, weights)
-                continue
-            progress("points", i, len(places))
-            point = self._measured(x, y, weights)
-            if journal:
-                journal.append(point.to_record())
-            yield point
+            yield replay.piece(
+                partial(self._measured, x, y, weights),
+                read=partial(Point.from_record, x=x, y=y, weights=weights),
+                write=Point.to_record,
+            )
         progress("points", len(places), len(places))
 
     def _measured(self, x: float, y: float, weights: tuple[float, ...]) -> Point:

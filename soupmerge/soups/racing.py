@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.errors import UsageError, near_miss
 from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.report import CLEAN, Report
@@ -22,8 +22,9 @@ from soupmerge.soups.evaluating import Evaluator, evaluating, metric_of
 from soupmerge.soups.grid import plan
 from soupmerge.soups.metrics import Metric
 from soupmerge.soups.subset import Subset
-from soupmerge.soups.trials import START_OVER, Trials, recorded
+from soupmerge.soups.trials import Trials, recorded
 from soupmerge.storage import commit
+from soupmerge.storage.replay import Replay, require_same
 from soupmerge.types import Progress, quiet
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
@@ -150,9 +151,8 @@ class _Track:
         self.seen = [0] * len(recipes)
         self.beaten: list[int | None] = [None] * len(recipes)
         self.flags: list[dict[str, Tensor]] = [{} for _ in recipes]
-        self.journal = evaluator.folder.journal("rounds") if evaluator.folder else None
-        self.known = list(self.journal.records) if self.journal else []
-        self.asked, self.rounds = 0, ROUNDS
+        self.replay = Replay(evaluator.folder.journal("rounds") if evaluator.folder else None)
+        self.rounds = ROUNDS
 
     def alive(self) -> list[int]:
         """Return the soups that are not beaten."""
@@ -193,21 +193,22 @@ class _Track:
             self.seen[i] += len(part)
 
     def _judge(self, number: int, i: int, judge: Benchmark, part: Tensor) -> None:
-        place = {"round": number, "soup": i}
-        if self.asked < len(self.known):
-            record = self.known[self.asked]
-            if {key: record.get(key) for key in place} != place:
-                what = "a record is of another soup or round"
-                raise InputError(what, where="rounds.jsonl", fix=START_OVER)
-            report = recorded(record, judge.describe())
-        else:
+        place, made = {"round": number, "soup": i}, not self.replay.is_known
+
+        def judged() -> Report:
             self._tell(number, i)
-            ledger = self.evaluator.ledger(self.asked)
-            report = self.evaluator.report(self.recipes[i], by=judge, ledger=ledger)
-            if self.journal and self.evaluator.folder:
-                self.journal.append({**place, **report.to_record()})
-                verdicts.forget(self.evaluator.folder)
-        self.asked += 1
+            ledger = self.evaluator.ledger(self.replay.asked)
+            return self.evaluator.report(self.recipes[i], by=judge, ledger=ledger)
+
+        def read(record: dict[str, Any]) -> Report:
+            require_same(record, place, "soup or round", "rounds.jsonl")
+            return recorded(record, judge.describe())
+
+        report = self.replay.piece(
+            judged, read=read, write=lambda report: {**place, **report.to_record()}
+        )
+        if made and self.evaluator.folder:
+            verdicts.forget(self.evaluator.folder)
         for name, right in report.flags.items():
             blank = torch.zeros(self.n, dtype=torch.bool)
             self.flags[i].setdefault(name, blank)[part] = right

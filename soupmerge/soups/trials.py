@@ -10,7 +10,7 @@ from typing import Any, overload
 from soupmerge.errors import InputError
 from soupmerge.robustness.report import Report
 from soupmerge.soups.metrics import Condition, Metric, paired
-from soupmerge.storage.run import essence
+from soupmerge.storage.replay import START_OVER, require_same
 from soupmerge.weights.recipe import Recipe
 
 
@@ -46,14 +46,10 @@ class Trial:
         Raises:
             InputError: the record is of another recipe, or lacks something.
         """
-        if essence(record.get("recipe")) != essence(recipe.to_json()):
-            raise InputError("a record is of another soup", where="trials.jsonl", fix=START_OVER)
+        require_same(record, {"recipe": recipe.to_json()}, "soup", "trials.jsonl")
         if benchmark is None:
             return cls(recipe)
         return cls(recipe, recorded(record, benchmark))
-
-
-START_OVER = "start over with --force"
 
 
 def recorded(record: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from soupmerge.errors import InputError
-from soupmerge.soups.trials import START_OVER
+from soupmerge.storage.replay import START_OVER
 from soupmerge.storage.run import RunFolder
 
 NAME = "verdicts"
