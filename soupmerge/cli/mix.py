@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import click
@@ -59,6 +60,8 @@ def command(
     size = sum(info.bytes for info in soup_infos(pots, recipe).values())
     written.check(pots, size)
     export.check(size)
+    if remark := foreign(pots):
+        warnings.warn(remark, stacklevel=1)
     out, force = written.out, written.force
     if dry_run:
         plans.show_mix(out, pots, recipe, shard, as_json=as_json)

@@ -44,8 +44,7 @@ class Checked:
         found = mismatches(checkpoints, chosen)
         problems = [f"{ref}: {line}" for ref, lines in found.items() for line in lines]
         for checkpoint in checkpoints:
-            bad = checkpoint.non_finite()
-            problems += [f"{checkpoint.ref}: {n}: holds NaN or Inf" for n in bad]
+            problems += [f"{checkpoint.ref}: {line}" for line in checkpoint.faults()]
         if self.network.model is not None:
             problems += self._misfits(checkpoints)
         return (None if found else sm.Ingredients(checkpoints, chosen)), problems
