@@ -65,8 +65,10 @@ def command(
     checkpoint = opened(base, weights_key=weights_key) if base else None
     ingredients.tell([checkpoint] if checkpoint else [])
     images = data.images()
-    shape = None if checkpoint else _shape(network.model, images)
-    net = network.make(like=checkpoint, seed=machine.seed, shape=shape)
+    if checkpoint is None:
+        net = network.fresh(machine.seed, _shape(network.model, images))
+    else:
+        net = network.make(like=checkpoint)
     schedule = steps.schedule(training, machine.batch_size, fresh=checkpoint is None)
     goal = objective.against(_trained_against(threats), objective.trades)
     number = -(-len(images) // schedule.batch_size) * schedule.epochs

@@ -411,7 +411,7 @@ LINES: dict[str, Line] = {
             "--augment none": {"schedule.augment": "none"},
             "--precision bf16": {"schedule.precision": "bf16"},
             "--batch-size 5": {"schedule.batch_size": 5},
-            "--seed 7": {"seed": 7, "model.seed": 7},
+            "--seed 7": {"seed": 7},
             "-o other.safetensors": {"out": "other.safetensors"},
             **objective("objective"),
             **WITH_NETWORK,

@@ -16,8 +16,9 @@ import click
 import pytest
 
 import soupmerge as sm
-from soupmerge.cli import landscape, options
+from soupmerge.cli import landscape
 from soupmerge.cli.main import COMMANDS, cli
+from soupmerge.cli.options.attack import ATTACKS
 from soupmerge.robustness.presets import PRESETS
 from soupmerge.soups import basin, choosing
 from soupmerge.soups.grid import parts_of
@@ -128,9 +129,9 @@ STATED: list[tuple[str, str, str]] = [
 ]
 COUNTED_FROM_1 = "base"
 SHARED = {
-    "data_ref", "data_refs", "threats", "limit", "model", "mean", "std", "weights_key", "device",
-    "workers", "out", "exclude", "only", "head", "licence", "export", "resolution", "compiled",
-    "strict", "judged", "conditions", "refs", "weights", "recipe_file", "origin", "trades_kl",
+    "ref", "sets", "threats", "limit", "model", "mean", "std", "weights_key", "name",
+    "workers", "out", "exclude", "only", "head", "licence", "folder", "resolution", "compiled",
+    "strict", "judged", "conditions", "refs", "weights", "recipe", "origin", "trades_kl",
     "mart", "y", "lr", "force", "dry_run", "as_json", "quiet", "verbose", "debug", "help",
     "offline",
 }  # fmt: skip
@@ -211,7 +212,7 @@ def test_numbers_that_stand_in_the_code_are_the_papers() -> None:
     assert sm.Schedule().lr == 0.001, "Huang 2023, section 4: a cosine from 0.001"
     assert sm.APGD.evaluation(sm.Linf(0.1)).steps == 100
     assert typed("check", "tolerance") == basin.TOLERANCE
-    assert set(options.ATTACKS) == set(PRESETS)
+    assert set(ATTACKS) == set(PRESETS)
     assert choosing.choose.__defaults__ is None, "the command says what the knee is of"
 
 

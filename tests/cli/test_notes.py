@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 
@@ -107,7 +108,9 @@ def test_progress_is_told_now_and_then_and_not_if_quiet(
     now = [0.0]
     monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
     for quiet in (False, True):
-        with show.Progress(quiet) as progress:
+        context = click.Context(click.Command("grid"))
+        context.meta[show.QUIET] = quiet
+        with context, show.Progress() as progress:
             for seconds, done in ((1, 1), (16, 2), (20, 3), (40, 4)):
                 now[0] += seconds
                 progress("soups", done, 4, "a note" if done == 2 else "")

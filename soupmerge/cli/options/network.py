@@ -25,14 +25,17 @@ class Network:
         """Whether the options say anything about it."""
         return bool(self.model or self.mean or self.std)
 
-    def make(self, like: Any, *, seed: int = 0, shape: Mapping[str, int] | None = None) -> Any:
-        """Return the network, or the one that the files of *like* name.
+    def make(self, like: Any) -> Any:
+        """Return the network, or the one that the files of *like* name."""
+        return sm.model(self.model, like=like, **self._normaliser())
 
-        *seed* and *shape*, such as its number of classes, are for new networks.
-        """
-        normaliser = {"mean": self.mean, "std": self.std}
-        arguments: dict[str, Any] = {key: value for key, value in normaliser.items() if value}
-        return sm.model(self.model, like=like, seed=seed, **arguments, **(shape or {}))
+    def fresh(self, seed: int, shape: Mapping[str, int]) -> Any:
+        """Return a new network of *shape*, such as its number of classes, drawn from *seed*."""
+        return sm.model(self.model, like=None, seed=seed, **self._normaliser(), **shape)
+
+    def _normaliser(self) -> dict[str, Any]:
+        said = {"mean": self.mean, "std": self.std}
+        return {key: value for key, value in said.items() if value}
 
 
 def network(command: F) -> F:
