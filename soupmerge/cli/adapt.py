@@ -9,16 +9,17 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli import show
-from soupmerge.cli.options import ingredients, output
+from soupmerge.cli.options import output
 from soupmerge.cli.options.data import DataSets, data_sets, tell_classes
 from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.ingredients import Ingredients, ingredients
 from soupmerge.cli.options.kinds import Whole
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
 
 
 @click.command(cls=Command)
-@ingredients.refs
+@ingredients
 @data_sets
 @click.option(
     "--shots",
@@ -30,19 +31,17 @@ from soupmerge.cli.options.network import Network, network
 @click.option("--step", default="0.2", show_default=True, help="Between coefficients; divides 1.")
 @output.run
 @network
-@ingredients.weights_key
 @machine(256)
 @output.force
 @output.dry_run
 @output.as_json
 def command(
-    refs: tuple[str, ...],
+    ingredients: Ingredients,
     data: DataSets,
     shots: int,
     step: str,
     out: str,
     network: Network,
-    weights_key: str | None,
     machine: Machine,
     force: bool,
     dry_run: bool,
@@ -57,7 +56,7 @@ def command(
     from soupmerge.soups.grid import plan
 
     device = machine.device()
-    pots = ingredients.load(refs, weights_key)
+    pots = ingredients.load()
     size, _ = plan(pots, step)
     net = network.make(like=pots)
     sets = _sets(data)

@@ -8,9 +8,10 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli import show
-from soupmerge.cli.options import ingredients, output
+from soupmerge.cli.options import output
 from soupmerge.cli.options.data import Data, data
 from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.ingredients import Ingredients, index_of_base, ingredients
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
 from soupmerge.cli.options.plane import Plane, plane
@@ -20,23 +21,21 @@ SUBSET = 2000
 
 
 @click.command(cls=Command)
-@ingredients.refs
+@ingredients
 @data("test")
 @plane
 @output.run
 @network
-@ingredients.weights_key
 @machine(256)
 @output.force
 @output.dry_run
 @output.as_json
 def command(
-    refs: tuple[str, ...],
+    ingredients: Ingredients,
     data: Data,
     plane: Plane,
     out: str,
     network: Network,
-    weights_key: str | None,
     machine: Machine,
     force: bool,
     dry_run: bool,
@@ -50,7 +49,7 @@ def command(
     from soupmerge.weights.plane import plane_through
 
     device = machine.device()
-    pots = ingredients.load(refs, weights_key)
+    pots = ingredients.load(plane.base)
     found = plane_through(pots)
     net = network.make(like=pots)
     benchmark = sm.Benchmark(
@@ -74,7 +73,7 @@ def command(
             points=plane.points,
             margin=plane.margin,
             buffers="average" if calibration else plane.buffers,
-            base=ingredients.index_of_base(plane.base, len(pots)),
+            base=index_of_base(plane.base, len(pots)),
             calibration=calibration,
             device=device,
             out=out,

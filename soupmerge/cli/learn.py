@@ -10,10 +10,11 @@ import click
 import soupmerge as sm
 from soupmerge.cli import results, show
 from soupmerge.cli.export import tell
-from soupmerge.cli.options import ingredients, output
+from soupmerge.cli.options import output
 from soupmerge.cli.options.data import Data, data
 from soupmerge.cli.options.goals import Goals, goals
 from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.ingredients import Ingredients, ingredients
 from soupmerge.cli.options.judged import JudgedAtTheEnd, judged
 from soupmerge.cli.options.learning import Learning, learning
 from soupmerge.cli.options.machine import Machine, machine
@@ -37,7 +38,7 @@ class How(TypedDict):
 
 
 @click.command(cls=Command)
-@ingredients.refs
+@ingredients
 @data("train")
 @goals
 @learning
@@ -45,13 +46,12 @@ class How(TypedDict):
 @judged
 @output.export
 @network
-@ingredients.weights_key
 @machine(128)
 @output.force
 @output.dry_run
 @output.as_json
 def command(
-    refs: tuple[str, ...],
+    ingredients: Ingredients,
     data: Data,
     goals: Goals,
     learning: Learning,
@@ -59,7 +59,6 @@ def command(
     judged: JudgedAtTheEnd,
     export: Export,
     network: Network,
-    weights_key: str | None,
     machine: Machine,
     force: bool,
     dry_run: bool,
@@ -79,7 +78,7 @@ def command(
     if export.folder and (soups > 1 or judged.beside):
         raise UsageError("takes one soup", where="--export", fix="export one of them afterwards")
     export.check()
-    pots = ingredients.load(refs, weights_key)
+    pots = ingredients.load(learning.policy.base)
     export.check(pots.bytes)
     net = network.make(like=pots)
     images = data.images()

@@ -10,7 +10,7 @@ import click
 import soupmerge as sm
 from soupmerge.cli import plans, show
 from soupmerge.cli.export import tell
-from soupmerge.cli.options import ingredients, output
+from soupmerge.cli.options import output
 from soupmerge.cli.options.calibrating import Calibrating, calibrating, noted
 from soupmerge.cli.options.coefficients import Coefficients, coefficients
 from soupmerge.cli.options.grouping import Command
@@ -52,7 +52,6 @@ def command(
     pots, recipe = coefficients.load()
     calibration = calibrating.of(recipe, machine, coefficients.recipe)
     recipe = recipe if calibration is None else noted(recipe, calibration)
-    ingredients.tell(pots)
     _tell_of_statistics(pots, recipe)
     if shard is not None and calibration is not None:
         fix = "leave out --max-shard-size"

@@ -10,11 +10,11 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli import results, show
-from soupmerge.cli.options import attack, ingredients, output
+from soupmerge.cli.options import attack, output
 from soupmerge.cli.options.attack import SearchAttack
 from soupmerge.cli.options.data import Data, data
 from soupmerge.cli.options.grouping import F, grouped
-from soupmerge.cli.options.ingredients import Policy
+from soupmerge.cli.options.ingredients import Ingredients, Policy, ingredients, policy
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
 from soupmerge.cli.options.wanted import METRICS
@@ -41,13 +41,12 @@ class Where(TypedDict):
 class Search:
     """A search as its options describe it."""
 
-    refs: tuple[str, ...]
+    ingredients: Ingredients
     data: Data
     attack: SearchAttack
     out: str
     policy: Policy
     network: Network
-    weights_key: str | None
     machine: Machine
     force: bool
     dry_run: bool
@@ -56,8 +55,7 @@ class Search:
     def task(self) -> Task:
         """Return what the search is about: the network, the ingredients, the benchmark."""
         device = self.machine.device()
-        pots = ingredients.load(self.refs, self.weights_key)
-        self.policy.index(len(pots))
+        pots = self.ingredients.load(self.policy.base)
         net = self.network.make(like=pots)
         benchmark = self.attack.benchmark(self.data.images(), "val", self.machine)
         self.data.warn_of_test("chooses the soup")
@@ -69,13 +67,12 @@ def search(command: F) -> F:
     return grouped(
         "search",
         Search,
-        ingredients.refs,
+        ingredients,
         data("val"),
         attack.search_attack,
         output.run,
-        ingredients.policy,
+        policy,
         network,
-        ingredients.weights_key,
         machine(256),
         output.force,
         output.dry_run,

@@ -72,7 +72,9 @@ class Coefficients:
             raise UsageError(what, where=", ".join(fixed), fix=fix)
         recipe = read_recipe(file)
         home, refs, key = Path(file).parent, self.refs, self.weights_key
-        return of_recipe(recipe, home, refs=refs, weights_key=key, where=file), recipe
+        pots = of_recipe(recipe, home, refs=refs, weights_key=key, where=file)
+        ingredients.tell(pots)
+        return pots, recipe
 
 
 def coefficients(command: F) -> F:

@@ -44,10 +44,13 @@ class Selection:
     head: str | None
 
     def load(self, refs: Sequence[str], weights_key: str | None, base: int) -> sm.Ingredients:
-        """Return the ingredients at *refs*; people count the *base* ingredient from 1."""
+        """Return the ingredients at *refs*, and say what had to be unwrapped.
+
+        People count the *base* ingredient, from which the others' tensors are copied, from 1.
+        """
         if not refs:
             return sm.load()
-        return sm.load(
+        found = sm.load(
             *refs,
             weights_key=weights_key,
             exclude=self.exclude,
@@ -55,13 +58,8 @@ class Selection:
             head=self.head,
             base=index_of_base(base, len(refs)),
         )
-
-
-def load(refs: Sequence[str], weights_key: str | None) -> sm.Ingredients:
-    """Return the ingredients at *refs*, and say what had to be unwrapped."""
-    found = sm.load(*refs, weights_key=weights_key)
-    tell(found)
-    return found
+        tell(found)
+        return found
 
 
 def tell(checkpoints: Iterable[sm.Checkpoint]) -> None:
@@ -135,3 +133,21 @@ def selection(command: F) -> F:
             help="Copy the classifier from the base or the first ingredient, or leave it out.",
         ),
     )(command)
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """The checkpoints of a command, of which some tensors may be left out of the mixture."""
+
+    refs: tuple[str, ...]
+    selection: Selection
+    weights_key: str | None
+
+    def load(self, base: int = 1) -> sm.Ingredients:
+        """Return the ingredients, and say what had to be unwrapped; *base* is counted from 1."""
+        return self.selection.load(self.refs, self.weights_key, base)
+
+
+def ingredients(command: F) -> F:
+    """Add the options that name checkpoints, and select tensors of them."""
+    return grouped("ingredients", Ingredients, refs, selection, weights_key)(command)
