@@ -38,6 +38,9 @@ COMMANDS = (
     "push",
 )
 INTERRUPTED, TERMINATED = 130, 143
+RESUMABLE = {"demo", "grid", "greedy", "path", "search", "adapt", "learn", "landscape", "finetune"}
+RESUMABLE_WITH_OUT = {"check", "eval"}
+"""Commands that keep what is finished, always or where they are given a run folder."""
 
 
 class Commands(click.Group):
@@ -146,9 +149,19 @@ def _terminate(number: int, frame: Any) -> None:
 
 
 def _interrupted(status: int, arguments: list[str]) -> int:
-    resume = shlex.join(["soupmerge", *arguments])
-    _say("interrupted", f"what was finished is kept; go on with: {resume}")
+    again = shlex.join(["soupmerge", *arguments])
+    if keeps(arguments):
+        _say("interrupted", f"what was finished is kept; go on with: {again}")
+    else:
+        _say("interrupted", f"nothing was kept; start again with: {again}")
     return status
+
+
+def keeps(arguments: list[str]) -> bool:
+    """Return whether the command that *arguments* name goes on where it was interrupted."""
+    command = arguments[0] if arguments else ""
+    out = any(word.startswith(("--out", "-o")) for word in arguments[1:])
+    return command in RESUMABLE or (command in RESUMABLE_WITH_OUT and out)
 
 
 def _failed(what: object, status: int, arguments: list[str]) -> int:

@@ -19,7 +19,7 @@ import torch
 
 import soupmerge as sm
 from soupmerge.cli.demo import story
-from soupmerge.cli.main import cli
+from soupmerge.cli.main import RESUMABLE, cli, run
 
 Typed = Callable[..., Any]
 FEW = ["--data", "digits", "--limit", 40]
@@ -133,3 +133,29 @@ def test_a_terminal_without_unicode_is_no_error() -> None:
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert "rb:cifar10/Linf/" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        *((f"{command} a b -o run", True) for command in sorted(RESUMABLE)),
+        ("eval a --data digits -o run", True),
+        ("check a b --out=run", True),
+        ("eval a --data digits", False),
+        ("mix a b -w uniform -o soup.safetensors", False),
+        ("inspect a", False),
+        ("", False),
+    ],
+)
+def test_an_interrupted_command_says_whether_anything_is_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str, kept: bool
+) -> None:
+    def interrupted(**how: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "main", interrupted)
+    assert run(line.split()) == 130
+    said = capsys.readouterr().err
+    assert ("what was finished is kept; go on with: " in said) == kept
+    assert ("nothing was kept; start again with: " in said) != kept
+    assert said.endswith(f"soupmerge {line}".rstrip() + "\n")

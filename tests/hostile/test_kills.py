@@ -135,7 +135,7 @@ def test_an_interrupted_mix_leaves_nothing_half_done(
         assert out.read_bytes() == new if status == 0 else out.read_bytes() in (old, new)
         if status == 130:
             interrupted += 1
-            assert "go on with: soupmerge mix" in said
+            assert "nothing was kept; start again with: soupmerge mix" in said
         assert gap is not None or drafts(tmp_path) == []
     assert interrupted
     assert kitchen.run(*mix) == 0
