@@ -180,6 +180,8 @@ class Handler(BaseHTTPRequestHandler):
         digest = hashlib.sha256(data).hexdigest()
         etag = self.hub.faults.get("etag", digest if file.endswith(LARGE) else sha1_of_blob(data))
         headers = {"X_Repo_Commit": sha, "ETag": f'"{etag}"', "X_Linked_Size": str(len(data))}
+        if "xet" in self.hub.faults:
+            headers |= {"X_Xet_Hash": digest, "X_Xet_Refresh_Route": f"{self.hub.url}/xet"}
         if not file.endswith(LARGE):
             self.body(data, **headers)
             return
@@ -227,10 +229,17 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(body)
         owner = asked.get("organization") or "me"
         name = f"{owner}/{asked['name']}"
-        if name not in self.hub.repos:
-            self.hub.repos[name] = Repo(private=asked.get("visibility") == "private")
-            self.hub.repos[name].commit({".gitattributes": b""})
-        self.told({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+        if "conflict" in self.hub.faults:
+            text = "Cannot create repo: another conflicting operation is in progress"
+            self.told({"error": text}, 409)
+            return
+        told = {"url": f"{self.hub.url}/{name}", "name": name, "id": name}
+        if name in self.hub.repos:
+            self.told({"error": "You already created this model repo", **told}, 409)
+            return
+        self.hub.repos[name] = Repo(private=asked.get("visibility") == "private")
+        self.hub.repos[name].commit({".gitattributes": b""})
+        self.told(told)
 
     def validate(self, body: bytes) -> None:
         self.told({"errors": [], "warnings": []})

@@ -119,3 +119,14 @@ def test_what_killed_downloads_left_goes_with_time(site: Hub, tmp_path: Path) ->
     os.utime(old, (0, 0))
     opened("hf-hub:me/net")
     assert (old.exists(), live.exists()) == (False, True)
+
+
+def test_xet_which_keeps_no_limit_is_not_asked(site: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants, file_download
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(file_download, "xet_get", None)
+    site.add("me/net", {"model.safetensors": weights()})
+    site.faults = {"xet": True}
+    assert opened("hf-hub:me/net").files[0].read_bytes() == weights()
+    assert constants.HF_HUB_DISABLE_XET is False

@@ -51,6 +51,7 @@ def test_a_push_arrives_as_it_was(site: Hub, soupmerge: Typed, tmp_path: Path) -
         ({"torn commit": True}, "what arrived is not what was sent: model.safetensors"),
         ({"status": 403}, "status 403"),
         ({"status": 500}, "status 500"),
+        ({"conflict": True}, "says 20 times that another operation is in its way"),
     ],
 )
 def test_a_push_that_fails_says_so(
@@ -86,3 +87,27 @@ def test_a_push_wants_a_token_and_a_repository(
     ended = soupmerge("push", tmp_path / "out", "hf-hub:me/soup")
     assert (ended.status, "HF_TOKEN" in ended.err) == (6, True)
     assert not site.asked
+
+
+def test_a_second_push_is_another_commit_on_top(
+    site: Hub, soupmerge: Typed, tmp_path: Path
+) -> None:
+    files = exported(tmp_path / "out")
+    commit = site.add("me/soup", {"old.txt": b"stays", "README.md": b"old"}, private=True)
+    for private in ([], ["--private"]):
+        assert soupmerge("push", tmp_path / "out", "hf-hub:me/soup", *private).status == 0
+    repo = site.repos["me/soup"]
+    assert repo.refs["main"] != commit
+    assert repo.commits[repo.refs["main"]] == {**files, "old.txt": b"stays"}
+
+
+def test_xet_is_not_asked_to_store(
+    site: Hub, soupmerge: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import _commit_api, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    monkeypatch.setattr(_commit_api, "_upload_xet_files", None)
+    exported(tmp_path / "out")
+    assert soupmerge("push", tmp_path / "out", "hf-hub:me/soup").status == 0
+    assert constants.HF_HUB_DISABLE_XET is False

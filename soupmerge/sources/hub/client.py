@@ -162,7 +162,7 @@ class _Watch:
     """Limits what each request may take, and looks at each answer before the client acts on it."""
 
     def __init__(self, where: object) -> None:
-        self.where, self.hops, self.bodies = where, 0, 0
+        self.where, self.hops, self.bodies, self.conflicts = where, 0, 0, 0
 
     def put_on(self, client: Any) -> Any:
         hooks = client.event_hooks
@@ -204,6 +204,10 @@ class _Watch:
             self.bodies += response.request.method == "GET"
         if self.bodies > ATTEMPTS:
             what = f"the connection broke off {ATTEMPTS} times"
+            raise NetworkError(what, where=self.where, fix="try again later")
+        self.conflicts += response.status_code == 409  # which the client may take for a "not yet"
+        if self.conflicts > ATTEMPTS:
+            what = f"the Hub says {ATTEMPTS} times that another operation is in its way"
             raise NetworkError(what, where=self.where, fix="try again later")
         if response.request.method == "HEAD":
             self._names(response.headers)
