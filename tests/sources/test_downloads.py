@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -105,8 +106,11 @@ def test_without_a_tag_nothing_is_resumed(server: Server, target: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (404, b"no", "has no such file"),
+        (401, b"no", "asks for a login"),
         (403, b"no", "not public"),
+        (404, b"no", "has no such file;"),
+        (410, b"no", "has no such file any more"),
+        (418, b"no", "answers 418"),
         (429, b"no", "too many requests"),
         (200, QUOTA, "a web page ('Google Drive - Quota exceeded')"),
         (200, b"\n  <html>please confirm</html>", "a web page, not a file of weights"),
@@ -134,9 +138,89 @@ def test_an_answer_that_never_gets_whole(server: Server, target: Path) -> None:
     assert len(server.asked) == downloads.TRIES
 
 
-def test_a_server_in_trouble_is_asked_again(server: Server, target: Path) -> None:
+def test_a_server_in_trouble_is_asked_again_and_not_for_ever(server: Server, target: Path) -> None:
     server.acts = [lambda handler: send(handler, 503), whole]
     assert download(server.address, target) == DIGEST
+    target.unlink()
+    server.acts = [lambda handler: send(handler, 500)]
+    with pytest.raises(NetworkError, match="answers 500"):
+        download(server.address, target)
+    assert len(server.asked) == 2 + downloads.TRIES
+
+
+def test_an_answer_without_a_length_is_whole_when_it_ends(server: Server, target: Path) -> None:
+    def chunked(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for i in range(0, len(BODY), 300_000):
+            part = BODY[i : i + 300_000]
+            handler.wfile.write(b"%x\r\n" % len(part) + part + b"\r\n")
+        handler.wfile.write(b"0\r\n\r\n")
+
+    server.acts = [chunked]
+    assert download(server.address, target) == DIGEST
+
+
+def test_what_is_too_large_is_refused_by_its_length_or_when_it_does_not_end(
+    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "MOST_BYTES", len(BODY) - 1)
+    server.acts = [whole]
+    with pytest.raises(NetworkError, match=f"has {len(BODY):,} bytes, too many; fetch it|too many"):
+        download(server.address, target)
+    assert left(target) == []
+    server.acts = [lambda handler: send(handler, 200, BODY, Content_Length="")]
+    with pytest.raises(NetworkError, match="does not end"):
+        download(server.address, target)
+    assert len(server.asked) == 2
+    monkeypatch.setattr(downloads, "MOST_BYTES", len(BODY))
+    server.acts = [whole]
+    assert download(server.address, target) == DIGEST
+
+
+def test_progress_is_told_in_megabytes_of_the_whole(server: Server, target: Path) -> None:
+    body = BODY * 4
+    middle = len(BODY) * 2
+    span = f"bytes {middle}-{len(body) - 1}/{len(body)}"
+    server.acts = [
+        lambda handler: send(handler, 200, body[:middle], declared=len(body), ETag='"one"'),
+        lambda handler: send(handler, 206, body[middle:], ETag='"one"', Content_Range=span),
+    ]
+    told: list[tuple[str, int, int]] = []
+    download(
+        server.address, target, progress=lambda what, n, of, note="": told.append((what, n, of))
+    )
+    assert {(what, of) for what, _, of in told} == {("megabytes", 3)}
+    counts = [n for _, n, _ in told]
+    assert counts == sorted(counts)
+    assert set(counts) == {0, 1, 2, 3}
+
+
+def test_a_date_tells_versions_apart_where_no_tag_does(server: Server, target: Path) -> None:
+    date = "Wed, 21 Oct 2015 07:28:00 GMT"
+    middle = len(BODY) // 2
+    span = f"bytes {middle}-{len(BODY) - 1}/{len(BODY)}"
+    server.acts = [
+        lambda handler: send(handler, 200, BODY[:middle], declared=len(BODY), Last_Modified=date),
+        lambda handler: send(handler, 206, BODY[middle:], Content_Range=span),  # no tag at all
+    ]
+    assert download(server.address, target) == DIGEST
+    assert server.asked[1]["If-Range"] == date
+    assert server.asked[0]["User-Agent"] == "soupmerge"
+    assert server.asked[0]["Accept-Encoding"] == "identity"  # no bytes but the file's own
+
+
+def test_a_page_that_comes_in_pieces_is_read_for_its_title(server: Server, target: Path) -> None:
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, 200, QUOTA[:20], declared=len(QUOTA))
+        handler.wfile.flush()
+        time.sleep(0.05)
+        handler.wfile.write(QUOTA[20:])
+
+    server.acts = [slow]
+    with pytest.raises(NetworkError, match="Google Drive - Quota exceeded"):
+        download(server.address, target)
 
 
 def test_a_stalled_answer_is_given_up_and_taken_up(
@@ -176,10 +260,26 @@ def test_what_a_killed_process_got_is_not_fetched_again(server: Server, target: 
     assert left(target) == ["net.pt"]
 
 
-def test_redirects_are_followed(server: Server, target: Path) -> None:
-    server.acts = [*redirect("/else", times=3), whole]
+@pytest.mark.parametrize("times", [1, 5, 6])
+def test_five_redirects_are_followed(server: Server, target: Path, times: int) -> None:
+    server.acts = [*redirect("/else", times=times), whole]
+    if times > 5:
+        with pytest.raises(NetworkError, match="redirects without end"):
+            download(server.address, target)
+        return
     assert download(server.address, target) == DIGEST
-    assert [asked["path"] for asked in server.asked] == ["/file", "/else", "/else", "/else"]
+    assert [asked["path"] for asked in server.asked] == ["/file", *["/else"] * times]
+
+
+def test_a_redirect_s_body_is_not_read(server: Server, target: Path) -> None:
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, 302, declared=1 << 40, Location="/else")
+        with contextlib.suppress(OSError):  # until nobody listens
+            while True:
+                handler.wfile.write(bytes(1 << 16))
+
+    server.acts = [endless, whole]
+    assert download(server.address, target) == DIGEST
 
 
 @pytest.mark.parametrize(
@@ -205,9 +305,27 @@ def test_addresses_that_are_not_https(target: Path, address: str) -> None:
         download(address, target)
 
 
-def test_a_site_that_redirects_home_is_not_followed() -> None:
-    with pytest.raises(NetworkError, match="not https"):
-        downloads._require_lawful("http://127.0.0.1/admin", "https://example.org/file")
+@pytest.mark.parametrize(
+    ("place", "origin", "lawful"),
+    [
+        ("https://a/x", "https://b/y", True),
+        ("https://a/x", "http://127.0.0.1/y", True),
+        ("http://127.0.0.1:9/x", "http://localhost/y", True),
+        ("http://[::1]/x", "http://127.0.0.1/y", True),
+        ("http://127.0.0.1/admin", "https://example.org/file", False),
+        ("http://example.org/x", "http://127.0.0.1/y", False),
+        ("http://127.0.0.1.example.org/x", "http://127.0.0.1/y", False),
+        ("ftp://127.0.0.1/x", "http://127.0.0.1/y", False),
+    ],
+)
+def test_only_the_machine_itself_may_be_asked_without_tls(
+    place: str, origin: str, lawful: bool
+) -> None:
+    if lawful:
+        downloads._require_lawful(place, origin)
+        return
+    with pytest.raises(NetworkError, match="which is not https; take the file from elsewhere"):
+        downloads._require_lawful(place, origin)
 
 
 def test_another_file_than_expected_is_not_kept(server: Server, target: Path) -> None:
