@@ -167,7 +167,7 @@ def test_what_is_too_large_is_refused_by_its_length_or_when_it_does_not_end(
 ) -> None:
     monkeypatch.setattr(downloads, "MOST_BYTES", len(BODY) - 1)
     server.acts = [whole]
-    with pytest.raises(NetworkError, match=f"has {len(BODY):,} bytes, too many; fetch it|too many"):
+    with pytest.raises(NetworkError, match=f"has {len(BODY):,} bytes, too many"):
         download(server.address, target)
     assert left(target) == []
     server.acts = [lambda handler: send(handler, 200, BODY, Content_Length="")]
@@ -188,9 +188,11 @@ def test_progress_is_told_in_megabytes_of_the_whole(server: Server, target: Path
         lambda handler: send(handler, 206, body[middle:], ETag='"one"', Content_Range=span),
     ]
     told: list[tuple[str, int, int]] = []
-    download(
-        server.address, target, progress=lambda what, n, of, note="": told.append((what, n, of))
-    )
+
+    def progress(what: str, done: int, total: int, note: str = "") -> None:
+        told.append((what, done, total))
+
+    download(server.address, target, progress=progress)
     assert {(what, of) for what, _, of in told} == {("megabytes", 3)}
     counts = [n for _, n, _ in told]
     assert counts == sorted(counts)
@@ -272,14 +274,18 @@ def test_five_redirects_are_followed(server: Server, target: Path, times: int) -
 
 
 def test_a_redirect_s_body_is_not_read(server: Server, target: Path) -> None:
+    sent: list[int] = []
+
     def endless(handler: BaseHTTPRequestHandler) -> None:
         send(handler, 302, declared=1 << 40, Location="/else")
         with contextlib.suppress(OSError):  # until nobody listens
-            while True:
+            for i in range(500):
                 handler.wfile.write(bytes(1 << 16))
+                sent.append(i)
 
     server.acts = [endless, whole]
     assert download(server.address, target) == DIGEST
+    assert len(sent) < 500
 
 
 @pytest.mark.parametrize(
