@@ -65,6 +65,13 @@ class Tab:
         found: list[list[str]] = self.tab.evaluate(script, table)
         return found
 
+    def texts(self, where: str) -> list[str]:
+        """Return the texts of all elements at *where*."""
+        found: list[str] = self.tab.evaluate(
+            "(where) => [...document.querySelectorAll(where)].map((one) => one.textContent)", where
+        )
+        return found
+
     def choose(self, number: int) -> None:
         """Click the soup *number* in the table, which has its row on the present page."""
         self.tab.click(f"[data-soup='{number - 1}']")
@@ -239,6 +246,15 @@ def test_the_simplex_has_soups_at_their_coefficients(full: Tab) -> None:
     assert full.value(f"[...'abc'].map((k) => {axes}[k + 'axis'].title.text)") == list(THREE)
 
 
+def common(value: Any, wanted: Any) -> Any:
+    """Return what of *value* is in *wanted* as well: plotly adds to it. Colours are left out."""
+    if isinstance(wanted, dict):
+        return {k: common(value.get(k), w) for k, w in wanted.items() if k != "color"}
+    if isinstance(wanted, (list, tuple)) and len(value) == len(wanted):
+        return [common(v, w) for v, w in zip(value, wanted, strict=True)]
+    return value
+
+
 def test_every_panel_is_drawn_from_its_numbers_and_stands_beside_their_table(full: Tab) -> None:
     wanted = [(run.title, panel) for run in full.runs for panel in panels.panels(run)]
     assert len(wanted) == 5 + 2 + 3 + 2 + 1
@@ -247,14 +263,43 @@ def test_every_panel_is_drawn_from_its_numbers_and_stands_beside_their_table(ful
         header, *rows = full.cells(f"section:has(> #panel-{i}) table")
         assert header == panel.header
         assert rows == [[str(cell) for cell in row] for row in panel.rows]
-        keys = ("x", "y", "z")
         traces = full.value(f"document.querySelector('#panel-{i}').data")
-        assert [{k: t.get(k) for k in keys} for t in traces] == json.loads(
-            json.dumps([{k: t.get(k) for k in keys} for t in panel.data])
-        )
+        assert common(traces, panel.data) == common(json.loads(json.dumps(panel.data)), panel.data)
         colours = full.value(f"JSON.stringify(document.querySelector('#panel-{i}').data)")
         assert '"@' not in colours, "names of colours became colours"
     assert full.value("document.querySelectorAll('[id^=panel-] .main-svg').length") > len(wanted)
+
+
+def test_what_is_pointed_at_is_told_in_the_units_of_its_table(full: Tab) -> None:
+    """In percent where it is an accuracy or an error; and chords tell nothing."""
+    shown = {
+        "Path between two ingredients": lambda trace: f"{100 * trace['y'][0]:.1f}%",
+        "Barrier from": lambda trace: f"{100 * trace['y'][0]:.1f}%",
+        "Landscape": lambda trace: f"{100 * trace['z'][0][0]:.1f}%",
+        "Coefficients by depth": lambda trace: f"{trace['z'][0][0]:.4f}",
+        "Soups for shifted images": lambda trace: f"{100 * trace['x'][0]:.1f}%",
+    }
+    for i, panel in enumerate(panel for run in full.runs for panel in panels.panels(run)):
+        told = next((of for title, of in shown.items() if panel.title.startswith(title)), None)
+        for curve, trace in enumerate(panel.data):
+            it: Any = [{"curveNumber": curve, "pointNumber": 0}]
+            if "z" in trace:
+                it = {"xval": trace["x"][0], "yval": trace["y"][0]}
+            full.value("([i, it]) => Plotly.Fx.hover(`panel-${i}`, it)", [i, it])
+            texts = full.texts(f"#panel-{i} .hoverlayer text")
+            if trace.get("showlegend") is False:
+                assert texts == []
+            elif told is not None:
+                assert told(trace) in " ".join(texts).replace("\u2212", "-"), (panel.title, texts)
+            full.value(f"Plotly.Fx.unhover('panel-{i}')")
+        named = [t["name"] for t in panel.data if t.get("showlegend", True) and "name" in t]
+        entries = full.texts(f"#panel-{i} .legendtext")
+        assert entries == (named if len(named) > 1 else []), panel.title
+        layout = f"document.querySelector('#panel-{i}')._fullLayout"
+        titles = full.value(f"['x', 'y'].map((a) => {layout}[a + 'axis'].title.text)")
+        for axis, title in zip("xy", titles, strict=True):
+            wanted = panel.layout[f"{axis}axis"].get("title", {}).get("text")
+            assert title == wanted or (not wanted and title.startswith("Click")), panel.title
 
 
 def test_a_recipe_that_is_in_no_file_is_saved_from_the_page(

@@ -50,6 +50,34 @@ def test_every_run_has_its_figures_and_all_that_is_written_can_be_read(
         assert drawn.unreadable(figure) == [], name
 
 
+PANELS = {
+    "ternary": 4, "front": 3, "path": 4, "sweep": 3, "comparison": 3, "learning": 4, "landscape": 4,
+    "barriers": 3,
+}  # fmt: skip
+"""Figure → its panels, of a run of three ingredients, or of a path."""
+
+
+@pytest.mark.parametrize(
+    "kind", ["lattice", "path", "sweep", "judged", "learn", "landscape", "check"]
+)
+def test_panels_are_of_a_size_to_be_read_and_fill_their_paper(runs: Runs, kind: str) -> None:
+    found = getattr(runs, kind)[0]
+    for name in set(FIGURES[kind]) & set(PANELS):
+        figure = drawn.some(PICTURES[name](found))
+        drawn.words(figure)  # lays it out
+        inches = figure.dpi_scale_trans.inverted()
+        real = [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+        boxes = [axes.get_window_extent().transformed(inches) for axes in real]
+        boxes = [box for box in boxes if box.height > 0.5]  # the others are bars of colour
+        assert len(boxes) == PANELS[name]
+        for box in boxes:
+            assert 1.2 < box.height < 3.4, name
+            assert 1.9 < box.width < 4.2, name
+        width, height = figure.get_size_inches()
+        filled = sum(box.width * box.height for box in boxes) / (width * height)
+        assert 0.3 < filled < 0.85, f"{name} is lost on its paper, or leaves no room for words"
+
+
 LONG = (
     "resnet18_linf_8_255_epoch_200",
     "resnet18_l2_128_255_epoch_200",

@@ -166,6 +166,8 @@ def test_numbers_stand_beside_their_networks_and_are_listed(runs: Runs) -> None:
         assert (key is None) == (axes is not figure.axes[-1])
         spans = [end - start for start, end in (axes.get_xlim(), axes.get_ylim())]
         told = {int(n): place for text, place in names.items() for n in text.split(",")}
+        lengths = [[line.rstrip(",").count(",") + 1 for line in t.split("\n")] for t in names]
+        assert all(set(full) <= {3} and last <= 3 for *full, last in lengths)
         assert sorted(told) == list(range(1, len(reports) + 1))
         for number, place in told.items():
             gaps = [abs(a - b) for a, b in zip(place, points[number - 1], strict=True)]

@@ -60,6 +60,17 @@ def test_corners_bear_their_own_names(runs: Runs) -> None:
             assert np.linalg.norm(places[k] - here) < 1, name
 
 
+def test_the_sides_of_a_map_are_scaled_alike(runs: Runs) -> None:
+    for axes in maps(runs.lattice[0])[0]:
+        for axis in (axes.taxis, axes.laxis, axes.raxis):
+            assert [text.get_text() for text in axis.get_ticklabels()] == [
+                "0.2",
+                "0.4",
+                "0.6",
+                "0.8",
+            ]
+
+
 def test_a_dominated_soup_has_no_star_on_the_map(runs: Runs) -> None:
     rows = [([1, 0, 0], 5, 5), ([0, 1, 0], 8, 5), ([0, 0, 1], 3, 2), ([0.5, 0.5, 0], 8, 4)]
     found = runs.written("ties on the map", rows)
@@ -142,6 +153,29 @@ def test_checkpoints_lie_in_their_places_under_their_own_names(runs: Runs) -> No
         assert axes.get_xlim() == (min(xs), max(xs))
         assert axes.get_ylim() == (min(ys), max(ys))
         assert axes.get_aspect() == 1
+
+
+@pytest.mark.parametrize("third", [-1.0, 0.6, 1.0, 1.4, 3.0])
+def test_names_stay_within_the_map_wherever_their_checkpoints_are(runs: Runs, third: float) -> None:
+    found, _ = runs.landscape
+    moved = [{**r, "x": third} if i == 2 else r for i, r in enumerate(found.trials)]
+    edges = {-0.5: min(-0.5, third - 0.5), 2.5: max(2.5, third + 0.5)}
+    spread = [*moved[:3], *({**r, "x": edges.get(r["x"], r["x"])} for r in moved[3:])]
+    long = [{"ref": f"{name}-with-a-long-name"} for name in THREE]
+    for inputs in (long, found.manifest["inputs"]):
+        manifest = {**found.manifest, "inputs": inputs}
+        plane = dataclasses.replace(found, trials=spread, manifest=manifest)
+        figure = drawn.some(landscape.landscape(plane))
+        assert drawn.unreadable(figure) == []
+        for axes in figure.axes:
+            frame = axes.get_window_extent()
+            for text in axes.texts:
+                box = text.get_window_extent()
+                assert (box.x0 > frame.x0 - 1, box.x1 < frame.x1 + 1) == (True, True), text
+                dot = axes.transData.transform(text.xy)[0]
+                assert box.x0 - 1 < dot < box.x1 + 1, "beside its dot"
+                if inputs is not long:
+                    assert abs((box.x0 + box.x1) / 2 - dot) < 1, "short names are centred"
 
 
 def test_holes_are_hatched_and_explained(runs: Runs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
@@ -237,6 +238,30 @@ def test_shifted_images_have_a_row_a_network(runs: Runs) -> None:
     symbols = [trace["marker"]["symbol"] for trace in panel.data]
     assert symbols[:3] == ["circle-open"] * 3
     assert symbols[3:] == ["diamond-open", "cross-open", "square", "triangle-up"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["pair", "beyond", "learn", "check", "landscape", "adapt", "finetune"]
+)
+def test_plotly_knows_every_word_of_a_panel(runs: Runs, kind: str) -> None:
+    """Its script passes over what it does not know; its Python refuses it."""
+    from plotly import graph_objects
+
+    def painted(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: painted(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [painted(v) for v in value]
+        known = r"@ink|@pot:[0-7]|@metric:(clean|linf|l2|l1|union)(:.*)?"
+        if isinstance(value, str) and value.startswith("@"):
+            assert re.fullmatch(known, value)
+            return "#000000"
+        return value
+
+    found = panels.panels(getattr(runs, kind)[0])
+    assert found
+    for panel in found:
+        graph_objects.Figure(data=painted(panel.data), layout=painted(panel.layout))
 
 
 @pytest.mark.parametrize("kind", ["lattice", "search", "judged", "sweep"])
