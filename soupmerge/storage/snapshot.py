@@ -53,7 +53,10 @@ class Snapshot:
             with safetensors.safe_open(self.path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return tensors, parse_json(file.metadata()["position"])
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (
+            *(safetensors.SafetensorError, KeyError, TypeError, ValueError),
+            RecursionError,
+        ) as error:
             raise InputError(
                 f"is damaged: {error}", where=self.path, fix="start over with --force"
             ) from error
