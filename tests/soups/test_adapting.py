@@ -67,8 +67,9 @@ def sets() -> list[sm.Images]:
 
 def adapt(tmp_path: Path, table: Any, **how: Any) -> Adaptation:
     pots = ingredients(tmp_path / "in", 3)
-    settings = {"shots": SHOTS, "step": 0.5, **how}
-    return sm.adapt(Planted(3, table), pots, sets(), **settings)
+    settings, net = {"shots": SHOTS, "step": 0.5, **how}, Planted(3, table)
+    net.soupmerge_ref = "planted"  # type: ignore[assignment]
+    return sm.adapt(net, pots, sets(), **settings)
 
 
 def rights(table: Any, row: Row) -> tuple[Any, Any]:
@@ -135,6 +136,10 @@ def test_a_run_keeps_recipes_roles_and_the_table(tmp_path: Path) -> None:
     told = json.loads((run / "adapted.json").read_text())
     assert told == json.loads(json.dumps(found.summary()))
     assert told["soups"] == len(LATTICE)
+    assert told["single"] == found.single.to_json()
+    assert told["specific"] == {
+        name: recipe.to_json() for name, recipe in zip(found.sets, found.specific, strict=True)
+    }
     assert list(told["sets"]) == ["one.npz", "two.npz"]
     for data in told["sets"].values():
         assert (data["chosen on"]["n"], data["judged on"]["n"]) == (SHOTS, N - SHOTS)
@@ -164,10 +169,19 @@ def test_a_run_keeps_recipes_roles_and_the_table(tmp_path: Path) -> None:
         kept = sm.Recipe.from_json(json.loads((run / name).read_text()))
         assert kept.weights == recipe.weights
         assert [entry["sha256"] for entry in kept.seen] == seen
-        assert {entry["purpose"] for entry in kept.seen} == {ledger.CHOSEN}
+        assert {(e["by"], e["purpose"]) for e in kept.seen} == {("adapt", ledger.CHOSEN)}
     soup = sm.load(run / "soup.safetensors")[0]
     pots = ingredients(tmp_path / "in", 3)
     assert torch.equal(soup["weight"], sm.mix(pots, found.single)["weight"])
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert (manifest["command"], manifest["device"]) == ("adapt", "cpu")
+    assert manifest["model"] == soup.model == "planted"
+    assert [source["sha256"] for source in manifest["inputs"]] == list(pots.hashes)
+    assert manifest["settings"] == {"step": "1/2", "shots": SHOTS, "seed": 0}
+    for key, side in (("chosen on", 0), ("judged on", 1)):
+        assert manifest[key] == [both[side].fingerprint() for both in parts]
+    with pytest.raises(UsageError, match="holds an input"):
+        adapt(tmp_path, table, out=tmp_path / "in", force=True)
 
 
 def test_an_adaptation_goes_on_where_it_was_cut_and_asks_nothing_twice(tmp_path: Path) -> None:

