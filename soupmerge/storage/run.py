@@ -29,6 +29,7 @@ OWN = (
     "verdicts.jsonl",
     "adversarial.safetensors",
     "rounds.jsonl",
+    "*.jsonl.torn",
     "race.json",
     "decisions.json",
     "plan.json",
