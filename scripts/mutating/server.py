@@ -110,6 +110,7 @@ class Slot:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             seconds = int(task.limit) + 1
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
             resource.setrlimit(resource.RLIMIT_FSIZE, (MOST, resource.RLIM_INFINITY))
