@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pytest
@@ -146,6 +146,7 @@ REST = [0.3, 0.35, 0.4]
         ((20, {}, 2), (5, {"targets": 8}, 2), False),
         ((20, {}, 2), (2, {"targets": 3, "restarts": 2}, 2), True),
         ((20, {}, 2), (5, {"targets": 3, "restarts": 2}, 2), False),
+        ((100, {}, 3), (20, {}, 1), False),  # 0.75 / 32.5 > 0.25 / 17.5
         ((100, {}, 0), (1, {}, 0), False),
     ],
 )
@@ -226,6 +227,21 @@ def test_a_benchmark_tells_all_that_changes_a_verdict() -> None:
     assert replace(plain, transfer=True)(threshold).attacks == transferred
 
 
+def test_a_benchmark_is_a_test_in_float32_of_each_threat_unless_it_is_told_otherwise() -> None:
+    plain, data = sm.Benchmark(pixels([0.1])), pixels([0.1])
+    told = {f.name: getattr(plain, f.name) for f in fields(plain) if f.name != "data"}
+    assert told == {
+        "attacks": (),
+        "name": "test",
+        "seed": 0,
+        "batch_size": 256,
+        "precision": "fp32",
+        "only_union": False,
+        "transfer": False,
+    }
+    assert plain.data.fingerprint() == data.fingerprint()
+
+
 def test_progress_counts_images_under_the_name_of_what_is_done() -> None:
     seen: list[tuple[str, int, int]] = []
 
@@ -234,7 +250,8 @@ def test_progress_counts_images_under_the_name_of_what_is_done() -> None:
 
     stages = (Stub(LINF, breaks(0.2), "one"), Stub(LINF, name="two"))
     data = pixels([0.1, 0.2, 0.3])
-    sm.Benchmark(data, [sm.Cascade(stages), Stub(L2)], batch_size=2)(threshold, progress=progress)
+    judge = sm.Benchmark(data, [sm.Cascade(stages), Stub(L2)], batch_size=2)
+    sm.evaluate(threshold, judge, progress=progress)
     assert seen == [
         ("clean", 2, 3),
         ("clean", 3, 3),

@@ -114,7 +114,11 @@ DECEIVERS: dict[str, tuple[Callable[[nn.Module], nn.Module], set[str]]] = {
 }
 """What is wrong → how to make it, and the doubts it raises: no others but those of `LUCK`."""
 
-LUCK = {"dropout": {"ladder", "steps"}, "loud": {"noise"}, "no gradient": {"noise"}}
+LUCK = {
+    "dropout": {"scale", "ladder", "steps", "black-box", "noise"},
+    "loud": {"noise"},
+    "no gradient": {"noise"},
+}
 """What random numbers may find of it, too."""
 
 
@@ -180,6 +184,24 @@ def test_doubts_depend_on_the_seed_alone(
     torch.rand(3), np.random.rand(), random.random()
     assert first == doubts(net, benchmark, report, n=16)
     assert first != doubts(net, replace(benchmark, seed=1), report, n=16)
+
+
+@pytest.mark.parametrize("seed", [3, 2**31 + 5, 2**32 + 7])
+def test_while_a_classifier_is_examined_all_randomness_is_that_of_the_seed(
+    network: nn.Module, benchmark: sm.Benchmark, seed: int
+) -> None:
+    """For numpy, of its last 32 bits."""
+    drawn: list[list[float]] = []
+
+    def watched(x: Tensor) -> Tensor:
+        drawn.append([torch.rand(1).item(), np.random.rand(), random.random()])
+        return network(x)
+
+    report, judge = benchmark(network), replace(benchmark, seed=seed)
+    doubts(watched, judge, report, checks=["probabilities", "dynamic"])
+    own = torch.rand(1, generator=torch.Generator().manual_seed(seed)).item()
+    expected = [own, np.random.RandomState(seed % 2**32).rand(), random.Random(seed).random()]
+    assert drawn == [expected, expected]
 
 
 def test_an_honest_network_raises_no_doubt_also_after_a_deceiver(

@@ -118,6 +118,7 @@ def test_all_modules_in_training_mode_and_all_tensors_that_change_are_counted() 
             self.register_buffer("calls", torch.zeros(()))
             self.register_buffer("last", torch.zeros(()))
             self.register_buffer("kept", torch.tensor([torch.nan]))
+            self.register_buffer("fixed", torch.zeros(1).expand(3))  # cannot be written
 
         def forward(self, x: Tensor) -> Tensor:
             self.calls += 1
