@@ -222,6 +222,11 @@ class Handler(BaseHTTPRequestHandler):
     def loop(self, body: bytes, n: str) -> None:
         self.answer(302, Location=f"{self.hub.storage}/loop/{int(n) + 1}")
 
+    def hops(self, body: bytes, n: str, digest: str) -> None:
+        left = int(n) - 1
+        place = f"hops/{left}/{digest}" if left else f"lfs/{digest}"
+        self.answer(302, Location=f"{self.hub.storage}/{place}")
+
     def create(self, body: bytes) -> None:
         if not self.headers.get("Authorization"):
             self.refuse(401, "Unauthorized")
@@ -299,6 +304,7 @@ ROUTES: list[tuple[str, Callable[..., None]]] = [
     (rf"/{REPO}/resolve/([^/]+)/(.+)", Handler.resolve),
     (r"/lfs/([0-9a-f]{64})", Handler.large),
     (r"/loop/(\d+)", Handler.loop),
+    (r"/hops/(\d+)/([0-9a-f]{64})", Handler.hops),
 ]
 
 

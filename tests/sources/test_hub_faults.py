@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from soupmerge.sources.hub.refs import HubRef
 from soupmerge.sources.refs import opened
 from tests.shared import Outcome
 from tests.sources.hub_server import TOKEN, Hub, Stall, blobs, weights
+from tests.sources.peers import closed_port
 
 Typed = Callable[..., Outcome]
 
@@ -121,13 +124,6 @@ def test_no_redirect_leads_from_https_to_http() -> None:
             talk.get("https://a/")
 
 
-def test_a_full_disk_is_no_fault_of_the_network() -> None:
-    ref = HubRef.parse("hf-hub:me/net")
-    full = client.explained(OSError(28, "No space left on device"), ref)
-    assert (full.exit_status, "No space left" in str(full)) == (5, True)
-    assert client.explained(ConnectionResetError(104, "reset"), ref).exit_status == 6
-
-
 def test_the_client_is_left_as_it_was(site: Hub) -> None:
     import logging
 
@@ -210,3 +206,79 @@ def test_local_files_need_no_client_and_pulling_no_torch(tmp_path: Path) -> None
     command = [sys.executable, "-c", code, *words]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_who_is_asked_is_named_without_a_password(
+    hub_at: Callable[[str], None], soupmerge: Typed
+) -> None:
+    hub_at(f"http://user:secret@{closed_port()}")
+    ended = soupmerge("pull", "hf-hub:me/net", "--debug")
+    assert ended.status == 6
+    assert "http://127.0.0.1:" in ended.err
+    assert "secret" not in ended.err
+    assert "the connection is refused" in ended.err
+
+
+@pytest.mark.parametrize("hops", [5, 6])
+def test_five_redirects_are_followed(site: Hub, hops: int) -> None:
+    site.add("me/net", {"model.safetensors": weights()})
+    digest = hashlib.sha256(weights()).hexdigest()
+    # The first leads out of the repository, to where there are more.
+    site.faults = {"location": f"{site.storage}/hops/{hops - 1}/{digest}"}
+    if hops > 5:
+        with pytest.raises(NetworkError, match="is redirected more than 5 times"):
+            opened("hf-hub:me/net")
+        return
+    assert opened("hf-hub:me/net").files[0].read_bytes() == weights()
+
+
+def test_an_answer_is_waited_for_as_long_as_the_user_says_and_ten_seconds_at_most(
+    site: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    for said, waited in ((3, 3), (60, 10)):
+        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", said)
+        assert client.seconds() == waited
+
+
+LIMITS = {"connect": 10.0, "pool": 10.0, "read": 120.0, "write": 120.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ({}, LIMITS),
+        ({"timeout": dict.fromkeys(LIMITS)}, LIMITS),
+        ({"timeout": {"read": 3.0, "connect": 4.0}}, {**LIMITS, "read": 3.0, "connect": 4.0}),
+    ],
+)
+def test_every_request_has_every_limit(given: dict[str, Any], limits: dict[str, float]) -> None:
+    request = types.SimpleNamespace(extensions={**given, "sni_hostname": "x"})
+    client._Watch("x")._limit(request)
+    assert request.extensions["timeout"] == limits
+    assert request.extensions["sni_hostname"] == "x"
+
+
+def test_what_the_client_says_of_retries_is_kept_to_errors(
+    site: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.faults = {"status": 503}
+    with pytest.raises(NetworkError, match="the Hub answers with status 503; try again later"):
+        opened("hf-hub:me/net")
+    assert [r for r in caplog.records if r.name.startswith("huggingface_hub")] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (OSError(28, "No space left on device"), 5, "cannot be kept in the cache: No space left"),
+        (PermissionError(13, "x"), 5, "cannot be kept in the cache: Permission denied; make room"),
+        (ConnectionResetError(104, "reset"), 6, "the connection is cut"),
+        (TimeoutError(110, "x"), 6, "it stays silent"),
+        (ValueError("x"), 6, "what comes is no answer (ValueError); check the network"),
+    ],
+)
+def test_errors_of_the_client_become_ours(error: Exception, status: int, words: str) -> None:
+    found = client.explained(error, HubRef.parse("hf-hub:me/net"))
+    assert (found.exit_status, words in str(found)) == (status, True), found
