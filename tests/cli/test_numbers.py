@@ -320,7 +320,12 @@ def test_check_prints_what_its_json_says(
     soupmerge: Typed, tables: Tables, pots: list[Path]
 ) -> None:
     told, said = both(soupmerge, "check", *pots, *FEW, "--points", 3)
+    assert (told["compatible"], told["problems"]) == (True, [])
+    assert set(told["basin"]) == {"verdict", "barriers", "reasons"}
     verdict, signs, barriers = tables(said)
+    assert verdict[0]["compatible"] == "yes: 3 checkpoints of 20 tensors"
+    assert verdict[0]["family"].startswith("unknown")
+    assert set(told["family"]) <= set("abc")
     assert verdict[0]["basin"].startswith(told["basin"]["verdict"])
     assert [row["pair"] for row in barriers] == ["a – b", "a – c", "b – c"]
     for row, found in zip(barriers, told["basin"]["barriers"], strict=True):
