@@ -17,8 +17,10 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 import soupmerge as sm
+from soupmerge.errors import InputError
 from soupmerge.exports import card
 from soupmerge.exports.folder import export
+from soupmerge.storage import run
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.mixing import mix_to_file
 from tests.exports.soups import TIMM, soup_of
@@ -328,3 +330,78 @@ def test_the_command_says_on_what_statistics_were_estimated(tmp_path: Path, name
         *threat,
         *("--batch-size", "32", "--seed", "3"),
     ]
+
+
+def test_doubts_are_kept_with_the_numbers(tmp_path: Path) -> None:
+    doubt = {"name": "chance", "what": "it guesses", "fix": "look again"}
+    report = report_on("digits", notes={"doubts": [doubt]})
+    text = exported(tmp_path, soup_of("digits-cnn?width=2", tmp_path), reports=[report])
+    (kept,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["evaluations"]
+    assert set(kept) == {"data", "metrics", "doubts"}
+    assert kept["doubts"] == [doubt]
+    assert "Reasons to doubt these numbers:\n\n- **chance**: it guesses" in text
+
+
+def test_counts_are_not_told_twice_to_the_hub(tmp_path: Path) -> None:
+    soup = soup_of("digits-cnn?width=2", tmp_path)
+    text = exported(tmp_path, soup, reports=[report_on("digits")])
+    results = {r.metric_name: r.metric_args for r in ModelCard(text).data.eval_results or []}
+    assert set(results["clean accuracy"]) == {"n", "ci95"}
+    assert set(results["robust accuracy, linf:0.1, apgd-ce, 20 steps"]) == {
+        "n", "ci95", "attack", "steps",
+    }  # fmt: skip
+
+
+def test_code_cannot_end_early() -> None:
+    assert card.code("a`b|c\x1b") == "`a'b¦c\\x1b`"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda record: record.pop("data"),
+        lambda record: record.update(data=["digits"]),
+        lambda record: record.pop("metrics"),
+        lambda record: record.update(metrics=[1]),
+        lambda record: record["metrics"]["clean"].pop("accuracy"),
+        lambda record: record["metrics"]["clean"].update(accuracy="much"),
+        lambda record: record["metrics"]["clean"].update(ci95=[0.5]),
+        lambda record: record["metrics"]["clean"].update(n=None),
+        lambda record: record.update(notes=[1]),
+    ],
+    ids=[
+        "data",
+        "data a list",
+        "metrics",
+        "metrics a list",
+        "accuracy",
+        "a word",
+        "ci95",
+        "n",
+        "notes",
+    ],
+)
+def test_a_judgement_that_lacks_something_is_refused(
+    tmp_path: Path, spoil: Callable[[dict[str, Any]], Any]
+) -> None:
+    soup = soup_of("digits-cnn?width=2", tmp_path)
+    found = report_on("digits")
+    record = {"sha256": open_checkpoint(soup).sha256, "ref": "soup", "data": dict(found.data)}
+    record = json.loads(json.dumps({**record, **found.to_record()}))
+    spoil(record)
+    with run.opened(tmp_path / "run", {"command": "eval"}) as folder:
+        folder.journal("trials").append(record)
+    with pytest.raises(InputError, match="run: a record holds no report .*; judge the soup again"):
+        export(tmp_path / "out", soup, judged=tmp_path / "run")
+
+
+def test_a_run_that_judged_no_single_network_is_refused(tmp_path: Path) -> None:
+    soup = soup_of("digits-cnn?width=2", tmp_path)
+    with run.opened(tmp_path / "run", {"command": "grid"}):
+        pass
+    with pytest.raises(InputError, match=r"a run of 'grid'.*soupmerge eval SOUP -o RUN"):
+        export(tmp_path / "out", soup, judged=tmp_path / "run")
+    with run.opened(tmp_path / "empty", {"command": "eval"}):
+        pass
+    with pytest.raises(InputError, match="did not judge these weights .* nothing yet"):
+        export(tmp_path / "out", soup, judged=tmp_path / "empty")

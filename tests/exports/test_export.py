@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 from huggingface_hub import ModelCard
 
 import soupmerge as sm
-from soupmerge.errors import InputError, SoupmergeError
+from soupmerge.errors import InputError, OutputError, SoupmergeError
 from soupmerge.exports import folder as exporting
 from soupmerge.exports import networks
 from soupmerge.exports.folder import export, require_export
 from soupmerge.weights.files import open_checkpoint
+from soupmerge.weights.mixing import mix_to_file
 from tests.exports.soups import TIMM, VIT, soup_of
 from tests.shared import Outcome
 
@@ -315,3 +317,42 @@ def test_only_files_of_an_export_that_are_whole_are_pushed(tmp_path: Path) -> No
     nan(tmp_path / "out" / "model.safetensors")
     with pytest.raises(SoupmergeError, match="NaN"):
         require_export(tmp_path / "out")
+
+
+def test_a_disk_without_room_is_found_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soup = soup_of("digits-cnn?width=2", tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="bytes, 100 are free there"):
+        export(tmp_path / "out", soup)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_weights_in_shards_are_written_as_one_file(tmp_path: Path) -> None:
+    soup_of("digits-cnn?width=2", tmp_path)
+    found = sm.load(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    mix_to_file(tmp_path / "shards", found, sm.Recipe.uniform(found), shard_bytes=1000)
+    assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 1
+    done = export(tmp_path / "out", tmp_path / "shards")
+    whole = open_checkpoint(tmp_path / "out" / "model.safetensors")
+    assert {n: t.tolist() for n, t in whole.items()} == {
+        n: t.tolist() for n, t in open_checkpoint(tmp_path / "shards").items()
+    }
+    assert whole.model == "digits-cnn?width=2"
+    assert whole.notes_of_soupmerge["recipe"]["weights"] == {"model": [0.5, 0.5]}
+    assert done.sha256 == whole.sha256
+
+
+def test_what_timm_says_of_its_own_weights_is_not_said_of_a_soup(tmp_path: Path) -> None:
+    theirs = {"tag": "a1", "license": "x", "origin_url": "x", "paper_ids": "x", "paper_name": "x"}
+    theirs |= {"description": "x", "notes": ["x"]}
+    net = sm.model(TIMM)
+    net.pretrained_cfg = {**dict(net.pretrained_cfg), **theirs}
+    export(tmp_path / "out", soup_of(TIMM, tmp_path), net=net)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["pretrained_cfg"]
+    assert not set(theirs) & set(config)
+    assert config["num_classes"] == 5
+    assert (config["mean"], config["std"]) == ([0.5, 0.4, 0.3], [0.2, 0.2, 0.1])
