@@ -246,7 +246,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     pots, net = ingredients(tmp_path / "in", 3), Planted(3, some_flags(0, N))
     same = images(N, "npz:another-name.npz")
     for data, says in (([], "no data set"), ([images(N), same], "given more than once")):
-        with pytest.raises(UsageError, match=f"data: .*{says}"):
+        with pytest.raises(UsageError, match=f"^data: .*{says}"):
             sm.adapt(net, pots, data, shots=SHOTS, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -277,7 +277,9 @@ def test_statistics_on_the_way_follow_the_policy(
 
 @pytest.mark.parametrize(("k", "n", "points"), [(1, 9, 3), (2, 1, 3), (2, 9, 2)])
 def test_what_makes_no_segment_is_refused(tmp_path: Path, k: int, n: int, points: int) -> None:
-    with pytest.raises(UsageError, match="barrier: .*two ingredients, three points and two images"):
+    with pytest.raises(
+        UsageError, match="^barrier: .*two ingredients, three points and two images"
+    ):
         barrier_of(tmp_path, k, lambda row: first(n, n=n), n=n, points=points)
 
 

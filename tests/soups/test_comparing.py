@@ -253,7 +253,7 @@ def test_a_folder_that_holds_a_network_is_refused(entries: Any, tmp_path: Path) 
 
 def test_the_same_images_twice_are_refused_whatever_they_are_called(entries: Any) -> None:
     judges = [benchmark(N), replace(benchmark(N), data=images(N, "npz:again.npz"))]
-    with pytest.raises(UsageError, match=r"data: npz:again\.npz is given more than once"):
+    with pytest.raises(UsageError, match=r"^data: npz:again\.npz is given more than once"):
         compare(entries, judges)
     assert sum(map(asked, judges)) == 0
 

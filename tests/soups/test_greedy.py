@@ -186,8 +186,8 @@ def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any],
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ({"orders": -1}, "orders: -1"),
-        ({"metric": "claen"}, "metric: .*'claen'.*'clean'"),
+        ({"orders": -1}, "^orders: -1"),
+        ({"metric": "claen"}, "^metric: .*'claen'.*'clean'"),
         ({"k": 1}, "a greedy soup needs two or more"),
     ],
 )

@@ -279,7 +279,7 @@ def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any],
 
 @pytest.mark.parametrize("how", [{"points": 1}, {"margin": -0.1}, {"margin": 100}])
 def test_what_makes_no_picture_is_refused(tmp_path: Path, how: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="points and margin: .*make no picture"):
+    with pytest.raises(UsageError, match="^points and margin: .*make no picture"):
         survey(tmp_path, **how)
     assert not (tmp_path / "run").exists()
     assert len(survey(tmp_path, margin=99.9).points) == 7

@@ -43,7 +43,7 @@ def test_a_step_is_one_part_of_a_whole_number(step: Any, parts: int) -> None:
 
 @pytest.mark.parametrize("step", ["0.3", "0", "-0.2", "2", "x", "", 0.15, "1/0"])
 def test_steps_that_do_not_divide_one_are_refused(step: Any) -> None:
-    with pytest.raises(UsageError, match="step"):
+    with pytest.raises(UsageError, match="^step: "):
         parts_of(step)
 
 
@@ -52,10 +52,10 @@ def test_a_plan_is_refused_from_the_first_soup_too_many(tmp_path: Path) -> None:
     assert MOST_SOUPS == 100_000
     size, rows = plan(two, "1/99999")
     assert (size, next(rows)) == (100_000, (1.0, 0.0))
-    with pytest.raises(UsageError, match="100,001 soups are too many"):
+    with pytest.raises(UsageError, match="^step: 100,001 soups are too many"):
         plan(two, "1/100000")
     assert plan(three, 0.1)[0] == 66
-    with pytest.raises(UsageError, match="two or more"):
+    with pytest.raises(UsageError, match="^REF: a grid needs two or more"):
         plan(sm.Ingredients((two[0],)), 0.5)
 
 

@@ -248,7 +248,7 @@ class Scripted(Pushed):
 def test_a_loss_that_is_no_number_ends_learning_where_it_was(tmp_path: Path, bad: float) -> None:
     learner = learner_of(tmp_path, Scripted(1.0, 2.0, bad, 3.0))
     kept: list[Tensor] = []
-    with pytest.raises(NumericsError, match=r"step 3: the loss is not finite; .*lower --lr"):
+    with pytest.raises(NumericsError, match=r"^step 3: the loss is not finite; .*lower --lr"):
         learner.learn(None, lambda *_, **__: kept.append(learner.logits.detach().clone()))
     assert len(kept) == 2
     assert torch.equal(learner.logits.detach(), kept[-1])
@@ -357,19 +357,19 @@ def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"dropout": 1.5}, "dropout: 1.5 is not a probability"),
-        ({"dropout": -0.1}, "dropout: -0.1 is not a probability"),
-        ({"dropout": 1.0, "rescale": True}, "dropout 1: nothing is left"),
-        ({"epochs": 0}, "learn: .*must be positive"),
-        ({"batch_size": 0}, "learn: .*must be positive"),
-        ({"patience": 0}, "learn: .*must be positive"),
-        ({"lr": 0.0}, "learn: learning rate 0 is not above 0"),
-        ({"lr": float("inf")}, "learn: learning rate inf is not"),
-        ({"batch_norm": "bach"}, "batch norm: no mode 'bach'; did you mean 'batch'"),
+        ({"dropout": 1.5}, "^dropout: 1.5 is not a probability"),
+        ({"dropout": -0.1}, "^dropout: -0.1 is not a probability"),
+        ({"dropout": 1.0, "rescale": True}, "^dropout 1: nothing is left"),
+        ({"epochs": 0}, "^learn: .*must be positive"),
+        ({"batch_size": 0}, "^learn: .*must be positive"),
+        ({"patience": 0}, "^learn: .*must be positive"),
+        ({"lr": 0.0}, "^learn: learning rate 0 is not above 0"),
+        ({"lr": float("inf")}, "^learn: learning rate inf is not"),
+        ({"batch_norm": "bach"}, "^batch norm: no mode 'bach'; did you mean 'batch'"),
         ({"by": "blocks"}, "'blocks'.*'block'"),
-        ({"init": "zero"}, "init: no start 'zero'"),
-        ({"precision": "fp8"}, "precision: no precision 'fp8'"),
-        ({"store": "fp8"}, "store: no form 'fp8'"),
+        ({"init": "zero"}, "^init: no start 'zero'"),
+        ({"precision": "fp8"}, "^precision: no precision 'fp8'"),
+        ({"store": "fp8"}, "^store: no form 'fp8'"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(

@@ -242,7 +242,7 @@ def test_learning_needs_two_ingredients_of_numbers(tmp_path: Path) -> None:
 
 
 def test_patience_needs_something_to_wait_for(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="patience: waits for nothing; give a split to stop on"):
+    with pytest.raises(UsageError, match="^patience: waits for nothing; give a split to stop on"):
         learn(tmp_path, settings=replace(SETTINGS, patience=2))
 
 
@@ -263,13 +263,13 @@ def test_images_that_stop_may_have_trained_nothing(tmp_path: Path) -> None:
     pots = used(tmp_path, stop_on, ledger.STOPPED)
     learn(tmp_path, pots=pots, stop_on=stop_on)
     pots = used(tmp_path, replace(stop_on, ref="another"), ledger.TRAINED)
-    with pytest.raises(UsageError, match="stopping split: .*trained on images") as caught:
+    with pytest.raises(UsageError, match="^stopping split: .*trained on images") as caught:
         learn(tmp_path, pots=pots, stop_on=stop_on, out=tmp_path / "other")
     assert "used-1.safetensors was trained on another" in str(caught.value)
     assert "12 images in common" in str(caught.value)
     assert "used-0" not in str(caught.value)
     few = tiny.images(12, seed=6).take(torch.arange(3), "few")
-    with pytest.raises(UsageError, match="stopping split: .*3 or more of them also teach"):
+    with pytest.raises(UsageError, match="^stopping split: .*3 or more of them also teach"):
         learn(tmp_path, pots=used(tmp_path, few, ledger.STOPPED), data=stop_on, stop_on=few)
     assert not (tmp_path / "other").exists()
 
@@ -283,7 +283,7 @@ def test_ingredients_that_say_nothing_are_warned_of(tmp_path: Path) -> None:
 def test_images_that_judge_may_not_teach(tmp_path: Path) -> None:
     data = tiny.images(40)
     judge = sm.Benchmark(data.take(torch.arange(30, 40), "some"))
-    with pytest.raises(UsageError, match="judge split: 10 or more of the images that judge"):
+    with pytest.raises(UsageError, match="^judge split: 10 or more of the images that judge"):
         learn(tmp_path, benchmark=judge)
     learn(tmp_path, data=data.take(torch.arange(30), "rest"), benchmark=judge)
 

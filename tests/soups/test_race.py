@@ -349,7 +349,7 @@ def test_the_goal_is_of_the_run_and_an_unknown_one_is_refused(tmp_path: Path) ->
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), seed=1, **how)
     with pytest.raises(UsageError, match="settings.metric was 'union', now 'clean'"):
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), choose="clean", **how)
-    with pytest.raises(UsageError, match=r"race: .*'frnt'.*'front'"):
+    with pytest.raises(UsageError, match=r"^race: .*'frnt'.*'front'"):
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), step=1, goal="frnt")
     with pytest.raises(UsageError, match="two or more"):
         race(tmp_path, 1, counted(COUNTS, 100), benchmark(100), step=1)

@@ -176,7 +176,7 @@ def test_progress_counts_batches(net: nn.Module, pots: sm.Ingredients, train: sm
 
 @pytest.mark.parametrize(("n", "batch_size"), [(1, 128), (97, 1)])
 def test_a_single_image_has_no_variance(train: sm.Images, n: int, batch_size: int) -> None:
-    with pytest.raises(UsageError, match="recalibrate: .*two images or more"):
+    with pytest.raises(UsageError, match="^recalibrate: .*two images or more"):
         sm.Calibration(train.take(torch.arange(n), "few"), batch_size=batch_size)
     sm.Calibration(train.take(torch.arange(2), "two"), batch_size=2)
 

@@ -145,7 +145,7 @@ def test_the_metric_that_chooses_is_the_union_or_clean_without_threats(
         else:
             assert value == max(t.judged().correct(metric) for t in trials)
         assert metric_of(judge, None) == metric
-    with pytest.raises(UsageError, match="best: no metric 'unoin'.*'union'"):
+    with pytest.raises(UsageError, match="^best: no metric 'unoin'.*'union'"):
         metric_of(benchmark(4), "unoin")
 
 

@@ -147,9 +147,9 @@ def test_the_best_in_the_metric_is_written(tmp_path: Path, method: str) -> None:
 @pytest.mark.parametrize(
     ("method", "n", "says"),
     [
-        ("cmaes", 5, "method: no method 'cmaes'; did you mean 'cma'"),
-        ("random", 0, "-n: 0 soups are not a number to judge; give 1 to 100,000"),
-        ("random", 100_001, "-n: 100,001 soups"),
+        ("cmaes", 5, "^method: no method 'cmaes'; did you mean 'cma'"),
+        ("random", 0, "^-n: 0 soups are not a number to judge; give 1 to 100,000"),
+        ("random", 100_001, "^-n: 100,001 soups"),
     ],
 )
 def test_a_search_that_cannot_be_meant_is_refused(

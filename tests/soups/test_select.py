@@ -26,6 +26,7 @@ from soupmerge.soups.metrics import Metric, paired
 from soupmerge.soups.searching import drawn
 from soupmerge.storage import run
 from soupmerge.storage.journal import Journal, _sealed
+from tests.shared import Stop, stop_at
 from tests.soups.planted import Planted, benchmark, first, images, ingredients, judged, some_flags
 
 pytestmark = pytest.mark.usefixtures("unexamined")
@@ -180,6 +181,24 @@ def test_trials_are_those_of_the_journal(tmp_path: Path) -> None:
     for trial in tried([home]).trials:
         clean, robust = np.asarray(table(trial.recipe.weights[0]))
         assert trial.judged().bits("union").tolist() == (clean & robust).tolist()
+
+
+def test_a_search_that_goes_on_is_chosen_from_and_said_to(tmp_path: Path) -> None:
+    """Its plan tells how many soups there will be, and which images choose."""
+    net, pots = Planted(2, some_flags(0, 30)), ingredients(tmp_path / "in2", 2)
+    home = tmp_path / "run"
+    with pytest.raises(Stop):
+        sm.grid(net, pots, benchmark(30), step=0.5, out=home, progress=stop_at(3, "soups"))
+    runs = tried([home])
+    assert runs.unfinished == {home: "2 of 3 soups are judged"}
+    plan = json.loads((home / "plan.json").read_text())
+    assert list(choose(runs, "clean", (), "clean", "union").trial.recipe.seen) == plan["seen"]
+    (home / "plan.json").write_text('{"soups": null, "seen": [{}]}')
+    assert tried([home]).unfinished == {home: "2 soups are judged"}
+    (home / "plan.json").unlink()
+    assert tried([home]).unfinished == {home: "2 soups are judged"}
+    sm.grid(net, pots, benchmark(30), step=0.5, out=home)
+    assert tried([home]).unfinished == {}
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_parts_are_told_apart_by_set_role_and_ids() -> None:
 
 @pytest.mark.parametrize("shots", [-1, 0, 50, 51])
 def test_some_must_choose_and_some_must_judge(shots: int) -> None:
-    with pytest.raises(UsageError, match="shots: .*1 to 49"):
+    with pytest.raises(UsageError, match="^shots: .*1 to 49"):
         draw(images(50), shots, 0)
     assert [len(part) for part in draw(images(50), 1, 0)] == [1, 49]
     assert [len(part) for part in draw(images(50), 49, 0)] == [49, 1]
