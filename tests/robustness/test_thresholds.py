@@ -111,6 +111,23 @@ def test_probabilities_are_from_0_to_1_and_sum_to_1_in_every_row(
     assert bool(found("probabilities", classifier, greys([0.1, 0.2]))) == raised
 
 
+class Forgets(nn.Module):
+    """A classifier that lets a buffer go when it is asked again, after the report."""
+
+    memory: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.register_buffer("memory", torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked += 1
+        if self.asked > 1:
+            self.memory = None  # type: ignore[assignment]
+        return threshold(x)
+
+
 def test_all_modules_in_training_mode_and_all_tensors_that_change_are_counted() -> None:
     class Counts(nn.Module):
         def __init__(self) -> None:
@@ -129,6 +146,9 @@ def test_all_modules_in_training_mode_and_all_tensors_that_change_are_counted() 
     net = nn.Sequential(nn.Identity(), Counts()).eval()
     assert found("training", net, data) == ["classifying images changes 1.calls, one of 2 tensors"]
     assert net[1].calls == 1, "of the report alone"
+    forgetful = Forgets().eval()
+    assert found("training", forgetful, data) == ["classifying images changes memory"]
+    assert torch.equal(forgetful.memory, torch.ones(2))
     net[0].train()
     told = found("training", net, data)
     assert told[0] == "0 is in training mode"
