@@ -174,6 +174,10 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(403, "GatedRepo")
             return
         data = repo.commits[sha].get(file)
+        if "gone" in self.hub.faults:
+            status = self.hub.faults["gone"]
+            self.refuse(status, "EntryNotFound" if status == 404 else "Broken")
+            return
         if data is None:
             self.refuse(404, "EntryNotFound")
             return

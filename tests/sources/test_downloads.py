@@ -92,6 +92,8 @@ def test_servers_that_do_not_know_ranges(
     body = BODY if status == 200 else BODY[500:1000] if status == 206 else b""
     server.acts = [half, lambda handler: send(handler, status, body, **headers), whole]
     assert download(server.address, target) == DIGEST
+    assert "Range" in server.asked[1]
+    assert all("Range" not in asked for asked in server.asked[2:])  # it is begun anew
 
 
 def test_without_a_tag_nothing_is_resumed(server: Server, target: Path) -> None:
@@ -110,7 +112,8 @@ def test_without_a_tag_nothing_is_resumed(server: Server, target: Path) -> None:
         (403, b"no", "not public"),
         (404, b"no", "has no such file;"),
         (410, b"no", "has no such file any more"),
-        (418, b"no", "answers 418"),
+        (400, b"no", "answers 400 Bad Request"),
+        (418, b"no", "answers 418 I'm a"),
         (429, b"no", "too many requests"),
         (200, QUOTA, "a web page ('Google Drive - Quota exceeded')"),
         (200, b"\n  <html>please confirm</html>", "a web page, not a file of weights"),
@@ -143,7 +146,7 @@ def test_a_server_in_trouble_is_asked_again_and_not_for_ever(server: Server, tar
     assert download(server.address, target) == DIGEST
     target.unlink()
     server.acts = [lambda handler: send(handler, 500)]
-    with pytest.raises(NetworkError, match="answers 500"):
+    with pytest.raises(NetworkError, match="answers 500 Internal Server Error"):
         download(server.address, target)
     assert len(server.asked) == 2 + downloads.TRIES
 

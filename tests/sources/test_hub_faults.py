@@ -18,7 +18,7 @@ from soupmerge.sources.hub import client
 from soupmerge.sources.hub.refs import HubRef
 from soupmerge.sources.refs import opened
 from tests.shared import Outcome
-from tests.sources.hub_server import TOKEN, Hub, Stall, blobs, weights
+from tests.sources.hub_server import NET, TOKEN, Hub, Stall, blobs, weights
 from tests.sources.peers import closed_port
 
 Typed = Callable[..., Outcome]
@@ -36,9 +36,23 @@ FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "an etag that is a path": ({"etag": "../../../../../stolen"}, 4, "no name of a file"),
     "no commit": ({"info": {"id": "me/net", "sha": "main", "siblings": []}}, 6, "no commit"),
     "no answer of a Hub": ({"info": ["x"]}, 6, "does not answer as it should"),
+    "a file that is gone": ({"gone": 404}, 6, "has no such file; check what follows the :"),
+    "a file that cannot be had now": ({"gone": 503}, 6, "status 503; try again later"),
     **{
-        f"status {status}": ({"status": status}, 6, f"{status}")
-        for status in (400, 401, 403, 404, 418, 429, 500, 503)
+        f"status {status}": (
+            {"status": status},
+            6,
+            f"or it is private and the token was not enough (status {status}); check",
+        )
+        for status in (401, 403, 404)
+    },
+    **{
+        f"status {status}": ({"status": status}, 6, f"answers with status {status}; check HF_END")
+        for status in (400, 418)
+    },
+    **{
+        f"status {status}": ({"status": status}, 6, f"answers with status {status}; try again")
+        for status in (429, 500, 502, 503, 504)
     },
 }
 
@@ -282,3 +296,23 @@ def test_what_the_client_says_of_retries_is_kept_to_errors(
 def test_errors_of_the_client_become_ours(error: Exception, status: int, words: str) -> None:
     found = client.explained(error, HubRef.parse("hf-hub:me/net"))
     assert (found.exit_status, words in str(found)) == (status, True), found
+
+
+def test_a_program_s_own_client_keeps_its_hooks(site: Hub) -> None:
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils import _http
+
+    seen: list[str] = []
+    hooks = {
+        "request": [lambda request: seen.append(f"asks {request.method}")],
+        "response": [lambda response: seen.append(f"gets {response.status_code}")],
+    }
+    before = _http._GLOBAL_CLIENT_FACTORY
+    set_client_factory(lambda: _http.httpx2.Client(event_hooks=hooks, follow_redirects=True))
+    try:
+        site.add("me/net", {"model.safetensors": weights()})
+        assert opened("hf-hub:me/net").model == NET
+    finally:
+        set_client_factory(before)
+    assert "asks GET" in seen
+    assert "gets 200" in seen

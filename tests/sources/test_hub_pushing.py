@@ -49,8 +49,8 @@ def test_a_push_arrives_as_it_was(site: Hub, soupmerge: Typed, tmp_path: Path) -
     ("faults", "words"),
     [
         ({"torn commit": True}, "what arrived is not what was sent: model.safetensors"),
-        ({"status": 403}, "status 403"),
-        ({"status": 500}, "status 500"),
+        ({"status": 403}, "or it is private and the token was not enough (status 403)"),
+        ({"status": 500}, "the Hub answers with status 500; try again later"),
         ({"conflict": True}, "says 20 times that another operation is in its way"),
     ],
 )

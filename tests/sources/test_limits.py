@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from soupmerge.sources.refs import opened
 from soupmerge.storage.partial import Partial
 from tests.shared import Outcome
 from tests.sources import peers
+from tests.sources.file_server import DIGEST, Server, redirect, whole
 from tests.sources.levels import NET, saved
 from tests.sources.peers import Act, peer
 
@@ -194,6 +196,33 @@ def test_a_download_that_is_slow_and_steady_ends_well(
         downloads.download(f"http://{address}/file", tmp_path / "net.pt")
         assert time.monotonic() - began > 5 * network.WINDOW
     assert (tmp_path / "net.pt").read_bytes() == body
+
+
+def test_every_answer_may_take_its_time_to_begin(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "WINDOW", 0.1)
+
+    def late(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.4)
+        whole(handler)
+
+    server.acts = [*redirect("/else"), late]
+    assert downloads.download(server.address, tmp_path / "net.pt") == DIGEST
+
+
+def test_limits_are_those_of_the_document() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
+    said = page[page.index("## Limits") :].replace("\n", " ")
+    numbers = "zero one two three four five six".split()  # noqa: SIM905
+    for words in (
+        f"a connection must be made within {network.CONNECT:.0f} seconds",
+        f"{network.SILENCE:.0f} seconds without a byte end an answer ({network.WORK:.0f} where",
+        f"must bring {network.SLOWEST // 1024} kB a second, averaged over {network.WINDOW:.0f} sec",
+        f"taken up where they broke off, {numbers[downloads.TRIES]} times",
+        f"of more than {downloads.MOST_BYTES >> 30} GiB",
+    ):
+        assert words in said
 
 
 @pytest.mark.parametrize(

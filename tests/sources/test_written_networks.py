@@ -261,6 +261,14 @@ def test_networks_that_cannot_be_meant(ref: str, status: int, words: str) -> Non
     assert (caught.value.exit_status, words in str(caught.value)) == (status, True), caught.value
 
 
+def test_a_normaliser_works_where_the_images_are_and_as_exactly() -> None:
+    hook = Normaliser((0.1,), (0.3,))
+    (found,) = hook(nn.Identity(), (torch.empty(2, 1, 3, 3, device="meta"),))
+    assert found.device.type == "meta"
+    (found,) = hook(nn.Identity(), (torch.tensor([[[[0.7]]]], dtype=torch.float64),))
+    assert float(found) == (0.7 - 0.1) / 0.3
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_constants_are_finite(value: float) -> None:
     for pair in (((value,), (1.0,)), ((0.0,), (value,))):

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 UNUSED = ("model_preact_hl1.",)
 """Beginnings of names in published files that no network has; RobustBench passes over them too."""
 
-CLEAN = "Standard"
-"""Beginning of the names of networks that were trained against no threat, but judged under one."""
+CLEAN = "/Standard"
+"""End of the names of networks that were trained against no threat, but judged under one."""
 
 NORMALISERS = ("normalize.", "normalizer.")
 """Beginnings of a wrapping normaliser's names."""
@@ -147,7 +147,7 @@ def _notes(entry: Entry) -> dict[str, Any]:
         notes["model"] = entry.network
     if entry.run:
         threat = entry.name.split("/")[1].lower()
-        against = entry.eps and not entry.name.rpartition("/")[2].startswith(CLEAN)
+        against = entry.eps and not entry.name.endswith(CLEAN)
         objective = {"threat": f"{threat}:{entry.eps}"} if against else {}
         run = {"ref": f"the run of {entry.run}", "sha256": "", "made": "from scratch"}
         notes |= {"training": {"objective": objective}, "family": [run]}
