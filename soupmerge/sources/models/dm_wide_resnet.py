@@ -62,8 +62,8 @@ class DMBlock(nn.Module):
         channels: int,
         stride: int,
         activation: str,
-        squeeze: float = 0,
-        sparse: bool = False,
+        squeeze: float,
+        sparse: bool,
     ) -> None:
         super().__init__()
         self.batchnorm_0 = nn.BatchNorm2d(channels_in)
