@@ -154,11 +154,14 @@ def test_plain_text_stays_what_it_is() -> None:
 
 def test_weights_that_are_no_soup_are_exported_with_their_tree(tmp_path: Path) -> None:
     soup_of("digits-cnn?width=2", tmp_path)
-    export(tmp_path / "out", tmp_path / "a.safetensors")
+    name = "a`b.safetensors"  # what would end the block of code that it stands in
+    (tmp_path / "a.safetensors").rename(tmp_path / name)
+    text = exported(tmp_path, tmp_path / name)
     assert not (tmp_path / "out" / "recipe.json").exists()
-    text = (tmp_path / "out" / "README.md").read_text()
     assert "Weights of the network `digits-cnn?width=2`" in text
-    assert "a.safetensors (" in text
+    tree = text.partition("```text\n")[2].partition("```")[0]
+    assert tree.startswith("a'b.safetensors (")
+    assert text.count("```") % 2 == 0
 
 
 # ---- Numbers and names.

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import soupmerge as sm
 from soupmerge.errors import InputError, OutputError, SoupmergeError
@@ -356,3 +358,24 @@ def test_what_timm_says_of_its_own_weights_is_not_said_of_a_soup(tmp_path: Path)
     assert not set(theirs) & set(config)
     assert config["num_classes"] == 5
     assert (config["mean"], config["std"]) == ([0.5, 0.4, 0.3], [0.2, 0.2, 0.1])
+
+
+def test_a_network_without_a_normaliser_takes_images_as_they_are() -> None:
+    import timm
+
+    grey = timm.create_model("test_resnet", in_chans=1)
+    grey.pretrained_cfg = {**dict(grey.pretrained_cfg), "input_size": (1, 96, 96)}
+    assert networks.constants(grey) == ((0.0,), (1.0,))
+    assert networks.constants(torch.nn.Identity()) == ((0.0,) * 3, (1.0,) * 3)
+    assert networks.constants(sm.model(TIMM)) == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1))
+
+
+def test_one_file_is_copied_byte_for_byte_whatever_else_it_says(tmp_path: Path) -> None:
+    soup = soup_of("digits-cnn?width=2", tmp_path)
+    with safe_open(soup, "pt") as file:
+        metadata = file.metadata() | {"by": "somebody else"}
+    save_file(dict(open_checkpoint(soup)), tmp_path / "theirs.safetensors", metadata)
+    export(tmp_path / "out", tmp_path / "theirs.safetensors")
+    copied = (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert copied == (tmp_path / "theirs.safetensors").read_bytes()
+    assert b"somebody else" in copied
