@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import errno
 import os
 import resource
@@ -17,81 +16,11 @@ from typing import Any
 import pytest
 
 from tests.hostile.commands import FEW, network
+from tests.hostile.disk import Disk, drafts, files, whole
 from tests.hostile.rows import save
-from tests.hostile.test_kills import drafts, files, whole
 
 Typed = Callable[..., Any]
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EROFS)
-
-
-class Disk:
-    """Counts the calls that write under *home*, notes them, and fails number *bad*."""
-
-    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.home, self.bad, self.error = str(home), 0, errno.EIO
-        self.calls: list[str] = []
-        self.handles: dict[int, str] = {}
-        for name in ("fsync", "replace", "rename", "mkdir"):
-            monkeypatch.setattr(os, name, self.counted(name, getattr(os, name)))
-        self.open, self.fdopen, self.builtin = os.open, os.fdopen, builtins.open
-        monkeypatch.setattr(os, "open", self.opens)
-        monkeypatch.setattr(os, "fdopen", self.fdopens)
-        monkeypatch.setattr(builtins, "open", self.builtin_opens)
-
-    def count(self, what: str, place: object) -> None:
-        self.calls.append(f"{what} {os.path.basename(str(place))}")
-        if len(self.calls) == self.bad:
-            raise OSError(self.error, os.strerror(self.error), str(place))
-
-    def counted(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(place: Any, *args: Any, **more: Any) -> Any:
-            where = self.handles.get(place, "") if isinstance(place, int) else str(place)
-            there = name == "mkdir" and os.path.isdir(place)  # asked for, to be sure
-            if where.startswith(self.home) and not there:
-                self.count(name, where)
-            return real(place, *args, **more)
-
-        return call
-
-    def opens(self, path: Any, flags: int, *args: Any, **more: Any) -> int:
-        ours = str(path).startswith(self.home)
-        if ours and flags & (os.O_WRONLY | os.O_RDWR):
-            self.count("open", path)
-        handle = self.open(path, flags, *args, **more)
-        self.handles[handle] = str(path)
-        return handle
-
-    def fdopens(self, handle: int, *args: Any, **more: Any) -> Any:
-        return Written(self.fdopen(handle, *args, **more), self, self.handles.get(handle, ""))
-
-    def builtin_opens(self, path: Any, mode: str = "r", *args: Any, **more: Any) -> Any:
-        if not (set(mode) & set("wax+")) or not str(path).startswith(self.home):
-            return self.builtin(path, mode, *args, **more)
-        self.count("open", path)
-        file = self.builtin(path, mode, *args, **more)
-        self.handles[file.fileno()] = str(path)
-        return Written(file, self, str(path))
-
-
-class Written:
-    """A file whose writes are counted."""
-
-    def __init__(self, file: Any, disk: Disk, path: str) -> None:
-        self.file, self.disk, self.path = file, disk, path
-
-    def write(self, data: Any) -> int:
-        if self.path.startswith(self.disk.home):
-            self.disk.count("write", self.path)
-        return int(self.file.write(data))
-
-    def __enter__(self) -> Written:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.file.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
 
 
 def counted(
@@ -99,7 +28,7 @@ def counted(
 ) -> list[str]:
     """Type *line*, and return the calls it makes that write under *home*."""
     with monkeypatch.context() as patch:
-        disk = Disk(home, patch)
+        disk = Disk(home, patch.setattr)
         assert soupmerge(*line).status == 0
     return disk.calls
 
@@ -113,9 +42,12 @@ def failed(
     error: int,
 ) -> Any:
     """Type *line* with a disk whose call *number* fails with *error*; return how it ended."""
+
+    def fails(place: str) -> None:
+        raise OSError(error, os.strerror(error), place)
+
     with monkeypatch.context() as patch:
-        disk = Disk(home, patch)
-        disk.bad, disk.error = number, error
+        Disk(home, patch.setattr, number, fails)
         return soupmerge(*line)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.hostile.disk import whole
 from tests.hostile.rows import save
-from tests.hostile.test_kills import whole
 
 SURROUNDINGS = (
     {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "TZ": "UTC"},

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.hostile.disk import CHANGING, FAILING, Disk
 from tests.hostile.guard import ROOT
 
 LOADED = (
@@ -35,15 +37,23 @@ LOADED = (
     "soupmerge.weights.coefficients",
     "soupmerge.weights.mixing",
     "sklearn.datasets",
+    "torch._dynamo",
+    "soupmerge.cli.finetune",
+    "soupmerge.cli.eval",
+    "soupmerge.training.finetuning",
+    "soupmerge.soups.comparing",
 )
 """What commands would load: loaded before, so that a kill hits their work and not their start."""
+
+CALLS = "disk calls: "
+"""In front of the number of disk calls, as the last line of what a watched command says."""
 
 
 @dataclass
 class Job:
     """A command that runs in a process of its own."""
 
-    kitchen: Kitchen
+    forker: Forker
     pid: int
 
     def kill(self, number: int) -> None:
@@ -53,16 +63,16 @@ class Job:
 
     def ended(self) -> int:
         """Wait for the end, and return the exit status, or the signal as a negative number."""
-        return int(self.kitchen.line())
+        return int(self.forker.line())
 
 
-class Kitchen:
+class Forker:
     """Starts commands, one at a time; *said* is the file that gets what they say on stderr."""
 
     def __init__(self, said: Path) -> None:
         self.said = said
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from tests.hostile.kitchen import serve; serve()", said],
+            [sys.executable, "-c", "from tests.hostile.forking import serve; serve()", said],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -70,7 +80,7 @@ class Kitchen:
         )
         assert self.line() == "ready"
 
-    def __enter__(self) -> Kitchen:
+    def __enter__(self) -> Forker:
         return self
 
     def __exit__(
@@ -85,16 +95,30 @@ class Kitchen:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
-    def start(self, *words: object) -> Job:
+    def start(self, *words: object, **watched: object) -> Job:
         """Type a command, and return while it runs."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps([str(word) for word in words]) + "\n")
+        told = {"words": [str(word) for word in words], **watched}
+        self.process.stdin.write(json.dumps(told, default=str) + "\n")
         self.process.stdin.flush()
         return Job(self, int(self.line()))
 
     def run(self, *words: object) -> int:
         """Type a command, and return its exit status."""
         return self.start(*words).ended()
+
+    def calls(self, home: Path, *words: object, signals: str = "SIGKILL") -> int:
+        """Type a command, and return how many calls it makes that `killed` counts."""
+        assert self.start(*words, home=home, signals=signals).ended() == 0
+        return int(self.said.read_text().rpartition(CALLS)[2])
+
+    def killed(self, home: Path, number: int, *words: object, signals: str = "SIGKILL") -> int:
+        """Type a command that gets *signals* at its call *number*, and return how it ended.
+
+        Calls that change what is under *home* are counted; those that remove something, if it is
+        killed: who interrupts them may leave it there.
+        """
+        return self.start(*words, home=home, number=number, signals=signals).ended()
 
 
 def serve() -> None:
@@ -105,7 +129,7 @@ def serve() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(line))
+            _become(**json.loads(line))
         _say(pid)
         _, status = os.waitpid(pid, 0)
         _say(os.waitstatus_to_exitcode(status))
@@ -116,7 +140,12 @@ def _say(what: Any) -> None:
     sys.stdout.flush()
 
 
-def _become(words: list[str]) -> None:
+def _signal(names: str, place: str) -> None:
+    for name in names.split():
+        signal.raise_signal(getattr(signal, name))
+
+
+def _become(words: list[str], home: str = "", number: int = 0, signals: str = "SIGKILL") -> None:
     from soupmerge.cli import main
 
     said = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -126,6 +155,9 @@ def _become(words: list[str]) -> None:
     # Who runs tests in the background may have had interrupts ignored, which is inherited.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv[1:] = words
+    names = CHANGING if signals == "SIGKILL" else FAILING
+    act = partial(_signal, signals)
+    watching = Disk(Path(home), setattr, number, act, names) if home else None
     status: Any = 70
     try:
         main.main()
@@ -136,5 +168,7 @@ def _become(words: list[str]) -> None:
 
         traceback.print_exc()
         status = 1
+    if watching:
+        sys.stderr.write(f"{CALLS}{len(watching.calls)}")
     sys.stderr.flush()
     os._exit(status or 0)
