@@ -142,8 +142,11 @@ def require_room(path: Path | str, needed: int) -> None:
     with writing(path):
         _sweep(target)
         draft = _draft(target)
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        draft.unlink()
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            os.close(handle)
+        finally:
+            draft.unlink()
         _require_bytes(path, target.parent, needed)
 
 
@@ -212,8 +215,8 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):  # the latter: no system has such a process
         return False
-    except OSError:
-        return True
+    except OSError:  # it is another user's
+        pass
     return True
 
 

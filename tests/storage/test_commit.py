@@ -137,6 +137,15 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["link", "real", "there"]
 
 
+def test_no_handle_is_left_open(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    commit.write_text(tmp_path / "a", "new")
+    commit.require_room(tmp_path / "a", 0)
+    with commit.committed_folder(tmp_path / "b"):
+        pass
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_json_is_one_text_for_one_value(tmp_path: Path) -> None:
     value = {"b": [1, 2.5, None], "a": "ä"}
     commit.write_json(tmp_path / "a", value)
@@ -173,8 +182,10 @@ def test_a_dead_writer_s_draft_is_swept(tmp_path: Path, dead: int, name: str) ->
     commit.write_text(tmp_path / name, "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, other.name])
     drafts[0].write_text("half")
+    folder = tmp_path / f".folder.{dead}.tmp"
+    folder.mkdir()
     with commit.committed_folder(tmp_path / "folder"):
-        pass
+        assert not folder.exists()
     assert drafts[0].exists()
     commit.require_room(tmp_path / name, 0)
     assert not drafts[0].exists()
@@ -286,8 +297,9 @@ def test_an_output_is_no_input_through_whatever_link(tmp_path: Path) -> None:
     for alias in ("a", "hard", "soft"):
         with pytest.raises(UsageError, match=rf"/{alias}: the output is also an input"):
             commit.check_free(tmp_path / alias, force=True, inputs=inputs)
-    commit.check_free(tmp_path / "c", inputs=inputs)
-    commit.check_not_input(tmp_path / "c", inputs)
+    for other in ("c", "b"):
+        commit.check_not_input(tmp_path / other, [tmp_path / "gone", tmp_path / "a"])
+    commit.check_free(tmp_path / "b", force=True, inputs=[tmp_path / "a"])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -226,12 +227,13 @@ def test_room_is_needed_for_what_is_written_beside_the_soup(
     monkeypatch.setattr(
         run.commit, "require_room", lambda path, needed: asked.append((path, needed))
     )
+    begin(tmp_path / "run")
     begin(tmp_path / "run", room=500)
     (tmp_path / "run" / "soup.safetensors").write_bytes(bytes(300))
     (tmp_path / "run" / "notes.txt").write_bytes(bytes(10_000))
     begin(tmp_path / "run", room=500)
     begin(tmp_path / "run", room=500, force=True)
-    assert [needed - run.SMALL for _, needed in asked] == [500, 500, 200]
+    assert [needed - run.SMALL for _, needed in asked] == [0, 500, 500, 200]
     assert {path.parent for path, _ in asked} == {tmp_path / "run"}
 
 
@@ -254,6 +256,10 @@ def test_two_writers_in_one_folder(tmp_path: Path) -> None:
     with run.opened(home, {"command": "eval"}):
         status, said = in_another_process(home)
         assert status == 5
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
+            with pytest.raises(OutputError, match="is being written"):
+                begin(home, {"command": "eval"})
         who = f"process {os.getpid()} on {socket.gethostname()}"
         assert f"run: is being written by {who}; wait for it" in said
         (home / ".holder").unlink()
