@@ -29,6 +29,7 @@ from soupmerge.binding import (
 )
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.wrappers import PREFIXES
+from tests.shared import Stop
 
 CPU = torch.device("cpu")
 
@@ -432,13 +433,13 @@ def test_a_network_is_frozen_for_a_while_and_put_back_as_it_was(net: Net) -> Non
         return [[m.training for m in net.modules()], [p.requires_grad for p in net.parameters()]]
 
     before = marks()
-    for error in (None, KeyboardInterrupt):
+    for error in (None, Stop):
         try:
             with frozen(net):
                 assert marks() == [[False] * 4, [False] * 6]
                 net.conv.requires_grad_(True).train()
                 if error:
                     raise error
-        except KeyboardInterrupt:
+        except Stop:
             assert error
         assert marks() == before

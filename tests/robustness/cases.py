@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.robustness.engine import Left
+from tests.shared import Stop
 
 REFERENCE_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
@@ -115,7 +116,7 @@ class Kept:
         self.kept.setdefault(key, {}).update(verdicts)
         self.adds += 1
         if self.adds == self.most:
-            raise KeyboardInterrupt
+            raise Stop
 
 
 def small_network(side: int = 4) -> nn.Module:
