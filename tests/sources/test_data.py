@@ -170,6 +170,7 @@ BAD_ARRAYS: dict[str, tuple[Any, Any, type[SoupmergeError], str]] = {
     "0 to 255": (GOOD + 255, NONE, InputError, "divide by 255"),
     "nan": (GOOD * np.nan, NONE, InputError, "not in [0, 1]"),
     "channels last": (np.zeros((4, 8, 8, 3)), NONE, InputError, "transpose from"),
+    "channels last, grey": (np.zeros((4, 8, 8, 1)), NONE, InputError, "transpose from"),
     "two channels": (np.zeros((4, 2, 8, 8)), NONE, InputError, "give (N, channels, height, width)"),
     "no batch axis": (np.zeros((3, 8, 8)), NONE[:3], InputError, "images of shape (3, 8, 8)"),
     "a number": (np.float32(3), NONE, InputError, "images of shape ()"),

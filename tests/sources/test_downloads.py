@@ -165,6 +165,20 @@ def test_an_answer_without_a_length_is_whole_when_it_ends(server: Server, target
     assert download(server.address, target) == DIGEST
 
 
+def test_an_answer_without_a_length_that_breaks_off_is_not_whole(
+    server: Server, target: Path
+) -> None:
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n" % len(BODY) + BODY[:9000])
+
+    server.acts = [cut, whole]
+    assert download(server.address, target) == DIGEST
+    assert len(server.asked) == 2
+
+
 def test_what_is_too_large_is_refused_by_its_length_or_when_it_does_not_end(
     server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,15 +34,15 @@ staged = partial(plain.wide_resnet, stem="stem_conv", form="blocks.{}.layer.{}")
 CASES: dict[str, tuple[str, dict[str, Any], Forward, tuple[int, int]]] = {
     "digits-cnn": ("digits-cnn", {}, plain.digits_cnn, (1, 8)),
     "resnet9": ("resnet9?width=4", {}, plain.resnet9, (3, 16)),
-    "preact": ("preact-resnet18", {}, plain.preact_resnet18, (3, 8)),
+    "preact": ("preact-resnet18", {}, plain.preact_resnet18, (3, 16)),
     "preact, late": (
         "preact-resnet18?late=true",
         {},
         partial(plain.preact_resnet18, late=True),
-        (3, 8),
+        (3, 16),
     ),
-    "preact, last norm": ("preact-resnet18?last_bn=true", {}, plain.preact_resnet18, (3, 8)),
-    "preact, 50": ("resnet50-cifar?preact=true", {}, plain.preact_resnet50, (3, 8)),
+    "preact, last norm": ("preact-resnet18?last_bn=true", {}, plain.preact_resnet18, (3, 16)),
+    "preact, 50": ("resnet50-cifar?preact=true", {}, plain.preact_resnet50, (3, 16)),
     "wide": ("wrn-28-10?depth=16&widen=2", {}, plain.wide_resnet, (3, 8)),
     "wide, SiLU": (
         "wrn-28-10?depth=10&widen=1&activation=silu",
@@ -77,12 +77,12 @@ CASES: dict[str, tuple[str, dict[str, Any], Forward, tuple[int, int]]] = {
     "dm, sparse": ("dm-wrn-28-10?depth=10&widen=1&sparse=true", {}, plain.dm_wide_resnet, (3, 8)),
     "dm, squeezed": (RA, SQUEEZED, plain.dm_wide_resnet, (3, 8)),
     "dm, squeezed and sparse": (RA, {**SQUEEZED, "sparse": True}, plain.dm_wide_resnet, (3, 8)),
-    "dm, preact": ("dm-preact-resnet18", {}, plain.dm_preact_resnet, (3, 8)),
+    "dm, preact": ("dm-preact-resnet18", {}, plain.dm_preact_resnet, (3, 16)),
     "dm, preact, ReLU": (
         "dm-preact-resnet18?activation=relu",
         {},
         partial(plain.dm_preact_resnet, act=torch.relu),
-        (3, 8),
+        (3, 16),
     ),
 }
 
@@ -94,6 +94,7 @@ def test_logits_are_those_of_the_equations(name: str) -> None:
     net = sm.model(ref, **arguments)
     randomise(net)
     net.double()
+    # Large enough that no map of features is a single number.
     x = torch.rand(2, channels, side, side, generator=torch.Generator().manual_seed(1)).double()
     expected = forward(x, net.state_dict())
     assert expected.std() > 0.01
@@ -122,7 +123,7 @@ def test_residual_networks_are_torchvision_s_but_for_how_they_begin(
         state = {name.replace(old, new): tensor for name, tensor in state.items()}
     ours = sm.model(ref)
     ours.load_state_dict(state)
-    x = torch.rand(2, 3, 8, 8)
+    x = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(ours(x), peer(x), rtol=1e-4, atol=1e-4)
 
 
@@ -151,6 +152,7 @@ def test_networks_have_the_published_number_of_parameters(ref: str, parameters: 
 @torch.no_grad()
 def test_a_mean_sparse_layer_leaves_what_is_far_and_nothing_else() -> None:
     layer, x = MeanSparse(2), torch.randn(3, 2, 4, 4)
+    assert all(not buffer.any() for buffer in layer.buffers())
     assert torch.equal(layer(x), x)
     layer.running_mean[:], layer.running_var[:] = torch.tensor([1.0, -1]), torch.tensor([4.0, 1])
     layer.threshold.fill_(0.5)  # of the deviations 2 and 1
