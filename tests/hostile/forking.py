@@ -63,6 +63,7 @@ class Job:
 
     def ended(self) -> int:
         """Wait for the end, and return the exit status, or the signal as a negative number."""
+        self.forker.running = None
         return int(self.forker.line())
 
 
@@ -71,6 +72,7 @@ class Forker:
 
     def __init__(self, said: Path) -> None:
         self.said = said
+        self.running: Job | None = None
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from tests.hostile.forking import serve; serve()", said],
             stdin=subprocess.PIPE,
@@ -98,10 +100,14 @@ class Forker:
     def start(self, *words: object, **watched: object) -> Job:
         """Type a command, and return while it runs."""
         assert self.process.stdin is not None
+        if self.running:  # a test failed before it waited: what comes next is no process number
+            self.running.kill(signal.SIGKILL)
+            self.running.ended()
         told = {"words": [str(word) for word in words], **watched}
         self.process.stdin.write(json.dumps(told, default=str) + "\n")
         self.process.stdin.flush()
-        return Job(self, int(self.line()))
+        self.running = Job(self, int(self.line()))
+        return self.running
 
     def run(self, *words: object) -> int:
         """Type a command, and return its exit status."""
