@@ -111,7 +111,7 @@ class Recipe:
             return [f"{name}{_listed(row)} are not all finite"]
         if abs(sum(row) - 1) > TOLERANCE:
             fix = "write exact fractions such as 1/3,1/3,1/3"
-            return [f"{name}{_listed(row)} sum to {sum(row):.6g}, not 1; {fix}"]
+            return [f"{name}{_listed(row)} sum to {sum(row):.9g}, not 1; {fix}"]
         if not self.affine and (min(row) < 0 or max(row) > 1):
             fix = "give --affine if that is meant"
             return [f"{name}{_listed(row)} are not all between 0 and 1; {fix}"]
