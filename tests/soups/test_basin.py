@@ -338,6 +338,17 @@ def test_damaged_barriers_are_refused(tmp_path: Path, harm: str) -> None:
         kept(tmp_path, table)
 
 
+def test_barriers_of_another_verdict_are_refused(tmp_path: Path) -> None:
+    table = some_flags(0, N)
+    kept(tmp_path, table)
+    file = tmp_path / "run" / "barriers.json"
+    told = json.loads(file.read_text())
+    for harm in ({"verdict": "shared"}, {"more": 1}):
+        file.write_text(json.dumps({**told, **harm}))
+        with pytest.raises(InputError, match=r"barriers\.json: .*--force"):
+            kept(tmp_path, table)
+
+
 # ---- networks that were trained
 
 

@@ -41,7 +41,7 @@ def test_a_step_is_one_part_of_a_whole_number(step: Any, parts: int) -> None:
     assert parts_of(step) == parts
 
 
-@pytest.mark.parametrize("step", ["0.3", "0", "-0.2", "2", "x", "", 0.15, "1/0"])
+@pytest.mark.parametrize("step", ["0.3", "0", "-0.2", "2", "x", "", 0.15, "1/0", "2/3", 0.4])
 def test_steps_that_do_not_divide_one_are_refused(step: Any) -> None:
     with pytest.raises(UsageError, match="^step: "):
         parts_of(step)

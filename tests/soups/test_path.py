@@ -140,6 +140,20 @@ def test_a_path_beyond_its_ends_is_affine(tmp_path: Path) -> None:
     assert all(t.recipe.affine for t in line.trials)
 
 
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"points": 4}, "settings.points was 3, now 4"),
+        ({"beyond": 0.5}, "settings.beyond was 0.0, now 0.5"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
+    table, out = some_flags(0, 50), tmp_path / "run"
+    path(tmp_path, table, points=3, out=out)
+    with pytest.raises(UsageError, match=says):
+        path(tmp_path, table, **{"points": 3, **how}, out=out)
+
+
 def test_eleven_points_are_usual(tmp_path: Path) -> None:
     """As the paper has them: 0, 0.1, …, 1."""
     assert path(tmp_path, some_flags(0, 50)).t == tuple(n / 10 for n in range(11))

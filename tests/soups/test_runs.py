@@ -84,6 +84,8 @@ def test_a_run_tells_what_it_was_about(tmp_path: Path, name: str) -> None:
     assert manifest["benchmark"] == judge.describe()
     pots = ingredients(tmp_path / "in", 2)
     assert [told["sha256"] for told in manifest["inputs"]] == list(pots.hashes)
+    plan = json.loads((home / "plan.json").read_text())
+    assert plan["soups"] == {"grid": 3, "race": 3, "greedy": None, "path": 3, "search": 5}[name]
     settings = manifest["settings"]
     assert (settings["buffers"], settings["base"]) == ("base", 1)
     assert (manifest["device"], manifest["model"]) == ("cpu", "planted")

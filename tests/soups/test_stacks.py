@@ -87,21 +87,69 @@ def test_learning_from_differences_ends_close_by(
     assert not torch.equal(found[0], found[1])
 
 
-def test_a_plan_counts_bytes_and_takes_the_first_place_with_room(
+def test_a_plan_counts_bytes(pots: sm.Ingredients) -> None:
+    """Of K ingredients of N numbers, n in the largest tensor: see docs/learned-soups.md."""
+    sizes = [i.numel for i in pots.infos.values() if i.dtype.is_floating_point]
+    numbers, largest = sum(sizes), max(sizes)
+    for place, store, item, expected in (
+        ("device", "fp32", 4, 4 * 3 * numbers),
+        ("host", "fp32", 8, 8 * 3 * numbers),
+        ("host", "bf16", 4, (2 * 3 + 4) * numbers),
+        ("device", "bf16", 8, (2 * 3 + 8) * numbers),
+        ("files", "fp32", 4, 4 * 3 * largest),
+    ):
+        plan = stacks.plan(pots, place=place, store=store, item=item)
+        assert (plan.place, plan.store) == (place, store)
+        assert (plan.ingredients, plan.models) == (expected, 3 * item * numbers)
+
+
+def test_a_plan_takes_the_first_place_with_room(
     pots: sm.Ingredients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A third of what is free is left to activations; what stays in its file stays whole."""
     numbers = sum(i.numel for i in pots.infos.values() if i.dtype.is_floating_point)
-    largest = max(i.numel for i in pots.infos.values())
-    sizes = {
-        (place, store): stacks.plan(pots, place=place, store=store).ingredients
-        for place, store in (("host", "fp32"), ("host", "bf16"), ("files", "fp32"))
-    }
-    assert list(sizes.values()) == [12 * numbers, (2 * 3 + 4) * numbers, 12 * largest]
-    assert stacks.plan(pots).models == 12 * numbers
-    assert stacks.plan(pots).place == "device"
-    monkeypatch.setattr(stacks, "_available", lambda: 30 * numbers)
-    assert stacks.plan(pots).place == "files"
-    assert "left in their files" in stacks.plan(pots).describe()
-    for wrong in ({"place": "disc"}, {"store": "fp8"}, {"place": "files", "store": "bf16"}):
-        with pytest.raises(UsageError):
-            stacks.plan(pots, **wrong)
+    free = {"memory": 0, "device": 0}
+    monkeypatch.setattr(stacks, "_available", lambda: free["memory"])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free["device"], 0))
+    for store, size in (("fp32", 24 * numbers), ("bf16", 22 * numbers)):
+        little, much = 3 * size // 2, 3 * size // 2 + 2
+        for memory, device, on_cpu, on_gpu in (
+            (much, much, "device", "device"),
+            (much, little, "device", "host"),
+            (little, much, "files", "device"),
+            (little, little, "files", "files"),
+        ):
+            free |= {"memory": memory, "device": device}
+            for name, place in (("cpu", on_cpu), ("cuda", on_gpu)):
+                plan = stacks.plan(pots, store=store, device=name)
+                assert plan.place == place
+                assert plan.store == (store if place != "files" else "fp32")
+
+
+@pytest.mark.parametrize(
+    ("place", "store", "says"),
+    [
+        ("device", "fp32", "ingredients on the device, whole: 5 MiB (2 MiB and three models of 1"),
+        ("host", "bf16", "ingredients in memory, bfloat16 differences: 5 MiB (2 MiB and three"),
+        ("files", "fp32", "ingredients left in their files, whole: 5 MiB (2 MiB and three"),
+    ],
+)
+def test_a_plan_is_told_in_words(place: str, store: str, says: str) -> None:
+    told = stacks.Plan(place, store, 2 << 20, 3 << 20).describe()
+    assert told.startswith(says)
+    assert told.endswith("and activations")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"place": "disc"}, "^ingredients: no place 'disc'"),
+        ({"store": "fp8"}, "^store: no form 'fp8'"),
+        ({"place": "files", "store": "bf16"}, "^store bf16: what stays in its file stays as it is"),
+    ],
+)
+def test_plans_that_cannot_be_meant_are_refused(
+    pots: sm.Ingredients, how: dict[str, str], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        stacks.plan(pots, **how)  # type: ignore[arg-type]

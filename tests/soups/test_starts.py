@@ -49,8 +49,13 @@ def test_starts_are_what_they_say(pots: sm.Ingredients, tmp_path: Path) -> None:
 
     even = torch.full((len(groups), 3), 1 / 3, dtype=torch.float64)
     torch.testing.assert_close(rows("uniform"), even, atol=1e-6, rtol=0)
-    only = 0.9 * torch.eye(3, dtype=torch.float64)[1] + 0.1 / 3
-    torch.testing.assert_close(rows("only:2:0.1"), only.expand(len(groups), 3), atol=1e-6, rtol=0)
+    for k in range(3):
+        only = 0.9 * torch.eye(3, dtype=torch.float64)[k] + 0.1 / 3
+        logits = start(f"only:{k + 1}:0.1", pots, groups, none)
+        assert torch.equal(logits, only.log().float().expand(len(groups), 3))
+    first = 0.95 * torch.eye(3, dtype=torch.float64)[0] + 0.05 / 3
+    torch.testing.assert_close(rows("only:1"), first.expand(len(groups), 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(rows("only:1:1"), even, atol=1e-6, rtol=0)
     recipe = sm.Recipe.of(pots, [0.2, 0.8, 0.0])
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
     near = 0.95 * torch.tensor(recipe.weights[0], dtype=torch.float64) + 0.05 / 3
@@ -74,7 +79,10 @@ def test_a_recipe_of_finer_groups_gives_each_group_its_mean(
     ("how", "says"),
     [
         ("xavjer", "did you mean 'xavier'"),
-        ("only", "no start"),
+        ("only", "no start 'only'; did you mean 'only:N'"),
+        ("unifrom", "did you mean 'uniform'"),
+        ("only:1:0", "0 of the uniform soup is not in"),
+        ("only:1:-0.5", "-0.5 of the uniform soup is not in"),
         ("only:4", "names none of 3"),
         ("only:0", "names none of 3"),
         ("only:1:2", "not in"),
