@@ -50,7 +50,7 @@ def written(value: Mapping[str, Any]) -> str:
     given = dict(value.get("model_args") or {})
     given.setdefault("num_classes", value.get("num_classes", cfg.get("num_classes")))
     size = [int(n) for n in cfg.get("input_size") or ()]
-    if size:
+    if size and size[0] != 3:
         given.setdefault("in_chans", size[0])
     if size and cfg.get("fixed_input_size"):
         given.setdefault("img_size", size[1:])
