@@ -25,11 +25,11 @@ from watching import Case, Watched, some, tell, timed, unbound
 
 import soupmerge as sm
 from soupmerge.robustness.judging import Meter
-from soupmerge.soups.betting import Capitals
-from soupmerge.soups.choosing import tried
-from soupmerge.soups.evaluating import Evaluator
-from soupmerge.soups.metrics import Metric, paired
-from soupmerge.soups.racing import ALPHA, ROUNDS
+from soupmerge.soups.judge.metrics import Metric, paired
+from soupmerge.soups.search.betting import Capitals
+from soupmerge.soups.search.choice import tried
+from soupmerge.soups.search.evaluator import Evaluator
+from soupmerge.soups.search.race import ALPHA, ROUNDS
 from soupmerge.types import quiet
 
 STEPS, BATCH, REPEATS = 100, 256, 20

@@ -26,8 +26,8 @@ import torch
 
 import soupmerge as sm
 from soupmerge.schedule import stream
-from soupmerge.soups.learned import draw_live
-from soupmerge.soups.learner import Learner
+from soupmerge.soups.learn.learner import Learner
+from soupmerge.soups.learn.soup import draw_live
 from soupmerge.training.trainer import Trainer
 
 GOALS = {3: "<= 1.0", 8: "<= 1.05", 32: "<= 1.3"}

@@ -17,7 +17,7 @@ from typing import Any
 import common
 import numpy as np
 
-from soupmerge.soups.grid import lattice
+from soupmerge.soups.search.grid import lattice
 from soupmerge.storage import run
 from soupmerge.storage.journal import _sealed
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fuzz.assembling import LEGACY, legacy_around, safetensors, zip_around
 from soupmerge import numbers
 from soupmerge.errors import SoupmergeError
-from soupmerge.soups.metrics import Condition, Metric
+from soupmerge.soups.judge.metrics import Condition, Metric
 from soupmerge.sources.hub.refs import HubRef
 from soupmerge.storage import journal
 from soupmerge.storage.reading import Steady

@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from soupmerge.robustness.threats import L2 as L2
     from soupmerge.robustness.threats import Linf as Linf
     from soupmerge.robustness.threats import Threat as Threat
-    from soupmerge.soups.adapting import adapt as adapt
-    from soupmerge.soups.basin import barrier as barrier
-    from soupmerge.soups.greedy import greedy as greedy
-    from soupmerge.soups.grid import grid as grid
-    from soupmerge.soups.landscape import landscape as landscape
-    from soupmerge.soups.learning import learn as learn
-    from soupmerge.soups.path import path as path
-    from soupmerge.soups.racing import race as race
-    from soupmerge.soups.recalibrating import Calibration as Calibration
-    from soupmerge.soups.recalibrating import recalibrate as recalibrate
-    from soupmerge.soups.searching import search as search
-    from soupmerge.soups.settings import Settings as Settings
-    from soupmerge.soups.sweeping import sweep as sweep
-    from soupmerge.soups.trials import Trials as Trials
+    from soupmerge.soups.geometry.basin import barrier as barrier
+    from soupmerge.soups.geometry.landscape import landscape as landscape
+    from soupmerge.soups.judge.trials import Trials as Trials
+    from soupmerge.soups.learn.run import learn as learn
+    from soupmerge.soups.learn.settings import Settings as Settings
+    from soupmerge.soups.learn.sweep import sweep as sweep
+    from soupmerge.soups.recalibration import Calibration as Calibration
+    from soupmerge.soups.recalibration import recalibrate as recalibrate
+    from soupmerge.soups.search.adapt import adapt as adapt
+    from soupmerge.soups.search.greedy import greedy as greedy
+    from soupmerge.soups.search.grid import grid as grid
+    from soupmerge.soups.search.path import path as path
+    from soupmerge.soups.search.race import race as race
+    from soupmerge.soups.search.simplex import search as search
     from soupmerge.sources.data import Images as Images
     from soupmerge.sources.data import data as data
     from soupmerge.sources.models import model as model
@@ -60,7 +60,7 @@ _HOMES = {
     "Adversarial": "robustness.objectives",
     "AutoAttack": "robustness.autoattack",
     "Benchmark": "robustness.benchmark",
-    "Calibration": "soups.recalibrating",
+    "Calibration": "soups.recalibration",
     "Cascade": "robustness.cascade",
     "Checkpoint": "weights.files",
     "FGSM": "robustness.attacks",
@@ -73,30 +73,30 @@ _HOMES = {
     "Recipe": "weights.recipe",
     "Report": "robustness.report",
     "Schedule": "training.schedules",
-    "Settings": "soups.settings",
+    "Settings": "soups.learn.settings",
     "Threat": "robustness.threats",
-    "Trials": "soups.trials",
-    "adapt": "soups.adapting",
+    "Trials": "soups.judge.trials",
+    "adapt": "soups.search.adapt",
     "against": "robustness.objectives",
-    "barrier": "soups.basin",
+    "barrier": "soups.geometry.basin",
     "bind": "binding",
     "data": "sources.data",
     "evaluate": "robustness.benchmark",
     "finetune": "training.finetuning",
-    "greedy": "soups.greedy",
-    "grid": "soups.grid",
-    "landscape": "soups.landscape",
-    "learn": "soups.learning",
+    "greedy": "soups.search.greedy",
+    "grid": "soups.search.grid",
+    "landscape": "soups.geometry.landscape",
+    "learn": "soups.learn.run",
     "load": "sources.refs",
     "mix": "weights.mixing",
     "model": "sources.models",
-    "path": "soups.path",
+    "path": "soups.search.path",
     "preset": "robustness.presets",
-    "race": "soups.racing",
-    "recalibrate": "soups.recalibrating",
+    "race": "soups.search.race",
+    "recalibrate": "soups.recalibration",
     "save": "weights.mixing",
-    "search": "soups.searching",
-    "sweep": "soups.sweeping",
+    "search": "soups.search.simplex",
+    "sweep": "soups.learn.sweep",
 }
 
 __all__ = list(_HOMES)  # noqa: PLE0605 - one list, not two

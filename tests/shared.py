@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import soupmerge as sm
-from soupmerge.soups.trials import Trial
+from soupmerge.soups.judge.trials import Trial
 from soupmerge.weights.recipe import Source
 
 

@@ -53,7 +53,7 @@ def command(
     together and written; one is chosen for each, its recipe in RUN/best. The table shows what they
     and the ingredients and their ensembles get right of the images that chose nothing.
     """
-    from soupmerge.soups.grid import plan
+    from soupmerge.soups.search.grid import plan
 
     device = machine.device()
     pots = ingredients.load()

@@ -21,7 +21,7 @@ from soupmerge.cli.options.network import Network, network
 from soupmerge.errors import NumericsError, UsageError
 
 if TYPE_CHECKING:
-    from soupmerge.soups.entries import AnyEntry
+    from soupmerge.soups.judge.entries import AnyEntry
 
 
 @click.command(cls=Command)
@@ -54,7 +54,7 @@ def command(
     Union counts the images that are right under every threat. Several REFs, --data or resolutions
     make one table.
     """
-    from soupmerge.soups.comparing import compare, pairs
+    from soupmerge.soups.judge.comparison import compare, pairs
 
     if judging.strict and not judging.examine:
         raise UsageError("looks for no doubts", where="--strict", fix="leave out --no-doubts")
@@ -97,7 +97,7 @@ def _require_answers(names: Sequence[str], reports: Sequence[sm.Report]) -> None
     Raises:
         NumericsError: as it says.
     """
-    from soupmerge.soups.comparing import NOT_FINITE
+    from soupmerge.soups.judge.comparison import NOT_FINITE
 
     problems = [
         f"{name}: {report.notes[NOT_FINITE]} of {report.n} images"
@@ -113,7 +113,7 @@ def _entries(
     refs: Sequence[str], weights_key: str | None, network: Network, ensemble: str | None
 ) -> Sequence[AnyEntry]:
     """Return what is to be judged: the networks at *refs*, or their ensemble."""
-    from soupmerge.soups.entries import EnsembleEntry, Entry
+    from soupmerge.soups.judge.entries import EnsembleEntry, Entry
     from soupmerge.sources.refs import opened_all
 
     if ensemble and len(refs) < 2:

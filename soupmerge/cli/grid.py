@@ -28,7 +28,7 @@ def command(search: Search, step: str, race: str | None, best: str | None) -> No
     At step 0.2 that is 6, 21, 56 soups for 2, 3, 4 checkpoints. The data choose the soup: judge it
     on others.
     """
-    from soupmerge.soups.grid import plan
+    from soupmerge.soups.search.grid import plan
 
     task = search.task()
     size, _ = plan(task.pots, step)

@@ -70,7 +70,7 @@ def command(
     soup is judged at the end. Several radii, weights of --trades or --seeds learn a soup each, and
     judge them beside each other.
     """
-    from soupmerge.soups import stacks
+    from soupmerge.soups.learn import stacks
 
     device = machine.device()
     objectives = goals.objectives()

@@ -34,7 +34,7 @@ def command(search: Search, points: int, beyond: float, best: str | None) -> Non
     The gain in a metric is over the straight line between its values at the ends. Lift is the
     robust accuracy over the line between the ends in the plane of clean and robust accuracy.
     """
-    from soupmerge.soups.path import steps_of
+    from soupmerge.soups.search.path import steps_of
 
     task = search.task()
     task.tell(len(steps_of(points, beyond)))

@@ -11,7 +11,7 @@ import soupmerge as sm
 from soupmerge.cli import show
 
 if TYPE_CHECKING:
-    from soupmerge.soups.entries import AnyEntry
+    from soupmerge.soups.judge.entries import AnyEntry
 
 
 def show_mix(

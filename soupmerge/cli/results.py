@@ -13,7 +13,7 @@ from soupmerge.cli import show
 from soupmerge.errors import printable
 
 if TYPE_CHECKING:
-    from soupmerge.soups.entries import AnyEntry
+    from soupmerge.soups.judge.entries import AnyEntry
 
 
 def print_reports(
@@ -122,7 +122,7 @@ def cost(reports: Sequence[sm.Report]) -> dict[str, float]:
 
 def print_learned(trial: Any, pots: sm.Ingredients, out: str, *, as_json: bool) -> None:
     """Print a learned soup: its mean coefficients, and how it was judged."""
-    from soupmerge.soups.trials import Trials
+    from soupmerge.soups.judge.trials import Trials
 
     if as_json:
         show.dump(Trials((trial,)).summary())

@@ -33,7 +33,7 @@ def command(search: Search, method: str, n: int, metric: str | None) -> None:
     The ingredients and their uniform soup are judged first. The data choose the soup: judge it on
     others.
     """
-    from soupmerge.soups.searching import check
+    from soupmerge.soups.search.simplex import check
 
     task = search.task()
     check(method, n)

@@ -16,7 +16,7 @@ from soupmerge.cli.options.wanted import Wanted, wanted
 from soupmerge.errors import UsageError
 
 if TYPE_CHECKING:
-    from soupmerge.soups.choosing import Choice, Tried
+    from soupmerge.soups.search.choice import Choice, Tried
 
 FEW = 5
 """Ties that are named; of others there is only the number."""
@@ -48,7 +48,7 @@ def command(
     from it, image by image, are named. Ingredients are found by the paths in the run, and must be
     the same files.
     """
-    from soupmerge.soups.choosing import tried
+    from soupmerge.soups.search.choice import tried
 
     if wanted.knee and wanted.metric:
         raise UsageError("one or the other", where="--max, --knee", fix="leave one out")

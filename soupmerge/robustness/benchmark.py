@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from soupmerge.binding import PRECISIONS, probe
 from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.robustness.adversarial_cache import Fooling
 from soupmerge.robustness.judging import Forgetful, Judge, Ledger, Meter
 from soupmerge.robustness.report import CLEAN, UNION, Report
-from soupmerge.robustness.transfer import Fooling
 from soupmerge.types import Attack, Classifier, Examples, Progress, quiet
 
 FEW = 10

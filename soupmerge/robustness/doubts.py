@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from soupmerge.errors import UsageError
-from soupmerge.robustness import conduct, rivals
+from soupmerge.robustness import attack_checks as attack
+from soupmerge.robustness import behaviour_checks as behaviour
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.robustness.probes import Case, untouched
+from soupmerge.robustness.check_case import Case, untouched
 from soupmerge.robustness.report import Report
 from soupmerge.types import Classifier, Progress, quiet
 
@@ -98,24 +99,26 @@ class Check(NamedTuple):
 _BETTER = "its robust accuracy is lower than reported; judge it by AutoAttack"
 
 CHECKS: dict[str, Check] = {
-    "training": Check(conduct.training, "call eval(), or use bind()"),
-    "dynamic": Check(conduct.dynamic, "attack what it optimises, too (Croce et al. 2022)"),
-    "randomised": Check(conduct.randomised, "judge it by AutoAttack's version rand"),
-    "probabilities": Check(conduct.probabilities, "return the logits, without softmax"),
-    "not-finite": Check(conduct.not_finite, "find the layer that overflows; these count as wrong"),
+    "training": Check(behaviour.training, "call eval(), or use bind()"),
+    "dynamic": Check(behaviour.dynamic, "attack what it optimises, too (Croce et al. 2022)"),
+    "randomised": Check(behaviour.randomised, "judge it by AutoAttack's version rand"),
+    "probabilities": Check(behaviour.probabilities, "return the logits, without softmax"),
+    "not-finite": Check(
+        behaviour.not_finite, "find the layer that overflows; these count as wrong"
+    ),
     "classes": Check(
-        conduct.classes, "the margin takes the place of such losses; judge by APGD-CE"
+        behaviour.classes, "the margin takes the place of such losses; judge by APGD-CE"
     ),
-    "chance": Check(conduct.chance, "check the order of labels, and mean and std"),
+    "chance": Check(behaviour.chance, "check the order of labels, and mean and std"),
     "zero-gradient": Check(
-        conduct.zero_gradient, "judge it by attacks without gradients, such as Square"
+        behaviour.zero_gradient, "judge it by attacks without gradients, such as Square"
     ),
-    "scale": Check(rivals.scale, "judge it by a loss that no scale changes, such as DLR"),
-    "ladder": Check(rivals.ladder, "the gradients mislead attacks; judge it by AutoAttack"),
-    "steps": Check(rivals.steps, "judge it with 100 steps or more, or by AutoAttack"),
-    "black-box": Check(rivals.black_box, _BETTER),
-    "noise": Check(rivals.noise, _BETTER),
-    "transfer": Check(rivals.transfer, _BETTER),
+    "scale": Check(attack.scale, "judge it by a loss that no scale changes, such as DLR"),
+    "ladder": Check(attack.ladder, "the gradients mislead attacks; judge it by AutoAttack"),
+    "steps": Check(attack.steps, "judge it with 100 steps or more, or by AutoAttack"),
+    "black-box": Check(attack.black_box, _BETTER),
+    "noise": Check(attack.noise, _BETTER),
+    "transfer": Check(attack.transfer, _BETTER),
 }
 """Name → check, in the order in which they are made."""
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from soupmerge.binding import cast, fused
 from soupmerge.errors import InputError
+from soupmerge.robustness.adversarial_cache import Fooling
 from soupmerge.robustness.engine import Left
-from soupmerge.robustness.transfer import Fooling
 from soupmerge.robustness.waiting import Batch
 from soupmerge.schedule import stream
 from soupmerge.types import Attack, Classifier, Examples, Progress

@@ -78,7 +78,7 @@ LINES: dict[str, Line] = {
     ),
     "check -o": Line(
         f"check {{a}} {{b}} {FEW} -o run",
-        ("soupmerge.soups.barriers.kept",),
+        ("soupmerge.soups.geometry.barriers.kept",),
         {
             **OUT,
             **FORCE,
@@ -206,7 +206,7 @@ LINES: dict[str, Line] = {
     ),
     "select": Line(
         "select {grid}",
-        ("soupmerge.soups.choosing.choose",),
+        ("soupmerge.soups.search.choice.choose",),
         {
             "--max clean": {"metric": "clean"},
             "--knee": {"metric": None},
@@ -334,7 +334,7 @@ LINES: dict[str, Line] = {
     ),
     "eval": Line(
         f"eval {{a}} {{b}} {FEW} --threat linf:0.1",
-        ("soupmerge.soups.comparing.compare",),
+        ("soupmerge.soups.judge.comparison.compare",),
         {
             "--data blur-1:digits": {"benchmarks.len": 2, "benchmarks.1.*": SOME},
             "--split val": {"benchmarks.0.data.split": "val, 8 of it"},

@@ -17,8 +17,8 @@ from torch import nn
 import soupmerge as sm
 from soupmerge.binding import ref_of
 from soupmerge.cli import show
-from soupmerge.soups import stacks
-from soupmerge.soups.choosing import Tried
+from soupmerge.soups.learn import stacks
+from soupmerge.soups.search.choice import Tried
 from soupmerge.sources import network
 
 REFS = "soupmerge.sources.refs"

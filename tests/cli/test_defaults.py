@@ -20,8 +20,9 @@ from soupmerge.cli import landscape
 from soupmerge.cli.main import COMMANDS, cli
 from soupmerge.cli.options.attack import ATTACKS
 from soupmerge.robustness.presets import PRESETS
-from soupmerge.soups import basin, choosing
-from soupmerge.soups.grid import parts_of
+from soupmerge.soups.geometry import basin
+from soupmerge.soups.search import choice
+from soupmerge.soups.search.grid import parts_of
 from soupmerge.weights import mixing
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -213,7 +214,7 @@ def test_numbers_that_stand_in_the_code_are_the_papers() -> None:
     assert sm.APGD.evaluation(sm.Linf(0.1)).steps == 100
     assert typed("check", "tolerance") == basin.TOLERANCE
     assert set(ATTACKS) == set(PRESETS)
-    assert choosing.choose.__defaults__ is None, "the command says what the knee is of"
+    assert choice.choose.__defaults__ is None, "the command says what the knee is of"
 
 
 def written_signatures() -> Iterator[tuple[str, ast.Call]]:

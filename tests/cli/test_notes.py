@@ -14,7 +14,7 @@ import torch
 import soupmerge as sm
 from soupmerge.cli import show
 from soupmerge.cli.main import COMMANDS
-from soupmerge.soups import comparing
+from soupmerge.soups.judge import comparison
 
 Typed = Callable[..., Any]
 FEW = ["--data", "digits", "--limit", 12]
@@ -94,7 +94,7 @@ def test_strict_ends_with_1_where_there_are_doubts(
         1: [sm.Report(data, flags, {}), sm.Report(data, flags, {}, notes={"doubts": [doubt]})],
     }
     for status, found in reports.items():
-        monkeypatch.setattr(comparing, "compare", lambda *a, found=found, **how: found)
+        monkeypatch.setattr(comparison, "compare", lambda *a, found=found, **how: found)
         said = soupmerge("eval", *pots[:2], *FEW, "--strict")
         assert said.status == status
         line = f"doubt: {pots[1]}: chance: it guesses; look again (docs/flags.md#chance)"

@@ -199,7 +199,7 @@ def planted(home: Path, counts: list[tuple[int, int]]) -> sm.Trials:
     """Replace the trials of the grid at *home* by soups that get so many of ten images right."""
     import torch
 
-    from soupmerge.soups.trials import Trial
+    from soupmerge.soups.judge.trials import Trial
     from soupmerge.storage.journal import Journal
 
     file = home / "trials.jsonl"

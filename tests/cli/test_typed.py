@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import soupmerge as sm
-from soupmerge.soups import barriers
+from soupmerge.soups.geometry import barriers
 from tests.shared import files_of
 
 Typed = Callable[..., Any]

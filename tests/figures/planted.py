@@ -19,11 +19,11 @@ from torch import nn
 import soupmerge as sm
 from soupmerge.choices import ORIGINS
 from soupmerge.figures.reading import Run, read_run
-from soupmerge.soups import barriers
-from soupmerge.soups.basin import Barrier, Barriers
-from soupmerge.soups.comparing import compare
-from soupmerge.soups.entries import EnsembleEntry, Entry
-from soupmerge.soups.landscape import Point
+from soupmerge.soups.geometry import barriers
+from soupmerge.soups.geometry.basin import Barrier, Barriers
+from soupmerge.soups.geometry.landscape import Point
+from soupmerge.soups.judge.comparison import compare
+from soupmerge.soups.judge.entries import EnsembleEntry, Entry
 from soupmerge.storage import commit, run
 from soupmerge.weights.mixing import mix_to_file
 

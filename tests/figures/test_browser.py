@@ -16,7 +16,7 @@ from soupmerge.figures.page import panels, writing
 from soupmerge.figures.page.contents import contents
 from soupmerge.figures.page.making import quoted
 from soupmerge.figures.reading import Run, read_run
-from soupmerge.soups.trials import Trials
+from soupmerge.soups.judge.trials import Trials
 from tests.figures.colours import contrast
 from tests.figures.pages import HOSTILE, written
 from tests.figures.planted import THREE, Runs

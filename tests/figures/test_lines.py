@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 
 from soupmerge.figures import history, palette, paths, shifts
 from soupmerge.figures.reading import CURVES
-from soupmerge.soups.path import Line
+from soupmerge.soups.search.path import Line
 from tests.figures import drawn
 from tests.figures.planted import PAIR, THREE, Runs
 

@@ -14,7 +14,7 @@ from soupmerge.figures.page import panels
 from soupmerge.figures.page.contents import contents, told_notes
 from soupmerge.figures.page.panels import Panel
 from soupmerge.figures.reading import CURVES, Run, read_run
-from soupmerge.soups.path import Line
+from soupmerge.soups.search.path import Line
 from tests.figures.pages import written
 from tests.figures.planted import CORNERS, PAIR, THREE, Runs, right
 

@@ -25,13 +25,13 @@ LOADED = (
     "soupmerge.cli.learn",
     "soupmerge.cli.search",
     "soupmerge.cli.results",
-    "soupmerge.soups.adapting",
-    "soupmerge.soups.grid",
-    "soupmerge.soups.landscape",
-    "soupmerge.soups.racing",
-    "soupmerge.soups.searching",
+    "soupmerge.soups.search.adapt",
+    "soupmerge.soups.search.grid",
+    "soupmerge.soups.geometry.landscape",
+    "soupmerge.soups.search.race",
+    "soupmerge.soups.search.simplex",
     "cma",
-    "soupmerge.soups.learning",
+    "soupmerge.soups.learn.run",
     "soupmerge.sources.models",
     "soupmerge.sources.readers",
     "soupmerge.weights.coefficients",
@@ -41,7 +41,7 @@ LOADED = (
     "soupmerge.cli.finetune",
     "soupmerge.cli.eval",
     "soupmerge.training.finetuning",
-    "soupmerge.soups.comparing",
+    "soupmerge.soups.judge.comparison",
 )
 """What commands would load: loaded before, so that a kill hits their work and not their start."""
 

@@ -84,6 +84,18 @@ def test_the_import_law_can_fail(home: str, line: str) -> None:
     assert unlawful(home, imports(ast.parse(line)))
 
 
+SOUPS = PACKAGE / "soups"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SOUPS.rglob("*.py")), ids=lambda p: str(p.relative_to(SOUPS))
+)
+def test_inner_rooms_of_soups_share_judging_only(path: Path) -> None:
+    home = path.relative_to(SOUPS).parts[0]
+    found = set(re.findall(r"soupmerge\.soups\.(\w+)\.\w+ import", path.read_text()))
+    assert found <= ({home, "judge"} if home != "judge" else {"judge"})
+
+
 def test_public_names_are_the_same_for_type_checkers_and_at_run_time() -> None:
     text = (PACKAGE / "__init__.py").read_text()
     typed = re.findall(r"from soupmerge\.([\w.]+) import (\w+) as (\w+)", text)

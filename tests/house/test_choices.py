@@ -13,7 +13,7 @@ import soupmerge as sm
 from soupmerge.choices import MAKERS, ORIGINS
 from soupmerge.errors import UsageError
 from soupmerge.exports.folder import export
-from soupmerge.soups.entries import Entry
+from soupmerge.soups.judge.entries import Entry
 from soupmerge.weights.recipe import read_recipe
 
 ROOT = Path(__file__).parents[2]

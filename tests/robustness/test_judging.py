@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError
+from soupmerge.robustness.adversarial_cache import Fooling
 from soupmerge.robustness.engine import Left
-from soupmerge.robustness.transfer import Fooling
 from soupmerge.schedule import stream
 from tests.robustness.cases import (
     AtHand,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 import soupmerge as sm
+from soupmerge.robustness.attack_checks import best_noise, random_search
 from soupmerge.robustness.losses import margin
-from soupmerge.robustness.rivals import best_noise, random_search
 from tests.robustness.cases import Recorder, small_network, threshold
 
 THREATS = [sm.Linf(0.125), sm.L2(0.5), sm.L1(2.0)]

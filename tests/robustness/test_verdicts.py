@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.robustness.judging import Meter
-from soupmerge.soups.verdicts import Verdicts
+from soupmerge.soups.judge.verdicts import Verdicts
 from tests.robustness import cases
 from tests.shared import files_of
 

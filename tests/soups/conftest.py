@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from soupmerge.soups import evaluating
+from soupmerge.soups.search import evaluator
 
 
 @pytest.fixture
 def unexamined(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let searches raise no doubts of planted networks, which have no gradients."""
-    monkeypatch.setattr(evaluating, "CHEAP", ())
+    monkeypatch.setattr(evaluator, "CHEAP", ())

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.robustness.report import Report
-from soupmerge.soups.trials import Trial
+from soupmerge.soups.judge.trials import Trial
 from soupmerge.weights.recipe import Source
 
 Row = tuple[float, ...]

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups import barriers
-from soupmerge.soups.basin import SEPARATE, SHARED, UNKNOWN, Barrier, Barriers
+from soupmerge.soups.geometry import barriers
+from soupmerge.soups.geometry.basin import SEPARATE, SHARED, UNKNOWN, Barrier, Barriers
 from soupmerge.types import quiet
 from soupmerge.weights.geometry import signs
 from tests.shared import Outcome, Stop, files_of, stop_at

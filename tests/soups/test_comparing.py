@@ -18,9 +18,10 @@ import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.doubts import Doubt
 from soupmerge.robustness.ensembles import Ensemble
-from soupmerge.soups import comparing
-from soupmerge.soups.comparing import NOT_FINITE, compare, csv_text, images_table, judged, pairs
-from soupmerge.soups.entries import EnsembleEntry, Entry
+from soupmerge.soups.judge import comparison
+from soupmerge.soups.judge.comparison import NOT_FINITE, compare, judged, pairs
+from soupmerge.soups.judge.entries import EnsembleEntry, Entry
+from soupmerge.storage.tables import csv_text, images_table
 from soupmerge.weights import ledger
 from soupmerge.weights.files import sha256_of
 from soupmerge.weights.mixing import mix_to_file
@@ -115,7 +116,7 @@ def test_flags_name_the_data_where_there_are_several(entries: Any, tmp_path: Pat
 def test_a_manifest_names_networks_and_benchmarks(
     entries: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparing, "doubts", lambda *_, **__: ())
+    monkeypatch.setattr(comparison, "doubts", lambda *_, **__: ())
     one, many = benchmark(N), two_sets()
     compare(entries[:2], one, out=tmp_path / "one")
     compare(entries[:1], many, out=tmp_path / "many", examine=True)
@@ -136,13 +137,13 @@ def test_doubts_are_noted_where_they_are_asked_for(
     entries: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     doubt = Doubt("scale", "it is scaled", "do not")
-    monkeypatch.setattr(comparing, "doubts", lambda *_, **__: (doubt,))
+    monkeypatch.setattr(comparison, "doubts", lambda *_, **__: (doubt,))
     noted = {"doubts": [{"name": "scale", "what": "it is scaled", "fix": "do not"}]}
     assert judged(entries[0], benchmark(N), examine=True).notes == noted
     assert judged(entries[0], benchmark(N)).notes == {}
     assert judged(entries[0], benchmark(N, threats=0), examine=True).notes == {}
     assert [r.notes for r in compare(entries[:1], benchmark(N), examine=True)] == [noted]
-    monkeypatch.setattr(comparing, "doubts", lambda *_, **__: ())
+    monkeypatch.setattr(comparison, "doubts", lambda *_, **__: ())
     assert judged(entries[0], benchmark(N), examine=True).notes == {}
 
 

@@ -12,9 +12,9 @@ from torch.func import functional_call
 
 import soupmerge as sm
 from soupmerge.binding import hollow
-from soupmerge.soups.learned import LearnedSoup
-from soupmerge.soups.norms import ThroughStatistics, norms_of
-from soupmerge.soups.starts import start
+from soupmerge.soups.learn.batch_norms import ThroughStatistics, norms_of
+from soupmerge.soups.learn.soup import LearnedSoup
+from soupmerge.soups.learn.starts import start
 from tests.shared import in_float64
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import soupmerge as sm
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.figures.drawing import draw
-from soupmerge.soups.landscape import Landscape, Point
+from soupmerge.soups.geometry.landscape import Landscape, Point
 from soupmerge.weights.buffers import is_statistic
 from tests.shared import Outcome, Stop, files_of, near, stop_at
 from tests.soups import planted

@@ -19,9 +19,9 @@ import soupmerge as sm
 from soupmerge.binding import cast
 from soupmerge.errors import NumericsError, UsageError
 from soupmerge.schedule import order, stream
-from soupmerge.soups.learned import draw_live
-from soupmerge.soups.learner import Learner
-from soupmerge.soups.settings import Settings
+from soupmerge.soups.learn.learner import Learner
+from soupmerge.soups.learn.settings import Settings
+from soupmerge.soups.learn.soup import draw_live
 from soupmerge.storage import run
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import quiet

@@ -13,9 +13,9 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError, NumericsError, UsageError
-from soupmerge.soups.learned import LearnedSoup
-from soupmerge.soups.settings import Settings
-from soupmerge.soups.trials import Trial
+from soupmerge.soups.judge.trials import Trial
+from soupmerge.soups.learn.settings import Settings
+from soupmerge.soups.learn.soup import LearnedSoup
 from soupmerge.storage import run
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.snapshot import Snapshot

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import soupmerge as sm
-from soupmerge.soups.learned import LearnedSoup
+from soupmerge.soups.learn.soup import LearnedSoup
 from soupmerge.storage.journal import Journal
 from tests.shared import Outcome, in_float64
 

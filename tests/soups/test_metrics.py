@@ -13,7 +13,7 @@ from scipy import stats
 
 from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.report import Report
-from soupmerge.soups.metrics import Condition, Gap, Metric, interval, paired
+from soupmerge.soups.judge.metrics import Condition, Gap, Metric, interval, paired
 from tests.soups.planted import first, report
 
 SIX = report(*first(9, 3, n=10))

@@ -16,7 +16,7 @@ from scipy import stats
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.soups.path import Line, steps_of
+from soupmerge.soups.search.path import Line, steps_of
 from tests.soups.planted import Planted, Row, benchmark, first, ingredients, judged, some_flags
 
 pytestmark = pytest.mark.usefixtures("unexamined")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.schedule import order
-from soupmerge.soups.betting import Capitals
-from soupmerge.soups.racing import ALPHA, FEWEST, ROUNDS
+from soupmerge.soups.search.betting import Capitals
+from soupmerge.soups.search.race import ALPHA, FEWEST, ROUNDS
 from soupmerge.storage.journal import Journal
 from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, Row, Table, asked, benchmark, first, ingredients

@@ -16,8 +16,8 @@ from torch import nn
 import soupmerge as sm
 from soupmerge.binding import set_size
 from soupmerge.errors import InputError
-from soupmerge.soups.comparing import judged
-from soupmerge.soups.entries import Entry
+from soupmerge.soups.judge.comparison import judged
+from soupmerge.soups.judge.entries import Entry
 from soupmerge.sources.resizing import Resized, resize
 from tests.shared import near
 

@@ -16,10 +16,10 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.estimating import Estimate, duration
-from soupmerge.soups.evaluating import metric_of
-from soupmerge.soups.transferring import KeptFooling
-from soupmerge.soups.verdicts import Verdicts, forget
+from soupmerge.soups.judge.verdicts import Verdicts, forget
+from soupmerge.soups.search.estimate import Estimate, duration
+from soupmerge.soups.search.evaluator import metric_of
+from soupmerge.soups.search.kept_adversarials import KeptFooling
 from soupmerge.storage import run
 from soupmerge.storage.journal import Journal
 from tests.shared import Stop, files_of, stop_at

@@ -15,7 +15,7 @@ from scipy import stats
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.soups.searching import check, drawn, softmax
+from soupmerge.soups.search.simplex import check, drawn, softmax
 from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, Row, Table, benchmark, ingredients, some_flags
 

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.choosing import Tried, choose, tried
-from soupmerge.soups.metrics import Metric, paired
-from soupmerge.soups.searching import drawn
+from soupmerge.soups.judge.metrics import Metric, paired
+from soupmerge.soups.search.choice import Tried, choose, tried
+from soupmerge.soups.search.simplex import drawn
 from soupmerge.storage import run
 from soupmerge.storage.journal import Journal, _sealed
 from tests.shared import Stop, stop_at

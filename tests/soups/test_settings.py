@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import soupmerge as sm
-from soupmerge.soups.settings import Settings, decisions, usual_epochs
+from soupmerge.soups.learn.settings import Settings, decisions, usual_epochs
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -10,8 +10,8 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.soups.shots import draw, short_names
-from soupmerge.soups.subset import Subset
+from soupmerge.soups.judge.subset import Subset
+from soupmerge.soups.search.shots import draw, short_names
 from tests.soups.planted import images
 
 

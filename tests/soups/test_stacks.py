@@ -10,8 +10,8 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.soups import stacks
-from soupmerge.soups.stacks import flat, shaped, stack_of
+from soupmerge.soups.learn import stacks
+from soupmerge.soups.learn.stacks import flat, shaped, stack_of
 from soupmerge.weights.mixing import combine
 from tests.shared import files_of
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.errors import SoupmergeError
-from soupmerge.soups.starts import start
+from soupmerge.soups.learn.starts import start
 from tests.soups.planted import ingredients
 
 

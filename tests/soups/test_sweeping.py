@@ -11,8 +11,8 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.settings import Settings
-from soupmerge.soups.sweeping import Sweep, name_of
+from soupmerge.soups.learn.settings import Settings
+from soupmerge.soups.learn.sweep import Sweep, name_of
 from tests.shared import Stop, files_of, stop_at
 from tests.soups import tiny
 from tests.soups.planted import first, judged

@@ -14,7 +14,7 @@ from scipy import stats
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.trials import Trial, Trials, recorded
+from soupmerge.soups.judge.trials import Trial, Trials, recorded
 from tests.soups.planted import first, judged
 
 Points = list[tuple[int, int]]

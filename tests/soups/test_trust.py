@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import soupmerge as sm
 from soupmerge.errors import OutputError
-from soupmerge.soups.trials import Trial
+from soupmerge.soups.judge.trials import Trial
 from soupmerge.storage import run
 from soupmerge.weights import ledger
 from soupmerge.weights.recipe import Source, read_recipe

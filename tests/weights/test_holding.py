@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import soupmerge as sm
-from soupmerge.weights.holding import Held, held
+from soupmerge.weights.in_memory import Held, held
 
 
 @pytest.mark.parametrize("policy", ["average", "base"])

@@ -43,7 +43,7 @@ class Learning:
 
     def settings(self, k: int, batch_size: int) -> sm.Settings:
         """Return the settings of the library for *k* ingredients."""
-        from soupmerge.soups.settings import usual_epochs
+        from soupmerge.soups.learn.settings import usual_epochs
 
         return sm.Settings(
             by=self.groups,

@@ -17,7 +17,7 @@ from soupmerge.cli.options.machine import Machine
 from soupmerge.errors import UsageError
 
 if TYPE_CHECKING:
-    from soupmerge.soups.basin import Barriers
+    from soupmerge.soups.geometry.basin import Barriers
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Segments:
         force: bool,
     ) -> Barriers:
         """Return the barriers between each pair, clean and under each threat."""
-        from soupmerge.soups.barriers import kept
+        from soupmerge.soups.geometry.barriers import kept
 
         device = machine.device()
         attacks = [sm.APGD.training(threat, steps=self.steps) for threat in self.threats]

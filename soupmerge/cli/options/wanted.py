@@ -10,7 +10,7 @@ import click
 from soupmerge.cli.options.grouping import F, grouped
 
 if TYPE_CHECKING:
-    from soupmerge.soups.choosing import Choice, Tried
+    from soupmerge.soups.search.choice import Choice, Tried
 
 METRICS = "clean, a threat, union, or a sum such as 0.5*clean+0.5*union"
 
@@ -27,7 +27,7 @@ class Wanted:
 
     def choose(self, seen: Tried) -> tuple[Choice, str]:
         """Return the soup of *seen* that is wanted, and the metric that it is best in."""
-        from soupmerge.soups.choosing import choose
+        from soupmerge.soups.search.choice import choose
 
         last = seen.trials.metrics[-1]
         metric = None if self.knee else self.metric or last

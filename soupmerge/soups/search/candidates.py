@@ -13,7 +13,7 @@ from soupmerge.binding import bind, pour
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.ensembles import Ensemble
 from soupmerge.robustness.report import Report
-from soupmerge.soups.trials import recorded
+from soupmerge.soups.judge.trials import recorded
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.replay import Replay, require_same
 from soupmerge.types import Progress

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
@@ -22,13 +20,13 @@ from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import doubts
 from soupmerge.robustness.report import CLEAN, Report, told_apart_by
 from soupmerge.sketch import Sketch
-from soupmerge.soups import verdicts
-from soupmerge.soups.entries import AnyEntry
-from soupmerge.soups.entries import Entry as Entry
-from soupmerge.soups.trials import recorded
-from soupmerge.soups.verdicts import Verdicts
+from soupmerge.soups.judge import verdicts
+from soupmerge.soups.judge.entries import AnyEntry
+from soupmerge.soups.judge.trials import recorded
+from soupmerge.soups.judge.verdicts import Verdicts
 from soupmerge.storage import commit, run
 from soupmerge.storage.replay import Replay, require_same
+from soupmerge.storage.tables import csv_text
 from soupmerge.types import Examples, Progress, quiet
 from soupmerge.weights import classes
 from soupmerge.weights import ledger as seen_by
@@ -229,11 +227,6 @@ def _noted(identity: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return {**identity, **report.to_record()}
 
 
-def images_table(data: Examples) -> str:
-    """Return ids and labels of *data* as CSV: which images were used."""
-    return csv_text(["id", "label"], zip(data.ids, data.labels.tolist(), strict=True))
-
-
 def _flags(due: Sequence[tuple[AnyEntry, Benchmark]], reports: Sequence[Report]) -> str:
     """Return a row per pair and example; what is the same in all pairs is no column."""
     keys = told_apart_by(reports)
@@ -246,26 +239,3 @@ def _flags(due: Sequence[tuple[AnyEntry, Benchmark]], reports: Sequence[Report])
             rows.append([*place, *row])
     names = ["data" if key == "ref" else key for key in keys]
     return csv_text(["model", *names, "id", "label", *reports[0].flags], rows)
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return *rows* under *header* as CSV."""
-    text = io.StringIO()
-    usual = csv.writer(text, lineterminator="\n")
-    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    usual.writerow(header)
-    for row in rows:
-        cells = list(map(_plain, row))
-        # Python quotes the end of a line that it writes itself, but not the other one.
-        broken = any(isinstance(cell, str) and "\r" in cell for cell in cells)
-        (quoted if broken else usual).writerow(cells)
-    return text.getvalue()
-
-
-FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""How a cell begins that a spreadsheet takes for a formula, or looks behind for one."""
-
-
-def _plain(cell: object) -> object:
-    """Return *cell* as no spreadsheet takes for a formula: names of files are anyone's."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell

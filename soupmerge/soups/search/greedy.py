@@ -13,9 +13,9 @@ from torch import nn
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.schedule import order
-from soupmerge.soups.evaluating import Evaluator, evaluating, metric_of, require_several
-from soupmerge.soups.metrics import Metric, paired
-from soupmerge.soups.trials import Trial, Trials
+from soupmerge.soups.judge.metrics import Metric, paired
+from soupmerge.soups.judge.trials import Trial, Trials
+from soupmerge.soups.search.evaluator import Evaluator, evaluating, metric_of, require_several
 from soupmerge.storage import commit
 from soupmerge.types import Progress, quiet
 from soupmerge.weights.ingredients import Ingredients

@@ -11,7 +11,7 @@ import torch
 
 from soupmerge.errors import UsageError
 from soupmerge.schedule import stream
-from soupmerge.soups.subset import Subset
+from soupmerge.soups.judge.subset import Subset
 from soupmerge.types import Examples
 
 CHOOSE, JUDGE = "choose", "judge"

@@ -11,8 +11,8 @@ from typing import Any
 
 from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.files import PLAN, RECIPE
-from soupmerge.soups.metrics import Condition, Gap, Metric, paired
-from soupmerge.soups.trials import Trial, Trials, recorded
+from soupmerge.soups.judge.metrics import Condition, Gap, Metric, paired
+from soupmerge.soups.judge.trials import Trial, Trials, recorded
 from soupmerge.storage import journal
 from soupmerge.storage.reading import read_json
 from soupmerge.storage.run import essence, read_manifest

@@ -17,12 +17,13 @@ from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.ensembles import AVERAGES
 from soupmerge.robustness.report import CLEAN, Report
-from soupmerge.soups.candidates import Candidate, Candidates
-from soupmerge.soups.comparing import csv_text
-from soupmerge.soups.grid import plan, write_choice
-from soupmerge.soups.shots import draw, short_names
-from soupmerge.soups.subset import Subset
+from soupmerge.soups.judge.subset import Subset
+from soupmerge.soups.search.candidates import Candidate, Candidates
+from soupmerge.soups.search.evaluator import write_choice
+from soupmerge.soups.search.grid import plan
+from soupmerge.soups.search.shots import draw, short_names
 from soupmerge.storage import commit, run
+from soupmerge.storage.tables import csv_text
 from soupmerge.types import Examples, Progress, quiet
 from soupmerge.weights import classes, ledger
 from soupmerge.weights.ingredients import Ingredients

@@ -17,9 +17,10 @@ from torch import nn
 from soupmerge.binding import ref_of
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.report import Report
-from soupmerge.soups.comparing import Entry, compare
-from soupmerge.soups.learning import learn
-from soupmerge.soups.trials import Trial, Trials
+from soupmerge.soups.judge.comparison import compare
+from soupmerge.soups.judge.entries import Entry
+from soupmerge.soups.judge.trials import Trial, Trials
+from soupmerge.soups.learn.run import learn
 from soupmerge.storage import commit, run
 from soupmerge.types import Examples, Objective, Progress, quiet
 from soupmerge.weights import mixing

@@ -16,13 +16,13 @@ from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.report import CLEAN, Report
 from soupmerge.schedule import order
-from soupmerge.soups import verdicts
-from soupmerge.soups.betting import Capitals
-from soupmerge.soups.evaluating import Evaluator, evaluating, metric_of
-from soupmerge.soups.grid import plan
-from soupmerge.soups.metrics import Metric
-from soupmerge.soups.subset import Subset
-from soupmerge.soups.trials import Trials, recorded
+from soupmerge.soups.judge import verdicts
+from soupmerge.soups.judge.metrics import Metric
+from soupmerge.soups.judge.subset import Subset
+from soupmerge.soups.judge.trials import Trials, recorded
+from soupmerge.soups.search.betting import Capitals
+from soupmerge.soups.search.evaluator import Evaluator, evaluating, metric_of
+from soupmerge.soups.search.grid import plan
 from soupmerge.storage import commit
 from soupmerge.storage.replay import Replay, require_same
 from soupmerge.types import Progress, quiet

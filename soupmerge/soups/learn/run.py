@@ -17,13 +17,13 @@ from soupmerge.binding import bind, ref_of
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.sketch import Sketch
-from soupmerge.soups.comparing import images_table
-from soupmerge.soups.learner import Learner
-from soupmerge.soups.recalibrating import Calibration, recalibrate
-from soupmerge.soups.settings import Settings, decisions, usual_epochs
-from soupmerge.soups.trials import Trial
+from soupmerge.soups.judge.trials import Trial
+from soupmerge.soups.learn.learner import Learner
+from soupmerge.soups.learn.settings import Settings, decisions, usual_epochs
+from soupmerge.soups.recalibration import Calibration, recalibrate
 from soupmerge.storage import commit, run
 from soupmerge.storage.snapshot import Snapshot
+from soupmerge.storage.tables import images_table
 from soupmerge.types import Augment, Examples, Objective, Progress, quiet
 from soupmerge.weights import classes, ledger, mixing
 from soupmerge.weights.buffers import is_statistic

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 from soupmerge.errors import InputError
 from soupmerge.robustness.report import Report
-from soupmerge.soups.metrics import Condition, Metric, paired
+from soupmerge.soups.judge.metrics import Condition, Metric, paired
 from soupmerge.storage.replay import START_OVER, require_same
 from soupmerge.weights.recipe import Recipe
 

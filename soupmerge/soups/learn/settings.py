@@ -22,7 +22,7 @@ class Settings:
         lr: learning rate at the start, falling to 0 as a cosine.
         dropout: probability with which a group is detached in a step.
         rescale: divide gradients by 1 − *dropout*, so that their mean is that without dropout.
-        init: where the logits start, see `soupmerge.soups.starts.start`.
+        init: where the logits start, see `soupmerge.soups.learn.starts.start`.
         batch_size: images a step.
         buffers: policy for batch-norm statistics: ``average`` or ``base``.
         base: the ingredient that counters (and ``base`` statistics) come from.

@@ -11,7 +11,7 @@ from torch import nn
 from soupmerge.binding import ref_of
 from soupmerge.errors import InputError
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.soups.basin import Barrier, Barriers, barrier
+from soupmerge.soups.geometry.basin import Barrier, Barriers, barrier
 from soupmerge.storage import commit, run
 from soupmerge.storage.reading import read_json
 from soupmerge.storage.replay import START_OVER

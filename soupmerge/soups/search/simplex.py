@@ -14,10 +14,10 @@ from torch import nn
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.schedule import stream
-from soupmerge.soups.evaluating import Evaluator, evaluating, metric_of, require_several
-from soupmerge.soups.grid import MOST_SOUPS
-from soupmerge.soups.metrics import Metric
-from soupmerge.soups.trials import Trials
+from soupmerge.soups.judge.metrics import Metric
+from soupmerge.soups.judge.trials import Trials
+from soupmerge.soups.search.evaluator import Evaluator, evaluating, metric_of, require_several
+from soupmerge.soups.search.grid import MOST_SOUPS
 from soupmerge.types import Progress, quiet
 from soupmerge.weights.ingredients import Ingredients
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from soupmerge.robustness.attacks import APGD
+from soupmerge.robustness.check_case import CHANCE, STEPS, Case
 from soupmerge.robustness.losses import margin
-from soupmerge.robustness.probes import CHANCE, STEPS, Case
 from soupmerge.robustness.threats import Threat
 from soupmerge.schedule import stream
 

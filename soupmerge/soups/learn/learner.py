@@ -13,9 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from soupmerge.binding import cast, probe
 from soupmerge.errors import NumericsError
 from soupmerge.schedule import cosine, order, stream
-from soupmerge.soups import stacks, starts
-from soupmerge.soups.learned import LearnedSoup, draw_live
-from soupmerge.soups.settings import Settings, usual_epochs
+from soupmerge.soups.learn import stacks, starts
+from soupmerge.soups.learn.settings import Settings, usual_epochs
+from soupmerge.soups.learn.soup import LearnedSoup, draw_live
 from soupmerge.storage import run
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Classifier, Examples, Objective, Progress

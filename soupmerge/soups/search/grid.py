@@ -12,9 +12,8 @@ from torch import nn
 from soupmerge.errors import UsageError
 from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.soups.evaluating import evaluating, metric_of, require_several
-from soupmerge.soups.evaluating import write_choice as write_choice
-from soupmerge.soups.trials import Trials
+from soupmerge.soups.judge.trials import Trials
+from soupmerge.soups.search.evaluator import evaluating, metric_of, require_several
 from soupmerge.types import Progress, quiet
 from soupmerge.weights.ingredients import Ingredients
 

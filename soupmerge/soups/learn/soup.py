@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from soupmerge.binding import align, hollow
-from soupmerge.soups.norms import Norm, ThroughStatistics, norms_of
-from soupmerge.soups.stacks import stack_of
+from soupmerge.soups.learn.batch_norms import Norm, ThroughStatistics, norms_of
+from soupmerge.soups.learn.stacks import stack_of
 from soupmerge.types import Classifier
 from soupmerge.weights.buffers import is_statistic
 from soupmerge.weights.ingredients import Ingredients
@@ -35,8 +35,8 @@ class LearnedSoup:
         buffers: policy for batch-norm statistics.
         base: the ingredient that counters (and ``base`` statistics) come from.
         device: where to compute.
-        place: where the ingredients are kept, see `soupmerge.soups.stacks.PLACES`.
-        store: in what, see `soupmerge.soups.stacks.STORES`.
+        place: where the ingredients are kept, see `soupmerge.soups.learn.stacks.PLACES`.
+        store: in what, see `soupmerge.soups.learn.stacks.STORES`.
         statistics: whether the network will use its statistics, so that averaged ones have a
             gradient; else they are constants, as they are of norms whose scale and shift are
             not mixed.

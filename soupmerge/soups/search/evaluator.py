@@ -19,19 +19,19 @@ from soupmerge.robustness.doubts import CHEAP, doubts
 from soupmerge.robustness.judging import Ledger
 from soupmerge.robustness.report import Report
 from soupmerge.sketch import Sketch
-from soupmerge.soups import verdicts
-from soupmerge.soups.comparing import images_table
-from soupmerge.soups.estimating import Estimate
 from soupmerge.soups.files import DOUBTS, PLAN, RECIPE
-from soupmerge.soups.metrics import Metric
-from soupmerge.soups.transferring import KeptFooling
-from soupmerge.soups.trials import Trial, Trials
-from soupmerge.soups.verdicts import Verdicts
+from soupmerge.soups.judge import verdicts
+from soupmerge.soups.judge.metrics import Metric
+from soupmerge.soups.judge.trials import Trial, Trials
+from soupmerge.soups.judge.verdicts import Verdicts
+from soupmerge.soups.search.estimate import Estimate
+from soupmerge.soups.search.kept_adversarials import KeptFooling
 from soupmerge.storage import commit, reading, run
 from soupmerge.storage.replay import Replay
+from soupmerge.storage.tables import images_table
 from soupmerge.types import Progress
 from soupmerge.weights import classes, ledger, mixing
-from soupmerge.weights.holding import held
+from soupmerge.weights.in_memory import held
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe, read_recipe
 

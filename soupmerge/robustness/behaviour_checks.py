@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from soupmerge.robustness.attacks import APGD
+from soupmerge.robustness.check_case import CHANCE, STEPS, Case, Snapshot
 from soupmerge.robustness.losses import classes_needed
-from soupmerge.robustness.probes import CHANCE, STEPS, Case, Snapshot
 from soupmerge.robustness.report import CLEAN
 
 # The thresholds of pyautoattack's checks.py.

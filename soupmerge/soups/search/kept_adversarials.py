@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from soupmerge.robustness.transfer import Fooling
+from soupmerge.robustness.adversarial_cache import Fooling
 from soupmerge.storage.run import RunFolder
 from soupmerge.storage.snapshot import Snapshot
 

@@ -17,11 +17,11 @@ from soupmerge.binding import bind, pour, probe, ref_of
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.outcomes import outcomes
-from soupmerge.soups.comparing import images_table
-from soupmerge.soups.recalibrating import Calibration, recalibrate
+from soupmerge.soups.recalibration import Calibration, recalibrate
 from soupmerge.storage import commit, run
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.replay import START_OVER, Replay
+from soupmerge.storage.tables import images_table
 from soupmerge.types import Progress, State, quiet
 from soupmerge.weights import classes, mixing
 from soupmerge.weights.buffers import is_statistic

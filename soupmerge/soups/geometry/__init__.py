@@ -1,0 +1,1 @@
+"""Geometry: barriers between ingredients, and the loss on the plane through three."""

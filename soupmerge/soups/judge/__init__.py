@@ -1,0 +1,1 @@
+"""Judging: networks before benchmarks, trials, metrics, verdicts on disk."""

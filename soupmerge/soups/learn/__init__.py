@@ -1,0 +1,1 @@
+"""Learning: coefficients trained by gradient descent."""

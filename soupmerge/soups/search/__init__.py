@@ -1,0 +1,1 @@
+"""Searches: judge soups one by one, and choose the best."""
