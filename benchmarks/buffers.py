@@ -29,7 +29,7 @@ CRAFTING_STEPS = 10
 class Kitchen:
     """What soups are made with: ingredients, images to estimate statistics on, and a judge."""
 
-    pots: sm.Ingredients
+    ingredients: sm.Ingredients
     train: sm.Images
     judge: sm.Benchmark
     threat: sm.Threat
@@ -37,17 +37,17 @@ class Kitchen:
 
     def judged(self, weights: list[float]) -> dict[str, sm.Report]:
         """Return the report on the soup of *weights* for each policy."""
-        net = sm.model(like=self.pots)
+        net = sm.model(like=self.ingredients)
         return {policy: self.judge(sm.bind(net, self.soup(weights, policy))) for policy in POLICIES}
 
     def soup(self, weights: list[float], policy: str) -> dict[str, Any]:
         word, _, kind = policy.partition(", ")
-        state = sm.mix(self.pots, sm.Recipe.of(self.pots, weights, buffers=word))
+        state = sm.mix(self.ingredients, sm.Recipe.of(self.ingredients, weights, buffers=word))
         if not kind:
             return state
         attack = sm.APGD.training(self.threat, steps=CRAFTING_STEPS)
         images = sm.Calibration(self.train, attack if kind == "attacked" else None, seed=self.seed)
-        return sm.recalibrate(sm.model(like=self.pots), state, images)
+        return sm.recalibrate(sm.model(like=self.ingredients), state, images)
 
 
 def main() -> None:
@@ -57,8 +57,8 @@ def main() -> None:
     test = sm.data(given.data, split="test", limit=given.test_limit)
     judge = sm.Benchmark(test, [sm.APGD(given.threat, steps=given.steps)], seed=given.seed)
     with tempfile.TemporaryDirectory() as folder:
-        pots = sm.load(*(given.pots or trained(Path(folder), given.seed)))
-        found = list(rows(Kitchen(pots, train, judge, given.threat, given.seed)))
+        ingredients = sm.load(*(given.ingredients or trained(Path(folder), given.seed)))
+        found = list(rows(Kitchen(ingredients, train, judge, given.threat, given.seed)))
     if given.json:
         print(json.dumps({"judge": judge.describe(), "rows": found}, indent=1))
         return
@@ -70,7 +70,9 @@ def main() -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pots", nargs="*", metavar="FILE", help="ingredients; `base` is the first")
+    parser.add_argument(
+        "ingredients", nargs="*", metavar="FILE", help="ingredients; `base` is the first"
+    )
     parser.add_argument("--data", default="digits", help="images, as soupmerge writes them")
     parser.add_argument("--split", default="train", help="where images for statistics come from")
     parser.add_argument("--limit", type=int, help="how many of them")
@@ -79,7 +81,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20, help="of the APGD that judges")
     parser.add_argument("--seed", type=int, default=0)
     given = common.options(parser)
-    given.threat = given.threat or (sm.Linf(8 / 255) if given.pots else sm.Linf(0.1))
+    given.threat = given.threat or (sm.Linf(8 / 255) if given.ingredients else sm.Linf(0.1))
     if given.quick:
         given.limit, given.test_limit = given.limit or 512, given.test_limit or 200
     return given
@@ -100,7 +102,7 @@ def trained(home: Path, seed: int) -> list[Path]:
 
 def rows(kitchen: Kitchen) -> Iterator[dict[str, Any]]:
     """Yield a row for each policy of the uniform soup and of each ingredient by itself."""
-    k = len(kitchen.pots)
+    k = len(kitchen.ingredients)
     for weights in ([1 / k] * k, *([float(i == j) for i in range(k)] for j in range(k))):
         reports = kitchen.judged(weights)
         for policy, report in reports.items():

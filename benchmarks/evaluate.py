@@ -70,8 +70,8 @@ def made(given: argparse.Namespace) -> Case:
     """Return the network and the images that are judged."""
     data = some(sm.data(given.data), given.limit or 1000)
     with tempfile.TemporaryDirectory() as folder:
-        pot = sm.load(given.network or trained(Path(folder), given.seed))
-        bound = sm.bind(sm.model(like=pot), pot[0])
+        ingredient = sm.load(given.network or trained(Path(folder), given.seed))
+        bound = sm.bind(sm.model(like=ingredient), ingredient[0])
     usual = THREATS if given.network else FOR_DIGITS
     threats = given.threats or [sm.Threat.parse(text) for text in usual]
     how = (given.steps, given.batch_size, given.seed, given.rounds)

@@ -26,7 +26,7 @@ from watching import Case, Watched, some, tell, timed, unbound
 import soupmerge as sm
 from soupmerge.robustness.judging import Meter
 from soupmerge.soups.judge.metrics import Metric, paired
-from soupmerge.soups.search.betting import Capitals
+from soupmerge.soups.search.betting import BettingTest
 from soupmerge.soups.search.choice import tried
 from soupmerge.soups.search.evaluator import Evaluator
 from soupmerge.soups.search.race import ALPHA, ROUNDS
@@ -47,8 +47,8 @@ def main() -> None:
         data = some(sm.data(given.data, split=split), given.limit)
         attacks = [sm.APGD(threat, steps=STEPS) for threat in threats]
         judge = sm.Benchmark(data, attacks, name="val", batch_size=BATCH)
-        pots = sm.load(*refs)
-        rows = measured(sm.model(like=pots), pots, judge, given)
+        ingredients = sm.load(*refs)
+        rows = measured(sm.model(like=ingredients), ingredients, judge, given)
     common.answer(rows, as_json=given.json)
 
 
@@ -72,14 +72,16 @@ def trained(home: Path) -> list[Path]:
     sm.finetune(sm.model("digits-cnn?width=8"), train, sm.against(sm.Linf(0.1)), base, **how)
     paths = []
     for name, threat in (("linf", sm.Linf(0.15)), ("l2", sm.L2(1.0)), ("clean", None)):
-        pot, short = sm.load(base)[0], sm.Schedule(epochs=4, lr=0.05, augment="none")
+        ingredient, short = sm.load(base)[0], sm.Schedule(epochs=4, lr=0.05, augment="none")
         paths.append(home / f"{name}.safetensors")
-        net = sm.model(like=pot)
-        sm.finetune(net, train, sm.against(threat), paths[-1], base=pot, schedule=short)
+        net = sm.model(like=ingredient)
+        sm.finetune(net, train, sm.against(threat), paths[-1], base=ingredient, schedule=short)
     return paths
 
 
-def measured(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, given: Any) -> dict[str, Row]:
+def measured(
+    net: Any, ingredients: sm.Ingredients, judge: sm.Benchmark, given: Any
+) -> dict[str, Row]:
     """Return all figures."""
     grids: dict[str, tuple[sm.Trials, float, int]] = {}
     ways = {
@@ -89,14 +91,14 @@ def measured(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, given: Any) ->
     }
     for name, judging in ways.items():
         with counting() as spent:
-            trials, ours, _ = timed(partial(sm.grid, net, pots, judging))
+            trials, ours, _ = timed(partial(sm.grid, net, ingredients, judging))
         grids[name] = (trials, ours, sum(spent))
         tell(f"{name}: {ours:.0f} s, {sum(spent):,} gradients")
     with counting() as spent:
-        raced, race_time, _ = timed(lambda: sm.race(net, pots, judge.brief(), goal="best"))
+        raced, race_time, _ = timed(lambda: sm.race(net, ingredients, judge.brief(), goal="best"))
     race_cost = sum(spent)
     tell(f"race: {race_time:.0f} s, {race_cost:,} gradients")
-    naive, gradients, seconds = judged_alone(net, pots, judge, grids["grid"][0])
+    naive, gradients, seconds = judged_alone(net, ingredients, judge, grids["grid"][0])
     union = judge.metrics[-1]
     rows: dict[str, Row] = {}
     seen = {"images": len(judge.data), "naive seconds": round(seconds)}
@@ -121,7 +123,7 @@ def measured(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, given: Any) ->
         "gradients, naive / race for the best": common.ratio(gradients / race_cost, ">= 8"),
         "race's choice behind the naive one": common.ratio(behind, "<= 0.005"),
         **repeated(flags, given),
-        "switching soups / judging 256 images": switching(net, pots, judge, trials),
+        "switching soups / judging 256 images": switching(net, ingredients, judge, trials),
     }
 
 
@@ -145,12 +147,12 @@ class counting:  # noqa: N801 - a context manager
 
 
 def judged_alone(
-    net: Any, pots: sm.Ingredients, judge: sm.Benchmark, trials: sm.Trials
+    net: Any, ingredients: sm.Ingredients, judge: sm.Benchmark, trials: sm.Trials
 ) -> tuple[list[sm.Report], int, float]:
     """Return a report on each soup by pyautoattack, the gradients that took, and the seconds."""
     reports, gradients, began = [], 0, time.perf_counter()
     for trial in trials:
-        bound = sm.bind(net, sm.mix(pots, trial.recipe))
+        bound = sm.bind(net, sm.mix(ingredients, trial.recipe))
         watched = Watched(unbound(bound))
         threats: Any = tuple(attack.threat for attack in judge.attacks)
         data: Any = judge.data
@@ -201,7 +203,7 @@ def raced(flags: np.ndarray[Any, Any], shuffled: np.ndarray[Any, Any]) -> tuple[
     """Return who is left, and the part of all verdicts that were asked for."""
     soups = len(flags)
     first, second = np.array([(a, b) for a in range(soups) for b in range(soups) if a != b]).T
-    capitals, beaten, asked = Capitals(len(first), flags.shape[1]), set[int](), 0
+    capitals, beaten, asked = BettingTest(len(first), flags.shape[1]), set[int](), 0
     for part in np.array_split(shuffled, ROUNDS):
         asked += (soups - len(beaten)) * len(part)
         capitals.see(flags[first][:, part] - flags[second][:, part])
@@ -212,14 +214,14 @@ def raced(flags: np.ndarray[Any, Any], shuffled: np.ndarray[Any, Any]) -> tuple[
     return [i for i in range(soups) if i not in beaten], asked / flags.size
 
 
-def switching(net: Any, pots: sm.Ingredients, judge: sm.Benchmark, trials: sm.Trials) -> Row:
+def switching(net: Any, ingredients: sm.Ingredients, judge: sm.Benchmark, trials: sm.Trials) -> Row:
     """Return the time of changing weights over that of judging 256 images."""
     how = {"buffers": "average", "base": 0, "origin": "grid"}
-    evaluator = Evaluator(net, pots, judge, how, None, "cpu", quiet)
-    changes = [timed(partial(evaluator.pour, trial.recipe))[1] for trial in list(trials)[:10]]
+    evaluator = Evaluator(net, ingredients, judge, how, None, "cpu", quiet)
+    changes = [timed(partial(evaluator.load_into, trial.recipe))[1] for trial in list(trials)[:10]]
     data: Any = judge.data
     some_images = data.take(torch.arange(min(32, len(judge.data))), "some")
-    bound = evaluator.pour(trials[0].recipe)
+    bound = evaluator.load_into(trials[0].recipe)
     small = sm.Benchmark(some_images, judge.brief().attacks, batch_size=32)
     whole = timed(lambda: small(bound))[1] * 256 / len(some_images)
     return common.ratio(float(np.median(changes)) / whole, "<= 0.03")

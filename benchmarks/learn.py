@@ -27,7 +27,7 @@ import torch
 import soupmerge as sm
 from soupmerge.schedule import stream
 from soupmerge.soups.learn.learner import Learner
-from soupmerge.soups.learn.soup import draw_live
+from soupmerge.soups.learn.soup import draw_active
 from soupmerge.training.trainer import Trainer
 
 GOALS = {3: "<= 1.0", 8: "<= 1.05", 32: "<= 1.3"}
@@ -41,11 +41,11 @@ import torch
 import soupmerge as sm
 
 place, store, folder, k = sys.argv[1:]
-pots = sm.load(*(f"{folder}/{i}.safetensors" for i in range(int(k))))
-net = sm.model(like=pots)
+ingredients = sm.load(*(f"{folder}/{i}.safetensors" for i in range(int(k))))
+net = sm.model(like=ingredients)
 x, y = torch.rand(2, 3, 224, 224), torch.arange(2)
 settings = sm.Settings(epochs=2, batch_size=2, store=store)
-sm.learn(net, pots, sm.Images.of(x, y, classes=1000), sm.against(sm.Linf(4 / 255)),
+sm.learn(net, ingredients, sm.Images.of(x, y, classes=1000), sm.against(sm.Linf(4 / 255)),
          settings=settings, place=place)
 """
 """Two steps of learning, as a process of its own."""
@@ -55,8 +55,8 @@ import sys
 import torch
 import soupmerge as sm
 
-pot = sm.load(f"{sys.argv[1]}/0.safetensors")[0]
-net = sm.bind(sm.model(like=pot), pot)
+ingredient = sm.load(f"{sys.argv[1]}/0.safetensors")[0]
+net = sm.bind(sm.model(like=ingredient), ingredient)
 x, y = torch.rand(2, 3, 224, 224), torch.arange(2)
 objective = sm.against(sm.Linf(4 / 255))
 objective.craft(net, x, y, generator=torch.Generator())
@@ -80,8 +80,11 @@ def main() -> None:
             for k in (3, 8):
                 ratios |= step_ratios(Path(home), "wrn-28-10", k, rounds)
     if given.trained:
-        pots, test = sm.load(*given.trained), sm.data(given.data, split="test", limit=4 * BATCH)
-        both = [learner(sm.model(like=pots), pots, test, p) for p in ("fp32", "bf16")]
+        ingredients, test = (
+            sm.load(*given.trained),
+            sm.data(given.data, split="test", limit=4 * BATCH),
+        )
+        both = [learner(sm.model(like=ingredients), ingredients, test, p) for p in ("fp32", "bf16")]
         batches: Any = torch.arange(len(test)).split(BATCH)  # type: ignore[no-untyped-call]
         error, apart = gradient_error(both[0], both[1], batches)
         name = "coefficient gradient in bfloat16, trained networks: relative error"
@@ -93,12 +96,12 @@ def main() -> None:
 
 def step_ratios(home: Path, model: str, k: int, rounds: int) -> dict[str, Any]:
     """Return what a step of *k* ingredients costs beside a plain one."""
-    pots = make(home, model, k)
-    net = sm.model(like=pots)
+    ingredients = make(home, model, k)
+    net = sm.model(like=ingredients)
     data = sm.Images.of(*images(BATCH * 4, 32), classes=10)
     schedule = sm.Schedule(batch_size=BATCH, augment="none")
-    plain = Trainer(net, data, OBJECTIVE, pots[0], schedule, 0, torch.device(DEVICE))
-    learners = {p: learner(net, pots, data, p) for p in ("fp32", "bf16")}
+    plain = Trainer(net, data, OBJECTIVE, ingredients[0], schedule, 0, torch.device(DEVICE))
+    learners = {p: learner(net, ingredients, data, p) for p in ("fp32", "bf16")}
     batches: Any = torch.arange(len(data)).split(BATCH)  # type: ignore[no-untyped-call]
     sides: dict[str, Callable[[torch.Tensor], Any]] = {
         "plain": plain._step,
@@ -143,9 +146,11 @@ def images(n: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(n, 3, size, size, generator=noise), torch.arange(n) % 10
 
 
-def learner(net: torch.nn.Module, pots: sm.Ingredients, data: Any, precision: str) -> Learner:
+def learner(
+    net: torch.nn.Module, ingredients: sm.Ingredients, data: Any, precision: str
+) -> Learner:
     settings = sm.Settings(batch_size=BATCH, precision=precision)
-    return Learner(net, pots, data, OBJECTIVE, settings, place="device", device=DEVICE)
+    return Learner(net, ingredients, data, OBJECTIVE, settings, place="device", device=DEVICE)
 
 
 def in_turn(
@@ -173,7 +178,7 @@ def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
         return soup.classifier(soup.weights(alpha.detach()))(x)
 
     x_adv = OBJECTIVE.craft(mixing, x_y[0], x_y[1], generator=stream("attack"))
-    live = draw_live(len(alpha), learner.settings.dropout, stream("dropout"))
+    live = draw_active(len(alpha), learner.settings.dropout, stream("dropout"))
     moving = soup.classifier(soup.weights(alpha, live))
     loss = OBJECTIVE.loss(moving, x_y[0], x_adv, x_y[1])
     return torch.autograd.grad(loss, learner.logits)[0]
@@ -202,8 +207,8 @@ def gradient_error(full: Learner, half: Learner, batches: Any) -> tuple[float, f
 
 def memory_ratios(home: Path, k: int) -> dict[str, Any]:
     """Return what learning *k* networks of ViT-B/32's size takes, beyond attacking one."""
-    pots = make(home, "timm:vit_base_patch32_224", k)
-    sizes = [info.bytes for info in pots.infos.values()]
+    ingredients = make(home, "timm:vit_base_patch32_224", k)
+    sizes = [info.bytes for info in ingredients.infos.values()]
     whole, largest = sum(sizes), max(sizes)
     one = common.peak(ONE, str(home)).peak
     found = {}

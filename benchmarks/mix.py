@@ -72,8 +72,8 @@ def make(home: Path, name: str, *, depth: int, count: int) -> None:
         save_file(moved, home / f"{name}{i}.safetensors")
 
 
-def mix_words(pots: list[Path], out: Path) -> list[str]:
-    return ["mix", *map(str, pots), "-w", "uniform", "-o", str(out), "--force", "--quiet"]
+def mix_words(ingredients: list[Path], out: Path) -> list[str]:
+    return ["mix", *map(str, ingredients), "-w", "uniform", "-o", str(out), "--force", "--quiet"]
 
 
 def mergekit_command(home: Path, mergekit: str) -> list[str]:
@@ -91,12 +91,12 @@ def mergekit_command(home: Path, mergekit: str) -> list[str]:
 
 
 def speed(home: Path, mergekit: str, times: int) -> dict[str, Any]:
-    pots = [home / f"vit{i}.safetensors" for i in range(4)]
+    ingredients = [home / f"vit{i}.safetensors" for i in range(4)]
     out = home / "soup.safetensors"
-    words, theirs = mix_words(pots, out), mergekit_command(home, mergekit)
+    words, theirs = mix_words(ingredients, out), mergekit_command(home, mergekit)
     commands = [
         [common.PYTHON, "-m", "soupmerge", *words],
-        [common.PYTHON, "-c", FLOOR, *map(str, pots), str(home / "copy")],
+        [common.PYTHON, "-c", FLOOR, *map(str, ingredients), str(home / "copy")],
     ]
     ours, floor, *neighbour = common.in_turn(*commands, *([theirs] if theirs else []), times=times)
     listed = ", ".join(f"{t:.2f}" for t in (ours, floor, *neighbour))
@@ -149,8 +149,8 @@ def memory(home: Path, mergekit: str) -> dict[str, Any]:
         os.link(four[i % 4], path)
     twice = [home / f"deep{i}.safetensors" for i in range(4)]
     floor = common.peak(IMPORTS)
-    pots = {"4": four, "16": sixteen, "4 of twice the tensors": twice}
-    words = {what: mix_words(some, home / "soup.safetensors") for what, some in pots.items()}
+    ingredients = {"4": four, "16": sixteen, "4 of twice the tensors": twice}
+    words = {what: mix_words(some, home / "soup.safetensors") for what, some in ingredients.items()}
     seen = {what: common.peak(MAIN, *some) for what, some in words.items()}
     ratios = {
         f"peak memory above the imports / 300 MiB, {what}": above(found.peak, floor.peak)
@@ -158,9 +158,9 @@ def memory(home: Path, mergekit: str) -> dict[str, Any]:
     }
     mapped = max(found.mapped for found in seen.values())
     ratios["files mapped above the imports / 300 MiB, the most"] = above(mapped, floor.mapped)
-    for what in list(pots)[1:]:
+    for what in list(ingredients)[1:]:
         grown = max(seen[what].peak - seen["4"].peak, 0)
-        added = size(pots[what]) - size(four)
+        added = size(ingredients[what]) - size(four)
         ratios[f"growth of the peak from 4 to {what} / growth of the files"] = common.ratio(
             grown / added, "<= 0.01"
         )

@@ -23,20 +23,20 @@ for threat in linf:8/255 l2:0.5 l1:12; do
     soupmerge finetune "$out/base.safetensors" --threat "$threat" $train --split 'train[:45000]' \
         --epochs 4 --lr 0.01 -o "$out/${threat%%:*}.safetensors"
 done
-pots="$out/linf.safetensors $out/l2.safetensors $out/l1.safetensors"
-soupmerge check $pots
+ingredients="$out/linf.safetensors $out/l2.safetensors $out/l1.safetensors"
+soupmerge check $ingredients
 
-soupmerge grid $pots --data "$data" --split 'train[45000:]' --limit 500 $threats -o "$out/grid"
+soupmerge grid $ingredients --data "$data" --split 'train[45000:]' --limit 500 $threats -o "$out/grid"
 for eps in 0 4/255 16/255; do
-    soupmerge learn $pots --eps "$eps" $train --split 'train[:45000]' --limit 9000 --epochs 8 \
+    soupmerge learn $ingredients --eps "$eps" $train --split 'train[:45000]' --limit 9000 --epochs 8 \
         -o "$out/learned-${eps%%/*}"
 done
 
-soupmerge mix $pots -w uniform -o "$out/uniform.safetensors" --force
+soupmerge mix $ingredients -w uniform -o "$out/uniform.safetensors" --force
 for metric in clean linf-8-255 l2-0.5; do
     soupmerge mix --recipe "$out/grid/best/$metric.json" -o "$out/grid-$metric.safetensors" --force
 done
-soupmerge eval "$out/base.safetensors" $pots "$out/uniform.safetensors" \
+soupmerge eval "$out/base.safetensors" $ingredients "$out/uniform.safetensors" \
     "$out/grid-clean.safetensors" "$out/grid-linf-8-255.safetensors" "$out/grid-l2-0.5.safetensors" \
     "$out/grid/soup.safetensors" "$out"/learned-{0,4,16}/soup.safetensors \
     --data "$data" --split test --limit 1000 $threats -o "$out/judged"

@@ -17,7 +17,7 @@ from soupmerge.errors import SoupmergeError
 from soupmerge.soups.judge.metrics import Condition, Metric
 from soupmerge.sources.hub.refs import HubRef
 from soupmerge.storage import journal
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import StableFile
 from soupmerge.weights import archives, headers, pickles, places, recipe, torchfiles
 from soupmerge.weights.tensors import View
 
@@ -107,11 +107,11 @@ class Workplace:
             self.watch.on = False
             require(not self.watch.seen, f"reading did {self.watch.seen[:3]}")
 
-    def written(self, name: str, data: bytes) -> Steady:
+    def written(self, name: str, data: bytes) -> StableFile:
         """Return the file *name* that holds *data*."""
         path = self.folder / name
         path.write_bytes(data)
-        return Steady.seen(path)
+        return StableFile.seen(path)
 
     def headers(self, data: bytes) -> None:
         """Read a safetensors header, given with its length or without."""
@@ -194,7 +194,7 @@ class Workplace:
         for read in readers:
             self.lawful(lambda: read(text), len(data), SoupmergeError)  # noqa: B023
 
-    def load(self, file: Steady, foreign: bool) -> None:
+    def load(self, file: StableFile, foreign: bool) -> None:
         """Load a torch file."""
         found = self.lawful(
             lambda: torchfiles.load(file, foreign=foreign), file.size, SoupmergeError
@@ -203,7 +203,7 @@ class Workplace:
             self.inside(found.views, file)
             require(all(name in found.views for tie in found.ties for name in tie), "odd ties")
 
-    def inside(self, views: Mapping[str, View], file: Steady) -> None:
+    def inside(self, views: Mapping[str, View], file: StableFile) -> None:
         """Require that *views* lie within *file*, and read a few of them."""
         for number, (name, view) in enumerate(views.items()):
             require(isinstance(name, str), "a name is no text")

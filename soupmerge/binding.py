@@ -33,7 +33,7 @@ def bind(net: nn.Module, state: State, *, device: torch.device | str | None = No
         [[2.0, 2.0, 2.0]]
     """
     bound = copy.deepcopy(net).eval().requires_grad_(False)
-    pour(bound, state)
+    load_into(bound, state)
     # channels-last is the layout in which convolutions run fastest on current CPUs and GPUs.
     bound = bound.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return bound if device is None else bound.to(device)
@@ -86,7 +86,7 @@ def _outermost(net: nn.Module, method: str) -> Iterator[nn.Module]:
             yield from _outermost(child, method)
 
 
-def pour(bound: nn.Module, state: State) -> None:
+def load_into(bound: nn.Module, state: State) -> None:
     """Put the weights of *state* into *bound*, in place.
 
     Raises:

@@ -44,7 +44,7 @@ def net() -> nn.Module:
 
 
 @pytest.fixture
-def pots(net: nn.Module, tmp_path: Path) -> sm.Ingredients:
+def ingredients(net: nn.Module, tmp_path: Path) -> sm.Ingredients:
     """Three batch-norm networks around one base, written as files that name their network."""
     paths = []
     for seed, name in enumerate(("a", "b", "c"), start=1):
@@ -67,9 +67,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     paths = []
     for name, threat in (("linf", sm.Linf(0.15)), ("l2", sm.L2(1.0)), ("clean", None)):
         paths.append(home / f"{name}.safetensors")
-        pot = sm.load(base)[0]
-        net = sm.model(like=pot)
-        sm.finetune(net, train, sm.against(threat), paths[-1], base=pot, schedule=schedule)
+        ingredient = sm.load(base)[0]
+        net = sm.model(like=ingredient)
+        sm.finetune(net, train, sm.against(threat), paths[-1], base=ingredient, schedule=schedule)
     return paths
 
 
@@ -105,5 +105,5 @@ def chooser() -> sm.Benchmark:
 
 @pytest.fixture
 def kitchen(trained: list[Path]) -> tuple[nn.Module, sm.Ingredients]:
-    pots = sm.load(*trained)
-    return sm.model(like=pots), pots
+    ingredients = sm.load(*trained)
+    return sm.model(like=ingredients), ingredients

@@ -75,9 +75,9 @@ def trial(clean: int, robust: int) -> Any:
     return Trial(recipe, report)
 
 
-def in_float64(pots: sm.Ingredients, home: Path) -> sm.Ingredients:
+def in_float64(ingredients: sm.Ingredients, home: Path) -> sm.Ingredients:
     home.mkdir()
-    for i, pot in enumerate(pots):
-        wide = {n: t.double() if t.is_floating_point() else t for n, t in pot.items()}
+    for i, ingredient in enumerate(ingredients):
+        wide = {n: t.double() if t.is_floating_point() else t for n, t in ingredient.items()}
         sm.save(home / f"{i}.safetensors", wide)
-    return sm.load(*(home / f"{i}.safetensors" for i in range(len(pots))))
+    return sm.load(*(home / f"{i}.safetensors" for i in range(len(ingredients))))

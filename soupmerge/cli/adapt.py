@@ -56,9 +56,9 @@ def command(
     from soupmerge.soups.search.grid import plan
 
     device = machine.device()
-    pots = ingredients.load()
-    size, _ = plan(pots, step)
-    net = network.make(like=pots)
+    loaded = ingredients.load()
+    size, _ = plan(loaded, step)
+    net = network.make(like=loaded)
     sets = _sets(data)
     most = max(map(len, sets))
     show.note(f"{size} soups, {len(sets)} data sets of up to {most} images, {shots} choose")
@@ -67,7 +67,7 @@ def command(
     with show.Progress() as progress:
         found = sm.adapt(
             net,
-            pots,
+            loaded,
             sets,
             shots=shots,
             step=step,
@@ -81,7 +81,7 @@ def command(
     if as_json:
         show.dump(found.summary())
     else:
-        _print(found, pots.names)
+        _print(found, loaded.names)
     show.note(f"single soup written to {out}/soup.safetensors, the others' recipes to {out}/best")
 
 

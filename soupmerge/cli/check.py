@@ -39,8 +39,8 @@ def command(
     each --threat. Without, it is "separate" for networks known to be trained apart, from scratch.
     Exit status 1 if they do not fit, or lie in separate basins.
     """
-    pots, problems = checked.fit()
-    if pots is None or problems:
+    ingredients, problems = checked.fit()
+    if ingredients is None or problems:
         if as_json:
             show.dump({"compatible": False, "problems": problems, "basin": _unknown()})
         else:
@@ -49,43 +49,46 @@ def command(
     from soupmerge.weights.geometry import foreign, signs
     from soupmerge.weights.lineage import trained_apart
 
-    found = signs(pots, checked.opened_origin(pots))
-    apart = trained_apart(tuple(pots))
+    found = signs(ingredients, checked.opened_origin(ingredients))
+    apart = trained_apart(tuple(ingredients))
     if data.given is None:
         segments.require_data()
         barriers = None
     else:
-        net = checked.network.make(like=pots)
-        barriers = segments.barriers(net, pots, data.given, machine, force=force)
+        net = checked.network.make(like=ingredients)
+        barriers = segments.barriers(net, ingredients, data.given, machine, force=force)
     verdict = barriers.verdict if barriers else "unknown"
     if apart and verdict == "unknown":
         verdict = "separate"
-    remark = foreign(pots) if verdict != "shared" else None
+    remark = foreign(ingredients) if verdict != "shared" else None
     if as_json:
         basin = _unknown() if barriers is None else barriers.to_json()
         basin |= {"verdict": verdict, "reasons": apart}
         told: dict[str, Any] = {"compatible": True, "problems": [], "basin": basin}
-        told |= {"remarks": [remark] if remark else [], "family": _family(pots)}
+        told |= {"remarks": [remark] if remark else [], "family": _family(ingredients)}
         show.dump({**told, "signs": _signs_to_json(found)})
     else:
         reasons = "; ".join([*apart, *([] if barriers else ["not measured (give --data)"])])
-        _print(pots, found, barriers, f"{verdict}: {reasons}" if reasons else verdict)
+        _print(ingredients, found, barriers, f"{verdict}: {reasons}" if reasons else verdict)
         if remark:
             show.line(remark)
     return int(verdict == "separate")
 
 
-def _family(pots: sm.Ingredients) -> dict[str, list[str]]:
+def _family(ingredients: sm.Ingredients) -> dict[str, list[str]]:
     """Return the roots of each ingredient's family tree, where the files tell of one."""
     from soupmerge.weights.lineage import family_of
 
-    trees = {name: family_of(pot) for name, pot in zip(pots.names, pots, strict=True)}
+    trees = {
+        name: family_of(ingredient)
+        for name, ingredient in zip(ingredients.names, ingredients, strict=True)
+    }
     return {name: sorted(tree.roots()) for name, tree in trees.items() if tree.made}
 
 
-def _told_family(pots: sm.Ingredients) -> str:
-    roots = _family(pots)
-    if len(roots) < len(pots):
+def _told_family(ingredients: sm.Ingredients) -> str:
+    roots = _family(ingredients)
+    if len(roots) < len(ingredients):
         return "unknown: the files do not tell"
     common = set.intersection(*map(set, roots.values()))
     if common:
@@ -94,10 +97,10 @@ def _told_family(pots: sm.Ingredients) -> str:
     return "the files tell of no common ancestor"
 
 
-def _print(pots: sm.Ingredients, found: Any, barriers: Any, verdict: str) -> None:
-    fit = f"yes: {len(pots)} checkpoints of {len(pots.infos)} tensors"
-    show.table(["compatible", "basin", "family"], [[fit, verdict, _told_family(pots)]])
-    if len(pots) > 1:
+def _print(ingredients: sm.Ingredients, found: Any, barriers: Any, verdict: str) -> None:
+    fit = f"yes: {len(ingredients)} checkpoints of {len(ingredients.infos)} tensors"
+    show.table(["compatible", "basin", "family"], [[fit, verdict, _told_family(ingredients)]])
+    if len(ingredients) > 1:
         far = f"distance from {found.reference}: {', '.join(found.names)}"
         headers = ["block", far, "cosine of weights", "of differences", "outliers"]
         show.table(headers, list(found.rows()), title="signs")

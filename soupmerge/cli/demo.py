@@ -19,7 +19,7 @@ TRAINED = "--data digits --split train --augment none"
 def story(folder: str) -> Iterator[tuple[str, str]]:
     """Yield each chapter: what it does, and the command that does it."""
     d = shlex.quote(folder)
-    pots = f"{d}/linf.safetensors {d}/l2.safetensors {d}/clean.safetensors"
+    ingredients = f"{d}/linf.safetensors {d}/l2.safetensors {d}/clean.safetensors"
     yield (
         "Train a small network adversarially, from scratch",
         f"finetune --model digits-cnn --threat linf:0.1 {TRAINED} --epochs 20 --lr 0.1"
@@ -31,26 +31,26 @@ def story(folder: str) -> Iterator[tuple[str, str]]:
             f"finetune {d}/base.safetensors --threat {threat} {TRAINED} --epochs 15 --lr 0.05"
             f" -o {d}/{name}.safetensors",
         )
-    yield "Do the ingredients fit together?", f"check {pots}"
+    yield "Do the ingredients fit together?", f"check {ingredients}"
     yield (
         "Judge the 21 soups of the simplex, on images that choose",
-        f"grid {pots} --data digits --split val {JUDGED} -o {d}/grid",
+        f"grid {ingredients} --data digits --split val {JUDGED} -o {d}/grid",
     )
     for eps in ("0", "0.15"):
         yield (
             f"Learn a soup with a coefficient per tensor, at eps {eps}",
-            f"learn {pots} --eps {eps} {TRAINED} --epochs 10 -o {d}/learned-{eps}",
+            f"learn {ingredients} --eps {eps} {TRAINED} --epochs 10 -o {d}/learned-{eps}",
         )
-    yield "Mix the uniform soup", f"mix {pots} -w uniform -o {d}/uniform.safetensors --force"
+    yield "Mix the uniform soup", f"mix {ingredients} -w uniform -o {d}/uniform.safetensors --force"
     yield (
         "Mix the grid's best soup on clean images",
         f"mix --recipe {d}/grid/best/clean.json -o {d}/grid-clean.safetensors --force",
     )
     yield (
         "Compare them all, on images that chose nothing",
-        f"eval {pots} {d}/uniform.safetensors {d}/grid-clean.safetensors {d}/grid/soup.safetensors"
-        f" {d}/learned-0/soup.safetensors {d}/learned-0.15/soup.safetensors"
-        f" --data digits --split test {JUDGED} -o {d}/compared",
+        f"eval {ingredients} {d}/uniform.safetensors {d}/grid-clean.safetensors"
+        f" {d}/grid/soup.safetensors {d}/learned-0/soup.safetensors"
+        f" {d}/learned-0.15/soup.safetensors --data digits --split test {JUDGED} -o {d}/compared",
     )
     for run in ("grid", "learned-0.15", "compared"):
         yield f"Draw the figures of {run!r}", f"report {d}/{run}"

@@ -34,14 +34,14 @@ def command(search: Search, metric: str | None, orders: int, prune: bool) -> Non
     others.
     """
     task = search.task()
-    k = len(task.pots)
+    k = len(task.ingredients)
     task.tell(k + (k - 1) * (1 + prune) * (1 + orders))
     if search.dry_run:
         return
     with show.Progress() as progress:
         found = sm.greedy(
             task.net,
-            task.pots,
+            task.ingredients,
             task.benchmark,
             metric=metric,
             orders=orders,
@@ -56,7 +56,7 @@ def command(search: Search, metric: str | None, orders: int, prune: bool) -> Non
         [
             "best first" if d.order == 0 else f"order {d.order}",
             d.action,
-            task.pots.names[d.ingredient],
+            task.ingredients.names[d.ingredient],
             f"{d.before:.1%} → {d.after:.1%}",
             "yes" if d.accepted else "no",
             d.reason,

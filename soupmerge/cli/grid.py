@@ -31,11 +31,11 @@ def command(search: Search, step: str, race: str | None, best: str | None) -> No
     from soupmerge.soups.search.grid import plan
 
     task = search.task()
-    size, _ = plan(task.pots, step)
+    size, _ = plan(task.ingredients, step)
     task.tell(size)
     if search.dry_run:
         return
-    of = task.net, task.pots, task.benchmark
+    of = task.net, task.ingredients, task.benchmark
     with show.Progress() as progress:
         where = task.where(progress)
         if race:

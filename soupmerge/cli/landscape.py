@@ -49,9 +49,9 @@ def command(
     from soupmerge.weights.plane import plane_through
 
     device = machine.device()
-    pots = ingredients.load(plane.base)
-    found = plane_through(pots)
-    net = network.make(like=pots)
+    loaded = ingredients.load(plane.base)
+    found = plane_through(loaded)
+    net = network.make(like=loaded)
     benchmark = sm.Benchmark(
         _images(data),
         plane.attacks(),
@@ -61,19 +61,19 @@ def command(
     )
     images, number = len(benchmark.data), plane.points**2 + 3
     show.note(f"{number} points, {images} images, {len(plane.threats)} threats")
-    show.note("weight distances: " + _distances(found, pots.names))
+    show.note("weight distances: " + _distances(found, loaded.names))
     calibration = plane.calibration(data, machine.seed)
     if dry_run:
         return
     with show.Progress() as progress:
         measured = sm.landscape(
             net,
-            pots,
+            loaded,
             benchmark,
             points=plane.points,
             margin=plane.margin,
             buffers="average" if calibration else plane.buffers,
-            base=index_of_base(plane.base, len(pots)),
+            base=index_of_base(plane.base, len(loaded)),
             calibration=calibration,
             device=device,
             out=out,

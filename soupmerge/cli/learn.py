@@ -78,20 +78,20 @@ def command(
     if export.folder and (soups > 1 or judged.beside):
         raise UsageError("takes one soup", where="--export", fix="export one of them afterwards")
     export.check()
-    pots = ingredients.load(learning.policy.base)
-    export.check(pots.bytes)
-    net = network.make(like=pots)
+    loaded = ingredients.load(learning.policy.base)
+    export.check(loaded.bytes)
+    net = network.make(like=loaded)
     images = data.images()
-    settings = learning.settings(len(pots), machine.batch_size)
+    settings = learning.settings(len(loaded), machine.batch_size)
     stop_on = learning.stop_on(data)
     calibration = learning.calibration(list(objectives.values()), images, machine)
-    plan = stacks.plan(pots, place=learning.place, store=learning.store, device=device)
-    _announce(objectives, soups, len(images), len(pots), settings)
+    plan = stacks.plan(loaded, place=learning.place, store=learning.store, device=device)
+    _announce(objectives, soups, len(images), len(loaded), settings)
     if dry_run or show.is_verbose():
         show.note(plan.describe())
     data.warn_of_test("teaches the soup")
     benchmark = judged.benchmark(data, machine)
-    others = judged.others(pots, learning.policy.buffers)
+    others = judged.others(loaded, learning.policy.buffers)
     if dry_run:
         return
     how: How = {
@@ -109,15 +109,15 @@ def command(
     if soups > 1 or others:
         with show.Progress() as progress:
             more: Mapping[str, Any] = {"seeds": seeds, "beside": others, "progress": progress}
-            sweep = sm.sweep(net, pots, images, objectives, **how, **more)
-        results.print_sweep(sweep, pots, out, as_json=as_json)
+            sweep = sm.sweep(net, loaded, images, objectives, **how, **more)
+        results.print_sweep(sweep, loaded, out, as_json=as_json)
         return
     (goal,) = objectives.values()
     with show.Progress() as progress:
-        trial = sm.learn(net, pots, images, goal, seed=machine.seed, progress=progress, **how)
+        trial = sm.learn(net, loaded, images, goal, seed=machine.seed, progress=progress, **how)
     reports = [trial.report] if trial.report else []
     done = export.write(f"{out}/soup.safetensors", net=net, reports=reports)
-    results.print_learned(trial, pots, out, as_json=as_json)
+    results.print_learned(trial, loaded, out, as_json=as_json)
     if done and not as_json:
         tell(done, as_json=False)
 

@@ -49,40 +49,42 @@ def command(
     from soupmerge.weights.mixing import mix_to_file, soup_infos
 
     shard = written.shard_bytes()
-    pots, recipe = coefficients.load()
+    ingredients, recipe = coefficients.load()
     calibration = calibrating.of(recipe, machine, coefficients.recipe)
     recipe = recipe if calibration is None else noted(recipe, calibration)
-    _tell_of_statistics(pots, recipe)
+    _tell_of_statistics(ingredients, recipe)
     if shard is not None and calibration is not None:
         fix = "leave out --max-shard-size"
         raise UsageError("goes into one file", where="--buffers recalibrate", fix=fix)
-    size = sum(info.bytes for info in soup_infos(pots, recipe).values())
-    written.check(pots, size)
+    size = sum(info.bytes for info in soup_infos(ingredients, recipe).values())
+    written.check(ingredients, size)
     export.check(size)
-    if remark := foreign(pots):
+    if remark := foreign(ingredients):
         warnings.warn(remark, stacklevel=1)
     out, force = written.out, written.force
     if dry_run:
-        plans.show_mix(out, pots, recipe, shard, as_json=as_json)
+        plans.show_mix(out, ingredients, recipe, shard, as_json=as_json)
         return
     if calibration is None:
-        digest = mix_to_file(out, pots, recipe, shard_bytes=shard, force=force)
+        digest = mix_to_file(out, ingredients, recipe, shard_bytes=shard, force=force)
     else:
-        net = network.make(like=pots)
-        digest = _write_recalibrated(net, pots, recipe, calibration, machine, written)
-    done = export.write(out, net=network.make(like=pots)) if export.folder else None
+        net = network.make(like=ingredients)
+        digest = _write_recalibrated(net, ingredients, recipe, calibration, machine, written)
+    done = export.write(out, net=network.make(like=ingredients)) if export.folder else None
     if as_json:
         more = {"export": str(done.path)} if done else {}
         show.dump({"out": out, "sha256": digest, "bytes": size, "recipe": recipe.to_json()} | more)
         return
-    show.table(["soup", "tensors", "bytes", "sha256"], [[out, len(pots.infos), size, digest]])
+    show.table(
+        ["soup", "tensors", "bytes", "sha256"], [[out, len(ingredients.infos), size, digest]]
+    )
     if done:
         tell(done, as_json=False)
 
 
 def _write_recalibrated(
     net: Any,
-    pots: sm.Ingredients,
+    ingredients: sm.Ingredients,
     recipe: sm.Recipe,
     calibration: sm.Calibration,
     machine: Machine,
@@ -93,15 +95,15 @@ def _write_recalibrated(
     device = machine.device()
     with show.Progress() as progress:
         state = sm.recalibrate(
-            net, sm.mix(pots, recipe), calibration, device=device, progress=progress
+            net, sm.mix(ingredients, recipe), calibration, device=device, progress=progress
         )
-    return save_soup(written.out, state, pots, recipe, force=written.force)
+    return save_soup(written.out, state, ingredients, recipe, force=written.force)
 
 
-def _tell_of_statistics(pots: sm.Ingredients, recipe: sm.Recipe) -> None:
+def _tell_of_statistics(ingredients: sm.Ingredients, recipe: sm.Recipe) -> None:
     from soupmerge.weights.buffers import is_statistic
 
-    there = any(map(is_statistic, pots.infos))
+    there = any(map(is_statistic, ingredients.infos))
     own, largest = recipe.mean_weights[recipe.base], max(recipe.mean_weights)
     if there and recipe.buffers == "base" and own < largest:
         which = f"ingredient {recipe.base + 1}, whose coefficient is {own:.3g}"

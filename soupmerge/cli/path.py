@@ -43,7 +43,7 @@ def command(search: Search, points: int, beyond: float, best: str | None) -> Non
     with show.Progress() as progress:
         line = sm.path(
             task.net,
-            task.pots,
+            task.ingredients,
             task.benchmark,
             points=points,
             beyond=beyond,

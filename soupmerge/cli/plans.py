@@ -15,31 +15,34 @@ if TYPE_CHECKING:
 
 
 def show_mix(
-    out: str, pots: sm.Ingredients, recipe: sm.Recipe, shard: int | None, *, as_json: bool
+    out: str, ingredients: sm.Ingredients, recipe: sm.Recipe, shard: int | None, *, as_json: bool
 ) -> None:
-    """Print what mixing *pots* by *recipe* into *out* would take."""
+    """Print what mixing *ingredients* by *recipe* into *out* would take."""
     from soupmerge.weights.mixing import memory_of, soup_infos
     from soupmerge.weights.writing import layout, shards_of
 
     weights = [f"{w:.6g}" for w in recipe.mean_weights]
-    kept = len(pots.selection.copied)
-    rows = [[name, f"coefficient {w}"] for name, w in zip(pots.names, weights, strict=True)]
-    infos = layout(soup_infos(pots, recipe))
+    kept = len(ingredients.selection.copied)
+    rows = [[name, f"coefficient {w}"] for name, w in zip(ingredients.names, weights, strict=True)]
+    infos = layout(soup_infos(ingredients, recipe))
     size = sum(info.bytes for info in infos.values())
     files = len(shards_of(infos, shard)) if shard else 1
     free = shutil.disk_usage(Path(out).resolve().parent).free
     if as_json:
         plan = {"out": out, "tensors": len(infos), "bytes": size, "files": files}
-        memory = {"memory": memory_of(pots), "free": free}
+        memory = {"memory": memory_of(ingredients), "free": free}
         show.dump({**plan, **memory, "recipe": recipe.to_json()})
         return
     rows += [
         ["groups", f"{len(recipe.groups)} (by {recipe.by}); coefficients above are means"],
         ["statistics", recipe.buffers],
-        ["copied, left out", f"{kept} tensors, {len(pots.selection.skipped)} tensors"],
+        ["copied, left out", f"{kept} tensors, {len(ingredients.selection.skipped)} tensors"],
         ["would write", f"{out}: {len(infos)} tensors, {size:,} bytes, {files} file(s)"],
-        ["would read", f"{sum(s.size for c in pots for s in c.sources):,} bytes, twice (to hash)"],
-        ["memory", f"about {memory_of(pots) / 2**20:,.0f} MiB beside torch itself"],
+        [
+            "would read",
+            f"{sum(s.size for c in ingredients for s in c.sources):,} bytes, twice (to hash)",
+        ],
+        ["memory", f"about {memory_of(ingredients) / 2**20:,.0f} MiB beside torch itself"],
         ["free there", f"{free:,} bytes" + ("" if free > size else ": too few")],
     ]
     show.table(["plan", ""], rows)

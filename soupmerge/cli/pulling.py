@@ -72,10 +72,10 @@ def _from_hub(ref: str, locked: bool) -> Pulled:
 
 
 def _row(ref: str, pulled: Pulled) -> dict[str, Any]:
-    from soupmerge.storage.reading import Steady
+    from soupmerge.storage.reading import StableFile
     from soupmerge.weights.files import sha256_of
 
-    files = [Steady.seen(path) for path in pulled.holding]
+    files = [StableFile.seen(path) for path in pulled.holding]
     return {
         "ref": ref,
         "pinned": str(pulled.ref),
@@ -97,12 +97,12 @@ def _copy(pulled: Pulled, out: str, force: bool) -> None:
 
 def _copied(path: Path, out: str, force: bool, inputs: Iterable[Path]) -> None:
     from soupmerge.storage import commit
-    from soupmerge.storage.reading import Steady
+    from soupmerge.storage.reading import StableFile
 
     if Path(out).suffix != path.suffix:
         what = f"is to hold {path.name}, as it is"
         raise UsageError(what, where=out, fix=f"name a {path.suffix} file")
     commit.check_free(out, force=force, inputs=inputs)
     with commit.committed(out, force=force) as file:
-        for part in Steady.seen(path).chunks():
+        for part in StableFile.seen(path).chunks():
             file.write(part)

@@ -120,7 +120,7 @@ def cost(reports: Sequence[sm.Report]) -> dict[str, float]:
     return {key: round(sum(r.cost.get(key, 0) for r in reports), 3) for key in keys}
 
 
-def print_learned(trial: Any, pots: sm.Ingredients, out: str, *, as_json: bool) -> None:
+def print_learned(trial: Any, ingredients: sm.Ingredients, out: str, *, as_json: bool) -> None:
     """Print a learned soup: its mean coefficients, and how it was judged."""
     from soupmerge.soups.judge.trials import Trials
 
@@ -128,13 +128,15 @@ def print_learned(trial: Any, pots: sm.Ingredients, out: str, *, as_json: bool) 
         show.dump(Trials((trial,)).summary())
         return
     weights = [f"{w:.4f}" for w in trial.recipe.mean_weights]
-    show.table(["ingredient", "mean coefficient"], list(zip(pots.names, weights, strict=True)))
+    show.table(
+        ["ingredient", "mean coefficient"], list(zip(ingredients.names, weights, strict=True))
+    )
     if trial.report:
         print_reports([f"{out}/soup.safetensors"], [trial.report], "accuracy")
     show.note(f"written to {out}/soup.safetensors")
 
 
-def print_sweep(sweep: Any, pots: sm.Ingredients, out: str, *, as_json: bool) -> None:
+def print_sweep(sweep: Any, ingredients: sm.Ingredients, out: str, *, as_json: bool) -> None:
     """Print the soups of a sweep, how all were judged, and the spread of seeds."""
     if as_json:
         show.dump(sweep.summary())
@@ -143,7 +145,7 @@ def print_sweep(sweep: Any, pots: sm.Ingredients, out: str, *, as_json: bool) ->
         [name, *(f"{w:.4f}" for w in trial.recipe.mean_weights)]
         for name, trial in zip(sweep.names, sweep.trials, strict=True)
     ]
-    show.table(["soup", *pots.names], rows, "mean coefficients")
+    show.table(["soup", *ingredients.names], rows, "mean coefficients")
     if sweep.beside:
         reports = [trial.judged() for trial in sweep.trials]
         names = [*sweep.names, *sweep.beside]

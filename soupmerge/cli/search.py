@@ -37,13 +37,13 @@ def command(search: Search, method: str, n: int, metric: str | None) -> None:
 
     task = search.task()
     check(method, n)
-    task.tell(n + len(task.pots) + 1)
+    task.tell(n + len(task.ingredients) + 1)
     if search.dry_run:
         return
     with show.Progress() as progress:
         trials = sm.search(
             task.net,
-            task.pots,
+            task.ingredients,
             task.benchmark,
             method=method,
             n=n,

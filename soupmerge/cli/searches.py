@@ -55,11 +55,11 @@ class Search:
     def task(self) -> Task:
         """Return what the search is about: the network, the ingredients, the benchmark."""
         device = self.machine.device()
-        pots = self.ingredients.load(self.policy.base)
-        net = self.network.make(like=pots)
+        ingredients = self.ingredients.load(self.policy.base)
+        net = self.network.make(like=ingredients)
         benchmark = self.attack.benchmark(self.data.images(), "val", self.machine)
         self.data.warn_of_test("chooses the soup")
-        return Task(net, pots, benchmark, device, self)
+        return Task(net, ingredients, benchmark, device, self)
 
 
 def search(command: F) -> F:
@@ -85,7 +85,7 @@ class Task:
     """A search that is ready to run."""
 
     net: Any
-    pots: sm.Ingredients
+    ingredients: sm.Ingredients
     benchmark: sm.Benchmark
     device: Any
     asked: Search
@@ -94,7 +94,7 @@ class Task:
         """Return what every search takes besides network, ingredients and benchmark."""
         return {
             "buffers": self.asked.policy.buffers,
-            "base": self.asked.policy.index(len(self.pots)),
+            "base": self.asked.policy.index(len(self.ingredients)),
             "device": self.device,
             "out": self.asked.out,
             "force": self.asked.force,
@@ -105,7 +105,7 @@ class Task:
         """Say what there is to do, at most, and what was done before."""
         images, threats = len(self.benchmark.data), len(self.benchmark.attacks)
         what = f"{soups} soups of " if soups else ""
-        scope = f"{what}{len(self.pots)} ingredients, {images} images, {threats} threats"
+        scope = f"{what}{len(self.ingredients)} ingredients, {images} images, {threats} threats"
         steps = sum(attack.describe()["steps"] for attack in self.benchmark.attacks)
         most = (soups or 0) * images * steps
         show.note(scope + (f"; at most {most:,} gradient evaluations" if most else ""))
@@ -125,7 +125,7 @@ class Task:
     def print_trials(self, trials: sm.Trials) -> None:
         """Print one row per soup."""
         names = [weights_of(trial, " ") for trial in trials]
-        title = "coefficients of " + ", ".join(self.pots.names)
+        title = "coefficients of " + ", ".join(self.ingredients.names)
         results.print_reports(names, [trial.judged() for trial in trials], title)
 
     def tell_of_best(self, trials: sm.Trials, metric: str | None) -> None:

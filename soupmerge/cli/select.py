@@ -93,8 +93,8 @@ def _write(
     if not recipe.seen:
         what = f"{choice.home} does not say which images choose: the soup has no ledger of them"
         warnings.warn(what, stacklevel=2)
-    pots = of_recipe(recipe, choice.home, where=choice.home, refs=refs, weights_key=weights_key)
-    mix_to_file(out, pots, recipe, model=model, force=force)
+    loaded = of_recipe(recipe, choice.home, where=choice.home, refs=refs, weights_key=weights_key)
+    mix_to_file(out, loaded, recipe, model=model, force=force)
 
 
 def _told(seen: Tried, choice: Choice) -> dict[str, Any]:

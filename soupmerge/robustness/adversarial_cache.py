@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Fooling:
+class AdversarialCache:
     """For each threat, the last image that fooled a classifier, by the id of its example."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.robustness import engine
-from soupmerge.robustness.engine import Left, Patience
+from soupmerge.robustness.engine import Finished, Patience
 from soupmerge.robustness.losses import LOSSES, is_targeted
 from soupmerge.robustness.rules import Adaptive, Fixed, SparseAdaptive
 from soupmerge.robustness.threats import Threat
@@ -37,7 +37,7 @@ class _Gradient:
             out[left.place] = left.x_adv
         return out
 
-    def stream(self, classifier: Classifier, feed: Feed, *, width: int) -> Iterator[Left]:
+    def stream(self, classifier: Classifier, feed: Feed, *, width: int) -> Iterator[Finished]:
         """Yield adversarial images for what *feed* gives, at most *width* on their way at a time.
 
         Images come out as they are done, in no order.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from soupmerge.binding import PRECISIONS, probe
 from soupmerge.errors import InputError, UsageError, near_miss
-from soupmerge.robustness.adversarial_cache import Fooling
-from soupmerge.robustness.judging import Forgetful, Judge, Ledger, Meter
+from soupmerge.robustness.adversarial_cache import AdversarialCache
+from soupmerge.robustness.judging import Judge, Ledger, Meter, NullLedger
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.types import Attack, Classifier, Examples, Progress, quiet
 
@@ -111,7 +111,7 @@ class Benchmark:
         *,
         progress: Progress = quiet,
         ledger: Ledger | None = None,
-        fooling: Fooling | None = None,
+        fooling: AdversarialCache | None = None,
     ) -> Report:
         """Return the report on *classifier*, which must be in evaluation mode if it is a module.
 
@@ -126,7 +126,7 @@ class Benchmark:
             _require_evaluation(classifier)
         began, meter = time.perf_counter(), Meter(classifier)
         probe(classifier, self.data, meter.device)
-        keeps = Forgetful() if ledger is None else ledger
+        keeps = NullLedger() if ledger is None else ledger
         how = (self.seed, self.batch_size, self.precision, keeps, progress, fooling)
         judge = Judge(meter, self.data, *how)
         clean = judge.clean()

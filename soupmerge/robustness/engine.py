@@ -22,7 +22,7 @@ REFILL = 1 / 16
 
 
 @dataclass
-class Climb:
+class AttackState:
     """Where each example is on its way up; every field has the leading dimension B.
 
     Attributes:
@@ -65,7 +65,7 @@ class Climb:
         for field in dataclasses.fields(self):
             setattr(self, field.name, getattr(self, field.name)[mask])
 
-    def join(self, other: Climb) -> None:
+    def join(self, other: AttackState) -> None:
         """Add the examples of *other*."""
         for field in dataclasses.fields(self):
             both = (getattr(self, field.name), getattr(other, field.name))
@@ -86,7 +86,7 @@ class Fresh(NamedTuple):
     start: Tensor
 
 
-class Left(NamedTuple):
+class Finished(NamedTuple):
     """Examples that have left: their places, their points, and which of them fooled."""
 
     place: Tensor
@@ -100,20 +100,20 @@ class Source(Protocol):
     def take(self, count: int) -> Fresh | None:
         """Return *count* examples at most; None if there are no more."""
 
-    def back(self, state: Climb, over: Tensor) -> Tensor:
+    def back(self, state: AttackState, over: Tensor) -> Tensor:
         """Take back the examples of the mask *over* that shall try again; return which."""
 
 
 class Rule(Protocol):
     """How an attack moves: where to go next, and what to learn from having gone."""
 
-    def begin(self, climb: Climb) -> None:
+    def begin(self, state: AttackState) -> None:
         """Set step sizes and whatever else the rule keeps."""
 
-    def adapt(self, climb: Climb) -> None:
+    def adapt(self, state: AttackState) -> None:
         """Before a step, adapt step sizes to what was seen, and perhaps go back to the best."""
 
-    def move(self, climb: Climb) -> Tensor:
+    def move(self, state: AttackState) -> Tensor:
         """Return the next points."""
 
 
@@ -132,9 +132,9 @@ class Patience:
     after: int = 10
     share: float = 0.2
 
-    def over(self, climb: Climb) -> Tensor:
+    def over(self, state: AttackState) -> Tensor:
         """Return ``(B,)`` bool: who is given up."""
-        return (climb.i >= self.after) & (climb.margin > self.share * climb.margin_start)
+        return (state.i >= self.after) & (state.margin > self.share * state.margin_start)
 
 
 def run(
@@ -147,7 +147,7 @@ def run(
     until_fooled: bool,
     width: int,
     patience: Patience | None = None,
-) -> Iterator[Left]:
+) -> Iterator[Finished]:
     """Yield images of higher loss, each reached in at most *steps* gradient steps.
 
     With *until_fooled* an example leaves at the first point that the classifier gets wrong;
@@ -167,7 +167,7 @@ def run(
         if bool(leaving.any()):
             gone = leaving & ~source.back(state, leaving & ~fooled)
             x_adv = torch.where(state.wide(fooled), state.x_adv, state.x_best)
-            yield Left(state.place[gone], x_adv[gone], fooled[gone])
+            yield Finished(state.place[gone], x_adv[gone], fooled[gone])
             state.keep(~leaving)
         if len(state):
             rule.adapt(state)
@@ -176,7 +176,9 @@ def run(
         state = _filled(state, source, rule, width)
 
 
-def _filled(state: Climb | None, source: Source, rule: Rule, width: int) -> Climb | None:
+def _filled(
+    state: AttackState | None, source: Source, rule: Rule, width: int
+) -> AttackState | None:
     """Return *state* with fresh examples in the places of those that have left."""
     room = width - (len(state) if state else 0)
     if state and room < max(1, width * REFILL):
@@ -191,9 +193,9 @@ def _filled(state: Climb | None, source: Source, rule: Rule, width: int) -> Clim
     return state or begun
 
 
-def _begun(fresh: Fresh) -> Climb:
+def _begun(fresh: Fresh) -> AttackState:
     zero = fresh.x.new_zeros(len(fresh.x))
-    return Climb(
+    return AttackState(
         x=fresh.x,
         y=fresh.y,
         target=fresh.target,
@@ -263,7 +265,7 @@ def _asked(
     return Answer(values.detach(), torch.nan_to_num(grad, 0.0, 0.0, 0.0), fooled, margin)
 
 
-def _remember(state: Climb, found: Answer) -> None:
+def _remember(state: AttackState, found: Answer) -> None:
     first, values = state.i == 0, found.loss
     state.margin = torch.minimum(state.margin, found.margin)
     state.margin_start = torch.where(first, found.margin, state.margin_start)

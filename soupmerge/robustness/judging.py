@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from soupmerge.binding import cast, fused
 from soupmerge.errors import InputError
-from soupmerge.robustness.adversarial_cache import Fooling
-from soupmerge.robustness.engine import Left
+from soupmerge.robustness.adversarial_cache import AdversarialCache
+from soupmerge.robustness.engine import Finished
 from soupmerge.robustness.waiting import Batch
 from soupmerge.schedule import stream
 from soupmerge.types import Attack, Classifier, Examples, Progress
@@ -32,7 +32,7 @@ class Ledger(Protocol):
         """Keep *verdicts* under *key*."""
 
 
-class Forgetful:
+class NullLedger:
     """A ledger that keeps nothing."""
 
     def known(self, key: str) -> Mapping[int, bool]:
@@ -82,7 +82,7 @@ class Judge:
     precision: str
     ledger: Ledger
     progress: Progress
-    fooling: Fooling | None = None
+    fooling: AdversarialCache | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def clean(self) -> Tensor:
@@ -117,7 +117,7 @@ class Judge:
         for some in places.split(self.width) if len(places) else ():
             x_adv = self.fooling.images(threat, [ids[i] for i in some.tolist()])
             device = self.meter.device
-            left = Left(todo[some].to(device), x_adv.to(device), torch.ones_like(some).bool())
+            left = Finished(todo[some].to(device), x_adv.to(device), torch.ones_like(some).bool())
             holds[some] = self._confirm(attack, left).cpu()
         return todo[holds]
 
@@ -178,7 +178,7 @@ class Judge:
 
     def _proposals(
         self, classifier: Classifier, attack: Attack, todo: list[int], known: set[int]
-    ) -> Iterator[Left]:
+    ) -> Iterator[Finished]:
         """Yield adversarial images, some at a time."""
         if not hasattr(attack, "stream"):
             yield from self._by_batches(classifier, attack, todo, known)
@@ -190,7 +190,7 @@ class Judge:
             some, queue = queue[:count], queue[count:]
             return self._batch(attack, some) if some else None
 
-        waiting: list[Left] = []
+        waiting: list[Finished] = []
         for left in attack.stream(classifier, feed, width=self.width):
             waiting.append(left)
             if sum(len(part.place) for part in waiting) >= self.width // 4:
@@ -201,7 +201,7 @@ class Judge:
 
     def _by_batches(
         self, classifier: Classifier, attack: Attack, todo: list[int], known: set[int]
-    ) -> Iterator[Left]:
+    ) -> Iterator[Finished]:
         # A foreign attack may draw for a batch as a whole: batches are those of an unbroken run.
         for at in range(0, len(todo), self.width):
             some = todo[at : at + self.width]
@@ -212,7 +212,7 @@ class Judge:
                     shapes = f"{tuple(x_adv.shape)}, not {tuple(batch.x.shape)}"
                     raise InputError(f"gave images of shape {shapes}", where=attack)
                 none = torch.zeros(len(some), dtype=torch.bool)
-                yield Left(batch.place, x_adv, none)
+                yield Finished(batch.place, x_adv, none)
 
     def _batch(self, attack: Attack, some: list[int]) -> Batch:
         indices = torch.tensor(some, dtype=torch.long)
@@ -224,7 +224,7 @@ class Judge:
         x, y = self.data.batch(indices)
         return x.to(self.meter.device), y.to(self.meter.device)
 
-    def _confirm(self, attack: Attack, left: Left) -> Tensor:
+    def _confirm(self, attack: Attack, left: Finished) -> Tensor:
         """Return which images hold, judged here, in float32, inside the threat."""
         x, y = self.load(left.place.cpu())
         x_adv = left.x_adv.detach().float()
@@ -260,5 +260,5 @@ def right(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
     return (logits.argmax(1) == y) & torch.isfinite(logits).all(1)
 
 
-def _together(parts: Sequence[Left]) -> Left:
-    return Left(*(torch.cat(column) for column in zip(*parts, strict=True)))
+def _together(parts: Sequence[Finished]) -> Finished:
+    return Finished(*(torch.cat(column) for column in zip(*parts, strict=True)))

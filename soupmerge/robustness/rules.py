@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from soupmerge.robustness.engine import Climb
+from soupmerge.robustness.engine import AttackState
 from soupmerge.robustness.threats import Threat
 
 
@@ -15,17 +15,17 @@ class Fixed:
     def __init__(self, threat: Threat, size: float) -> None:
         self.threat, self.size = threat, size
 
-    def begin(self, climb: Climb) -> None:
+    def begin(self, state: AttackState) -> None:
         """Set the step."""
-        climb.step = torch.full_like(climb.step, self.size)
+        state.step = torch.full_like(state.step, self.size)
 
-    def adapt(self, climb: Climb) -> None:
+    def adapt(self, state: AttackState) -> None:
         """Learn nothing."""
 
-    def move(self, climb: Climb) -> Tensor:
+    def move(self, state: AttackState) -> Tensor:
         """Return the points a step further along the gradient."""
         return self.threat.project(
-            climb.x_adv + climb.step * self.threat.steepest(climb.grad), climb.x
+            state.x_adv + state.step * self.threat.steepest(state.grad), state.x
         )
 
 
@@ -43,32 +43,32 @@ class Adaptive:
             self.window[at] = window
             window = max(window - shrink, least)
 
-    def begin(self, climb: Climb) -> None:
+    def begin(self, state: AttackState) -> None:
         """Set the step to 2 · eps."""
-        climb.step = torch.full_like(climb.step, 2 * self.threat.eps)
+        state.step = torch.full_like(state.step, 2 * self.threat.eps)
 
-    def move(self, climb: Climb) -> Tensor:
+    def move(self, state: AttackState) -> Tensor:
         """Return the points a step further, 25% of it in the direction of the last one."""
-        a = climb.wide(torch.where(climb.i > 0, 0.75, 1.0).to(climb.x))
-        ahead = climb.x_adv + climb.step * self.threat.steepest(climb.grad)
-        ahead = self.threat.project(ahead, climb.x)
-        inertia = (climb.x_adv - climb.x_old) * (1 - a)
-        return self.threat.project(climb.x_adv + (ahead - climb.x_adv) * a + inertia, climb.x)
+        a = state.wide(torch.where(state.i > 0, 0.75, 1.0).to(state.x))
+        ahead = state.x_adv + state.step * self.threat.steepest(state.grad)
+        ahead = self.threat.project(ahead, state.x)
+        inertia = (state.x_adv - state.x_old) * (1 - a)
+        return self.threat.project(state.x_adv + (ahead - state.x_adv) * a + inertia, state.x)
 
-    def adapt(self, climb: Climb) -> None:
+    def adapt(self, state: AttackState) -> None:
         """At a checkpoint, halve steps that oscillate or are stuck, and go back to the best."""
-        window = self.window.to(climb.i.device)[climb.i]
+        window = self.window.to(state.i.device)[state.i]
         due = window > 0
         if not bool(due.any()):
             return
-        oscillates = climb.wins <= 0.75 * window
-        stuck = ~climb.halved & (climb.loss_mark >= climb.loss_best)
+        oscillates = state.wins <= 0.75 * window
+        stuck = ~state.halved & (state.loss_mark >= state.loss_best)
         halve = due & (oscillates | stuck)
-        climb.halved = torch.where(due, halve, climb.halved)
-        climb.loss_mark = torch.where(due, climb.loss_best, climb.loss_mark)
-        climb.wins = torch.where(due, torch.zeros_like(climb.wins), climb.wins)
-        climb.step = torch.where(climb.wide(halve), climb.step / 2, climb.step)
-        _return_to_best(climb, halve)
+        state.halved = torch.where(due, halve, state.halved)
+        state.loss_mark = torch.where(due, state.loss_best, state.loss_mark)
+        state.wins = torch.where(due, torch.zeros_like(state.wins), state.wins)
+        state.step = torch.where(state.wide(halve), state.step / 2, state.step)
+        _return_to_best(state, halve)
 
 
 class SparseAdaptive:
@@ -80,34 +80,34 @@ class SparseAdaptive:
     def __init__(self, threat: Threat, steps: int, *, warm: bool = False) -> None:
         self.threat, self.window, self.warm = threat, max(int(0.04 * steps), 1), warm
 
-    def begin(self, climb: Climb) -> None:
+    def begin(self, state: AttackState) -> None:
         """Set the step to eps, on a fifth of the coordinates."""
-        climb.step = torch.full_like(climb.step, self.threat.eps)
-        climb.density = torch.full_like(climb.density, 0.2)
-        climb.support = torch.full_like(climb.support, float(climb.x[0].numel()))
+        state.step = torch.full_like(state.step, self.threat.eps)
+        state.density = torch.full_like(state.density, 0.2)
+        state.support = torch.full_like(state.support, float(state.x[0].numel()))
         if self.warm:
-            climb.support = _support(climb.x_best, climb.x)
-            climb.density = climb.support / climb.x[0].numel() / 1.5
+            state.support = _support(state.x_best, state.x)
+            state.density = state.support / state.x[0].numel() / 1.5
 
-    def move(self, climb: Climb) -> Tensor:
+    def move(self, state: AttackState) -> Tensor:
         """Return the points a step further along the largest entries of the gradient."""
-        direction = self.threat.steepest(climb.grad, climb.density)
-        return self.threat.project(climb.x_adv + climb.step * direction, climb.x)
+        direction = self.threat.steepest(state.grad, state.density)
+        return self.threat.project(state.x_adv + state.step * direction, state.x)
 
-    def adapt(self, climb: Climb) -> None:
+    def adapt(self, state: AttackState) -> None:
         """At a checkpoint, adapt sparsity and step; where it is sparser, begin from the best."""
-        due = (climb.i > 0) & (climb.i % self.window == 0)
+        due = (state.i > 0) & (state.i % self.window == 0)
         if not bool(due.any()):
             return
         eps = self.threat.eps
-        support = _support(climb.x_best, climb.x)
-        sparser = support / climb.support < 0.95
-        density = support / climb.x[0].numel() / 1.5
-        step = torch.where(climb.wide(sparser), eps, climb.step / 1.5).clamp(eps / 10, eps)
-        climb.density = torch.where(due, density, climb.density)
-        climb.step = torch.where(climb.wide(due), step, climb.step)
-        climb.support = torch.where(due, support, climb.support)
-        _return_to_best(climb, due & sparser)
+        support = _support(state.x_best, state.x)
+        sparser = support / state.support < 0.95
+        density = support / state.x[0].numel() / 1.5
+        step = torch.where(state.wide(sparser), eps, state.step / 1.5).clamp(eps / 10, eps)
+        state.density = torch.where(due, density, state.density)
+        state.step = torch.where(state.wide(due), step, state.step)
+        state.support = torch.where(due, support, state.support)
+        _return_to_best(state, due & sparser)
 
 
 def _support(x_adv: Tensor, x: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ def _support(x_adv: Tensor, x: Tensor) -> Tensor:
     return (x_adv != x).flatten(1).sum(1).to(x)
 
 
-def _return_to_best(climb: Climb, mask: Tensor) -> None:
-    wide = climb.wide(mask)
-    climb.x_adv = torch.where(wide, climb.x_best, climb.x_adv)
-    climb.grad = torch.where(wide, climb.grad_best, climb.grad)
+def _return_to_best(state: AttackState, mask: Tensor) -> None:
+    wide = state.wide(mask)
+    state.x_adv = torch.where(wide, state.x_best, state.x_adv)
+    state.grad = torch.where(wide, state.grad_best, state.grad)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from soupmerge.robustness.engine import Climb, Fresh
+from soupmerge.robustness.engine import AttackState, Fresh
 from soupmerge.types import Classifier, Generators
 
 Start: TypeAlias = Callable[[Tensor, Tensor, Tensor, Generators], Tensor]
@@ -47,7 +47,7 @@ class Given:
         """Return all, once."""
         return self.fresh.pop() if self.fresh else None
 
-    def back(self, state: Climb, over: Tensor) -> Tensor:
+    def back(self, state: AttackState, over: Tensor) -> Tensor:
         """Take nothing back."""
         return torch.zeros_like(over)
 
@@ -85,7 +85,7 @@ class Waiting:
             return None
         return Fresh(*(torch.cat(both) for both in zip(*parts, strict=True)))
 
-    def back(self, state: Climb, over: Tensor) -> Tensor:
+    def back(self, state: AttackState, over: Tensor) -> Tensor:
         """Take back the examples of the mask *over* that have rounds left; return which."""
         again = torch.zeros_like(over)
         if self.rounds == 1:

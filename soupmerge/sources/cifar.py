@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from soupmerge.sources import downloads, network
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import StableFile
 
 SHA256 = {
     "CIFAR10": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
@@ -35,7 +35,7 @@ def opened(name: str, *, train: bool) -> Any:
     with contextlib.suppress(RuntimeError):  # it is not here, or not as it should be
         return kind(home, train=train)
     archive = home / kind.filename
-    if not archive.is_file() or Steady.seen(archive).sha256() != SHA256[name]:
+    if not archive.is_file() or StableFile.seen(archive).sha256() != SHA256[name]:
         where = name.lower()
         network.require_online(where, f"put {kind.filename} into {home}, or give folder:PATH")
         warnings.warn(f"{where} is not here: downloading it to {home}", stacklevel=4)

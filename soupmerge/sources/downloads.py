@@ -23,7 +23,7 @@ from soupmerge.errors import NetworkError, UnsafeError, printable
 from soupmerge.numbers import count
 from soupmerge.sources import network
 from soupmerge.storage.partial import Partial
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import StableFile
 from soupmerge.weights.kinds import seems
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def download(
     part = Partial(target)
     with part.held():
         if target.exists():  # another process was here first
-            return Steady.seen(target).sha256()
+            return StableFile.seen(target).sha256()
         _fetch_all(address, part, wanted, progress)
         found = part.sha256()
         if not found.startswith(sha256):

@@ -81,13 +81,13 @@ def load(
         what = f"{base} is not the index of one of {len(checkpoints)} ingredients"
         raise UsageError(what, where="base")
     chosen = select(checkpoints, exclude=exclude, only=only, head=head, base=base)
-    pots = Ingredients(checkpoints, chosen)
+    ingredients = Ingredients(checkpoints, chosen)
     for odd in disagreements(checkpoints):
         warnings.warn(f"{odd}: their outputs stand for different classes", stacklevel=2)
     for apart in trained_apart(checkpoints):
         what = f"{apart}: what lies between them is hardly a network (soupmerge check measures it)"
         warnings.warn(what, stacklevel=2)
-    return pots
+    return ingredients
 
 
 def opened_all(
@@ -140,9 +140,9 @@ def of_recipe(
     if len(checkpoints) != len(recipe.sources):
         what = f"has {len(recipe.sources)} ingredients, not {len(checkpoints)}"
         raise UsageError(what, where=where, fix="give a REF for each")
-    pots = Ingredients(checkpoints, recipe.selection)
-    recipe.require_made_of(pots, where=where)
-    return pots
+    ingredients = Ingredients(checkpoints, recipe.selection)
+    recipe.require_made_of(ingredients, where=where)
+    return ingredients
 
 
 def _located(ref: str, home: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from soupmerge.errors import InputError, OutputError
 from soupmerge.storage.commit import sync_folder, write_json, writing
 from soupmerge.storage.locking import locked
-from soupmerge.storage.reading import Steady, read_json
+from soupmerge.storage.reading import StableFile, read_json
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Partial:
         """
         try:
             note = read_json(self._note)
-            size = Steady.seen(self.path).size
+            size = StableFile.seen(self.path).size
         except InputError:
             return 0, ""
         known = isinstance(note, dict) and note.get("origin") == origin and note.get("tag")
@@ -79,7 +79,7 @@ class Partial:
 
     def sha256(self) -> str:
         """Return the hash of what has come."""
-        return Steady.seen(self.path).sha256()
+        return StableFile.seen(self.path).sha256()
 
     def finish(self) -> None:
         """Put what has come at its target, in one rename."""

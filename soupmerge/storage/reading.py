@@ -24,7 +24,7 @@ class TwiceError(ValueError):
 
 
 @dataclass(frozen=True)
-class Steady:
+class StableFile:
     """A regular file that must stay as it was when it was first seen, while parts of it are read.
 
     It is opened for each read and not mapped: if someone cuts or replaces a mapped file, the
@@ -36,7 +36,7 @@ class Steady:
     stamp: tuple[int, int, int, int]
 
     @classmethod
-    def seen(cls, path: Path | str) -> Steady:
+    def seen(cls, path: Path | str) -> StableFile:
         """Return the file at *path* as it is now.
 
         Raises:
@@ -119,7 +119,7 @@ def require_regular(path: Path | str) -> None:
     Raises:
         InputError: *path* is missing, out of reach, or something else than a file.
     """
-    Steady.seen(path)
+    StableFile.seen(path)
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -128,7 +128,7 @@ def read_bytes(path: Path | str) -> bytes:
     Raises:
         InputError: it cannot be read, or is larger than any such file should be.
     """
-    file = Steady.seen(path)
+    file = StableFile.seen(path)
     if file.size > MOST_BYTES:
         raise InputError("is too large to be what it should be", where=path, fix="name another")
     return file.read(0, file.size)

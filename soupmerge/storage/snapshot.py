@@ -16,7 +16,7 @@ from torch import Tensor
 
 from soupmerge.errors import InputError
 from soupmerge.storage import commit
-from soupmerge.storage.reading import Steady, parse_json
+from soupmerge.storage.reading import StableFile, parse_json
 
 
 class Snapshot:
@@ -46,7 +46,7 @@ class Snapshot:
         """
         if not os.path.lexists(self.path):
             return None
-        held = Steady.seen(self.path)
+        held = StableFile.seen(self.path)
         try:
             # The library takes a name twice, and believes one of them.
             parse_json(held.read(8, int.from_bytes(held.read(0, 8), "little")).decode())

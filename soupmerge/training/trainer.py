@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from soupmerge.binding import cast, frozen, pour, probe, ref_of
+from soupmerge.binding import cast, frozen, load_into, probe, ref_of
 from soupmerge.errors import NumericsError
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.storage import run
@@ -62,7 +62,7 @@ class Trainer:
         self.model_ref = ref_of(self.net)
         self.net = copy.deepcopy(self.net)
         if self.base is not None:
-            pour(self.net, self.base)
+            load_into(self.net, self.base)
         self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.net.requires_grad_(True).train()
         self.optimiser = torch.optim.SGD(
@@ -183,7 +183,7 @@ class Trainer:
         return tensors, asdict(self.at)
 
     def _restore(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
-        pour(
+        load_into(
             self.net,
             {n.removeprefix("weight/"): t for n, t in tensors.items() if n.startswith("weight/")},
         )

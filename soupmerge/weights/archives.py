@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 from soupmerge.errors import InputError, UnsafeError, brief
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import StableFile
 from soupmerge.weights import pickles
 from soupmerge.weights.pickles import Pickled, PickleError
 
@@ -45,7 +45,7 @@ class Storage:
 class Archive:
     """A torch file: what its pickle says, and the storages by their keys."""
 
-    file: Steady
+    file: StableFile
     pickled: Pickled
     storages: Mapping[str, Storage]
 
@@ -72,7 +72,7 @@ class Archive:
             )
 
 
-def open_zip(file: Steady) -> Archive:
+def open_zip(file: StableFile) -> Archive:
     """Open the zip archive *file*.
 
     Raises:
@@ -105,7 +105,7 @@ def open_zip(file: Steady) -> Archive:
     return Archive(file, _parsed(file, found.start, found.size), storages)
 
 
-def open_legacy(file: Steady, itemsize: Callable[[Any], tuple[str, int]]) -> Archive:
+def open_legacy(file: StableFile, itemsize: Callable[[Any], tuple[str, int]]) -> Archive:
     """Open *file*, written before torch 1.6 or with ``_use_new_zipfile_serialization=False``.
 
     Args:
@@ -154,14 +154,14 @@ def key_of(value: Any) -> str:
     return str(value)
 
 
-def _legacy_key(file: Steady, value: Any) -> str:
+def _legacy_key(file: StableFile, value: Any) -> str:
     try:
         return key_of(value)
     except ValueError as error:
         raise _broken(file, f"storage {brief(value)} has no name") from error
 
 
-def _check_directory(file: Steady) -> None:
+def _check_directory(file: StableFile) -> None:
     tail = file.read(max(0, file.size - 65_558), 65_558)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
@@ -176,7 +176,7 @@ def _check_directory(file: Steady) -> None:
         raise UnsafeError("lists more records than any network has", where=file.path, fix=AGAIN)
 
 
-def _check_records(file: Steady, records: list[zipfile.ZipInfo]) -> None:
+def _check_records(file: StableFile, records: list[zipfile.ZipInfo]) -> None:
     names = [record.filename for record in records]
     if any(n.endswith("/constants.pkl") or "/code/" in n for n in names):
         raise UnsafeError("is a TorchScript program, which is code", where=file.path, fix=TRUSTED)
@@ -202,7 +202,7 @@ def _leads_out(name: str) -> bool:
 
 
 def _check_apart(
-    file: Steady, records: list[zipfile.ZipInfo], stored: Mapping[str, Storage]
+    file: StableFile, records: list[zipfile.ZipInfo], stored: Mapping[str, Storage]
 ) -> None:
     """Refuse records that share bytes: a small file could hold any number of numbers so."""
     places = sorted(
@@ -219,7 +219,7 @@ def _check_apart(
         raise UnsafeError(what, problems=over, where=file.path, fix=TRUSTED)
 
 
-def _located(file: Steady, record: zipfile.ZipInfo, directory: int) -> Storage:
+def _located(file: StableFile, record: zipfile.ZipInfo, directory: int) -> Storage:
     """Return where the bytes of *record* lie, which its local header says."""
     head = file.read(record.header_offset, 30)
     start = record.header_offset + 30
@@ -230,14 +230,14 @@ def _located(file: Steady, record: zipfile.ZipInfo, directory: int) -> Storage:
     return Storage(start, record.file_size, record.filename, record.CRC)
 
 
-def _parsed(file: Steady, start: int, size: int) -> Pickled:
+def _parsed(file: StableFile, start: int, size: int) -> Pickled:
     if size > MOST_PICKLE:
         what = f"has a pickle of {size:,} bytes, at most {MOST_PICKLE:,} are read"
         raise UnsafeError(what, where=file.path, fix=TRUSTED)
     return _parse(file, file.read(start, size), 0)
 
 
-def _parse(file: Steady, data: bytes, at: int) -> Pickled:
+def _parse(file: StableFile, data: bytes, at: int) -> Pickled:
     try:
         return pickles.read(data, at)
     except PickleError as error:
@@ -263,5 +263,5 @@ def _ids(value: Any) -> list[Any]:
     return found
 
 
-def _broken(file: Steady, what: str) -> InputError:
+def _broken(file: StableFile, what: str) -> InputError:
     return InputError(f"is a damaged torch file: {what}", where=file.path, fix=AGAIN)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soupmerge.errors import InputError, NumericsError, enumerated
-from soupmerge.storage.reading import Steady, TwiceError, parse_json
+from soupmerge.storage.reading import StableFile, TwiceError, parse_json
 from soupmerge.weights import buffers, headers, torchfiles
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
 from soupmerge.weights.places import place_of
@@ -62,7 +62,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
     """
 
     ref: str
-    sources: tuple[Steady, ...]
+    sources: tuple[StableFile, ...]
     views: Mapping[str, View]
     metadata: Mapping[str, str]
     notes: tuple[str, ...] = ()
@@ -216,7 +216,7 @@ def open_checkpoint(
             of its folder.
     """
     place = place_of(Path(ref))
-    files = tuple(Steady.seen(path) for path in place.files)
+    files = tuple(StableFile.seen(path) for path in place.files)
     parts = {file.path: _open_part(file, weights_key, foreign) for file in files}
     where = place.index or ref
     if problems := list(place.misplaced({path: set(part.views) for path, part in parts.items()})):
@@ -243,7 +243,7 @@ def open_checkpoint(
     return Checkpoint(_legible(ref), files, named, metadata, tuple(notes), ties, place.links)
 
 
-def _open_part(file: Steady, weights_key: str | None, foreign: bool) -> _Part:
+def _open_part(file: StableFile, weights_key: str | None, foreign: bool) -> _Part:
     if kind_of(file) == SAFETENSORS:
         if weights_key is not None:
             what = f"has no weights {weights_key!r}: it wraps nothing"

@@ -32,7 +32,7 @@ of networks trained apart near 0, and what is below the second is warned of (doc
 
 
 @dataclass(frozen=True)
-class Sign:
+class BlockGeometry:
     """What one block of tensors looks like across K ingredients.
 
     Attributes:
@@ -52,12 +52,12 @@ class Sign:
 
 
 @dataclass(frozen=True)
-class Signs:
+class Geometry:
     """The signs of all blocks; *reference* is the origin's ref, or ``mean``."""
 
     names: tuple[str, ...]
     reference: str
-    blocks: tuple[Sign, ...]
+    blocks: tuple[BlockGeometry, ...]
 
     def rows(self) -> Iterator[list[str]]:
         """Yield a row to draw for each block."""
@@ -71,21 +71,23 @@ class Signs:
             ]
 
 
-def signs(pots: Ingredients, origin: Checkpoint | None = None) -> Signs:
-    """Return how far and in which directions *pots* lie from *origin*, or from their mean.
+def signs(ingredients: Ingredients, origin: Checkpoint | None = None) -> Geometry:
+    """Return how far and in which directions *ingredients* lie from *origin*, or from their mean.
 
     Cosines of differences from the mean of K unrelated ingredients are −1/(K − 1), not 0.
     """
-    checkpoints = [*pots, *([origin] if origin else [])]
-    k = len(pots)
+    checkpoints = [*ingredients, *([origin] if origin else [])]
+    k = len(ingredients)
     whole = np.zeros((len(checkpoints),) * 2)
     blocks = []
-    for block, names in pots.groups("block").items():
+    for block, names in ingredients.groups("block").items():
         gram = sum((_gram(checkpoints, name) for name in names), np.zeros_like(whole))
         whole += gram
-        blocks.append(_sign(block, gram, k, pots.names))
+        blocks.append(_sign(block, gram, k, ingredients.names))
     reference = origin.ref if origin else "mean"
-    return Signs(pots.names, reference, (_sign(ALL, whole, k, pots.names), *blocks))
+    return Geometry(
+        ingredients.names, reference, (_sign(ALL, whole, k, ingredients.names), *blocks)
+    )
 
 
 def _gram(checkpoints: Sequence[Checkpoint], name: str) -> Array:
@@ -101,19 +103,23 @@ def _gram(checkpoints: Sequence[Checkpoint], name: str) -> Array:
     return gram
 
 
-def foreign(pots: Ingredients) -> str | None:
-    """Return a warning if two of *pots* look as if they were trained apart, or None.
+def foreign(ingredients: Ingredients) -> str | None:
+    """Return a warning if two of *ingredients* look as if they were trained apart, or None.
 
     Looks at some numbers of each matrix and convolution. Scales and shifts of norms are left out:
     they are positive, or near 0, in any network.
     """
-    names = [n for n in pots.mixed if len(pots.infos[n].shape) > 1 and pots.infos[n].numel]
-    gram = sum((_sampled(pots, name) for name in names), np.zeros((len(pots),) * 2))
+    names = [
+        n
+        for n in ingredients.mixed
+        if len(ingredients.infos[n].shape) > 1 and ingredients.infos[n].numel
+    ]
+    gram = sum((_sampled(ingredients, name) for name in names), np.zeros((len(ingredients),) * 2))
     with np.errstate(all="ignore"):  # what is not finite is found by others
         scales = np.sqrt(np.outer(np.diag(gram), np.diag(gram)))
     cosines = {
-        (pots.names[i], pots.names[j]): float(gram[i, j] / scales[i, j])
-        for i, j in combinations(range(len(pots)), 2)
+        (ingredients.names[i], ingredients.names[j]): float(gram[i, j] / scales[i, j])
+        for i, j in combinations(range(len(ingredients)), 2)
         if scales[i, j] > 0
     }
     apart = {pair: cosine for pair, cosine in cosines.items() if cosine < FOREIGN}
@@ -128,11 +134,11 @@ def foreign(pots: Ingredients) -> str | None:
     )
 
 
-def _sampled(pots: Ingredients, name: str) -> Array:
+def _sampled(ingredients: Ingredients, name: str) -> Array:
     """Return an estimate of ⟨θ_j, θ_k⟩ of the tensor *name* from numbers in its middle."""
-    views = [pot.views[name] for pot in pots]
+    views = [ingredient.views[name] for ingredient in ingredients]
     alike = len({view.stride for view in views}) == 1
-    numel = pots.infos[name].numel
+    numel = ingredients.infos[name].numel
     count = min(SAMPLE, numel)
     stack = np.empty((len(views), count))
     for row, view in zip(stack, views, strict=True):
@@ -144,7 +150,7 @@ def _sampled(pots: Ingredients, name: str) -> Array:
     return gram
 
 
-def _sign(block: str, gram: Array, k: int, names: Sequence[str]) -> Sign:
+def _sign(block: str, gram: Array, k: int, names: Sequence[str]) -> BlockGeometry:
     # The reference as a combination of the rows: the origin is the last of them.
     ref = np.full(k, 1 / k) if len(gram) == k else np.eye(len(gram))[-1]
     from_ref = np.eye(len(gram))[:k] - ref
@@ -153,7 +159,7 @@ def _sign(block: str, gram: Array, k: int, names: Sequence[str]) -> Sign:
     distances = np.sqrt(np.maximum(np.diag(differences), 0.0)) / (size or 1.0)
     median = statistics.median(distances.tolist())
     far = [n for n, d in zip(names, distances, strict=True) if k > 2 and d > FAR * median]
-    return Sign(
+    return BlockGeometry(
         block,
         tuple(distances.tolist()),
         _cosines(gram[:k, :k]),

@@ -14,7 +14,7 @@ from typing import Any
 
 from soupmerge.errors import InputError, UsageError, brief
 from soupmerge.numbers import count
-from soupmerge.storage.reading import Steady, parse_json
+from soupmerge.storage.reading import StableFile, parse_json
 from soupmerge.weights.tensors import DTYPES, MOST_DIMENSIONS, TensorInfo, View
 
 MOST_TENSORS = 100_000
@@ -28,7 +28,7 @@ MOST_BYTES = 100_000_000
 AGAIN = "download or save it again"
 
 
-def read(file: Steady) -> tuple[dict[str, View], dict[str, str]]:
+def read(file: StableFile) -> tuple[dict[str, View], dict[str, str]]:
     """Return the tensors of the safetensors *file*, and its metadata.
 
     Raises:
@@ -89,7 +89,7 @@ def encode(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> byte
     return len(text).to_bytes(8, "little") + text
 
 
-def _header(file: Steady) -> bytes:
+def _header(file: StableFile) -> bytes:
     length = int.from_bytes(file.read(0, 8), "little")
     if length > file.size - 8:
         found = f"its header should be {length:,} bytes long, the file has {file.size:,}"
@@ -104,7 +104,7 @@ def _header(file: Steady) -> bytes:
     return raw
 
 
-def _require_few(file: Steady, tensors: int) -> None:
+def _require_few(file: StableFile, tensors: int) -> None:
     given = os.environ.get(LIMIT) or str(MOST_TENSORS)
     most = count(given)
     if most is None:
@@ -157,5 +157,5 @@ def _gaps(places: Mapping[str, tuple[int, int]], size: int) -> Iterator[str]:
         yield f"byte {at:,} of the data belongs to no tensor: {size - at:,} bytes too many"
 
 
-def _damaged(file: Steady, what: str) -> InputError:
+def _damaged(file: StableFile, what: str) -> InputError:
     return InputError(f"is a damaged safetensors file: {what}", where=file.path, fix=AGAIN)

@@ -14,13 +14,13 @@ SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Held(View):
+class InMemoryView(View):
     """A view whose *numbers*, flat, are in memory."""
 
     numbers: Array = field(kw_only=True)
 
     @classmethod
-    def of(cls, view: View) -> Held:
+    def of(cls, view: View) -> InMemoryView:
         """Return *view*, its numbers read."""
         return cls(view.info, view.file, view.start, view.stride, numbers=view.array())
 
@@ -34,8 +34,8 @@ class Held(View):
         return read
 
 
-def held(pots: Ingredients, *, most: int | None = None) -> Ingredients:
-    """Return *pots* with all numbers in memory, or as they are where those take over *most* bytes.
+def held(ingredients: Ingredients, *, most: int | None = None) -> Ingredients:
+    """Return *ingredients* with all numbers in memory, or unchanged if those exceed *most* bytes.
 
     `mixing.mix` gives the same soups of either, bit for bit: it asks views, not files. What the
     files become meanwhile is seen when the chosen soup is written.
@@ -43,17 +43,19 @@ def held(pots: Ingredients, *, most: int | None = None) -> Ingredients:
     Args:
         most: default half of the memory that is free.
     """
-    size = sum(info.bytes for checkpoint in pots for info in checkpoint.infos.values())
+    size = sum(info.bytes for checkpoint in ingredients for info in checkpoint.infos.values())
     if size > (_room() if most is None else most):
-        return pots
+        return ingredients
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # all was said when *pots* were made
+        warnings.simplefilter("ignore")  # all was said when *ingredients* were made
         return Ingredients(
             tuple(
-                replace(checkpoint, views={n: Held.of(v) for n, v in checkpoint.views.items()})
-                for checkpoint in pots
+                replace(
+                    checkpoint, views={n: InMemoryView.of(v) for n, v in checkpoint.views.items()}
+                )
+                for checkpoint in ingredients
             ),
-            pots.selection,
+            ingredients.selection,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from soupmerge.errors import InputError
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import StableFile
 
 SAFETENSORS, ZIP, PICKLE = "safetensors", "zip", "pickle"
 
@@ -11,7 +11,7 @@ TORCH_NAMES = (".pt", ".pth", ".tar", ".th", ".ckpt", ".bin", ".pkl", ".pickle")
 """Names by which a file says that it is torch's; no other is read as a pickle."""
 
 
-def kind_of(file: Steady) -> str:
+def kind_of(file: StableFile) -> str:
     """Return `SAFETENSORS`, `ZIP` or `PICKLE`.
 
     Raises:
@@ -45,7 +45,7 @@ def _torch_kind(head: bytes) -> str:
     return PICKLE if pickled else ""
 
 
-def _guess(file: Steady, head: bytes) -> str:
+def _guess(file: StableFile, head: bytes) -> str:
     if not head:
         return "the file is empty"
     if head.startswith(b"version https://git-lfs"):

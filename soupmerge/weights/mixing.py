@@ -34,8 +34,8 @@ def combine(weights: Tensor, stack: Tensor) -> Tensor:
     return torch.einsum("k,k...->...", weights, stack)
 
 
-def mix(pots: Ingredients, recipe: Recipe) -> dict[str, Tensor]:
-    """Return the soup of *pots* by *recipe*: tensor name → tensor.
+def mix(ingredients: Ingredients, recipe: Recipe) -> dict[str, Tensor]:
+    """Return the soup of *ingredients* by *recipe*: tensor name → tensor.
 
     θ_soup[g] = Σ_k W[g, k] · θ_k[g]. Sums are taken in float64 and cast back once, so that a soup
     of float32 copies is the copy, bit for bit. Counters and constants are copied from the base
@@ -44,49 +44,51 @@ def mix(pots: Ingredients, recipe: Recipe) -> dict[str, Tensor]:
     Raises:
         NumericsError: an ingredient holds NaN, Inf or a variance below 0, or the soup would
             overflow its dtype, or have a negative variance.
-        InputError: the recipe's groups are not those of *pots*.
+        InputError: the recipe's groups are not those of *ingredients*.
     """
-    infos = soup_infos(pots, recipe)
+    infos = soup_infos(ingredients, recipe)
     return {
         name: infos[name].tensor(np.concatenate(list(pieces)))
-        for name, pieces in mixed(pots, recipe, infos)
+        for name, pieces in mixed(ingredients, recipe, infos)
     }
 
 
 def mixed(
-    pots: Ingredients, recipe: Recipe, infos: Mapping[str, TensorInfo]
+    ingredients: Ingredients, recipe: Recipe, infos: Mapping[str, TensorInfo]
 ) -> Iterator[tuple[str, Iterator[Array]]]:
     """Yield the tensors of the soup one by one, in the order of *infos*, each piece by piece."""
-    if recipe.selection != pots.selection:
+    if recipe.selection != ingredients.selection:
         fix = "load the checkpoints with its selection"
         raise InputError("the recipe copies or leaves out other tensors", fix=fix)
-    if pots.variances_below_0:  # their average may be above
-        pots.require_sound()
-    rows, scratch = recipe.rows_by_tensor(pots), _Scratch()
+    if ingredients.variances_below_0:  # their average may be above
+        ingredients.require_sound()
+    rows, scratch = recipe.rows_by_tensor(ingredients), _Scratch()
     for name, info in infos.items():
-        yield name, _pieces(pots, name, info, rows[name], scratch)
+        yield name, _pieces(ingredients, name, info, rows[name], scratch)
 
 
 def _pieces(
-    pots: Ingredients, name: str, info: TensorInfo, row: Sequence[float], scratch: _Scratch
+    ingredients: Ingredients, name: str, info: TensorInfo, row: Sequence[float], scratch: _Scratch
 ) -> Iterator[Array]:
     """Yield the soup's tensor *name*, flat, so much of it at a time that memory stays the same."""
     # Also ingredients of coefficient 0 are read: one that is broken is not meant to be one.
-    kept = [k for k in range(len(pots)) if pots.selection.leaves(name) or row[k]]
-    parts = [_Part(pots[k].views[name], row[k]) for k in kept]
+    kept = [k for k in range(len(ingredients)) if ingredients.selection.leaves(name) or row[k]]
+    parts = [_Part(ingredients[k].views[name], row[k]) for k in kept]
     for start in range(0, max(info.numel, 1), CHUNK):
         count = min(CHUNK, info.numel - start)
         with np.errstate(all="ignore"):  # what is not finite is found below
             try:
                 piece = scratch.mix(parts, start, count, info.dtype)
             except OverflowError as error:
-                what = f"holds a number that {info.dtype} of {pots[0].ref} cannot hold"
+                what = f"holds a number that {info.dtype} of {ingredients[0].ref} cannot hold"
                 raise NumericsError(what, where=name, fix="put the wider one first") from error
         idle = (scratch.read(part, start, count) for part in parts if part.weight == 0)
         # What is not finite in an ingredient is not finite in the sum, unless its coefficient is 0.
         if not all(map(is_finite, (piece, *idle))):
-            pots.require_sound()
-            raise _overflow(name, info.dtype, {pots[k].ref: pots[k].views[name] for k in kept})
+            ingredients.require_sound()
+            raise _overflow(
+                name, info.dtype, {ingredients[k].ref: ingredients[k].views[name] for k in kept}
+            )
         if buffers.is_variance(name) and (piece < 0).any():
             fix = "keep coefficients within [0, 1], or take --buffers base"
             raise NumericsError("the soup's variance would be negative", where=name, fix=fix)
@@ -199,14 +201,14 @@ def _save(path: Path | str, state: State, notes: Mapping[str, Any], force: bool)
 
 def mix_to_file(
     path: Path | str,
-    pots: Ingredients,
+    ingredients: Ingredients,
     recipe: Recipe,
     *,
     model: str | None = None,
     shard_bytes: int | None = None,
     force: bool = False,
 ) -> str:
-    """Write the soup of *pots* by *recipe* to *path*, holding a few megabytes of it at a time.
+    """Write the soup of *ingredients* by *recipe* to *path*, a few megabytes at a time.
 
     Args:
         model: the network's written form; default what the ingredients name.
@@ -225,55 +227,58 @@ def mix_to_file(
         fix = "mix() it, recalibrate() that, and save_soup() the result"
         raise UsageError("its statistics need images", where="recalibrate", fix=fix)
     if shard_bytes is None:
-        commit.check_free(path, force=force, inputs=pots.files)
-    infos = writing.layout(soup_infos(pots, recipe))
-    notes = _soup_notes(pots, recipe, model)
-    tensors = mixed(pots, recipe, infos)
+        commit.check_free(path, force=force, inputs=ingredients.files)
+    infos = writing.layout(soup_infos(ingredients, recipe))
+    notes = _soup_notes(ingredients, recipe, model)
+    tensors = mixed(ingredients, recipe, infos)
     return writing.save(path, infos, tensors, notes=notes, shard_bytes=shard_bytes, force=force)
 
 
 def save_soup(
     path: Path | str,
     state: State,
-    pots: Ingredients,
+    ingredients: Ingredients,
     recipe: Recipe,
     *,
     model: str | None = None,
     force: bool = False,
 ) -> str:
-    """Write *state*, which is the soup of *pots* by *recipe*, as `mix_to_file` would; its sha256.
+    """Write *state*, the soup of *ingredients* by *recipe*, as `mix_to_file` would; its sha256.
 
     Raises:
         UsageError, OutputError: as `mix_to_file`.
     """
-    commit.check_free(path, force=force, inputs=pots.files)
-    return _save(path, state, _soup_notes(pots, recipe, model), force)
+    commit.check_free(path, force=force, inputs=ingredients.files)
+    return _save(path, state, _soup_notes(ingredients, recipe, model), force)
 
 
-def soup_infos(pots: Ingredients, recipe: Recipe) -> dict[str, TensorInfo]:
-    """Return name → dtype and shape of the soup of *pots* by *recipe*."""
+def soup_infos(ingredients: Ingredients, recipe: Recipe) -> dict[str, TensorInfo]:
+    """Return name → dtype and shape of the soup of *ingredients* by *recipe*."""
     dtype = DType(recipe.dtype) if recipe.dtype else None
     return {
         name: TensorInfo(dtype, info.shape) if dtype and info.dtype.is_floating_point else info
-        for name, info in pots.infos.items()
+        for name, info in ingredients.infos.items()
     }
 
 
-def memory_of(pots: Ingredients) -> int:
-    """Return an estimate of the bytes of memory that writing a soup of *pots* takes.
+def memory_of(ingredients: Ingredients) -> int:
+    """Return an estimate of the bytes of memory that writing a soup of *ingredients* takes.
 
     Tensors that lie in their file in another order than theirs are held whole, one at a time.
     """
     scattered = [
-        sum(view.info.bytes for c in pots if (view := c.views.get(name)) and view.stride)
-        for name in pots.infos
+        sum(view.info.bytes for c in ingredients if (view := c.views.get(name)) and view.stride)
+        for name in ingredients.infos
     ]
     return OVERHEAD + 2 * max(scattered, default=0)
 
 
-def _soup_notes(pots: Ingredients, recipe: Recipe, model: str | None) -> dict[str, Any]:
-    more = {"family": [lineage.node_of(pot) for pot in pots], ledger.SEEN: ledger.merged(pots)}
-    return _notes(recipe, model or pots.model, {k: v for k, v in more.items() if v})
+def _soup_notes(ingredients: Ingredients, recipe: Recipe, model: str | None) -> dict[str, Any]:
+    more = {
+        "family": [lineage.node_of(ingredient) for ingredient in ingredients],
+        ledger.SEEN: ledger.merged(ingredients),
+    }
+    return _notes(recipe, model or ingredients.model, {k: v for k, v in more.items() if v})
 
 
 def _notes(

@@ -50,39 +50,39 @@ class Plane:
         return 1 - second - third, second, third
 
 
-def plane_through(pots: Ingredients) -> Plane:
+def plane_through(ingredients: Ingredients) -> Plane:
     """Return the plane through three ingredients.
 
     Raises:
         UsageError: there are not three.
         InputError: two of them are the same, or all lie on a line.
     """
-    if len(pots) != 3:
-        what = f"a plane goes through three checkpoints, not {len(pots)}"
+    if len(ingredients) != 3:
+        what = f"a plane goes through three checkpoints, not {len(ingredients)}"
         raise UsageError(what, where="REF", fix="name three")
-    gram = sum((_differences(pots, name) for name in pots.mixed), np.zeros((2, 2)))
+    gram = sum((_differences(ingredients, name) for name in ingredients.mixed), np.zeros((2, 2)))
     between = gram[0, 0] - 2 * gram[0, 1] + gram[1, 1]
     sides = [math.sqrt(max(square, 0.0)) for square in (gram[0, 0], gram[1, 1], between)]
     for (i, j), side in zip(combinations(range(3), 2), sides, strict=True):
         if side <= FLATTEST * max(sides):
-            where = f"{pots[i].ref} and {pots[j].ref}"
+            where = f"{ingredients[i].ref} and {ingredients[j].ref}"
             fix = "name three different checkpoints"
             raise InputError("are the same weights, or nearly", where=where, fix=fix)
     d = sides[0]
     p = float(gram[0, 1]) / d
     q = math.sqrt(max(float(gram[1, 1]) - p * p, 0.0))
     if d * q <= FLATTEST * max(sides) ** 2:
-        where = ", ".join(pot.ref for pot in pots)
+        where = ", ".join(ingredient.ref for ingredient in ingredients)
         fix = "replace one by a checkpoint that is not between or beyond the others"
         raise InputError("lie on one line, which spans no plane", where=where, fix=fix)
     return Plane(d, p, q)
 
 
-def _differences(pots: Ingredients, name: str) -> Array:
+def _differences(ingredients: Ingredients, name: str) -> Array:
     """Return ⟨θ_j − θ_1, θ_k − θ_1⟩ of the tensor *name*, ``(2, 2)``, in float64."""
-    readers = [pot.views[name].reader() for pot in pots]
-    buffers = [np.empty(CHUNK, pot.infos[name].dtype.numpy) for pot in pots]
-    numel = pots.infos[name].numel
+    readers = [ingredient.views[name].reader() for ingredient in ingredients]
+    buffers = [np.empty(CHUNK, ingredient.infos[name].dtype.numpy) for ingredient in ingredients]
+    numel = ingredients.infos[name].numel
     gram = np.zeros((2, 2))
     for start in range(0, numel, CHUNK):
         rows = [r(start, b[: numel - start]) for r, b in zip(readers, buffers, strict=True)]

@@ -120,13 +120,13 @@ class Recipe:
     @classmethod
     def of(
         cls,
-        pots: Ingredients,
+        ingredients: Ingredients,
         weights: Sequence[float] | Sequence[Sequence[float]],
         *,
         by: str = "model",
         **policy: Any,
     ) -> Recipe:
-        """Return the recipe that mixes *pots* with *weights*, a row per group (or just one row).
+        """Return the recipe that mixes *ingredients* with *weights*: a row per group, or one row.
 
         *policy* is ``buffers``, ``base``, ``origin``, ``affine`` and ``dtype``, as above.
         """
@@ -134,57 +134,59 @@ class Recipe:
         nested = any(isinstance(row, Sequence) for row in weights)
         table: Any = weights if nested else [weights]
         return cls(
-            sources=tuple(Source(s["ref"], s["sha256"]) for s in pots.fingerprint()),
-            groups=tuple(pots.groups(by)),
+            sources=tuple(Source(s["ref"], s["sha256"]) for s in ingredients.fingerprint()),
+            groups=tuple(ingredients.groups(by)),
             weights=tuple(tuple(float(w) for w in row) for row in table),
             by=by,
-            selection=pots.selection,
+            selection=ingredients.selection,
             **policy,
         )
 
     @classmethod
-    def uniform(cls, pots: Ingredients, **policy: Any) -> Recipe:
+    def uniform(cls, ingredients: Ingredients, **policy: Any) -> Recipe:
         """Return the recipe of the uniform soup, (1/K) Σ θ_k."""
-        return cls.of(pots, [1 / len(pots)] * len(pots), **policy)
+        return cls.of(ingredients, [1 / len(ingredients)] * len(ingredients), **policy)
 
-    def require_made_of(self, pots: Ingredients, *, where: object = None) -> None:
+    def require_made_of(self, ingredients: Ingredients, *, where: object = None) -> None:
         """Refuse ingredients that are not those of the recipe.
 
         Raises:
             InputError: their number or a hash is another; all are listed.
         """
-        if len(pots) != len(self.sources):
-            what = f"has {len(self.sources)} ingredients, not {len(pots)}"
+        if len(ingredients) != len(self.sources):
+            what = f"has {len(self.sources)} ingredients, not {len(ingredients)}"
             raise InputError(what, where=where, fix="give a REF for each")
         wrong = [
-            f"{pot.ref} has sha256 {digest[:16]}…, the recipe wants {source.sha256[:16]}…"
-            for pot, digest, source in zip(pots, pots.hashes, self.sources, strict=True)
+            f"{ingredient.ref} has sha256 {digest[:16]}…, the recipe wants {source.sha256[:16]}…"
+            for ingredient, digest, source in zip(
+                ingredients, ingredients.hashes, self.sources, strict=True
+            )
             if digest != source.sha256
         ]
         if wrong:
             fix = "name the files it was made from, in the same order"
             raise InputError("not its ingredients", problems=wrong, where=where, fix=fix)
 
-    def rows_by_tensor(self, pots: Ingredients) -> dict[str, tuple[float, ...]]:
+    def rows_by_tensor(self, ingredients: Ingredients) -> dict[str, tuple[float, ...]]:
         """Return tensor name → its K coefficients, for every tensor of the soup.
 
         What is not mixed takes the base ingredient alone.
 
         Raises:
-            InputError: the groups are not those of *pots*.
+            InputError: the groups are not those of *ingredients*.
         """
-        groups = pots.groups(self.by)
+        groups = ingredients.groups(self.by)
         if tuple(groups) != self.groups:
             raise InputError(
                 f"the recipe has {len(self.groups)} groups, these checkpoints {len(groups)} others",
                 fix="use the checkpoints that it names",
             )
-        table, rows = [*self.weights, self.mean_weights], pots.rows(self.by, self.buffers)
+        table, rows = [*self.weights, self.mean_weights], ingredients.rows(self.by, self.buffers)
         return {
             name: table[rows[name]]
             if name in rows
-            else self._one_hot(pots.source_of(name, self.base))
-            for name in pots.infos
+            else self._one_hot(ingredients.source_of(name, self.base))
+            for name in ingredients.infos
         }
 
     def _one_hot(self, k: int) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from soupmerge.errors import OutputError
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import StableFile
 
 if TYPE_CHECKING:
     import torch
@@ -113,7 +113,7 @@ class View:
     """A tensor in *file*, its first number at byte *start*; *stride* if it is not contiguous."""
 
     info: TensorInfo
-    file: Steady
+    file: StableFile
     start: int
     stride: tuple[int, ...] | None = None
 
@@ -165,7 +165,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Stated(View):
+class ConstantView(View):
     """A tensor that *file* does not hold, of known *numbers*: a normaliser's constants."""
 
     numbers: tuple[float, ...] = ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from soupmerge.errors import InputError, UnsafeError, brief, enumerated
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import StableFile
 from soupmerge.weights import archives
 from soupmerge.weights.archives import AGAIN, TRUSTED, Archive
 from soupmerge.weights.kinds import ZIP, kind_of
@@ -32,7 +32,7 @@ class Unwrapped:
     ties: tuple[tuple[str, ...], ...] = ()
 
 
-def load(file: Steady, weights_key: str | None = None, *, foreign: bool = False) -> Unwrapped:
+def load(file: StableFile, weights_key: str | None = None, *, foreign: bool = False) -> Unwrapped:
     """Return the state dict in the torch file *file*; no number is read but to compare checksums.
 
     Args:
@@ -67,7 +67,7 @@ def load(file: Steady, weights_key: str | None = None, *, foreign: bool = False)
 
 
 def _choose(
-    file: Steady, value: Any, weights_key: str | None
+    file: StableFile, value: Any, weights_key: str | None
 ) -> tuple[str, dict[str, Call], list[str]]:
     """Return the key of the state dict, its tensors, and what stands beside it."""
     found = dict(_candidates(value, "", 0, set()))

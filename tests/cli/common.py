@@ -124,7 +124,7 @@ def searching(words: str, calls: str, seeds: dict[str, Any], options: Options) -
         "--base 2": {"base": 1},
         "--batch-size 5": {"benchmark.batch_size": 5},
         "--seed 7": {"benchmark.seed": 7, **seeds},
-        **selection("pots", "base"),
+        **selection("ingredients", "base"),
     }
     common |= WITH_NETWORK | KEY | MACHINE | FORCE | OUT
     line = f"{words} {{a}} {{b}} {FEW} --threat linf:0.1 -o run"

@@ -29,17 +29,17 @@ def larder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = sm.model(NETWORK)
     for seed, name in enumerate("abc"):
         sm.save(home / f"{name}.safetensors", near(base, seed), model=NETWORK)
-    pots = sm.load(home / "a.safetensors", home / "b.safetensors")
-    (home / "recipe.json").write_text(json.dumps(sm.Recipe.of(pots, [0.25, 0.75]).to_json()))
+    ingredients = sm.load(home / "a.safetensors", home / "b.safetensors")
+    (home / "recipe.json").write_text(json.dumps(sm.Recipe.of(ingredients, [0.25, 0.75]).to_json()))
     images = sm.data("digits", split="val", limit=8)
     judge = sm.Benchmark(images, [sm.APGD(sm.Linf(0.1), steps=1)], name="val")
-    sm.grid(base, pots, judge, step=0.5, out=home / "grid")
+    sm.grid(base, ingredients, judge, step=0.5, out=home / "grid")
     export(home / "export", home / "grid" / "soup.safetensors")
     return home
 
 
 @pytest.fixture
-def pots(larder: Path) -> list[Path]:
+def ingredients(larder: Path) -> list[Path]:
     return [larder / f"{name}.safetensors" for name in "abc"]
 
 

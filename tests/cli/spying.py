@@ -64,10 +64,10 @@ class Spy:
     def _note(self, key: str, value: Any) -> None:
         self.aside[key] = value
 
-    def _planned(self, pots: sm.Ingredients, **how: Any) -> Any:
+    def _planned(self, ingredients: sm.Ingredients, **how: Any) -> Any:
         self._note("plan", how)
         elsewhere = torch.device(how["device"]).type != "cpu"
-        return SimpleNamespace(describe=lambda: "") if elsewhere else self.plan(pots, **how)
+        return SimpleNamespace(describe=lambda: "") if elsewhere else self.plan(ingredients, **how)
 
     def _watch(self, home: Any, name: str) -> None:
         real = getattr(home, name)
@@ -142,7 +142,11 @@ def _plain(value: Any) -> Any:
         return [list(value.shape), float(value.double().sum())]
     if isinstance(value, sm.Ingredients):
         copied, skipped = dict(value.selection.copied), len(value.selection.skipped)
-        return {"refs": [pot.ref for pot in value], "copied": copied, "skipped": skipped}
+        return {
+            "refs": [ingredient.ref for ingredient in value],
+            "copied": copied,
+            "skipped": skipped,
+        }
     if isinstance(value, sm.Checkpoint):
         return value.ref
     if isinstance(value, sm.Recipe):

@@ -150,15 +150,15 @@ def test_doubts_stand_below_with_their_network_and_their_page(
 
 
 def test_a_plan_of_an_evaluation_lists_what_would_be_judged(
-    soupmerge: Typed, tables: Tables, pots: list[Path]
+    soupmerge: Typed, tables: Tables, ingredients: list[Path]
 ) -> None:
-    line = ["eval", *pots[:2], *FEW, "--threat", "linf:0.1", "--dry-run"]
+    line = ["eval", *ingredients[:2], *FEW, "--threat", "linf:0.1", "--dry-run"]
     (rows,) = tables(soupmerge(*line))
-    assert rows == [{"network": str(p), "images": "12", "threats": "1"} for p in pots[:2]]
+    assert rows == [{"network": str(p), "images": "12", "threats": "1"} for p in ingredients[:2]]
     (rows,) = tables(soupmerge(*line, "--data", "blur-2:digits", "--resolution", "6,10"))
     assert [list(row.values()) for row in rows] == [
-        [str(pot), ref, size, "12", "1"]
-        for pot in pots[:2]
+        [str(ingredient), ref, size, "12", "1"]
+        for ingredient in ingredients[:2]
         for ref in ("digits", "blur-2:digits")
         for size in ("6", "10")
     ]
@@ -167,12 +167,27 @@ def test_a_plan_of_an_evaluation_lists_what_would_be_judged(
 
 @pytest.mark.parametrize("command", ["mix", "select", "learn"])
 def test_what_is_exported_beside_a_soup_is_told(
-    soupmerge: Typed, tables: Tables, pots: list[Path], larder: Path, tmp_path: Path, command: str
+    soupmerge: Typed,
+    tables: Tables,
+    ingredients: list[Path],
+    larder: Path,
+    tmp_path: Path,
+    command: str,
 ) -> None:
     words = {
-        "mix": ["mix", *pots[:2], "-w", "uniform"],
+        "mix": ["mix", *ingredients[:2], "-w", "uniform"],
         "select": ["select", larder / "grid"],
-        "learn": ["learn", *pots[:2], *FEW, "--eps", "0", "--epochs", 1, "--augment", "none"],
+        "learn": [
+            "learn",
+            *ingredients[:2],
+            *FEW,
+            "--eps",
+            "0",
+            "--epochs",
+            1,
+            "--augment",
+            "none",
+        ],
     }[command]
     for as_json in ([], ["--json"]):
         home = tmp_path / f"{command}{len(as_json)}"
@@ -208,24 +223,35 @@ TITLES: dict[str, list[str]] = {
 @pytest.mark.parametrize("name", TITLES)
 def test_tables_have_titles_on_a_terminal(
     soupmerge: Typed,
-    pots: list[Path],
+    ingredients: list[Path],
     larder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
     judged = ["--judge-split", "test", "--judge-limit", 12, "--threat", "linf:0.1", "--steps", 1]
-    learn = ["learn", *pots[:2], *FEW, "--eps", "0", "--epochs", 1, "--augment", "none", *judged]
+    learn = [
+        "learn",
+        *ingredients[:2],
+        *FEW,
+        "--eps",
+        "0",
+        "--epochs",
+        1,
+        "--augment",
+        "none",
+        *judged,
+    ]
     lines: dict[str, list[Any]] = {
-        "eval": ["eval", pots[0], *FEW],
-        "grid": ["grid", *pots[:2], *FEW, "--step", 1],
-        "greedy": ["greedy", *pots[:2], *FEW],
-        "path": ["path", *pots[:2], *FEW, "--points", 3],
-        "adapt": ["adapt", *pots[:2], *FEW, "--shots", 3, "--step", 1],
+        "eval": ["eval", ingredients[0], *FEW],
+        "grid": ["grid", *ingredients[:2], *FEW, "--step", 1],
+        "greedy": ["greedy", *ingredients[:2], *FEW],
+        "path": ["path", *ingredients[:2], *FEW, "--points", 3],
+        "adapt": ["adapt", *ingredients[:2], *FEW, "--shots", 3, "--step", 1],
         "learn": learn,
         "sweep": [*learn, "--seeds", 2],
-        "check": ["check", *pots[:2], *FEW, "--points", 3],
-        "landscape": ["landscape", *pots, *FEW, "--points", 2],
+        "check": ["check", *ingredients[:2], *FEW, "--points", 3],
+        "landscape": ["landscape", *ingredients, *FEW, "--points", 2],
         "select": ["select", larder / "grid"],
     }
     out = [] if name in ("eval", "check", "select") else ["-o", tmp_path / "run"]

@@ -22,9 +22,20 @@ FEW = ["--data", "digits", "--limit", 12]
 
 @pytest.mark.parametrize("split", ["test", "test[:500]", "test[10:]"])
 def test_images_that_should_judge_are_warned_of_where_they_choose(
-    soupmerge: Typed, pots: list[Path], split: str
+    soupmerge: Typed, ingredients: list[Path], split: str
 ) -> None:
-    line = [*pots[:2], "--data", "digits", "--limit", 8, "--split", split, "-o", "run", "--dry-run"]
+    line = [
+        *ingredients[:2],
+        "--data",
+        "digits",
+        "--limit",
+        8,
+        "--split",
+        split,
+        "-o",
+        "run",
+        "--dry-run",
+    ]
     for command in (["grid"], ["greedy"], ["path"], ["search"], ["learn", "--eps", "0"]):
         said = soupmerge(*command, *line)
         assert said.status == 0
@@ -33,8 +44,19 @@ def test_images_that_should_judge_are_warned_of_where_they_choose(
 
 
 @pytest.mark.parametrize("split", ["val", "train", "train[:500]"])
-def test_other_images_may_choose(soupmerge: Typed, pots: list[Path], split: str) -> None:
-    line = [*pots[:2], "--data", "digits", "--limit", 8, "--split", split, "-o", "run", "--dry-run"]
+def test_other_images_may_choose(soupmerge: Typed, ingredients: list[Path], split: str) -> None:
+    line = [
+        *ingredients[:2],
+        "--data",
+        "digits",
+        "--limit",
+        8,
+        "--split",
+        split,
+        "-o",
+        "run",
+        "--dry-run",
+    ]
     said = soupmerge("grid", *line)
     assert (said.status, "warning" in said.err) == (0, False)
 
@@ -55,27 +77,27 @@ def test_without_a_command_there_is_help(soupmerge: Typed) -> None:
     assert shown == list(COMMANDS)
 
 
-def test_quiet_says_nothing_and_verbose_more(soupmerge: Typed, pots: list[Path]) -> None:
-    line = ["mix", *pots[:2], "-w", "uniform", "-o", "x.safetensors", "--dry-run"]
+def test_quiet_says_nothing_and_verbose_more(soupmerge: Typed, ingredients: list[Path]) -> None:
+    line = ["mix", *ingredients[:2], "-w", "uniform", "-o", "x.safetensors", "--dry-run"]
     plain, quiet, more = (soupmerge(*line, *words) for words in ([], ["-q"], ["-v"]))
     assert quiet.out.splitlines()[:-1] == plain.out.splitlines()[:-1]  # the last is what is free
     assert quiet.err == ""
     assert "batch-norm statistics are averaged" in plain.err
-    assert all(sm.load(pot)[0].sha256 in more.err for pot in pots[:2])
-    evaluated = soupmerge("eval", pots[0], *FEW, "-v", "--device", "cpu")
+    assert all(sm.load(ingredient)[0].sha256 in more.err for ingredient in ingredients[:2])
+    evaluated = soupmerge("eval", ingredients[0], *FEW, "-v", "--device", "cpu")
     assert "threads, device cpu" in evaluated.err
 
 
 @pytest.mark.parametrize("command", ["grid", "adapt", "learn", "finetune", "landscape", "eval"])
 def test_a_dry_run_does_nothing(
     soupmerge: Typed,
-    pots: list[Path],
+    ingredients: list[Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     command: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    refs = {"finetune": pots[:1], "landscape": pots}.get(command, pots[:2])
+    refs = {"finetune": ingredients[:1], "landscape": ingredients}.get(command, ingredients[:2])
     more = {"learn": ["--eps", "0"], "finetune": ["--threat", "clean"], "adapt": ["--shots", 2]}
     out = "out.safetensors" if command == "finetune" else "out"
     line = [command, *refs, *FEW, *more.get(command, []), "-o", out, "--dry-run"]
@@ -84,7 +106,7 @@ def test_a_dry_run_does_nothing(
 
 
 def test_strict_ends_with_1_where_there_are_doubts(
-    soupmerge: Typed, pots: list[Path], monkeypatch: pytest.MonkeyPatch
+    soupmerge: Typed, ingredients: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     doubt = {"name": "chance", "what": "it guesses", "fix": "look again"}
     flags = {"clean": torch.ones(4, dtype=torch.bool)}
@@ -95,11 +117,11 @@ def test_strict_ends_with_1_where_there_are_doubts(
     }
     for status, found in reports.items():
         monkeypatch.setattr(comparison, "compare", lambda *a, found=found, **how: found)
-        said = soupmerge("eval", *pots[:2], *FEW, "--strict")
+        said = soupmerge("eval", *ingredients[:2], *FEW, "--strict")
         assert said.status == status
-        line = f"doubt: {pots[1]}: chance: it guesses; look again (docs/flags.md#chance)"
+        line = f"doubt: {ingredients[1]}: chance: it guesses; look again (docs/flags.md#chance)"
         assert (line in said.out) == bool(status)
-        assert soupmerge("eval", *pots[:2], *FEW).status == 0
+        assert soupmerge("eval", *ingredients[:2], *FEW).status == 0
 
 
 def test_progress_is_told_now_and_then_and_not_if_quiet(

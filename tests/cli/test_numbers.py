@@ -42,12 +42,12 @@ def both(soupmerge: Typed, *words: object) -> tuple[Any, Any]:
 
 
 def test_eval_prints_what_its_json_says(
-    soupmerge: Typed, tables: Tables, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, tables: Tables, ingredients: list[Path], tmp_path: Path
 ) -> None:
-    words = ["eval", *pots, *JUDGE, "--no-doubts", "-o", tmp_path / "run"]
+    words = ["eval", *ingredients, *JUDGE, "--no-doubts", "-o", tmp_path / "run"]
     told, said = both(soupmerge, *words)
     (rows,) = tables(said)
-    assert [row["network"] for row in rows] == [pot.name for pot in pots]
+    assert [row["network"] for row in rows] == [ingredient.name for ingredient in ingredients]
     for row, report in zip(rows, told["reports"], strict=True):
         assert accuracies(row) == {m: percent(t) for m, t in report["metrics"].items()}
         assert report["data"]["n"] == report["metrics"]["union"]["n"] == 12
@@ -57,15 +57,15 @@ def test_eval_prints_what_its_json_says(
 
 
 def test_eval_says_which_verdicts_are_kept_and_of_what_data(
-    soupmerge: Typed, tables: Tables, pots: list[Path]
+    soupmerge: Typed, tables: Tables, ingredients: list[Path]
 ) -> None:
-    words = ["eval", *pots[:2], *FEW, "--data", "blur-2:digits", "--ensemble", "prob"]
+    words = ["eval", *ingredients[:2], *FEW, "--data", "blur-2:digits", "--ensemble", "prob"]
     told, said = both(soupmerge, *words)
     (rows,) = tables(said)
     assert [(row["data"], row["n"]) for row in rows] == [("digits", "12"), ("blur-2:digits", "12")]
     assert {row["forward passes"] for row in rows} == {"×2"}
     assert [r["forward_passes"] for r in told["reports"]] == [2, 2]
-    assert told["reports"][0]["members"] == [str(pot) for pot in pots[:2]]
+    assert told["reports"][0]["members"] == [str(ingredient) for ingredient in ingredients[:2]]
     assert [row["clean"] for row in rows] == [
         percent(r["metrics"]["clean"]) for r in told["reports"]
     ]
@@ -86,13 +86,13 @@ def test_eval_says_which_verdicts_are_kept_and_of_what_data(
 def test_a_search_prints_every_soup_that_its_json_has(
     soupmerge: Typed,
     tables: Tables,
-    pots: list[Path],
+    ingredients: list[Path],
     tmp_path: Path,
     words: list[object],
     kind: str,
 ) -> None:
     command, *options = words
-    line = [command, *pots[:2], *JUDGE, *options, "-o", tmp_path / "run"]
+    line = [command, *ingredients[:2], *JUDGE, *options, "-o", tmp_path / "run"]
     told, said = both(soupmerge, *line)
     rows, *others = tables(said)
     assert len(rows) == len(told["trials"]) > 2
@@ -118,8 +118,8 @@ def test_a_search_prints_every_soup_that_its_json_has(
         assert "with 95% confidence" in said.out
 
 
-def test_a_search_says_how_much_there_is_to_do(soupmerge: Typed, pots: list[Path]) -> None:
-    line = [*pots, *JUDGE, "-o", "run", "--dry-run"]
+def test_a_search_says_how_much_there_is_to_do(soupmerge: Typed, ingredients: list[Path]) -> None:
+    line = [*ingredients, *JUDGE, "-o", "run", "--dry-run"]
     for words, soups in (
         (["grid", "--step", "0.5"], 6),
         (["search", "-n", 7], 11),
@@ -131,14 +131,14 @@ def test_a_search_says_how_much_there_is_to_do(soupmerge: Typed, pots: list[Path
         told = f"{soups} soups of 3 ingredients, 12 images, 2 threats"
         assert said.err.startswith(f"{told}; at most {soups * 12 * 2} gradient evaluations")
         assert said.out == ""
-    said = soupmerge("path", *pots[:2], *JUDGE, "--points", 5, "--beyond", "0.5", *line[-3:])
+    said = soupmerge("path", *ingredients[:2], *JUDGE, "--points", 5, "--beyond", "0.5", *line[-3:])
     assert said.err.startswith("9 soups of 2 ingredients")
 
 
 def test_greedy_prints_every_decision(
-    soupmerge: Typed, tables: Tables, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, tables: Tables, ingredients: list[Path], tmp_path: Path
 ) -> None:
-    line = ["greedy", *pots, *JUDGE, "--orders", 1, "--prune", "-o", tmp_path / "run"]
+    line = ["greedy", *ingredients, *JUDGE, "--orders", 1, "--prune", "-o", tmp_path / "run"]
     told, said = both(soupmerge, *line)
     rows, chosen = tables(said)
     decisions = told["greedy"]["decisions"]
@@ -216,9 +216,19 @@ def planted(home: Path, counts: list[tuple[int, int]]) -> sm.Trials:
 
 
 def test_adapt_prints_what_its_json_says(
-    soupmerge: Typed, tables: Tables, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, tables: Tables, ingredients: list[Path], tmp_path: Path
 ) -> None:
-    words = ["adapt", *pots[:2], *FEW, "--data", "blur-2:digits", "--shots", 3, "--step", "0.5"]
+    words = [
+        "adapt",
+        *ingredients[:2],
+        *FEW,
+        "--data",
+        "blur-2:digits",
+        "--shots",
+        3,
+        "--step",
+        "0.5",
+    ]
     told, said = both(soupmerge, *words, "-o", tmp_path / "run")
     rows, soups = tables(said)
     assert len(rows) == len(told["rows"])
@@ -236,9 +246,9 @@ def test_adapt_prints_what_its_json_says(
 
 
 def test_learn_prints_what_its_json_says(
-    soupmerge: Typed, tables: Tables, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, tables: Tables, ingredients: list[Path], tmp_path: Path
 ) -> None:
-    learning = ["learn", *pots[:2], *FEW, "--epochs", 1, "--augment", "none", "--eps", "0"]
+    learning = ["learn", *ingredients[:2], *FEW, "--epochs", 1, "--augment", "none", "--eps", "0"]
     judged = ["--judge-split", "test", "--judge-limit", 12, *JUDGE[4:]]
     told, said = both(soupmerge, *learning, *judged, "-o", tmp_path / "run")
     mixed, rows = tables(said)
@@ -250,9 +260,19 @@ def test_learn_prints_what_its_json_says(
 
 
 def test_a_sweep_prints_what_its_json_says(
-    soupmerge: Typed, tables: Tables, pots: list[Path], larder: Path, tmp_path: Path
+    soupmerge: Typed, tables: Tables, ingredients: list[Path], larder: Path, tmp_path: Path
 ) -> None:
-    learning = ["learn", *pots[:2], *FEW, "--epochs", 1, "--augment", "none", "--eps", "0,0.1"]
+    learning = [
+        "learn",
+        *ingredients[:2],
+        *FEW,
+        "--epochs",
+        1,
+        "--augment",
+        "none",
+        "--eps",
+        "0,0.1",
+    ]
     judged = ["--judge-split", "test", "--judge-limit", 12, "--threat", "linf:0.1", "--steps", 1]
     more = ["--seeds", 2, "--seed", 3, "--beside", larder / "grid"]
     told, said = both(soupmerge, *learning, *judged, *more, "-o", tmp_path / "run")
@@ -277,7 +297,7 @@ def test_a_sweep_prints_what_its_json_says(
 
 
 def test_beside_a_sweep_are_the_bests_of_the_grid_and_the_uniform_soup(
-    soupmerge: Typed, pots: list[Path], larder: Path, monkeypatch: pytest.MonkeyPatch
+    soupmerge: Typed, ingredients: list[Path], larder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caught: dict[str, Any] = {}
 
@@ -286,7 +306,17 @@ def test_beside_a_sweep_are_the_bests_of_the_grid_and_the_uniform_soup(
         raise sm.errors.UsageError("enough")
 
     monkeypatch.setattr(sm, "sweep", sweep)
-    line = ["learn", *pots[:2], *FEW, "--eps", "0", "--judge-split", "test", "--threat", "linf:0.1"]
+    line = [
+        "learn",
+        *ingredients[:2],
+        *FEW,
+        "--eps",
+        "0",
+        "--judge-split",
+        "test",
+        "--threat",
+        "linf:0.1",
+    ]
     soupmerge(*line, "--beside", larder / "grid", "-o", "run")
     bests = [(larder / "grid" / "best" / f"{m}.json") for m in ("clean", "linf-0.1", "union")]
     weights = [tuple(json.loads(path.read_text())["weights"]["model"]) for path in bests]
@@ -295,9 +325,9 @@ def test_beside_a_sweep_are_the_bests_of_the_grid_and_the_uniform_soup(
 
 
 def test_landscape_prints_what_its_json_says(
-    soupmerge: Typed, tables: Tables, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, tables: Tables, ingredients: list[Path], tmp_path: Path
 ) -> None:
-    words = ["landscape", *pots, *FEW, "--points", 2, "--threat", "linf:0.1", "--steps", 1]
+    words = ["landscape", *ingredients, *FEW, "--points", 2, "--threat", "linf:0.1", "--steps", 1]
     told, said = both(soupmerge, *words, "-o", tmp_path / "run")
     (rows,) = tables(said)
     points = dict(zip("abc", told["points"], strict=False))
@@ -317,9 +347,9 @@ def test_landscape_prints_what_its_json_says(
 
 
 def test_check_prints_what_its_json_says(
-    soupmerge: Typed, tables: Tables, pots: list[Path]
+    soupmerge: Typed, tables: Tables, ingredients: list[Path]
 ) -> None:
-    told, said = both(soupmerge, "check", *pots, *FEW, "--points", 3)
+    told, said = both(soupmerge, "check", *ingredients, *FEW, "--points", 3)
     assert (told["compatible"], told["problems"]) == (True, [])
     assert set(told["basin"]) == {"verdict", "barriers", "reasons"}
     verdict, signs, barriers = tables(said)
@@ -341,10 +371,10 @@ def test_check_prints_what_its_json_says(
 
 
 def test_mix_prints_what_its_json_says(
-    soupmerge: Typed, tables: Tables, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, tables: Tables, ingredients: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.safetensors"
-    told, said = both(soupmerge, "mix", *pots, "-w", "1/2,1/4,1/4", "-o", out, "--force")
+    told, said = both(soupmerge, "mix", *ingredients, "-w", "1/2,1/4,1/4", "-o", out, "--force")
     (rows,) = tables(said)
     soup = sm.load(out)[0]
     assert rows == [
@@ -361,12 +391,12 @@ def test_mix_prints_what_its_json_says(
 
 
 def test_a_plan_says_what_would_be_written(
-    soupmerge: Typed, tables: Tables, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, tables: Tables, ingredients: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "folder"
     line = [
         "mix",
-        *pots[:2],
+        *ingredients[:2],
         "-w",
         "0.25,0.75",
         "-o",
@@ -389,18 +419,18 @@ def test_a_plan_says_what_would_be_written(
     assert told["files"] == len(list(out.glob("*.safetensors"))) > 1
     files, size = told["files"], told["bytes"]
     assert plan["would write"] == f"{out}: {len(written)} tensors, {size:,} bytes, {files} file(s)"
-    read = sum(Path(pot).stat().st_size for pot in pots[:2])
+    read = sum(Path(ingredient).stat().st_size for ingredient in ingredients[:2])
     assert plan["would read"] == f"{read:,} bytes, twice (to hash)"
     assert plan["copied, left out"] == "0 tensors, 2 tensors"
     assert plan["groups"].startswith("1 (by model)")
 
 
 def test_inspect_prints_what_its_json_says(
-    soupmerge: Typed, larder: Path, pots: list[Path]
+    soupmerge: Typed, larder: Path, ingredients: list[Path]
 ) -> None:
-    told, said = both(soupmerge, "inspect", pots[0], larder / "grid" / "soup.safetensors")
+    told, said = both(soupmerge, "inspect", ingredients[0], larder / "grid" / "soup.safetensors")
     first, second = told
-    assert first["ref"] == str(pots[0])
+    assert first["ref"] == str(ingredients[0])
     for value in (first["sha256"], second["sha256"]):
         assert value in said.out
     assert second["notes"]["recipe"]["origin"] == "grid"
@@ -409,10 +439,10 @@ def test_inspect_prints_what_its_json_says(
 
 
 def test_export_prints_what_its_json_says(
-    soupmerge: Typed, tables: Tables, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, tables: Tables, ingredients: list[Path], tmp_path: Path
 ) -> None:
-    told = json.loads(soupmerge("export", pots[0], "-o", tmp_path / "one", "--json").out)
-    said = soupmerge("export", pots[0], "-o", tmp_path / "two")
+    told = json.loads(soupmerge("export", ingredients[0], "-o", tmp_path / "one", "--json").out)
+    said = soupmerge("export", ingredients[0], "-o", tmp_path / "two")
     ((row,),) = tables(said)
     assert row | {"folder": ""} == told | {"folder": ""}
     assert (told["folder"], row["folder"]) == (str(tmp_path / "one"), str(tmp_path / "two"))

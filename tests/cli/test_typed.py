@@ -19,35 +19,39 @@ JUDGE = ["--threat", "linf:0.1", "--threat", "l2:0.5", "--steps", 1]
 FEW = ["--data", "digits", "--limit", 12]
 
 
-def test_check_says_what_does_not_fit(soupmerge: Typed, pots: list[Path], tmp_path: Path) -> None:
-    assert soupmerge("check", *pots).status == 0
+def test_check_says_what_does_not_fit(
+    soupmerge: Typed, ingredients: list[Path], tmp_path: Path
+) -> None:
+    assert soupmerge("check", *ingredients).status == 0
     sm.save(tmp_path / "other.safetensors", sm.model("digits-cnn?width=4").state_dict())
-    said = soupmerge("check", pots[0], tmp_path / "other.safetensors")
+    said = soupmerge("check", ingredients[0], tmp_path / "other.safetensors")
     assert said.status == 1
-    problems = json.loads(soupmerge("check", pots[0], tmp_path / "other.safetensors", "--json").out)
+    problems = json.loads(
+        soupmerge("check", ingredients[0], tmp_path / "other.safetensors", "--json").out
+    )
     assert (problems["compatible"], problems["basin"]["verdict"]) == (False, "unknown")
     assert len(problems["problems"]) == len(said.out.splitlines()) - 1 > 5
     assert all(problem in said.out for problem in problems["problems"])
-    wrong = soupmerge("check", pots[0], "--model", "digits-cnn?width=4")
+    wrong = soupmerge("check", ingredients[0], "--model", "digits-cnn?width=4")
     assert wrong.status == 1
     assert "model has shape" in wrong.out
 
 
 def test_check_names_numbers_that_are_none(
-    soupmerge: Typed, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, ingredients: list[Path], tmp_path: Path
 ) -> None:
-    state = {n: t.clone() for n, t in sm.load(pots[0])[0].items()}
+    state = {n: t.clone() for n, t in sm.load(ingredients[0])[0].items()}
     state["head.bias"][2] = float("nan")
     sm.save(tmp_path / "nan.safetensors", state)
-    said = soupmerge("check", pots[0], tmp_path / "nan.safetensors")
+    said = soupmerge("check", ingredients[0], tmp_path / "nan.safetensors")
     assert said.status == 1
     assert "head.bias: 1 of 10 numbers are NaN or Inf" in said.out
 
 
 def test_barriers_are_kept_and_not_measured_twice(
-    soupmerge: Typed, pots: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    soupmerge: Typed, ingredients: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = ["check", *pots, *FEW, "--points", 3, "-o", tmp_path / "run"]
+    line = ["check", *ingredients, *FEW, "--points", 3, "-o", tmp_path / "run"]
     first = soupmerge(*line)
     assert first.status in (0, 1)
     monkeypatch.setattr(barriers, "barrier", None)
@@ -62,25 +66,25 @@ def test_barriers_are_kept_and_not_measured_twice(
 
 
 def test_a_soup_is_mixed_again_from_its_recipe(
-    soupmerge: Typed, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, ingredients: list[Path], tmp_path: Path
 ) -> None:
     first, second = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
-    assert soupmerge("mix", *pots, "-w", "1/2,0.25,.25", "-o", first).status == 0
+    assert soupmerge("mix", *ingredients, "-w", "1/2,0.25,.25", "-o", first).status == 0
     recipe = sm.load(first)[0].notes_of_soupmerge["recipe"]
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     again = ("mix", "--recipe", tmp_path / "recipe.json", "-o", second)
     assert "give a REF for each ingredient" in soupmerge(*again).err
-    swapped = soupmerge(*again, pots[1], pots[0], pots[2])
+    swapped = soupmerge(*again, ingredients[1], ingredients[0], ingredients[2])
     assert swapped.status == 3
     assert "the recipe wants" in swapped.err
-    assert soupmerge(*again, *pots).status == 0
+    assert soupmerge(*again, *ingredients).status == 0
     assert first.read_bytes() == second.read_bytes()
 
 
 def test_an_evaluation_keeps_a_flag_for_each_image_and_threat(
-    soupmerge: Typed, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, ingredients: list[Path], tmp_path: Path
 ) -> None:
-    said = soupmerge("eval", pots[0], *FEW, *JUDGE, "--json", "-o", tmp_path / "run", "-q")
+    said = soupmerge("eval", ingredients[0], *FEW, *JUDGE, "--json", "-o", tmp_path / "run", "-q")
     told = json.loads(said.out)
     assert set(told["metrics"]) == {"clean", "linf:0.1", "l2:0.5", "union"}
     robust = told["metrics"]["linf:0.1"]
@@ -95,10 +99,10 @@ def test_an_evaluation_keeps_a_flag_for_each_image_and_threat(
 
 
 def test_a_grid_goes_on_where_it_was_and_can_be_selected_from(
-    soupmerge: Typed, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, ingredients: list[Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    line = ["grid", *pots, *FEW, "--step", "0.5", *JUDGE, "-o", run, "--json"]
+    line = ["grid", *ingredients, *FEW, "--step", "0.5", *JUDGE, "-o", run, "--json"]
     first = soupmerge(*line)
     told = json.loads(first.out)
     assert set(told["baselines"]["ingredients"].values()) == {0, 3, 5}
@@ -140,7 +144,7 @@ def test_a_network_that_is_trained_names_itself_in_its_file(
 @pytest.mark.parametrize(("base", "lr"), [(True, 0.001), (False, 0.1)])
 def test_a_base_is_trained_on_more_slowly_than_a_new_network(
     soupmerge: Typed,
-    pots: list[Path],
+    ingredients: list[Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     base: bool,
@@ -153,7 +157,7 @@ def test_a_base_is_trained_on_more_slowly_than_a_new_network(
         raise sm.errors.UsageError("enough")
 
     monkeypatch.setattr(sm, "finetune", finetune)
-    which = [pots[0]] if base else ["--model", "digits-cnn?width=2"]
+    which = [ingredients[0]] if base else ["--model", "digits-cnn?width=2"]
     soupmerge("finetune", *which, "--threat", "clean", *FEW, "-o", tmp_path / "x.safetensors")
     assert caught["schedule"].lr == lr
     assert (caught["base"] is not None) == base
@@ -169,21 +173,21 @@ def test_a_new_network_has_the_classes_and_channels_of_the_data(
 
 
 def test_what_is_converted_names_what_it_was(
-    soupmerge: Typed, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, ingredients: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.safetensors"
-    assert soupmerge("convert", pots[0], "-o", out).status == 0
-    old, new = sm.load(pots[0])[0], sm.load(out)[0]
+    assert soupmerge("convert", ingredients[0], "-o", out).status == 0
+    old, new = sm.load(ingredients[0])[0], sm.load(out)[0]
     assert new.notes_of_soupmerge["converted"] == {"ref": "a.safetensors", "sha256": old.sha256}
     assert new.model == old.model
     assert all((new[name] == old[name]).all() for name in old)
 
 
 def test_a_soup_is_exported_with_the_evaluation_that_is_named(
-    soupmerge: Typed, pots: list[Path], tmp_path: Path
+    soupmerge: Typed, ingredients: list[Path], tmp_path: Path
 ) -> None:
-    assert soupmerge("eval", pots[0], *FEW, "-o", tmp_path / "run").status == 0
-    line = ["export", pots[0], "-o", tmp_path / "folder", "--judged", tmp_path / "run"]
+    assert soupmerge("eval", ingredients[0], *FEW, "-o", tmp_path / "run").status == 0
+    line = ["export", ingredients[0], "-o", tmp_path / "folder", "--judged", tmp_path / "run"]
     assert soupmerge(*line).status == 0
     assert (tmp_path / "folder" / "evaluation.json").exists()
     plan = soupmerge("push", tmp_path / "folder", "hf-hub:me/soup", "--dry-run")

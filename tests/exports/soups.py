@@ -18,7 +18,11 @@ def soup_of(ref: str, home: Path, *, dtype: str | None = None, **policy: Any) ->
     base = sm.model(ref)
     for seed, name in enumerate(("a", "b"), start=1):
         sm.save(home / f"{name}.safetensors", near(base, seed), model=base.soupmerge_ref)
-    pots = sm.load(home / "a.safetensors", home / "b.safetensors")
+    ingredients = sm.load(home / "a.safetensors", home / "b.safetensors")
     rows = policy.pop("rows", [0.25, 0.75])
-    mix_to_file(home / "soup.safetensors", pots, sm.Recipe.of(pots, rows, dtype=dtype, **policy))
+    mix_to_file(
+        home / "soup.safetensors",
+        ingredients,
+        sm.Recipe.of(ingredients, rows, dtype=dtype, **policy),
+    )
     return home / "soup.safetensors"

@@ -40,8 +40,8 @@ def test_the_card_s_commands_make_it_again(
     for file in (soup, anew):
         home = tmp_path / file.stem
         export(home, file)
-        for pot in "ab":
-            shutil.copy(tmp_path / f"{pot}.safetensors", home)
+        for ingredient in "ab":
+            shutil.copy(tmp_path / f"{ingredient}.safetensors", home)
         monkeypatch.chdir(home)
         block = re.findall(r"```bash\n(.*?)```", (home / "README.md").read_text(), re.DOTALL)
         commands = [shlex.split(line)[1:] for line in block[0].splitlines()]
@@ -108,8 +108,8 @@ def test_a_licence_is_stated_only_if_it_is_known(
         files.append(tmp_path / f"{seed}.safetensors")
         notes = {"licence": licence} if licence else {}
         sm.save(files[-1], near(base, seed), model="digits-cnn?width=2", notes=notes)
-    pots = sm.load(*files)
-    mix_to_file(tmp_path / "soup.safetensors", pots, sm.Recipe.uniform(pots))
+    ingredients = sm.load(*files)
+    mix_to_file(tmp_path / "soup.safetensors", ingredients, sm.Recipe.uniform(ingredients))
     export(tmp_path / "out", tmp_path / "soup.safetensors", licence=given)
     text = (tmp_path / "out" / "README.md").read_text()
     assert ModelCard(text).data.license == stated
@@ -320,11 +320,11 @@ def test_a_soup_that_was_not_judged_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["recalibrated", "clean"])
 def test_the_command_says_on_what_statistics_were_estimated(tmp_path: Path, name: str) -> None:
     soup_of("digits-cnn?width=2", tmp_path)
-    pots = sm.load(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    ingredients = sm.load(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     attack = None if name == "clean" else {"threat": "linf:0.1", "attack": "apgd-ce", "steps": 10}
     data = {"ref": "folder:/home/x/photos", "split": "train, 64 of it", "n": 64, "sha256": "e" * 64}
     told = {"data": data, "attack": attack, "batch_size": 32, "seed": 3}
-    recipe = sm.Recipe.of(pots, [0.5, 0.5], buffers="recalibrate")
+    recipe = sm.Recipe.of(ingredients, [0.5, 0.5], buffers="recalibrate")
     recipe = dataclasses.replace(recipe, calibration=told)
     words = list(card._calibrating(recipe.portable()))
     threat = [] if attack is None else ["--threat", "linf:0.1"]

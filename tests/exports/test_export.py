@@ -130,10 +130,13 @@ def nan(path: Path) -> None:
 
 def test_mix_exports_what_it_mixed(tmp_path: Path, soupmerge: Typed) -> None:
     soup_of(TIMM, tmp_path)
-    pots, out = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"], tmp_path / "m.safetensors"
+    ingredients, out = (
+        [tmp_path / "a.safetensors", tmp_path / "b.safetensors"],
+        tmp_path / "m.safetensors",
+    )
     words = [
         "mix",
-        *pots,
+        *ingredients,
         "-w",
         "uniform",
         "-o",
@@ -150,9 +153,9 @@ def test_mix_exports_what_it_mixed(tmp_path: Path, soupmerge: Typed) -> None:
 
 
 def test_select_and_learn_export_what_they_wrote(
-    pots: sm.Ingredients, tmp_path: Path, soupmerge: Typed
+    ingredients: sm.Ingredients, tmp_path: Path, soupmerge: Typed
 ) -> None:
-    two = [pot.ref for pot in pots[:2]]
+    two = [ingredient.ref for ingredient in ingredients[:2]]
     data = ["--data", "digits", "--split", "val", "--limit", 20]
     assert soupmerge("grid", *two, *data, "--step", "1", "-o", tmp_path / "run").status == 0
     picked = ["-o", tmp_path / "picked.safetensors", "--export", tmp_path / "picked"]

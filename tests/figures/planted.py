@@ -80,7 +80,7 @@ def points_of(reports: Any, metric: str) -> list[tuple[float, float]]:
     return [(round(r.accuracy("clean"), 9), round(r.accuracy(metric), 9)) for r in reports]
 
 
-def ingredients(home: Path, names: Sequence[str]) -> sm.Ingredients:
+def make_ingredients(home: Path, names: Sequence[str]) -> sm.Ingredients:
     """Return ingredients, written to *home*, which are the unit vectors of `Planted`."""
     home.mkdir(parents=True, exist_ok=True)
     state, paths = sm.model(MODEL).state_dict(), []
@@ -109,8 +109,8 @@ class Runs:
 
     home: Path
 
-    def pots(self, names: Sequence[str] = THREE) -> sm.Ingredients:
-        return ingredients(self.home / "pots", names)
+    def ingredients(self, names: Sequence[str] = THREE) -> sm.Ingredients:
+        return make_ingredients(self.home / "ingredients", names)
 
     @cached_property
     def net(self) -> nn.Module:
@@ -122,12 +122,14 @@ class Runs:
 
     def grid(self, name: str, names: Sequence[str] = THREE, **how: Any) -> tuple[Run, sm.Trials]:
         out = self.home / name
-        trials = sm.grid(self.net, self.pots(names), how.pop("judge", judge()), out=out, **how)
+        trials = sm.grid(
+            self.net, self.ingredients(names), how.pop("judge", judge()), out=out, **how
+        )
         return read_run(out), trials
 
     def written(self, name: str, rows: Sequence[tuple[list[float], int, int]]) -> Run:
         """Return a run whose soups get so many of ten images right, clean and under a threat."""
-        inputs = self.pots(NAMES[: len(rows[0][0])]).fingerprint()
+        inputs = self.ingredients(NAMES[: len(rows[0][0])]).fingerprint()
         with run.opened(self.home / name, {"command": "grid", "inputs": inputs}) as folder:
             for weights, *counts in rows:
                 told = zip(("clean", "linf:0.1"), counts, strict=True)
@@ -147,31 +149,31 @@ class Runs:
     @cached_property
     def race(self) -> tuple[Run, sm.Trials]:
         out = self.home / "race"
-        found = sm.race(self.net, self.pots(), judge(), step=0.25, out=out)
+        found = sm.race(self.net, self.ingredients(), judge(), step=0.25, out=out)
         return read_run(out), found.trials
 
     @cached_property
     def greedy(self) -> tuple[Run, sm.Trials]:
         out = self.home / "greedy"
-        found = sm.greedy(self.net, self.pots(NAMES), judge(), out=out)
+        found = sm.greedy(self.net, self.ingredients(NAMES), judge(), out=out)
         return read_run(out), found.trials
 
     @cached_property
     def path(self) -> tuple[Run, sm.Trials]:
         out = self.home / "path"
-        found = sm.path(self.net, self.pots(PAIR), judge(), points=9, out=out)
+        found = sm.path(self.net, self.ingredients(PAIR), judge(), points=9, out=out)
         return read_run(out), found.trials
 
     @cached_property
     def beyond(self) -> tuple[Run, sm.Trials]:
         out, how = self.home / "beyond", {"beyond": 0.25, "buffers": "base"}
-        found = sm.path(self.net, self.pots(PAIR), judge(), points=5, out=out, **how)
+        found = sm.path(self.net, self.ingredients(PAIR), judge(), points=5, out=out, **how)
         return read_run(out), found.trials
 
     @cached_property
     def search(self) -> tuple[Run, sm.Trials]:
         out = self.home / "search"
-        found = sm.search(self.net, self.pots(NAMES), judge(), n=12, out=out)
+        found = sm.search(self.net, self.ingredients(NAMES), judge(), n=12, out=out)
         return read_run(out), found
 
     @cached_property
@@ -180,25 +182,25 @@ class Runs:
         how: Any = {"epochs": 3, "stop_on": held, "benchmark": judge(), "out": out}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the files do not say what they have seen
-            trial = sm.learn(self.net, self.pots(), self.few, sm.against(None), **how)
+            trial = sm.learn(self.net, self.ingredients(), self.few, sm.against(None), **how)
         return read_run(out), trial
 
     @cached_property
     def sweep(self) -> tuple[Run, Any]:
-        pots = self.pots()
+        ingredients = self.ingredients()
         rows = {"uniform": [1 / 3] * 3, "grid-clean": [0.9, 0.1, 0], "grid-union": [0.2, 0.4, 0.4]}
-        beside = {name: sm.Recipe.of(pots, row) for name, row in rows.items()}
+        beside = {name: sm.Recipe.of(ingredients, row) for name, row in rows.items()}
         goals = {"linf-0": sm.against(None), "linf-2-255": sm.against(None, smoothing=0.1)}
         how: Any = {"seeds": (3, 5), "benchmark": judge(), "beside": beside, "epochs": 1}
         how |= {"settings": sm.Settings(by="model", lr=20.0, dropout=0.0)}
-        found = sm.sweep(self.net, pots, self.few, goals, out=self.home / "sweep", **how)
+        found = sm.sweep(self.net, ingredients, self.few, goals, out=self.home / "sweep", **how)
         return read_run(self.home / "sweep"), found
 
     @cached_property
     def adapt(self) -> tuple[Run, Any]:
         sets = [sm.data(f"{kind}digits", limit=20) for kind in ("", "blur-2:", "noise-3:")]
         out = self.home / "adapt"
-        found = sm.adapt(self.net, self.pots(), sets, shots=5, step=0.5, out=out)
+        found = sm.adapt(self.net, self.ingredients(), sets, shots=5, step=0.5, out=out)
         rows = []
         for i, row in enumerate(found.rows):  # nobody was trained: let them differ
             counts = [(5 + 4 * i + 3 * s) % 15 for s in range(len(sets))]
@@ -228,8 +230,8 @@ class Runs:
         return self.comparison("clean", judge(threats=False))
 
     def comparison(self, name: str, benchmark: Planted) -> tuple[Run, list[sm.Report]]:
-        pots = self.pots()
-        found = [*pots, *(self.made_by(origin) for origin in MADE)]
+        ingredients = self.ingredients()
+        found = [*ingredients, *(self.made_by(origin) for origin in MADE)]
         entries: list[Any] = [Entry(checkpoint, self.net) for checkpoint in found]
         entries.append(EnsembleEntry(tuple(entries[:2]), "prob"))
         reports = compare(entries, benchmark, out=self.home / name)
@@ -237,13 +239,13 @@ class Runs:
 
     def made_by(self, name: str) -> sm.Checkpoint:
         """Return the soup that is called *name*, made as its first word says."""
-        path, pots = self.home / f"{name}.safetensors", self.pots()
+        path, ingredients = self.home / f"{name}.safetensors", self.ingredients()
         origin = name.partition("-")[0]
         if not path.exists() and origin in ORIGINS:
-            recipe = sm.Recipe.of(pots, MADE[name], origin=origin)
-            mix_to_file(path, pots, recipe, model=MODEL)
+            recipe = sm.Recipe.of(ingredients, MADE[name], origin=origin)
+            mix_to_file(path, ingredients, recipe, model=MODEL)
         elif not path.exists():
-            state = sm.mix(pots, sm.Recipe.of(pots, MADE[name]))
+            state = sm.mix(ingredients, sm.Recipe.of(ingredients, MADE[name]))
             told = {} if origin == "elsewhere" else {"recipe": {"origin": origin}}
             sm.save(path, state, model=MODEL, notes=told)
         return sm.load(path)[0]
@@ -254,11 +256,15 @@ class Runs:
 
     def plane(self, name: str, names: Sequence[str] = THREE) -> tuple[Run, list[Point]]:
         """Return a plane of 3 × 3 points, the loss of each another; one is a hole."""
-        pots, out = self.pots(names), self.home / name
+        ingredients, out = self.ingredients(names), self.home / name
         points = [_point(x, y, 10 + i) for i, (x, y) in enumerate(PLACES)]
         points[5] = Point(points[5].x, points[5].y, points[5].weights, {}, {}, "no finite loss")
         settings = {"points": 3, "margin": 0.25}
-        manifest = {"command": "landscape", "inputs": pots.fingerprint(), "settings": settings}
+        manifest = {
+            "command": "landscape",
+            "inputs": ingredients.fingerprint(),
+            "settings": settings,
+        }
         with run.opened(out, {**manifest, "benchmark": judge().describe()}) as folder:
             for point in points:
                 folder.journal("trials").append(point.to_record())
@@ -270,7 +276,7 @@ class Runs:
 
     def segments(self, name: str, names: Sequence[str] = THREE) -> tuple[Run, Barriers]:
         """Return the barriers of three pairs, clean and under a threat; the second is highest."""
-        pots, out = self.pots(names), self.home / name
+        ingredients, out = self.ingredients(names), self.home / name
         pairs = [(names[0], names[1]), (names[0], names[2]), (names[1], names[2])]
         found = Barriers(
             tuple(
@@ -279,7 +285,7 @@ class Runs:
                 for metric in ("clean", "linf:0.1")
             )
         )
-        with run.opened(out, {"command": "check", "inputs": pots.fingerprint()}) as folder:
+        with run.opened(out, {"command": "check", "inputs": ingredients.fingerprint()}) as folder:
             commit.write_json(folder.file(barriers.FILE), found.to_json())
         return read_run(out), found
 

@@ -35,14 +35,14 @@ def test_a_shell_reads_back_every_word(words: list[str]) -> None:
 
 
 def test_the_command_makes_the_soup_it_stands_beside(
-    pots: sm.Ingredients, soupmerge: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ingredients: sm.Ingredients, soupmerge: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = sm.Benchmark(sm.data("digits", limit=8), name="val")
-    net, out = sm.model(like=pots), tmp_path / "a run; rm -rf"
-    sm.grid(net, pots, few, step="1/3", buffers="base", base=1, out=out)
+    net, out = sm.model(like=ingredients), tmp_path / "a run; rm -rf"
+    sm.grid(net, ingredients, few, step="1/3", buffers="base", base=1, out=out)
     sm.learn(
         net,
-        pots,
+        ingredients,
         sm.data("digits", split="train", limit=8),
         sm.against(None),
         epochs=1,

@@ -87,17 +87,17 @@ LONG = (
 
 @pytest.mark.parametrize("kind", ["ternary", "front", "path", "landscape", "barriers"])
 def test_long_names_are_not_cut_off_or_written_over_each_other(runs: Runs, kind: str) -> None:
-    pots, home = runs.pots(LONG), runs.home / "long"
+    ingredients, home = runs.ingredients(LONG), runs.home / "long"
     if kind == "landscape":
         found, _ = runs.plane("long plane", LONG)
     elif kind == "barriers":
         found, _ = runs.segments("long segments", LONG)
     elif kind == "path":
         how = {"points": 5, "beyond": 0.25, "buffers": "base"}
-        sm.path(runs.net, runs.pots(LONG[:2]), judge(), out=home / "path", **how)
+        sm.path(runs.net, runs.ingredients(LONG[:2]), judge(), out=home / "path", **how)
         found = read_run(home / "path")
     else:
-        sm.grid(runs.net, pots, judge(), out=home / "grid")
+        sm.grid(runs.net, ingredients, judge(), out=home / "grid")
         found = read_run(home / "grid")
     assert drawn.unreadable(drawn.some(PICTURES[kind](found))) == []
 

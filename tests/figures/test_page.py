@@ -40,8 +40,10 @@ def test_what_files_say_makes_no_tag(tmp_path: Path) -> None:
     assert shapes[0] == shapes[1]
     assert all(c.isprintable() or c == "\n" for c in page)
     data = next(t for t in wild.texts if t.startswith('{"runs"'))
-    pots = json.loads(data)["runs"][0]["pots"]
-    assert pots[2].startswith("a\\x1b[31mb\\u202egpj.%{y}$x$&lt;"), "the name is shown, not lost"
+    ingredients = json.loads(data)["runs"][0]["ingredients"]
+    assert ingredients[2].startswith("a\\x1b[31mb\\u202egpj.%{y}$x$&lt;"), (
+        "the name is shown, not lost"
+    )
 
 
 @pytest.mark.usefixtures("short")

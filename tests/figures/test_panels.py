@@ -50,7 +50,7 @@ def test_every_soup_has_the_numbers_of_its_report(runs: Runs, kind: str) -> None
 def test_soups_are_named_by_their_coefficients_and_ingredients_by_themselves(runs: Runs) -> None:
     run, trials = runs.lattice
     told = contents([run])
-    assert told["runs"] == [{"title": "lattice (grid)", "pots": list(THREE)}]
+    assert told["runs"] == [{"title": "lattice (grid)", "ingredients": list(THREE)}]
     for soup, trial in zip(told["soups"], trials, strict=True):
         weights = trial.recipe.mean_weights
         assert soup["weights"] == pytest.approx(weights)
@@ -157,7 +157,7 @@ def test_learning_s_panels_have_every_epoch(runs: Runs) -> None:
         for k, trace in enumerate(drawn):
             values = [r[key][k] if key == "weights" else r[key] for r in run.history]
             assert (trace["x"], trace["y"]) == ([1, 2, 3], values)
-            assert trace["line"]["color"] == (f"@pot:{k}" if key == "weights" else "@ink")
+            assert trace["line"]["color"] == (f"@ingredient:{k}" if key == "weights" else "@ink")
     held = found["Loss"].data[-1]
     assert (held["name"], held["y"]) == ("held out", [record["val"] for record in run.history])
 
@@ -252,7 +252,7 @@ def test_plotly_knows_every_word_of_a_panel(runs: Runs, kind: str) -> None:
             return {k: painted(v) for k, v in value.items()}
         if isinstance(value, list):
             return [painted(v) for v in value]
-        known = r"@ink|@pot:[0-7]|@metric:(clean|linf|l2|l1|union)(:.*)?"
+        known = r"@ink|@ingredient:[0-7]|@metric:(clean|linf|l2|l1|union)(:.*)?"
         if isinstance(value, str) and value.startswith("@"):
             assert re.fullmatch(known, value)
             return "#000000"

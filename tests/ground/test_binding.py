@@ -22,7 +22,7 @@ from soupmerge.binding import (
     frozen,
     fused,
     hollow,
-    pour,
+    load_into,
     probe,
     ref_of,
     set_size,
@@ -122,7 +122,7 @@ def test_a_wrapper_s_prefix_may_differ(net: Net, state: dict[str, Tensor], prefi
     aligned = align(state, inner)
     assert list(aligned) == [prefix + name for name in state]
     assert all(aligned[prefix + name] is tensor for name, tensor in state.items())
-    pour(inner, state)
+    load_into(inner, state)
     assert net.table.tolist() == state["table"].tolist()
 
 

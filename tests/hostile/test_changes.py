@@ -29,10 +29,10 @@ def test_a_file_that_changes_meanwhile_is_refused(
     paths = [save(tmp_path / f"{seed}.safetensors", seed=seed) for seed in range(2)]
     out = tmp_path / "out.safetensors"
     out.write_bytes(b"an earlier soup")
-    pots = sm.load(*paths)
-    recipe = sm.Recipe.uniform(pots)
+    ingredients = sm.load(*paths)
+    recipe = sm.Recipe.uniform(ingredients)
     change(paths[1])
     with pytest.raises(InputError, match=r"1\.safetensors.*; \w"):
-        mix_to_file(out, pots, recipe, force=True)
+        mix_to_file(out, ingredients, recipe, force=True)
     assert out.read_bytes() == b"an earlier soup"
     assert sorted(tmp_path.glob(".*")) == []

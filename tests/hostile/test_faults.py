@@ -56,7 +56,7 @@ def failures(calls: list[str]) -> Iterator[tuple[int, int]]:
     return zip(range(1, len(calls) + 1), cycle(ERRORS), strict=False)
 
 
-def pots(home: Path) -> list[Path]:
+def ingredients(home: Path) -> list[Path]:
     return [save(home / f"{name}.safetensors", seed=seed) for seed, name in enumerate("ab")]
 
 
@@ -66,7 +66,7 @@ def test_a_soup_is_old_or_new_whatever_call_fails(
     home = tmp_path / "home"
     home.mkdir()
     out = home / "out.safetensors"
-    line = ["mix", *pots(tmp_path), "-w", "uniform", "-o", out, "--force"]
+    line = ["mix", *ingredients(tmp_path), "-w", "uniform", "-o", out, "--force"]
     calls = counted(home, soupmerge, line, monkeypatch)
     new, old = out.read_bytes(), b"an earlier soup"
     kinds = [call.split()[0] for call in calls]
@@ -92,7 +92,7 @@ def test_a_folder_of_shards_is_whole_or_absent_whatever_call_fails(
     home = tmp_path / "home"
     home.mkdir()
     out = home / "out"
-    line = ["mix", *pots(tmp_path), "-w", "uniform", "-o", out, "--max-shard-size", "8B"]
+    line = ["mix", *ingredients(tmp_path), "-w", "uniform", "-o", out, "--max-shard-size", "8B"]
     calls = counted(home, soupmerge, line, monkeypatch)
     new = whole(out)
     assert len(new) == 3

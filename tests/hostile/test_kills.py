@@ -27,7 +27,7 @@ def forker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forker]:
 
 
 @pytest.fixture
-def pots(tmp_path: Path) -> list[Path]:
+def ingredients(tmp_path: Path) -> list[Path]:
     return [save(tmp_path / f"{name}.safetensors", seed=seed) for seed, name in enumerate("abc")]
 
 
@@ -38,10 +38,10 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_kill_9_leaves_the_old_soup_or_the_new(
-    forker: Forker, pots: list[Path], home: Path
+    forker: Forker, ingredients: list[Path], home: Path
 ) -> None:
     out = home / "out.safetensors"
-    mix: list[object] = ["mix", *pots, "-w", "1/2,1/4,1/4", "-o", out, "--force"]
+    mix: list[object] = ["mix", *ingredients, "-w", "1/2,1/4,1/4", "-o", out, "--force"]
     calls = forker.calls(home, *mix)
     new, old = out.read_bytes(), b"an earlier soup"
     torn = seen = 0
@@ -58,10 +58,10 @@ def test_kill_9_leaves_the_old_soup_or_the_new(
 
 
 def test_kill_9_leaves_a_folder_of_shards_whole_or_absent(
-    forker: Forker, pots: list[Path], home: Path
+    forker: Forker, ingredients: list[Path], home: Path
 ) -> None:
     out = home / "out"
-    mix: list[object] = ["mix", *pots, "-w", "uniform", "-o", out, "--max-shard-size", "8B"]
+    mix: list[object] = ["mix", *ingredients, "-w", "uniform", "-o", out, "--max-shard-size", "8B"]
     calls = forker.calls(home, *mix)
     new = whole(out)
     assert len(new) == 3
@@ -79,11 +79,11 @@ def test_kill_9_leaves_a_folder_of_shards_whole_or_absent(
 
 @pytest.mark.parametrize("signals", ["SIGINT", "SIGTERM", "SIGINT SIGINT", "SIGTERM SIGINT"])
 def test_an_interrupted_mix_leaves_nothing_half_done(
-    forker: Forker, pots: list[Path], home: Path, signals: str
+    forker: Forker, ingredients: list[Path], home: Path, signals: str
 ) -> None:
     """Once, or a second time while the first is being dealt with."""
     out = home / "out.safetensors"
-    mix: list[object] = ["mix", *pots, "-w", "uniform", "-o", out, "--force"]
+    mix: list[object] = ["mix", *ingredients, "-w", "uniform", "-o", out, "--force"]
     calls = forker.calls(home, *mix, signals=signals)
     new, old = out.read_bytes(), b"an earlier soup"
     ends = set()

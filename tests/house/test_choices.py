@@ -28,20 +28,37 @@ def _taught() -> sm.Images:
 
 
 WRITERS: dict[str, tuple[str, Callable[..., Any]]] = {
-    "grid": ("grid", lambda net, pots, out: sm.grid(net, pots, _judge(), step=1, out=out)),
-    "race": ("grid", lambda net, pots, out: sm.race(net, pots, _judge(), step=1, out=out)),
-    "greedy": ("greedy", lambda net, pots, out: sm.greedy(net, pots, _judge(), out=out)),
-    "path": ("path", lambda net, pots, out: sm.path(net, pots, _judge(), points=3, out=out)),
-    "search": ("search", lambda net, pots, out: sm.search(net, pots, _judge(), n=2, out=out)),
+    "grid": (
+        "grid",
+        lambda net, ingredients, out: sm.grid(net, ingredients, _judge(), step=1, out=out),
+    ),
+    "race": (
+        "grid",
+        lambda net, ingredients, out: sm.race(net, ingredients, _judge(), step=1, out=out),
+    ),
+    "greedy": (
+        "greedy",
+        lambda net, ingredients, out: sm.greedy(net, ingredients, _judge(), out=out),
+    ),
+    "path": (
+        "path",
+        lambda net, ingredients, out: sm.path(net, ingredients, _judge(), points=3, out=out),
+    ),
+    "search": (
+        "search",
+        lambda net, ingredients, out: sm.search(net, ingredients, _judge(), n=2, out=out),
+    ),
     "adapt": (
         "adapt",
-        lambda net, pots, out: sm.adapt(
-            net, pots, [sm.data("digits", limit=8)], shots=4, step=1, out=out
+        lambda net, ingredients, out: sm.adapt(
+            net, ingredients, [sm.data("digits", limit=8)], shots=4, step=1, out=out
         ),
     ),
     "learn": (
         "learn",
-        lambda net, pots, out: sm.learn(net, pots, _taught(), sm.against(None), epochs=1, out=out),
+        lambda net, ingredients, out: sm.learn(
+            net, ingredients, _taught(), sm.against(None), epochs=1, out=out
+        ),
     ),
 }
 """Who writes soups → the origin they write, and how they are made to."""
@@ -49,10 +66,10 @@ WRITERS: dict[str, tuple[str, Callable[..., Any]]] = {
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_who_writes_a_soup_says_so_and_everybody_knows_it(
-    net: nn.Module, pots: sm.Ingredients, tmp_path: Path, writer: str
+    net: nn.Module, ingredients: sm.Ingredients, tmp_path: Path, writer: str
 ) -> None:
     origin, write = WRITERS[writer]
-    some = sm.load(*(pot.ref for pot in pots[:2]))
+    some = sm.load(*(ingredient.ref for ingredient in ingredients[:2]))
     write(net, some, tmp_path / "run")
     soup = tmp_path / "run" / "soup.safetensors"
     assert read_recipe(soup).origin == read_recipe(soup.with_name("recipe.json")).origin == origin
@@ -66,13 +83,13 @@ def test_every_origin_has_a_writer() -> None:
     assert {origin for origin, _ in WRITERS.values()} | {sm.Recipe.origin} == set(ORIGINS)
 
 
-def test_nobody_can_write_an_origin_that_no_figure_knows(pots: sm.Ingredients) -> None:
+def test_nobody_can_write_an_origin_that_no_figure_knows(ingredients: sm.Ingredients) -> None:
     with pytest.raises(UsageError, match="origin: no origin 'gird'; did you mean 'grid'"):
-        sm.Recipe.uniform(pots, origin="gird")
+        sm.Recipe.uniform(ingredients, origin="gird")
 
 
-def test_what_a_newer_soupmerge_made_can_be_read(pots: sm.Ingredients) -> None:
-    told = {**sm.Recipe.uniform(pots).to_json(), "origin": "annealing"}
+def test_what_a_newer_soupmerge_made_can_be_read(ingredients: sm.Ingredients) -> None:
+    told = {**sm.Recipe.uniform(ingredients).to_json(), "origin": "annealing"}
     assert sm.Recipe.from_json(told).origin == "annealing"
 
 

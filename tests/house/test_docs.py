@@ -60,7 +60,12 @@ def test_commands_can_be_typed(line: str) -> None:
     # In the script, variables stand for words that the shell puts there.
     filled = []
     for word in words:
-        known = {"$train": ["--data", "digits"], "$threats": [], "$pots": ["a", "b"], "$eps": ["0"]}
+        known = {
+            "$train": ["--data", "digits"],
+            "$threats": [],
+            "$ingredients": ["a", "b"],
+            "$eps": ["0"],
+        }
         filled += known.get(word, [word.replace("$threat", "linf:0.1")])
     context = click.Context(cli, **cli.context_settings)
     command = cli.get_command(context, filled[0])

@@ -30,9 +30,9 @@ class Watched(Adaptive):
         super().__init__(threat, steps)
         self.sizes: list[float] = []
 
-    def move(self, climb: engine.Climb) -> Tensor:
-        self.sizes.append(climb.step.item())
-        return super().move(climb)
+    def move(self, state: engine.AttackState) -> Tensor:
+        self.sizes.append(state.step.item())
+        return super().move(state)
 
 
 def sizes(losses: Sequence[float]) -> list[float]:
@@ -147,15 +147,15 @@ def test_an_l1_step_grows_again_where_the_best_point_got_sparser() -> None:
     planned, found = iter(supports), []
 
     class Told(SparseAdaptive):
-        def adapt(self, climb: engine.Climb) -> None:
-            if climb.i.item() and climb.i.item() % 2 == 0:
+        def adapt(self, state: engine.AttackState) -> None:
+            if state.i.item() and state.i.item() % 2 == 0:
                 count = next(planned)
-                climb.x_best = torch.where(torch.arange(100).view(1, 1, 10, 10) < count, 0.6, 0.5)
-            super().adapt(climb)
+                state.x_best = torch.where(torch.arange(100).view(1, 1, 10, 10) < count, 0.6, 0.5)
+            super().adapt(state)
 
-        def move(self, climb: engine.Climb) -> Tensor:
-            found.append((climb.step.item(), climb.density.item()))
-            return super().move(climb)
+        def move(self, state: engine.AttackState) -> Tensor:
+            found.append((state.step.item(), state.density.item()))
+            return super().move(state)
 
     def flat(z: Tensor) -> Tensor:
         return torch.stack([z.flatten(1).sum(1), 0 * z.flatten(1).sum(1)], 1)

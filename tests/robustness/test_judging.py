@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError
-from soupmerge.robustness.adversarial_cache import Fooling
-from soupmerge.robustness.engine import Left
+from soupmerge.robustness.adversarial_cache import AdversarialCache
+from soupmerge.robustness.engine import Finished
 from soupmerge.schedule import stream
 from tests.robustness.cases import (
     AtHand,
@@ -49,10 +49,10 @@ class Noise(Stub):
 class StreamedNoise(Noise):
     """The same, which asks for images as there is room for them."""
 
-    def stream(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Left]:
+    def stream(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Finished]:
         while (batch := feed(width)) is not None:
             found = self(classifier, batch.x, batch.y, generator=batch.generator)
-            yield Left(batch.place, found, torch.zeros(len(found), dtype=torch.bool))
+            yield Finished(batch.place, found, torch.zeros(len(found), dtype=torch.bool))
 
 
 @pytest.mark.parametrize("kind", [Noise, StreamedNoise])
@@ -118,7 +118,7 @@ class Proposing(Streaming):
     second: tuple[float, ...] = ()
     runs: list[list[float]] = field(default_factory=list, repr=False)
 
-    def stream(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Left]:
+    def stream(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Finished]:
         self.runs.append([])
         for left in super().stream(classifier, feed, width=width):
             found, fooled = left.x_adv.clone(), left.fooled
@@ -127,7 +127,7 @@ class Proposing(Streaming):
             if len(self.runs) == 2:
                 fooled = torch.isin(found.flatten(), torch.tensor(self.second))
                 found[fooled] = 1.0
-            yield Left(left.place, found, fooled)
+            yield Finished(left.place, found, fooled)
 
 
 def proposing(n: int, claimed: list[int], second: list[int]) -> tuple[AtHand, Proposing]:
@@ -265,7 +265,7 @@ def test_disputes_are_kept_too() -> None:
 def test_what_fooled_one_classifier_is_tried_on_the_next_first() -> None:
     """One forward evaluation an image; the noise attack meets only what held against it."""
     data = pixels([0.1, 0.2, 0.3, 0.4], labels=[0, 0, 0, 0])
-    fooling = Fooling()
+    fooling = AdversarialCache()
     breaking = Stub(LINF, lambda x: torch.where(x < 0.25, x + 0.6, x))
     sm.Benchmark(data, [breaking])(threshold, fooling=fooling)
     held = {id: image.item() for id, image in fooling.held["linf:1"].items()}
@@ -284,7 +284,7 @@ def test_what_fooled_one_classifier_is_tried_on_the_next_first() -> None:
 
 
 def test_what_fooled_before_is_no_verdict_until_it_is_confirmed() -> None:
-    data, harmless, strange = pixels([0.1, 0.2]), Fooling(), Fooling()
+    data, harmless, strange = pixels([0.1, 0.2]), AdversarialCache(), AdversarialCache()
     judge = sm.Benchmark(data, [Stub(sm.Linf(0.1))])
     harmless.keep("linf:0.1", data.ids, data.x)
     assert judge(threshold, fooling=harmless).correct("linf:0.1") == 2
@@ -294,14 +294,14 @@ def test_what_fooled_before_is_no_verdict_until_it_is_confirmed() -> None:
 
 
 def test_what_is_held_goes_through_a_state_and_takes_the_last() -> None:
-    fooling, x = Fooling(), torch.rand(3, 1, 2, 2)
+    fooling, x = AdversarialCache(), torch.rand(3, 1, 2, 2)
     fooling.keep("linf:1", ["a", "b"], x[:2].double().requires_grad_())
     fooling.keep("linf:1", ["b"], x[2:])
     fooling.keep("l2:1", [], x[:0])
     assert fooling.known("linf:1", ["c", "b", "a"]) == [1, 2]
     assert fooling.known("l1:1", ["a"]) == []
     torch.testing.assert_close(fooling.images("linf:1", ["b", "a"]), x[[2, 0]])
-    again = Fooling()
+    again = AdversarialCache()
     again.restore(*fooling.state())
     assert again.held.keys() == {"linf:1"}
     torch.testing.assert_close(again.images("linf:1", ["a", "b"]), x[[0, 2]])
@@ -311,7 +311,7 @@ def test_what_is_held_goes_through_a_state_and_takes_the_last() -> None:
 
 
 def test_a_ledger_s_robust_verdicts_stand_but_what_fools_is_found_again() -> None:
-    data, fooling = pixels([0.1, 0.2, 0.3]), Fooling()
+    data, fooling = pixels([0.1, 0.2, 0.3]), AdversarialCache()
     ledger = Kept(kept={KEY: {0: True, 1: False}})
     attack = StreamedNoise(LINF)
     report = sm.Benchmark(data, [attack])(threshold, ledger=ledger, fooling=fooling)

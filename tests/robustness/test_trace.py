@@ -83,7 +83,7 @@ def reference_attack(network: Any, threat: sm.Threat, **form: Any) -> Any:
 def on_the_way(seen: Recorder, climbs: list[int]) -> list[Tensor]:
     """Return the points of *climbs*, which take so many steps each: all that were asked about.
 
-    Left out is what was asked without a gradient between climbs, to find likely targets.
+    Finished out is what was asked without a gradient between climbs, to find likely targets.
     """
     points, asked = [], iter(zip(seen.points, seen.with_gradient, strict=True))
     for steps in climbs:

@@ -81,7 +81,7 @@ def images(n: int, ref: str = "planted") -> sm.Images:
     return sm.Images.of(shaped, number % CLASSES, ref=ref, classes=CLASSES)
 
 
-def ingredients(home: Path, k: int) -> sm.Ingredients:
+def make_ingredients(home: Path, k: int) -> sm.Ingredients:
     """Return *k* ingredients, a one-hot vector each; they are written, or there already."""
     home.mkdir(exist_ok=True)
     for i, row in enumerate(torch.eye(k)):

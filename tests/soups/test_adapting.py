@@ -22,7 +22,7 @@ from soupmerge.soups.search.grid import lattice
 from soupmerge.soups.search.shots import draw
 from soupmerge.weights import ledger
 from tests.shared import Outcome, Stop, files_of, stop_at
-from tests.soups.planted import Planted, Row, first, images, ingredients, report, some_flags
+from tests.soups.planted import Planted, Row, first, images, make_ingredients, report, some_flags
 
 N, SHOTS, REFS = 40, 15, ("npz:one.npz", "npz:two.npz")
 LATTICE = list(lattice(3, 2))
@@ -66,10 +66,10 @@ def sets() -> list[sm.Images]:
 
 
 def adapt(tmp_path: Path, table: Any, **how: Any) -> Adaptation:
-    pots = ingredients(tmp_path / "in", 3)
+    ingredients = make_ingredients(tmp_path / "in", 3)
     settings, net = {"shots": SHOTS, "step": 0.5, **how}, Planted(3, table)
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
-    return sm.adapt(net, pots, sets(), **settings)
+    return sm.adapt(net, ingredients, sets(), **settings)
 
 
 def rights(table: Any, row: Row) -> tuple[Any, Any]:
@@ -171,12 +171,12 @@ def test_a_run_keeps_recipes_roles_and_the_table(tmp_path: Path) -> None:
         assert [entry["sha256"] for entry in kept.seen] == seen
         assert {(e["by"], e["purpose"]) for e in kept.seen} == {("adapt", ledger.CHOSEN)}
     soup = sm.load(run / "soup.safetensors")[0]
-    pots = ingredients(tmp_path / "in", 3)
-    assert torch.equal(soup["weight"], sm.mix(pots, found.single)["weight"])
+    ingredients = make_ingredients(tmp_path / "in", 3)
+    assert torch.equal(soup["weight"], sm.mix(ingredients, found.single)["weight"])
     manifest = json.loads((run / "manifest.json").read_text())
     assert (manifest["command"], manifest["device"]) == ("adapt", "cpu")
     assert manifest["model"] == soup.model == "planted"
-    assert [source["sha256"] for source in manifest["inputs"]] == list(pots.hashes)
+    assert [source["sha256"] for source in manifest["inputs"]] == list(ingredients.hashes)
     assert manifest["settings"] == {"step": "1/2", "shots": SHOTS, "seed": 0}
     for key, side in (("chosen on", 0), ("judged on", 1)):
         assert manifest[key] == [both[side].fingerprint() for both in parts]
@@ -243,29 +243,29 @@ def test_another_batch_size_is_the_same_run(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
-    pots, net = ingredients(tmp_path / "in", 3), Planted(3, some_flags(0, N))
+    ingredients, net = make_ingredients(tmp_path / "in", 3), Planted(3, some_flags(0, N))
     same = images(N, "npz:another-name.npz")
     for data, says in (([], "no data set"), ([images(N), same], "given more than once")):
         with pytest.raises(UsageError, match=f"^data: .*{says}"):
-            sm.adapt(net, pots, data, shots=SHOTS, out=tmp_path / "run")
+            sm.adapt(net, ingredients, data, shots=SHOTS, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_network_for_other_images_is_refused(pots: sm.Ingredients) -> None:
+def test_a_network_for_other_images_is_refused(ingredients: sm.Ingredients) -> None:
     wide = sm.Images.of(torch.rand(9, 3, 8, 8), torch.zeros(9, dtype=torch.long))
-    net: nn.Module = sm.model(like=pots)
+    net: nn.Module = sm.model(like=ingredients)
     with pytest.raises(InputError, match="cannot take images"):
-        sm.adapt(net, pots, [wide], shots=4)
+        sm.adapt(net, ingredients, [wide], shots=4)
 
 
 # ---- the command
 
 
 def test_the_command_prints_the_table_and_its_recipes_make_soups(
-    soupmerge: Callable[..., Outcome], pots: sm.Ingredients, tmp_path: Path
+    soupmerge: Callable[..., Outcome], ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
     run, out = tmp_path / "run", tmp_path / "soup.safetensors"
-    refs = [pot.ref for pot in pots][:2]
+    refs = [ingredient.ref for ingredient in ingredients][:2]
     words = ("adapt", *refs, "--data=jpeg-5:digits", "--limit", 30, "--shots", 20, "-o", run)
     typed = soupmerge(*words, "--step", 0.5)
     assert typed.status == 0, typed.err
@@ -292,9 +292,13 @@ def test_the_command_prints_the_table_and_its_recipes_make_soups(
     ],
 )
 def test_what_cannot_be_meant_makes_no_run(
-    soupmerge: Callable[..., Outcome], pots: sm.Ingredients, tmp_path: Path, words: str, told: str
+    soupmerge: Callable[..., Outcome],
+    ingredients: sm.Ingredients,
+    tmp_path: Path,
+    words: str,
+    told: str,
 ) -> None:
-    refs = [pot.ref for pot in pots]
+    refs = [ingredient.ref for ingredient in ingredients]
     found = soupmerge("adapt", *refs, *words.split(), "-o", tmp_path / "run")
     assert found.status == 2
     assert told in found.err

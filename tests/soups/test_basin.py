@@ -23,14 +23,23 @@ from soupmerge.types import quiet
 from soupmerge.weights.geometry import signs
 from tests.shared import Outcome, Stop, files_of, stop_at
 from tests.soups import planted
-from tests.soups.planted import CLASSES, SURE, Planted, Row, Table, first, ingredients, some_flags
+from tests.soups.planted import (
+    CLASSES,
+    SURE,
+    Planted,
+    Row,
+    Table,
+    first,
+    make_ingredients,
+    some_flags,
+)
 
 N = 50
 
 
 def barrier_of(home: Path, k: int, table: Table, threats: int = 0, **how: Any) -> Barriers:
     judge = planted.benchmark(how.pop("n", N), threats=threats)
-    return sm.barrier(Planted(k, table), ingredients(home / "in", k), judge, **how)
+    return sm.barrier(Planted(k, table), make_ingredients(home / "in", k), judge, **how)
 
 
 def width(pairs: int, metrics: int, points: int) -> float:
@@ -222,8 +231,8 @@ def test_barriers_are_told_in_points_of_error_and_as_json() -> None:
 
 
 def test_the_way_to_oneself_has_no_barrier(trained: list[Path], tmp_path: Path) -> None:
-    pots = sm.load(trained[0])
-    sm.save(tmp_path / "again.safetensors", dict(pots[0]), model=pots.model)
+    ingredients = sm.load(trained[0])
+    sm.save(tmp_path / "again.safetensors", dict(ingredients[0]), model=ingredients.model)
     twins = sm.load(trained[0], tmp_path / "again.safetensors")
     found = sm.barrier(sm.model(like=twins), twins, benchmark(sm.Linf(0.1), limit=30), points=3)
     assert all(b.height == pytest.approx(0, abs=1e-12) for b in found)
@@ -252,8 +261,8 @@ def test_a_loss_convex_in_the_weights_has_no_barrier(tmp_path: Path) -> None:
         renamed = {f"1.{n}": t for n, t in state.items()}
         sm.save(tmp_path / f"{i}.safetensors", {**renamed, "pad": torch.ones(1)}, force=True)
     net.register_buffer("pad", torch.ones(1))
-    pots = sm.load(tmp_path / "1.safetensors", tmp_path / "2.safetensors")
-    found = sm.barrier(net, pots, benchmark(limit=100)).barriers[0]
+    ingredients = sm.load(tmp_path / "1.safetensors", tmp_path / "2.safetensors")
+    found = sm.barrier(net, ingredients, benchmark(limit=100)).barriers[0]
     assert found.loss_height <= 1e-6
     assert found.verdict == UNKNOWN  # untrained: both ends answer like chance
     assert "nothing to lose" in found.reason
@@ -261,10 +270,10 @@ def test_a_loss_convex_in_the_weights_has_no_barrier(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("policy", ["average", "base"])
 def test_statistics_on_the_way_follow_the_policy(
-    net: nn.Module, pots: sm.Ingredients, policy: str
+    net: nn.Module, ingredients: sm.Ingredients, policy: str
 ) -> None:
     """Averaged, or those of the nearer end; at the ends everything is that of the ingredient."""
-    two = sm.Ingredients((pots[0], pots[1]))
+    two = sm.Ingredients((ingredients[0], ingredients[1]))
     judge = benchmark(limit=30)
     found = sm.barrier(net, two, judge, points=5, buffers=policy).barriers[0]
     x, y = judge.data.batch(torch.arange(30))
@@ -299,9 +308,13 @@ def test_progress_counts_networks_each_ingredient_once(tmp_path: Path) -> None:
 def kept(home: Path, table: Table, **how: Any) -> Barriers:
     out = how.pop("out", home / "run")
     given = {"points": 5, "tolerance": 0.05, "buffers": "average", "progress": quiet, **how}
-    pots, judge, net = ingredients(home / "in", 2), planted.benchmark(N), Planted(2, table)
+    ingredients, judge, net = (
+        make_ingredients(home / "in", 2),
+        planted.benchmark(N),
+        Planted(2, table),
+    )
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
-    return barriers.kept(out, net, pots, judge, **given)
+    return barriers.kept(out, net, ingredients, judge, **given)
 
 
 def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
@@ -321,8 +334,8 @@ def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert (manifest["command"], manifest["device"]) == ("check", "cpu")
     assert manifest["model"] == "planted"
-    pots = ingredients(tmp_path / "in", 2)
-    assert [told["sha256"] for told in manifest["inputs"]] == list(pots.hashes)
+    ingredients = make_ingredients(tmp_path / "in", 2)
+    assert [told["sha256"] for told in manifest["inputs"]] == list(ingredients.hashes)
     with pytest.raises(UsageError, match="holds an input"):
         kept(tmp_path, table, out=tmp_path / "in", force=True)
     assert manifest["benchmark"] == planted.benchmark(N).describe()
@@ -372,19 +385,21 @@ def benchmark(*threats: sm.Threat, limit: int = 300) -> sm.Benchmark:
 
 
 def test_fine_tunes_of_one_base_share_a_basin(trained: list[Path]) -> None:
-    pots = sm.load(*trained[:2])
-    found = sm.barrier(sm.model(like=pots), pots, benchmark(sm.Linf(0.1)), tolerance=0.1)
+    ingredients = sm.load(*trained[:2])
+    found = sm.barrier(
+        sm.model(like=ingredients), ingredients, benchmark(sm.Linf(0.1)), tolerance=0.1
+    )
     assert found.verdict == SHARED
     assert [b.metric for b in found] == ["clean", "linf:0.1"]
-    assert signs(pots).blocks[0].alike[0] > 0.8
+    assert signs(ingredients).blocks[0].alike[0] > 0.8
 
 
 def test_networks_of_different_seeds_do_not(trained: list[Path], stranger: Path) -> None:
-    pots = sm.load(trained[0], stranger)
-    found = sm.barrier(sm.model(like=pots), pots, benchmark(), tolerance=0.1)
+    ingredients = sm.load(trained[0], stranger)
+    found = sm.barrier(sm.model(like=ingredients), ingredients, benchmark(), tolerance=0.1)
     assert found.verdict == SEPARATE
     assert all(b.error[0] < 0.3 and b.error[-1] < 0.3 for b in found)
-    assert signs(pots).blocks[0].alike[0] < 0.7
+    assert signs(ingredients).blocks[0].alike[0] < 0.7
 
 
 def test_check_says_separate_with_exit_status_1(

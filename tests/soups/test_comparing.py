@@ -26,7 +26,7 @@ from soupmerge.weights import ledger
 from soupmerge.weights.files import sha256_of
 from soupmerge.weights.mixing import mix_to_file
 from tests.shared import Stop, files_of, stop_at
-from tests.soups.planted import Planted, asked, benchmark, images, ingredients, some_flags
+from tests.soups.planted import Planted, asked, benchmark, images, make_ingredients, some_flags
 
 N = 40
 TABLE = some_flags(0, N, rows=3)
@@ -35,7 +35,9 @@ TABLE = some_flags(0, N, rows=3)
 @pytest.fixture
 def entries(tmp_path: Path) -> tuple[Entry, ...]:
     """Three networks, which answer as rows (1, 0, 0), (0, 1, 0) and (0, 0, 1) of the table say."""
-    return tuple(Entry(pot, Planted(3, TABLE)) for pot in ingredients(tmp_path / "in", 3))
+    return tuple(
+        Entry(ingredient, Planted(3, TABLE)) for ingredient in make_ingredients(tmp_path / "in", 3)
+    )
 
 
 def two_sets() -> list[sm.Benchmark]:
@@ -276,10 +278,10 @@ def test_a_network_that_cannot_take_the_images_is_refused_before_any_is_judged(
 def test_a_network_that_images_have_made_is_named(
     entries: Any, tmp_path: Path, purpose: str
 ) -> None:
-    pots = ingredients(tmp_path / "in", 3)
+    ingredients = make_ingredients(tmp_path / "in", 3)
     told = ledger.entry("learn", images(N), purpose)
-    recipe = replace(sm.Recipe.of(pots, [1.0, 0.0, 0.0]), seen=(told,))
-    mix_to_file(tmp_path / "soup.safetensors", pots, recipe)
+    recipe = replace(sm.Recipe.of(ingredients, [1.0, 0.0, 0.0]), seen=(told,))
+    mix_to_file(tmp_path / "soup.safetensors", ingredients, recipe)
     soup = Entry(sm.load(tmp_path / "soup.safetensors")[0], entries[0].net)
     with pytest.warns(UserWarning, match=f"soup.safetensors is judged on .*{purpose} planted"):
         compare([soup, entries[1]], benchmark(N))
@@ -296,19 +298,19 @@ def test_a_network_that_images_have_made_is_named(
 def test_an_entry_says_how_its_weights_were_made(
     entries: Any, trained: list[Path], tmp_path: Path
 ) -> None:
-    pots, net = ingredients(tmp_path / "in", 3), sm.model("digits-cnn?width=4")
-    told = Entry(pots[0], net).describe()
+    ingredients, net = make_ingredients(tmp_path / "in", 3), sm.model("digits-cnn?width=4")
+    told = Entry(ingredients[0], net).describe()
     assert told == {
-        "ref": pots[0].ref,
-        "sha256": pots[0].sha256,
+        "ref": ingredients[0].ref,
+        "sha256": ingredients[0].sha256,
         "model": "digits-cnn?width=4",
         "made by": "elsewhere",
     }
-    recipe = replace(sm.Recipe.uniform(pots), origin="greedy")
-    mix_to_file(tmp_path / "soup.safetensors", pots, recipe)
+    recipe = replace(sm.Recipe.uniform(ingredients), origin="greedy")
+    mix_to_file(tmp_path / "soup.safetensors", ingredients, recipe)
     assert Entry(sm.load(tmp_path / "soup.safetensors")[0], net).describe()["made by"] == "greedy"
     assert Entry(sm.load(trained[0])[0], net).describe()["made by"] == "finetune"
-    assert Entry(pots[0], entries[0].net).describe()["model"] is None
+    assert Entry(ingredients[0], entries[0].net).describe()["model"] is None
 
 
 def test_an_ensemble_tells_of_its_members(entries: Any) -> None:

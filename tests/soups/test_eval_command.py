@@ -40,7 +40,7 @@ def test_eval_of_an_ensemble(soupmerge: Typed, trained: list[Path], tmp_path: Pa
     assert told["metrics"]["linf:0.1"]["n"] == 20
     assert told["cost"]["forward_evaluations"] == 0  # all of it was done before
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    hashes = [pot.sha256 for pot in sm.load(*trained)]
+    hashes = [ingredient.sha256 for ingredient in sm.load(*trained)]
     assert [m["sha256"] for m in manifest["inputs"][0]["members"]] == hashes
     other = soupmerge(*words, "logit")
     assert other.status == 2

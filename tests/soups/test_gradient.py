@@ -23,34 +23,35 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def plain_soup(
-    net: nn.Module, pots: sm.Ingredients, alpha: Tensor, by: str, policy: str
+    net: nn.Module, ingredients: sm.Ingredients, alpha: Tensor, by: str, policy: str
 ) -> dict[str, Tensor]:
     """Return θ(W) as the definition has it: a sum over ingredients, one name after the other."""
-    recipe = sm.Recipe.of(pots, alpha.detach().tolist(), by=by, buffers=policy)
-    rows = recipe.rows_by_tensor(pots)
+    recipe = sm.Recipe.of(ingredients, alpha.detach().tolist(), by=by, buffers=policy)
+    rows = recipe.rows_by_tensor(ingredients)
     groups = {name: g for g, name in enumerate(recipe.groups)}
     theta = {}
-    for name in pots.infos:
-        if name in pots.mixed:
+    for name in ingredients.infos:
+        if name in ingredients.mixed:
             group = {"model": "model", "tensor": name, "module": name.rpartition(".")[0]}[by]
             theta[name] = sum(
-                alpha[groups[group], k] * pots[k][name].double() for k in range(len(pots))
+                alpha[groups[group], k] * ingredients[k][name].double()
+                for k in range(len(ingredients))
             )
-        elif pots.infos[name].dtype.is_floating_point:
-            theta[name] = sum(w * pots[k][name].double() for k, w in enumerate(rows[name]))
+        elif ingredients.infos[name].dtype.is_floating_point:
+            theta[name] = sum(w * ingredients[k][name].double() for k, w in enumerate(rows[name]))
         else:
-            theta[name] = pots[0][name]
+            theta[name] = ingredients[0][name]
     return theta
 
 
 @pytest.mark.parametrize("by", ["model", "module", "tensor"])
 @pytest.mark.parametrize("policy", ["average", "base"])
 def test_coefficient_gradients_are_slopes_of_the_loss(
-    pots: sm.Ingredients, net: nn.Module, tmp_path: Path, by: str, policy: str
+    ingredients: sm.Ingredients, net: nn.Module, tmp_path: Path, by: str, policy: str
 ) -> None:
     """Statistics move with the coefficients if they are averaged, and that is in the gradient."""
-    wide = in_float64(pots, tmp_path / "wide")
-    own = sm.bind(net, pots[0]).double()
+    wide = in_float64(ingredients, tmp_path / "wide")
+    own = sm.bind(net, ingredients[0]).double()
     soup = LearnedSoup(own, wide, by=by, buffers=policy)
     generator = torch.Generator().manual_seed(0)
     logits = start("xavier", wide, soup.groups, generator).double().requires_grad_()
@@ -74,11 +75,11 @@ def test_coefficient_gradients_are_slopes_of_the_loss(
 
 
 def test_the_gradient_is_an_inner_product_with_the_ingredients(
-    pots: sm.Ingredients, net: nn.Module, tmp_path: Path
+    ingredients: sm.Ingredients, net: nn.Module, tmp_path: Path
 ) -> None:
     """∂L/∂W[g, k] = ⟨∂L/∂θ[g], θ_k[g]⟩."""
-    wide = in_float64(pots, tmp_path / "wide")
-    own = sm.bind(net, pots[0]).double()
+    wide = in_float64(ingredients, tmp_path / "wide")
+    own = sm.bind(net, ingredients[0]).double()
     soup = LearnedSoup(own, wide, by="tensor", buffers="base")
     alpha = torch.full((len(soup.groups), 3), 1 / 3, dtype=torch.float64, requires_grad=True)
     x = torch.rand(8, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -97,10 +98,10 @@ def test_the_gradient_is_an_inner_product_with_the_ingredients(
 
 
 def test_detached_groups_take_no_gradient_and_change_no_output(
-    pots: sm.Ingredients, net: nn.Module
+    ingredients: sm.Ingredients, net: nn.Module
 ) -> None:
-    soup = LearnedSoup(sm.bind(net, pots[0]), pots, by="tensor")
-    logits = start("xavier", pots, soup.groups, seeded(0)).requires_grad_()
+    soup = LearnedSoup(sm.bind(net, ingredients[0]), ingredients, by="tensor")
+    logits = start("xavier", ingredients, soup.groups, seeded(0)).requires_grad_()
     live = torch.arange(len(logits)) % 3 == 0
     x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     alpha = logits.softmax(1)
@@ -111,12 +112,16 @@ def test_detached_groups_take_no_gradient_and_change_no_output(
     assert bool((gradient[live] != 0).any(1).all())
 
 
-def test_a_learned_soup_is_the_mix_of_its_recipe(pots: sm.Ingredients, net: nn.Module) -> None:
+def test_a_learned_soup_is_the_mix_of_its_recipe(
+    ingredients: sm.Ingredients, net: nn.Module
+) -> None:
     for by in ("model", "module", "tensor"):
         for policy in ("average", "base"):
-            soup = LearnedSoup(sm.bind(net, pots[0]), pots, by=by, buffers=policy, base=1)
-            logits = start("xavier", pots, soup.groups, seeded(0))
-            mixed = sm.mix(pots, soup.recipe(logits))
+            soup = LearnedSoup(
+                sm.bind(net, ingredients[0]), ingredients, by=by, buffers=policy, base=1
+            )
+            logits = start("xavier", ingredients, soup.groups, seeded(0))
+            mixed = sm.mix(ingredients, soup.recipe(logits))
             for learned in (soup.weights(logits.softmax(1)), soup.held(logits.softmax(1))):
                 for name in mixed:
                     torch.testing.assert_close(learned[name], mixed[name], rtol=1e-5, atol=1e-6)
@@ -127,7 +132,7 @@ def test_a_learned_soup_is_the_mix_of_its_recipe(pots: sm.Ingredients, net: nn.M
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("store", ["fp32", "bf16"])
 def test_inner_products_are_the_gradient_of_the_definition(
-    pots: sm.Ingredients,
+    ingredients: sm.Ingredients,
     net: nn.Module,
     tmp_path: Path,
     by: str,
@@ -135,8 +140,10 @@ def test_inner_products_are_the_gradient_of_the_definition(
     dropped: bool,
     store: str,
 ) -> None:
-    wide = in_float64(pots, tmp_path / "wide")
-    soup = LearnedSoup(sm.bind(net, pots[0]).double(), wide, by=by, buffers=policy, store=store)
+    wide = in_float64(ingredients, tmp_path / "wide")
+    soup = LearnedSoup(
+        sm.bind(net, ingredients[0]).double(), wide, by=by, buffers=policy, store=store
+    )
     generator = torch.Generator().manual_seed(0)
     logits = start("xavier", wide, soup.groups, generator).double().requires_grad_()
     x = torch.rand(16, 1, 8, 8, generator=generator, dtype=torch.float64)
@@ -188,22 +195,26 @@ def test_statistics_have_the_gradient_that_autograd_finds(norm: type[nn.Module])
             torch.testing.assert_close(grad, grads[name])
 
 
-def test_statistics_that_are_not_used_are_constants(pots: sm.Ingredients, net: nn.Module) -> None:
+def test_statistics_that_are_not_used_are_constants(
+    ingredients: sm.Ingredients, net: nn.Module
+) -> None:
     """With those of the batch, and with those of one ingredient, nothing depends on them."""
-    used = LearnedSoup(net, pots)
+    used = LearnedSoup(net, ingredients)
     assert len(used.norms) > 0
-    assert not LearnedSoup(net, pots, statistics=False).norms
-    assert not LearnedSoup(net, pots, buffers="base").norms
+    assert not LearnedSoup(net, ingredients, statistics=False).norms
+    assert not LearnedSoup(net, ingredients, buffers="base").norms
 
 
 @pytest.mark.parametrize("exclude", ["*.bias", "*.weight"])
 def test_norms_whose_scale_or_shift_is_copied_keep_constant_statistics(
     trained: list[Path], digits: sm.Images, exclude: str
 ) -> None:
-    pots = sm.load(*trained, exclude=[exclude])
+    ingredients = sm.load(*trained, exclude=[exclude])
     few = digits.take(torch.arange(16), "few")
     settings = sm.Settings(epochs=1, batch_size=8)
-    trial = sm.learn(sm.model(like=pots), pots, few, sm.against(sm.Linf(0.1)), settings=settings)
+    trial = sm.learn(
+        sm.model(like=ingredients), ingredients, few, sm.against(sm.Linf(0.1)), settings=settings
+    )
     assert trial.recipe.origin == "learn"
 
 
@@ -228,10 +239,10 @@ def test_tied_tensors_are_learned_as_one(tmp_path: Path) -> None:
         }
         state["second.weight"] = state["first.weight"]
         torch.save(state, tmp_path / f"{i}.pt")
-    pots = sm.load(tmp_path / "0.pt", tmp_path / "1.pt")
-    soup = LearnedSoup(net, pots)
+    ingredients = sm.load(tmp_path / "0.pt", tmp_path / "1.pt")
+    soup = LearnedSoup(net, ingredients)
     assert len(soup.groups) == 3
-    alpha = start("xavier", pots, soup.groups, torch.Generator().manual_seed(0)).softmax(1)
+    alpha = start("xavier", ingredients, soup.groups, torch.Generator().manual_seed(0)).softmax(1)
     alpha = alpha.detach().double().requires_grad_()
     x = torch.rand(5, 4, dtype=torch.float64)
     (expected,) = torch.autograd.grad(soup.classifier(soup.weights(alpha))(x).sum(), alpha)

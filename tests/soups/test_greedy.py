@@ -15,7 +15,7 @@ from scipy import stats
 import soupmerge as sm
 from soupmerge.errors import UsageError
 from soupmerge.schedule import order
-from tests.soups.planted import Planted, Row, benchmark, ingredients, some_flags
+from tests.soups.planted import Planted, Row, benchmark, make_ingredients, some_flags
 
 pytestmark = pytest.mark.usefixtures("unexamined")
 
@@ -33,8 +33,8 @@ def by_count(counts: dict[tuple[int, ...], int], n: int = 20) -> Callable[[Row],
 
 
 def greedy(tmp_path: Path, k: int, table: Any, n: int = 20, **how: Any) -> sm.soups.greedy.Greedy:
-    pots = ingredients(tmp_path / "in", k)
-    return sm.greedy(Planted(k, table), pots, benchmark(n, threats=0), **how)
+    ingredients = make_ingredients(tmp_path / "in", k)
+    return sm.greedy(Planted(k, table), ingredients, benchmark(n, threats=0), **how)
 
 
 def members_of(found: Any) -> set[int]:
@@ -62,7 +62,7 @@ def plainly(value: Value, row: Sequence[int], prune: bool) -> tuple[list[int], l
 @pytest.mark.parametrize("seed", range(4))
 def test_greedy_is_its_definition(tmp_path: Path, metric: str, prune: bool, seed: int) -> None:
     k, n, table = 4, 23, some_flags(seed, 23)
-    pots = ingredients(tmp_path / "in", k)
+    ingredients = make_ingredients(tmp_path / "in", k)
     judge = benchmark(n, threats=1)
     net = Planted(k, table)
 
@@ -76,7 +76,7 @@ def test_greedy_is_its_definition(tmp_path: Path, metric: str, prune: bool, seed
     ranked = sorted(range(k), key=lambda i: -value([i]))
     rows = [ranked, *(order(k, 5, i).tolist() for i in range(2))]
     soups = [plainly(value, row, prune) for row in rows]
-    found = sm.greedy(net, pots, judge, metric=metric, orders=2, prune=prune, seed=5)
+    found = sm.greedy(net, ingredients, judge, metric=metric, orders=2, prune=prune, seed=5)
     tried = [(number, *step) for number, (_, steps) in enumerate(soups) for step in steps]
     assert [
         (d.order, d.action, d.ingredient, d.before, d.after, d.accepted) for d in found.decisions
@@ -177,10 +177,10 @@ def test_no_soup_is_judged_twice_and_all_that_were_are_told(tmp_path: Path) -> N
     ],
 )
 def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
-    pots, net = ingredients(tmp_path / "in", 2), Planted(2, some_flags(0, 20))
-    sm.greedy(net, pots, benchmark(20), orders=1, out=tmp_path / "run")
+    ingredients, net = make_ingredients(tmp_path / "in", 2), Planted(2, some_flags(0, 20))
+    sm.greedy(net, ingredients, benchmark(20), orders=1, out=tmp_path / "run")
     with pytest.raises(UsageError, match=says):
-        sm.greedy(net, pots, benchmark(20), **{"orders": 1, **how}, out=tmp_path / "run")
+        sm.greedy(net, ingredients, benchmark(20), **{"orders": 1, **how}, out=tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from soupmerge.soups.geometry.landscape import Landscape, Point
 from soupmerge.weights.buffers import is_statistic
 from tests.shared import Outcome, Stop, files_of, near, stop_at
 from tests.soups import planted
-from tests.soups.planted import Planted, ingredients, some_flags
+from tests.soups.planted import Planted, make_ingredients, some_flags
 
 
 def benchmark(limit: int = 24, *threats: sm.Threat) -> sm.Benchmark:
@@ -45,9 +45,9 @@ def loss_of(net: nn.Module, state: Any, judge: sm.Benchmark) -> float:
 
 
 def test_the_corners_come_first_and_then_the_lattice_row_by_row(
-    net: nn.Module, pots: sm.Ingredients
+    net: nn.Module, ingredients: sm.Ingredients
 ) -> None:
-    found = sm.landscape(net, pots, benchmark(2), points=3, margin=0.5)
+    found = sm.landscape(net, ingredients, benchmark(2), points=3, margin=0.5)
     assert found.names == ("a", "b", "c")
     assert [(p.x, p.y) for p in found.points[:3]] == list(found.plane.places)
     assert [p.weights for p in found.points[:3]] == [
@@ -68,8 +68,8 @@ def test_the_corners_come_first_and_then_the_lattice_row_by_row(
 
 
 def test_a_picture_has_15_points_to_each_side_and_a_margin_of_a_fifth(tmp_path: Path) -> None:
-    pots, judge = ingredients(tmp_path / "in", 3), planted.benchmark(4, threats=0)
-    found = sm.landscape(Planted(3, some_flags(0, 4)), pots, judge)
+    ingredients, judge = make_ingredients(tmp_path / "in", 3), planted.benchmark(4, threats=0)
+    found = sm.landscape(Planted(3, some_flags(0, 4)), ingredients, judge)
     assert len(found.points) == 3 + 15**2
     d, _, q = found.plane.d, found.plane.p, found.plane.q
     assert (found.points[3].x, found.points[3].y) == pytest.approx((-0.2 * d, -0.2 * q))
@@ -80,17 +80,17 @@ def test_a_picture_has_15_points_to_each_side_and_a_margin_of_a_fifth(tmp_path: 
 
 
 def test_each_point_is_measured_as_its_network_is_alone(
-    net: nn.Module, pots: sm.Ingredients
+    net: nn.Module, ingredients: sm.Ingredients
 ) -> None:
     """Also the corners; robust loss and accuracy are no better than clean ones."""
     judge = benchmark(24, sm.Linf(0.1))
-    found = sm.landscape(net, pots, judge, points=3, margin=0.0)
-    for pot, point in zip(pots, found.points, strict=False):
-        assert point.loss["clean"] == pytest.approx(loss_of(net, pot, judge), rel=1e-5)
+    found = sm.landscape(net, ingredients, judge, points=3, margin=0.0)
+    for ingredient, point in zip(ingredients, found.points, strict=False):
+        assert point.loss["clean"] == pytest.approx(loss_of(net, ingredient, judge), rel=1e-5)
     inside = [p for p in found.points if min(p.weights) >= 0]
     assert len(inside) > 3
     for point in inside:
-        state = sm.mix(pots, sm.Recipe.of(pots, point.weights))
+        state = sm.mix(ingredients, sm.Recipe.of(ingredients, point.weights))
         assert point.loss["clean"] == pytest.approx(loss_of(net, state, judge), rel=1e-5)
         report = judge(sm.bind(net, state))
         assert point.accuracy["clean"] == pytest.approx(report.accuracy("clean"))
@@ -101,8 +101,8 @@ def test_each_point_is_measured_as_its_network_is_alone(
 
 def test_accuracies_are_those_of_the_table(tmp_path: Path) -> None:
     table, n = some_flags(0, 30), 30
-    pots, judge = ingredients(tmp_path / "in", 3), planted.benchmark(n)
-    found = sm.landscape(Planted(3, table), pots, judge, points=2)
+    ingredients, judge = make_ingredients(tmp_path / "in", 3), planted.benchmark(n)
+    found = sm.landscape(Planted(3, table), ingredients, judge, points=2)
     for point in found.points:
         flags = table(tuple(round(float(torch.tensor(w)), 4) for w in point.weights))
         assert point.accuracy["clean"] == pytest.approx(flags[0].mean())
@@ -110,44 +110,48 @@ def test_accuracies_are_those_of_the_table(tmp_path: Path) -> None:
 
 
 def test_outside_of_the_triangle_statistics_are_those_of_the_positive_coefficients(
-    net: nn.Module, pots: sm.Ingredients
+    net: nn.Module, ingredients: sm.Ingredients
 ) -> None:
     """A variance would be negative there; all else is extrapolated."""
     with pytest.raises(NumericsError, match="variance"):
-        sm.mix(pots, sm.Recipe.of(pots, (-29.0, 15.0, 15.0), affine=True))
+        sm.mix(ingredients, sm.Recipe.of(ingredients, (-29.0, 15.0, 15.0), affine=True))
     judge = benchmark(8)
-    found = sm.landscape(net, pots, judge, points=2, margin=3.0)
+    found = sm.landscape(net, ingredients, judge, points=2, margin=3.0)
     assert not found.holes
     for point in found.points[3:]:
         assert min(point.weights) < 0
         kept = [max(w, 0.0) for w in point.weights]
-        near_by = sm.Recipe.of(pots, [w / sum(kept) for w in kept])
-        state = sm.mix(pots, sm.Recipe.of(pots, point.weights, affine=True, buffers="base"))
-        state |= {n: t for n, t in sm.mix(pots, near_by).items() if is_statistic(n)}
+        near_by = sm.Recipe.of(ingredients, [w / sum(kept) for w in kept])
+        state = sm.mix(
+            ingredients, sm.Recipe.of(ingredients, point.weights, affine=True, buffers="base")
+        )
+        state |= {n: t for n, t in sm.mix(ingredients, near_by).items() if is_statistic(n)}
         assert point.loss["clean"] == pytest.approx(loss_of(net, state, judge), rel=1e-5)
 
 
 @pytest.mark.parametrize("base", [0, 2])
 def test_statistics_may_be_those_of_one_ingredient(
-    net: nn.Module, pots: sm.Ingredients, base: int
+    net: nn.Module, ingredients: sm.Ingredients, base: int
 ) -> None:
     judge = benchmark(8)
-    found = sm.landscape(net, pots, judge, points=2, buffers="base", base=base)
+    found = sm.landscape(net, ingredients, judge, points=2, buffers="base", base=base)
     for point in found.points:
-        recipe = sm.Recipe.of(pots, point.weights, affine=True, buffers="base", base=base)
-        state = sm.mix(pots, recipe)
+        recipe = sm.Recipe.of(ingredients, point.weights, affine=True, buffers="base", base=base)
+        state = sm.mix(ingredients, recipe)
         assert point.loss["clean"] == pytest.approx(loss_of(net, state, judge), rel=1e-5)
 
 
 def test_statistics_can_be_estimated_anew(
-    net: nn.Module, pots: sm.Ingredients, tmp_path: Path
+    net: nn.Module, ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
     """At every point, also at the corners, from weights alone."""
     judge, calibration = benchmark(24), sm.Calibration(sm.data("digits", split="train", limit=64))
-    found = sm.landscape(net, pots, judge, points=2, calibration=calibration, out=tmp_path / "run")
+    found = sm.landscape(
+        net, ingredients, judge, points=2, calibration=calibration, out=tmp_path / "run"
+    )
     for point in found.points:
-        recipe = sm.Recipe.of(pots, point.weights, affine=True, buffers="base")
-        state = sm.recalibrate(net, sm.mix(pots, recipe), calibration)
+        recipe = sm.Recipe.of(ingredients, point.weights, affine=True, buffers="base")
+        state = sm.recalibrate(net, sm.mix(ingredients, recipe), calibration)
         assert point.loss["clean"] == pytest.approx(loss_of(net, state, judge), rel=1e-5)
     settings = json.loads((tmp_path / "run" / "manifest.json").read_text())["settings"]
     assert settings["buffers"] == "recalibrate"
@@ -159,15 +163,15 @@ def test_a_point_without_a_finite_loss_is_a_hole(net: nn.Module, tmp_path: Path)
     wild[0]["head.weight"] = torch.full_like(wild[0]["head.weight"], 3e38)
     wild[0]["features.7.bias"] += 1000.0
     wild[1]["head.weight"] = 3e38 * wild[1]["head.weight"].sign()
-    pots = save_three(tmp_path, near(net, 1), *wild)
+    ingredients = save_three(tmp_path, near(net, 1), *wild)
     judge = benchmark(8, sm.Linf(0.1))
-    found = sm.landscape(net, pots, judge, points=3, margin=4.0, out=tmp_path / "run")
+    found = sm.landscape(net, ingredients, judge, points=3, margin=4.0, out=tmp_path / "run")
     reasons = {hole.hole for hole in found.holes}
     assert any("overflow" in reason for reason in reasons)
     assert any("no finite loss on" in reason for reason in reasons)
     assert not found.points[0].hole
     assert len(found.points) == 3 + 9
-    again = sm.landscape(net, pots, judge, points=3, margin=4.0, out=tmp_path / "run")
+    again = sm.landscape(net, ingredients, judge, points=3, margin=4.0, out=tmp_path / "run")
     assert again == found
     assert draw(tmp_path / "run")
 
@@ -208,9 +212,9 @@ def test_a_record_that_lacks_something_is_refused(harm: str) -> None:
 
 
 def test_a_summary_names_checkpoints_with_their_places(
-    net: nn.Module, pots: sm.Ingredients
+    net: nn.Module, ingredients: sm.Ingredients
 ) -> None:
-    found = sm.landscape(net, pots, benchmark(4), points=2)
+    found = sm.landscape(net, ingredients, benchmark(4), points=2)
     told = json.loads(json.dumps(found.summary()))
     assert told["checkpoints"] == dict(zip("abc", map(list, found.plane.places), strict=True))
     assert told["points"] == [json.loads(json.dumps(p.to_record())) for p in found.points]
@@ -222,10 +226,10 @@ def test_a_summary_names_checkpoints_with_their_places(
 
 
 def survey(tmp_path: Path, **how: Any) -> Landscape:
-    pots, judge = ingredients(tmp_path / "in", 3), planted.benchmark(10)
+    ingredients, judge = make_ingredients(tmp_path / "in", 3), planted.benchmark(10)
     given, net = {"points": 2, "out": tmp_path / "run", **how}, Planted(3, some_flags(0, 10))
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
-    return sm.landscape(net, pots, judge, **given)
+    return sm.landscape(net, ingredients, judge, **given)
 
 
 def test_a_manifest_tells_what_is_measured(tmp_path: Path) -> None:
@@ -235,8 +239,8 @@ def test_a_manifest_tells_what_is_measured(tmp_path: Path) -> None:
     assert told["benchmark"] == planted.benchmark(10).describe()
     settings = {"points": 2, "margin": 0.2, "buffers": "average", "base": 0}
     assert told["settings"] == settings
-    pots = ingredients(tmp_path / "in", 3)
-    assert [source["sha256"] for source in told["inputs"]] == list(pots.hashes)
+    ingredients = make_ingredients(tmp_path / "in", 3)
+    assert [source["sha256"] for source in told["inputs"]] == list(ingredients.hashes)
     images = (tmp_path / "run" / "images.csv").read_text().splitlines()
     assert images == ["id,label", *(f"{i},{i}" for i in range(10))]
     with pytest.raises(UsageError, match="holds an input"):
@@ -294,10 +298,17 @@ def files(home: Path) -> dict[str, bytes]:
 
 
 def test_a_run_goes_on_where_it_was_cut(
-    soupmerge: Callable[..., Outcome], pots: sm.Ingredients, tmp_path: Path
+    soupmerge: Callable[..., Outcome], ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    words = ("landscape", *(pot.ref for pot in pots), "--data", "digits", "--limit", 8)
+    words = (
+        "landscape",
+        *(ingredient.ref for ingredient in ingredients),
+        "--data",
+        "digits",
+        "--limit",
+        8,
+    )
     words += ("--threat", "linf:0.1", "--steps", 2, "--points", 3, "-o", run)
     whole = soupmerge(*words)
     assert whole.status == 0, whole.err
@@ -332,9 +343,13 @@ def test_a_run_goes_on_where_it_was_cut(
     ],
 )
 def test_what_cannot_be_meant_makes_no_run(
-    soupmerge: Callable[..., Outcome], pots: sm.Ingredients, tmp_path: Path, words: str, told: str
+    soupmerge: Callable[..., Outcome],
+    ingredients: sm.Ingredients,
+    tmp_path: Path,
+    words: str,
+    told: str,
 ) -> None:
-    refs = [pot.ref for pot in pots]
+    refs = [ingredient.ref for ingredient in ingredients]
     run = tmp_path / "run"
     found = soupmerge("landscape", *refs, "--data", "digits", *words.split(), "-o", run)
     assert found.status == 2

@@ -18,7 +18,7 @@ import soupmerge as sm
 from soupmerge.errors import UsageError
 from soupmerge.soups.search.grid import MOST_SOUPS, lattice, lattice_size, parts_of, plan
 from tests.shared import files_of
-from tests.soups.planted import Planted, benchmark, ingredients, some_flags
+from tests.soups.planted import Planted, benchmark, make_ingredients, some_flags
 
 pytestmark = pytest.mark.usefixtures("unexamined")
 
@@ -48,7 +48,7 @@ def test_steps_that_do_not_divide_one_are_refused(step: Any) -> None:
 
 
 def test_a_plan_is_refused_from_the_first_soup_too_many(tmp_path: Path) -> None:
-    two, three = ingredients(tmp_path / "2", 2), ingredients(tmp_path / "3", 3)
+    two, three = make_ingredients(tmp_path / "2", 2), make_ingredients(tmp_path / "3", 3)
     assert MOST_SOUPS == 100_000
     size, rows = plan(two, "1/99999")
     assert (size, next(rows)) == (100_000, (1.0, 0.0))
@@ -60,8 +60,12 @@ def test_a_plan_is_refused_from_the_first_soup_too_many(tmp_path: Path) -> None:
 
 
 def test_the_grid_judges_every_soup_of_the_lattice_in_its_order(tmp_path: Path) -> None:
-    pots, table, judge = ingredients(tmp_path / "in", 3), some_flags(0, 50), benchmark(50)
-    trials = sm.grid(Planted(3, table), pots, judge, step=0.25, out=tmp_path / "run")
+    ingredients, table, judge = (
+        make_ingredients(tmp_path / "in", 3),
+        some_flags(0, 50),
+        benchmark(50),
+    )
+    trials = sm.grid(Planted(3, table), ingredients, judge, step=0.25, out=tmp_path / "run")
     assert [t.recipe.weights for t in trials] == [(row,) for row in lattice(3, 4)]
     for trial in trials:
         clean, robust = np.asarray(table(trial.recipe.weights[0]))
@@ -75,22 +79,22 @@ def test_the_grid_judges_every_soup_of_the_lattice_in_its_order(tmp_path: Path) 
 def test_the_ingredients_of_a_grid_get_the_verdicts_that_they_get_alone(
     kitchen: tuple[nn.Module, sm.Ingredients],
 ) -> None:
-    net, pots = kitchen
+    net, ingredients = kitchen
     judge = sm.Benchmark(sm.data("digits", split="val", limit=20), [sm.APGD(sm.Linf(0.1), steps=4)])
-    trials = sm.grid(net, pots, judge, step=1)
-    alone = [judge(sm.bind(net, pot)) for pot in pots]
+    trials = sm.grid(net, ingredients, judge, step=1)
+    alone = [judge(sm.bind(net, ingredient)) for ingredient in ingredients]
     assert [trial.judged() for trial in trials] == alone
 
 
 def test_what_is_written_is_the_best_soup_of_each_metric(tmp_path: Path) -> None:
-    pots, run = ingredients(tmp_path / "in", 3), tmp_path / "run"
+    ingredients, run = make_ingredients(tmp_path / "in", 3), tmp_path / "run"
     net, judge = Planted(3, some_flags(1, 200, rows=3)), benchmark(200, threats=2)
-    trials = sm.grid(net, pots, judge, step=0.5, choose="l2:0.5", out=run)
+    trials = sm.grid(net, ingredients, judge, step=0.5, choose="l2:0.5", out=run)
     names = {"clean": "clean", "linf:0.1": "linf-0.1", "l2:0.5": "l2-0.5", "union": "union"}
     assert {f"best/{name}.json" for name in names.values()} <= set(files_of(run))
     for metric, name in names.items():
         told = json.loads((run / "best" / f"{name}.json").read_text())
         assert told["weights"]["model"] == list(trials.best(metric).recipe.weights[0])
     soup = sm.load(run / "soup.safetensors")[0]
-    expected = sm.mix(pots, trials.best("l2:0.5").recipe)
+    expected = sm.mix(ingredients, trials.best("l2:0.5").recipe)
     assert torch.equal(soup["weight"], expected["weight"])

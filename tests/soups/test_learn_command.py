@@ -18,8 +18,8 @@ def test_recalibrated_at_the_end_as_mix_would(
     tmp_path: Path,
     soupmerge: Callable[..., Any],
 ) -> None:
-    net, pots = kitchen
-    refs = [pot.ref for pot in pots]
+    net, ingredients = kitchen
+    refs = [ingredient.ref for ingredient in ingredients]
     words = ["--data", "digits", "--limit", 64]
     result = soupmerge(
         *("learn", *refs, *words, "--eps", "0.1", "--epochs", 1, "--augment", "none"),

@@ -21,7 +21,7 @@ from soupmerge.errors import NumericsError, UsageError
 from soupmerge.schedule import order, stream
 from soupmerge.soups.learn.learner import Learner
 from soupmerge.soups.learn.settings import Settings
-from soupmerge.soups.learn.soup import draw_live
+from soupmerge.soups.learn.soup import draw_active
 from soupmerge.storage import run
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import quiet
@@ -39,13 +39,15 @@ def brighter(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def plain_steps(
-    pots: sm.Ingredients, data: sm.Images, settings: Settings, seed: int, augment: Any
+    ingredients: sm.Ingredients, data: sm.Images, settings: Settings, seed: int, augment: Any
 ) -> Iterator[tuple[Tensor, float, int]]:
     """Yield the logits after each step, its loss, and how many images it saw, all in float64."""
-    states = [{name: t.double() for name, t in pot.items()} for pot in pots]
-    names = list(pots.mixed)
+    states = [{name: t.double() for name, t in ingredient.items()} for ingredient in ingredients]
+    names = list(ingredients.mixed)
     draw = stream("start", seed)
-    rows = [nn.init.xavier_uniform_(torch.empty(1, len(pots)), generator=draw) for _ in names]
+    rows = [
+        nn.init.xavier_uniform_(torch.empty(1, len(ingredients)), generator=draw) for _ in names
+    ]
     logits = torch.cat(rows).double().requires_grad_()
     optimiser = torch.optim.SGD([logits], lr=settings.lr)
     steps = -(-len(data) // settings.batch_size)
@@ -56,10 +58,10 @@ def plain_steps(
         x, y = data.batch(order(len(data), seed, epoch).split(settings.batch_size)[place])
         x = augment(x, stream("augment", seed, step)) if augment else x
         draw = stream("dropout", seed, step)
-        live = torch.rand(len(names), generator=draw) >= settings.dropout
+        active = torch.rand(len(names), generator=draw) >= settings.dropout
         spare = torch.randint(len(names), (), generator=draw)
-        live[spare] |= not bool(live.any())
-        alpha = torch.where(live[:, None], logits.softmax(1), logits.softmax(1).detach())
+        active[spare] |= not bool(active.any())
+        alpha = torch.where(active[:, None], logits.softmax(1), logits.softmax(1).detach())
 
         def mixed(name: str, alpha: Tensor = alpha) -> Tensor:
             if name in names:
@@ -67,7 +69,7 @@ def plain_steps(
             elif settings.buffers == "average" and is_statistic(name):
                 row = alpha[names.index("norm.weight")]
             else:
-                row = torch.eye(len(pots), dtype=torch.float64)[settings.base]
+                row = torch.eye(len(ingredients), dtype=torch.float64)[settings.base]
             return torch.einsum("k,k...->...", row, torch.stack([s[name] for s in states]))
 
         theta = {name: mixed(name) for name in states[0]}
@@ -98,9 +100,9 @@ def test_learning_is_the_plain_loop_step_by_step(
     tmp_path: Path, more: dict[str, Any], seed: int, augment: Any
 ) -> None:
     """Logits, losses and every number of the history; the recipe is the softmax of the last."""
-    pots, data = tiny.ingredients(tmp_path / "in"), tiny.images(N)
+    ingredients, data = tiny.make_ingredients(tmp_path / "in"), tiny.images(N)
     settings = Settings(epochs=EPOCHS, batch_size=BATCH, **more)
-    learner = Learner(Tiny(), pots, data, Pushed(), settings, augment=augment, seed=seed)
+    learner = Learner(Tiny(), ingredients, data, Pushed(), settings, augment=augment, seed=seed)
     seen: list[Tensor] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
@@ -110,7 +112,7 @@ def test_learning_is_the_plain_loop_step_by_step(
     with run.opened(tmp_path / "run", {"command": "learn"}) as folder:
         recipe = learner.learn(folder, progress)
         history = folder.journal("history").records
-    found = list(plain_steps(pots, data, settings, seed, augment))
+    found = list(plain_steps(ingredients, data, settings, seed, augment))
     assert len(found) == len(seen) == EPOCHS * 3
     for ours, (theirs, _, _) in zip(seen, found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
@@ -138,9 +140,9 @@ def test_learning_is_the_plain_loop_step_by_step(
 
 def ended(tmp_path: Path, first: Tensor, now: Tensor) -> dict[str, Any]:
     """Return the record of an epoch that led from coefficients *first* to *now*."""
-    pots = tiny.ingredients(tmp_path / "in")
+    ingredients = tiny.make_ingredients(tmp_path / "in")
     settings = Settings(by="model", epochs=1)
-    learner = Learner(Tiny(), pots, tiny.images(8), Pushed(), settings)
+    learner = Learner(Tiny(), ingredients, tiny.images(8), Pushed(), settings)
     learner.first = first.clamp(min=1e-30).log()
     learner.logits.data.copy_(now.clamp(min=1e-30).log())
     learner.at |= {"seen": 1}
@@ -173,18 +175,18 @@ def test_entropy_is_0_at_one_ingredient_and_log_k_at_all_alike(tmp_path: Path) -
 def test_detach_dropout_leaves_at_least_one_group_alive(
     groups: int, dropout: float, seed: int
 ) -> None:
-    live = draw_live(groups, dropout, torch.Generator().manual_seed(seed))
-    assert live.shape == (groups,)
-    assert bool(live.any())
+    active = draw_active(groups, dropout, torch.Generator().manual_seed(seed))
+    assert active.shape == (groups,)
+    assert bool(active.any())
     if dropout == 0:
-        assert bool(live.all())
+        assert bool(active.all())
     if dropout == 1:
-        assert int(live.sum()) == 1
+        assert int(active.sum()) == 1
 
 
 def test_detach_dropout_detaches_each_group_with_its_probability() -> None:
     generator = torch.Generator().manual_seed(0)
-    alive = torch.stack([draw_live(50, 0.8, generator) for _ in range(400)]).sum(0)
+    alive = torch.stack([draw_active(50, 0.8, generator) for _ in range(400)]).sum(0)
     assert int(alive.sum()) == pytest.approx(0.2 * 50 * 400, rel=0.05)
     assert stats.chisquare(alive.numpy()).pvalue > 0.01
 
@@ -192,7 +194,7 @@ def test_detach_dropout_detaches_each_group_with_its_probability() -> None:
 @pytest.mark.parametrize("groups", [2, 7])
 def test_where_all_are_detached_each_group_comes_about_equally_often(groups: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    counts = torch.stack([draw_live(groups, 1.0, generator) for _ in range(2000)]).sum(0)
+    counts = torch.stack([draw_active(groups, 1.0, generator) for _ in range(2000)]).sum(0)
     assert stats.chisquare(counts.numpy()).pvalue > 0.01
 
 
@@ -209,20 +211,20 @@ def test_a_detached_group_stays_where_it_is(tmp_path: Path) -> None:
 
 
 def learner_of(tmp_path: Path, objective: Any = None, **settings: Any) -> Learner:
-    pots = tiny.ingredients(tmp_path / "in")
+    ingredients = tiny.make_ingredients(tmp_path / "in")
     given = Settings(**{"epochs": EPOCHS, "batch_size": BATCH, **settings})
-    return Learner(Tiny(), pots, tiny.images(N), objective or Pushed(), given)
+    return Learner(Tiny(), ingredients, tiny.images(N), objective or Pushed(), given)
 
 
 @pytest.mark.parametrize("mode", ["eval", "batch"])
 def test_learning_leaves_network_statistics_and_random_state_alone(
     tmp_path: Path, mode: str
 ) -> None:
-    net, pots = Tiny(), tiny.ingredients(tmp_path / "in")
+    net, ingredients = Tiny(), tiny.make_ingredients(tmp_path / "in")
     before = {name: t.clone() for name, t in net.state_dict().items()}
     random = torch.get_rng_state()
     settings = Settings(epochs=1, batch_size=BATCH, batch_norm=mode)
-    learner = Learner(net, pots, tiny.images(N), Pushed(), settings)
+    learner = Learner(net, ingredients, tiny.images(N), Pushed(), settings)
     learner.learn(None, quiet)
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
@@ -317,9 +319,9 @@ def dark(n: int) -> sm.Images:
 def test_the_epoch_of_the_lowest_loss_is_taken_and_patience_counts_epochs(
     tmp_path: Path, losses: list[float], patience: int | None, epochs: int, best: int
 ) -> None:
-    pots, goal = tiny.ingredients(tmp_path / "in"), Stopping(*losses)
+    ingredients, goal = tiny.make_ingredients(tmp_path / "in"), Stopping(*losses)
     settings = Settings(epochs=5, batch_size=BATCH, patience=patience)
-    learner = Learner(Tiny(), pots, tiny.images(N), goal, settings, stop_on=dark(8))
+    learner = Learner(Tiny(), ingredients, tiny.images(N), goal, settings, stop_on=dark(8))
     kept: list[Tensor] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
@@ -339,8 +341,8 @@ def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time
     """In batches, the last of which is smaller; the noise of each batch is drawn by its place."""
     learner, data = learner_of(tmp_path), tiny.images(N, seed=7)
     rows = learner.first.double().softmax(1)
-    pots = tiny.ingredients(tmp_path / "in")
-    theta = {n: t.double() for n, t in sm.mix(pots, learner.soup.recipe(rows.log())).items()}
+    ingredients = tiny.make_ingredients(tmp_path / "in")
+    theta = {n: t.double() for n, t in sm.mix(ingredients, learner.soup.recipe(rows.log())).items()}
     expected, goal, soup = 0.0, Pushed(), partial(answer, theta)
     for part in torch.arange(N).split(BATCH):
         x, y = data.batch(part)
@@ -384,15 +386,15 @@ def test_settings_that_cannot_be_meant_are_refused(
 def test_images_that_the_network_cannot_take_are_refused_before_the_first_step(
     tmp_path: Path,
 ) -> None:
-    pots = tiny.ingredients(tmp_path / "in")
+    ingredients = tiny.make_ingredients(tmp_path / "in")
     wide = sm.Images.of(torch.rand(4, 1, 3, 3), [0, 1, 2, 0])
     with pytest.raises(sm.errors.InputError, match=r"cannot take images of shape \(1, 3, 3\)"):
-        Learner(Tiny(), pots, wide, Pushed(), Settings(epochs=1))
+        Learner(Tiny(), ingredients, wide, Pushed(), Settings(epochs=1))
 
 
 def test_bf16_computes_nearly_the_same(tmp_path: Path) -> None:
-    pots = tiny.ingredients(tmp_path / "in")
-    bound, x = sm.bind(Tiny(), pots[0]), tiny.images(32).batch(torch.arange(32))[0]
+    ingredients = tiny.make_ingredients(tmp_path / "in")
+    bound, x = sm.bind(Tiny(), ingredients[0]), tiny.images(32).batch(torch.arange(32))[0]
     full, half = (cast(bound, p, torch.device("cpu"))(x) for p in ("fp32", "bf16"))
     assert half.dtype == torch.float32
     assert not torch.equal(full, half)

@@ -33,10 +33,10 @@ SETTINGS = Settings(epochs=2, batch_size=16)
 def learn(home: Path, **how: Any) -> Trial:
     """Learn a soup of three tiny networks in the folder *home*/run."""
     given = {"settings": SETTINGS, "out": home / "run", **how}
-    pots = given.pop("pots", None) or tiny.ingredients(home / "in")
+    ingredients = given.pop("ingredients", None) or tiny.make_ingredients(home / "in")
     goal, net = given.pop("objective", Pushed()), Tiny()
     net.soupmerge_ref = "tiny"  # type: ignore[assignment]
-    return sm.learn(net, pots, given.pop("data", tiny.images(40)), goal, **given)
+    return sm.learn(net, ingredients, given.pop("data", tiny.images(40)), goal, **given)
 
 
 def everything() -> dict[str, Any]:
@@ -57,11 +57,11 @@ def everything() -> dict[str, Any]:
 def test_a_run_holds_recipe_soup_and_trial(tmp_path: Path) -> None:
     how = everything()
     found = learn(tmp_path, **how)
-    home, pots = tmp_path / "run", tiny.ingredients(tmp_path / "in")
+    home, ingredients = tmp_path / "run", tiny.make_ingredients(tmp_path / "in")
     kept = read_recipe(home / "recipe.json")
     assert kept == found.recipe
     state = sm.recalibrate(
-        Tiny(), sm.mix(pots, replace(kept, buffers="average")), how["calibration"]
+        Tiny(), sm.mix(ingredients, replace(kept, buffers="average")), how["calibration"]
     )
     soup = sm.load(home / "soup.safetensors")[0]
     assert soup.model == "tiny"
@@ -81,7 +81,7 @@ def test_a_run_holds_recipe_soup_and_trial(tmp_path: Path) -> None:
 
 def test_without_a_calibration_the_soup_is_the_mix_of_its_recipe(tmp_path: Path) -> None:
     found = learn(tmp_path)
-    expected = sm.mix(tiny.ingredients(tmp_path / "in"), found.recipe)
+    expected = sm.mix(tiny.make_ingredients(tmp_path / "in"), found.recipe)
     soup = sm.load(tmp_path / "run" / "soup.safetensors")[0]
     assert all(torch.equal(soup[name], expected[name]) for name in expected)
     assert (found.recipe.buffers, found.recipe.calibration, found.report) == ("average", None, None)
@@ -108,8 +108,8 @@ def test_the_ledger_has_the_images_that_taught_and_those_that_stopped(tmp_path: 
 
 def test_a_manifest_tells_all_that_changes_a_number(tmp_path: Path) -> None:
     recipe = tmp_path / "start.json"
-    pots = tiny.ingredients(tmp_path / "in")
-    recipe.write_text(json.dumps(sm.Recipe.uniform(pots).to_json()))
+    ingredients = tiny.make_ingredients(tmp_path / "in")
+    recipe.write_text(json.dumps(sm.Recipe.uniform(ingredients).to_json()))
     settings = replace(SETTINGS, init=f"recipe:{recipe}")
     learn(tmp_path, settings=settings, epochs=1, seed=4)
     told = run.read_manifest(tmp_path / "run")
@@ -119,13 +119,13 @@ def test_a_manifest_tells_all_that_changes_a_number(tmp_path: Path) -> None:
     assert told["model"] == sm.load(tmp_path / "run" / "soup.safetensors")[0].model == "tiny"
     assert told["data"] == tiny.images(40).fingerprint()
     assert told["objective"] == Pushed().describe()
-    assert [source["sha256"] for source in told["inputs"]] == list(pots.hashes)
+    assert [source["sha256"] for source in told["inputs"]] == list(ingredients.hashes)
     assert (told["stops on"], told["augment"], told["benchmark"]) == (None, None, None)
     assert "calibration" not in told
     recipe.rename(tmp_path / "moved.json")
     moved = replace(settings, init=f"recipe:{tmp_path}/moved.json")
     learn(tmp_path, settings=moved, epochs=1, seed=4)
-    (tmp_path / "moved.json").write_text(json.dumps(sm.Recipe.of(pots, [1, 0, 0]).to_json()))
+    (tmp_path / "moved.json").write_text(json.dumps(sm.Recipe.of(ingredients, [1, 0, 0]).to_json()))
     with pytest.raises(UsageError, match="start was"):
         learn(tmp_path, settings=moved, epochs=1, seed=4)
 
@@ -164,14 +164,16 @@ def test_the_number_of_epochs_is_given_set_or_usual(
     assert run.read_manifest(tmp_path / "run")["settings"]["epochs"] == length
 
 
-def test_groups_are_listed_from_input_to_output(net: nn.Module, pots: sm.Ingredients) -> None:
+def test_groups_are_listed_from_input_to_output(
+    net: nn.Module, ingredients: sm.Ingredients
+) -> None:
     """By the first tensor of each, as the network has them; names alone would sort otherwise."""
-    tensors = [n for n in net.state_dict() if n in pots.mixed]
-    assert LearnedSoup(net, pots, by="tensor").by_depth() == tensors
+    tensors = [n for n in net.state_dict() if n in ingredients.mixed]
+    assert LearnedSoup(net, ingredients, by="tensor").by_depth() == tensors
     modules = list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
-    assert LearnedSoup(net, pots, by="module").by_depth() == modules
-    assert LearnedSoup(net, pots, by="glob=head.*").by_depth() == ["rest", "head.*"]
-    assert LearnedSoup(net, pots, by="model").by_depth() == ["model"]
+    assert LearnedSoup(net, ingredients, by="module").by_depth() == modules
+    assert LearnedSoup(net, ingredients, by="glob=head.*").by_depth() == ["rest", "head.*"]
+    assert LearnedSoup(net, ingredients, by="model").by_depth() == ["model"]
 
 
 # ---- resuming
@@ -219,7 +221,7 @@ def test_a_state_of_another_shape_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_holds_an_ingredient_is_refused(tmp_path: Path) -> None:
-    tiny.ingredients(tmp_path / "in")
+    tiny.make_ingredients(tmp_path / "in")
     before = files_of(tmp_path / "in")
     with pytest.raises(UsageError, match="holds an input"):
         learn(tmp_path, out=tmp_path / "in", force=True)
@@ -230,14 +232,14 @@ def test_a_folder_that_holds_an_ingredient_is_refused(tmp_path: Path) -> None:
 
 
 def test_learning_needs_two_ingredients_of_numbers(tmp_path: Path) -> None:
-    pots = tiny.ingredients(tmp_path / "in")
+    ingredients = tiny.make_ingredients(tmp_path / "in")
     with pytest.raises(UsageError, match="learning needs two or more ingredients, not 1"):
-        learn(tmp_path, pots=sm.Ingredients((pots[0],)))
-    bad = {name: t.clone() for name, t in pots[1].items()}
+        learn(tmp_path, ingredients=sm.Ingredients((ingredients[0],)))
+    bad = {name: t.clone() for name, t in ingredients[1].items()}
     bad["last.bias"][0] = torch.nan
     sm.save(tmp_path / "bad.safetensors", bad)
     with pytest.raises(NumericsError, match=r"bad\.safetensors.*last\.bias"):
-        learn(tmp_path, pots=sm.load(pots[0].ref, tmp_path / "bad.safetensors"))
+        learn(tmp_path, ingredients=sm.load(ingredients[0].ref, tmp_path / "bad.safetensors"))
     assert not (tmp_path / "run").exists()
 
 
@@ -248,29 +250,29 @@ def test_patience_needs_something_to_wait_for(tmp_path: Path) -> None:
 
 def used(home: Path, data: sm.Images, purpose: str) -> sm.Ingredients:
     """Return three ingredients, the second of which says that *data* were used for *purpose*."""
-    pots = tiny.ingredients(home / "in")
+    ingredients = tiny.make_ingredients(home / "in")
     for k, examples in enumerate((tiny.images(5, seed=20), data, tiny.images(5, seed=21))):
         told = ledger.entry("finetune", examples, purpose if k == 1 else ledger.TRAINED)
         row = [float(i == k) for i in range(3)]
-        recipe = replace(sm.Recipe.of(pots, row), seen=(told,))
-        mix_to_file(home / f"used-{k}.safetensors", pots, recipe, force=True)
+        recipe = replace(sm.Recipe.of(ingredients, row), seen=(told,))
+        mix_to_file(home / f"used-{k}.safetensors", ingredients, recipe, force=True)
     return sm.load(*(home / f"used-{k}.safetensors" for k in range(3)))
 
 
 def test_images_that_stop_may_have_trained_nothing(tmp_path: Path) -> None:
     """Neither coefficients nor an ingredient, whatever the name; that they stopped one is fine."""
     stop_on = tiny.images(12, seed=6)
-    pots = used(tmp_path, stop_on, ledger.STOPPED)
-    learn(tmp_path, pots=pots, stop_on=stop_on)
-    pots = used(tmp_path, replace(stop_on, ref="another"), ledger.TRAINED)
+    ingredients = used(tmp_path, stop_on, ledger.STOPPED)
+    learn(tmp_path, ingredients=ingredients, stop_on=stop_on)
+    ingredients = used(tmp_path, replace(stop_on, ref="another"), ledger.TRAINED)
     with pytest.raises(UsageError, match="^stopping split: .*trained on images") as caught:
-        learn(tmp_path, pots=pots, stop_on=stop_on, out=tmp_path / "other")
+        learn(tmp_path, ingredients=ingredients, stop_on=stop_on, out=tmp_path / "other")
     assert "used-1.safetensors was trained on another" in str(caught.value)
     assert "12 images in common" in str(caught.value)
     assert "used-0" not in str(caught.value)
     few = tiny.images(12, seed=6).take(torch.arange(3), "few")
     with pytest.raises(UsageError, match="^stopping split: .*3 or more of them also teach"):
-        learn(tmp_path, pots=used(tmp_path, few, ledger.STOPPED), data=stop_on, stop_on=few)
+        learn(tmp_path, ingredients=used(tmp_path, few, ledger.STOPPED), data=stop_on, stop_on=few)
     assert not (tmp_path / "other").exists()
 
 
@@ -302,10 +304,10 @@ def test_learning_prefers_a_good_ingredient_to_noise(
         for n, t in good.items()
     }
     sm.save(tmp_path / "noise.safetensors", noise, model=good.model)
-    pots = sm.load(trained[0], tmp_path / "noise.safetensors")
+    ingredients = sm.load(trained[0], tmp_path / "noise.safetensors")
     learned = sm.learn(
-        sm.model(like=pots),
-        pots,
+        sm.model(like=ingredients),
+        ingredients,
         digits,
         sm.against(sm.Linf(0.05)),
         settings=Settings(by="model", epochs=5, dropout=0.0, init="uniform"),
@@ -325,11 +327,11 @@ OBJECTIVES = {
 def test_learning_lowers_its_loss_and_harms_nothing(
     kitchen: tuple[nn.Module, sm.Ingredients], digits: sm.Images, tmp_path: Path, objective: Any
 ) -> None:
-    net, pots = kitchen
+    net, ingredients = kitchen
     before = {n: t.clone() for n, t in net.state_dict().items()}
     random = torch.get_rng_state()
     settings = Settings(epochs=4, dropout=0.0)
-    sm.learn(net, pots, digits, objective, settings=settings, out=tmp_path / "run")
+    sm.learn(net, ingredients, digits, objective, settings=settings, out=tmp_path / "run")
     losses = [r["loss"] for r in Journal(tmp_path / "run" / "history.jsonl").records]
     assert len(losses) == 4
     assert losses[-1] < losses[0]

@@ -30,17 +30,17 @@ SELECTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def chosen(pots: sm.Ingredients, how: dict[str, Any]) -> sm.Ingredients:
-    return sm.load(*(pot.ref for pot in pots), **how)
+def chosen(ingredients: sm.Ingredients, how: dict[str, Any]) -> sm.Ingredients:
+    return sm.load(*(ingredient.ref for ingredient in ingredients), **how)
 
 
 @pytest.mark.parametrize("how", SELECTIONS.values(), ids=SELECTIONS)
 @pytest.mark.parametrize("buffers", ["average", "base"])
 def test_what_is_learned_is_what_its_recipe_mixes(
-    pots: sm.Ingredients, net: nn.Module, how: dict[str, Any], buffers: str
+    ingredients: sm.Ingredients, net: nn.Module, how: dict[str, Any], buffers: str
 ) -> None:
     """Also where counters come from another ingredient than what is left out."""
-    few = chosen(pots, how)
+    few = chosen(ingredients, how)
     soup = LearnedSoup(net, few, by="module", buffers=buffers, base=0)
     logits = torch.randn(len(soup.groups), 3, generator=torch.Generator().manual_seed(0))
     recipe = soup.recipe(logits)
@@ -54,17 +54,17 @@ def test_what_is_learned_is_what_its_recipe_mixes(
         if name in few.selection.copied:
             source = few.selection.copied[name]
             assert rows[name] == tuple(float(k == source) for k in range(3))
-            assert torch.equal(held[name], pots[source][name])
+            assert torch.equal(held[name], ingredients[source][name])
 
 
 @pytest.mark.parametrize("how", SELECTIONS.values(), ids=SELECTIONS)
 def test_what_is_left_out_has_neither_coefficients_nor_a_gradient(
-    pots: sm.Ingredients, net: nn.Module, tmp_path: Path, how: dict[str, Any]
+    ingredients: sm.Ingredients, net: nn.Module, tmp_path: Path, how: dict[str, Any]
 ) -> None:
-    few = chosen(in_float64(pots, tmp_path / "wide"), how)
+    few = chosen(in_float64(ingredients, tmp_path / "wide"), how)
     left_out = few.selection.copied.keys()
-    soup = LearnedSoup(sm.bind(net, pots[0]).double(), few, by="tensor")
-    assert set(soup.groups) == set(pots.mixed) - left_out
+    soup = LearnedSoup(sm.bind(net, ingredients[0]).double(), few, by="tensor")
+    assert set(soup.groups) == set(ingredients.mixed) - left_out
     generator = torch.Generator().manual_seed(0)
     shape = len(soup.groups), 3
     logits = torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
@@ -86,14 +86,14 @@ def test_what_is_left_out_has_neither_coefficients_nor_a_gradient(
 
 
 def test_a_head_that_fits_one_ingredient_alone_can_be_left_out_of_learning(
-    net: nn.Module, pots: sm.Ingredients, tmp_path: Path
+    net: nn.Module, ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
-    wide = {n: t[:7] if n.startswith("head.") else t for n, t in pots[0].items()}
+    wide = {n: t[:7] if n.startswith("head.") else t for n, t in ingredients[0].items()}
     sm.save(tmp_path / "seven.safetensors", wide)
-    few = sm.load(tmp_path / "seven.safetensors", pots[1].ref, head="base", base=1)
+    few = sm.load(tmp_path / "seven.safetensors", ingredients[1].ref, head="base", base=1)
     soup = LearnedSoup(net, few, base=1)
     held = soup.held(torch.full((len(soup.groups), 2), 0.5))
-    assert torch.equal(held["head.weight"], pots[1]["head.weight"])
+    assert torch.equal(held["head.weight"], ingredients[1]["head.weight"])
 
 
 DATA = "--data digits --limit 16"
@@ -110,9 +110,9 @@ COMMANDS = {
 
 @pytest.mark.parametrize("line", COMMANDS.values(), ids=COMMANDS)
 def test_every_command_leaves_out_what_mix_does(
-    pots: sm.Ingredients, tmp_path: Path, soupmerge: Typed, line: str
+    ingredients: sm.Ingredients, tmp_path: Path, soupmerge: Typed, line: str
 ) -> None:
-    refs = [pot.ref for pot in pots]
+    refs = [ingredient.ref for ingredient in ingredients]
     words = line.format(refs=" ".join(refs), two=" ".join(refs[:2])).split()
     options, base = ["--only", "features.*", "--exclude", "features.1.*", "--head", "first"], 0
     if words[0] != "adapt":  # whose base is the first
@@ -120,11 +120,11 @@ def test_every_command_leaves_out_what_mix_does(
     out = tmp_path / "run"
     ended = soupmerge(*words, *options, "-o", out)
     assert ended.status == 0, ended
-    left_out = {n for n in pots.infos if not n.startswith("features.") or "features.1." in n}
-    assert 0 < len(left_out) < len(pots.infos)
+    left_out = {n for n in ingredients.infos if not n.startswith("features.") or "features.1." in n}
+    assert 0 < len(left_out) < len(ingredients.infos)
     soup = sm.load(out / "soup.safetensors")[0]
     for name in left_out:
-        assert torch.equal(soup[name], pots[base][name]), name
+        assert torch.equal(soup[name], ingredients[base][name]), name
     recipe = json.loads((out / "recipe.json").read_text())
     assert recipe["copied"] == dict.fromkeys(sorted(left_out), base)
     again = tmp_path / "again.safetensors"
@@ -136,16 +136,18 @@ def test_every_command_leaves_out_what_mix_does(
 
 
 def test_a_landscape_and_barriers_leave_out_what_mix_does(
-    pots: sm.Ingredients, tmp_path: Path, soupmerge: Typed
+    ingredients: sm.Ingredients, tmp_path: Path, soupmerge: Typed
 ) -> None:
     """Of networks that differ in their heads alone, all soups without the heads are one."""
     paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
     for i, path in enumerate(paths):
-        state = {n: pots[i][n] if n.startswith("head.") else t for n, t in pots[0].items()}
+        state = {
+            n: ingredients[i][n] if n.startswith("head.") else t for n, t in ingredients[0].items()
+        }
         draw = torch.Generator().manual_seed(i)
         first = state["features.0.weight"]
         state["features.0.weight"] = first + 1e-3 * torch.randn(first.shape, generator=draw)
-        sm.save(path, state, model=pots.model)
+        sm.save(path, state, model=ingredients.model)
     options = ("--exclude", "head.*", "--data", "digits", "--limit", 40)
     shown = ("landscape", *paths, "--points", 3, *options, "-o", tmp_path / "plane")
     assert soupmerge(*shown).status == 0

@@ -17,7 +17,7 @@ from scipy import stats
 import soupmerge as sm
 from soupmerge.errors import UsageError
 from soupmerge.soups.search.path import Line, steps_of
-from tests.soups.planted import Planted, Row, benchmark, first, ingredients, judged, some_flags
+from tests.soups.planted import Planted, Row, benchmark, first, judged, make_ingredients, some_flags
 
 pytestmark = pytest.mark.usefixtures("unexamined")
 
@@ -115,8 +115,8 @@ def test_points_tell_gains_of_all_metrics_and_the_lift_of_the_last_over_clean() 
 
 
 def path(tmp_path: Path, table: Any, **how: Any) -> Line:
-    pots = ingredients(tmp_path / "in", 2)
-    return sm.path(Planted(2, table), pots, benchmark(50), **how)
+    ingredients = make_ingredients(tmp_path / "in", 2)
+    return sm.path(Planted(2, table), ingredients, benchmark(50), **how)
 
 
 def test_a_path_judges_the_soups_of_its_steps(tmp_path: Path) -> None:
@@ -161,4 +161,4 @@ def test_eleven_points_are_usual(tmp_path: Path) -> None:
 
 def test_a_path_has_two_ends(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="^REF: a path has 2 ends, not 3; name 2 checkpoints"):
-        sm.path(Planted(3, some_flags(0, 9)), ingredients(tmp_path / "in", 3), benchmark(9))
+        sm.path(Planted(3, some_flags(0, 9)), make_ingredients(tmp_path / "in", 3), benchmark(9))

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.schedule import order
-from soupmerge.soups.search.betting import Capitals
+from soupmerge.soups.search.betting import BettingTest
 from soupmerge.soups.search.race import ALPHA, FEWEST, ROUNDS
 from soupmerge.storage.journal import Journal
 from tests.shared import Stop, files_of, stop_at
-from tests.soups.planted import Planted, Row, Table, asked, benchmark, first, ingredients
+from tests.soups.planted import Planted, Row, Table, asked, benchmark, first, make_ingredients
 
 pytestmark = pytest.mark.usefixtures("unexamined")
 
@@ -52,7 +52,7 @@ def capitals_of(d: Sequence[float], n: int) -> Iterator[float]:
 def test_capitals_are_those_of_the_bets(seed: int, unit: float) -> None:
     draw = np.random.default_rng(seed)
     d = unit * draw.choice([-1, 0, 1], 60, p=[0.2, 0.3, 0.5])
-    capitals = Capitals(1, 100)
+    capitals = BettingTest(1, 100)
     for i, capital in enumerate(capitals_of(d, 100)):
         capitals.see(d[None, i : i + 1])
         assert capitals.decided(1 / (capital * (1 - 1e-9))).all()
@@ -61,7 +61,7 @@ def test_capitals_are_those_of_the_bets(seed: int, unit: float) -> None:
 
 def test_images_may_come_one_by_one_or_together_and_pairs_do_not_meet() -> None:
     table = np.random.default_rng(0).choice([-1.0, 0.0, 1.0], (5, 40), p=[0.1, 0.4, 0.5])
-    whole, single = Capitals(5, 60), [Capitals(1, 60) for _ in range(5)]
+    whole, single = BettingTest(5, 60), [BettingTest(1, 60) for _ in range(5)]
     whole.see(table)
     for row, capitals in zip(table, single, strict=True):
         for d in row:
@@ -86,7 +86,7 @@ def test_images_may_come_one_by_one_or_together_and_pairs_do_not_meet() -> None:
     ],
 )
 def test_who_cannot_be_caught_is_surely_better(d: list[float], certain: bool) -> None:
-    capitals = Capitals(1, 10)
+    capitals = BettingTest(1, 10)
     for x in d:
         capitals.see(np.array([[float(x)]]))
     assert bool(capitals.decided(SURE)[0]) is certain
@@ -94,7 +94,7 @@ def test_who_cannot_be_caught_is_surely_better(d: list[float], certain: bool) ->
 
 def test_certainty_does_not_depend_on_the_level() -> None:
     """6 ahead with 4 left, and then behind: at any level, 2 ahead in the end is better."""
-    capitals = Capitals(1, 10)
+    capitals = BettingTest(1, 10)
     capitals.see(np.array([[1.0] * 6 + [-1.0]]))
     assert capitals.decided(1e-300).all()
 
@@ -106,7 +106,7 @@ def test_capitals_are_seldom_won_where_there_is_nothing_to_win() -> None:
     for n, split in ((40, 10), (200, 20), (200, 100)):
         row = np.array([1.0] * split + [-1.0] * split + [0.0] * (n - 2 * split))
         table = np.stack([draw.permutation(row) for _ in range(2000)])
-        capitals, ever = Capitals(len(table), n), np.zeros(len(table), dtype=bool)
+        capitals, ever = BettingTest(len(table), n), np.zeros(len(table), dtype=bool)
         for at in range(0, n, 5):
             capitals.see(table[:, at : at + 5])
             ever |= capitals.decided(0.05)
@@ -118,7 +118,7 @@ def test_capitals_are_won_where_there_is_something_and_surely_at_the_end() -> No
     draw = np.random.default_rng(0)
     row = np.array([1.0] * 30 + [-1.0] * 5 + [0.0] * 165)
     table = np.stack([draw.permutation(row) for _ in range(200)])
-    capitals = Capitals(200, 200)
+    capitals = BettingTest(200, 200)
     capitals.see(table[:, :120])
     assert capitals.decided(0.001).mean() > 0.5
     capitals.see(table[:, 120:])
@@ -147,7 +147,7 @@ def ladder(n: int, seed: int = 0) -> Table:
 def race(
     tmp_path: Path, k: int, table: Table, judge: sm.Benchmark, **how: Any
 ) -> sm.soups.racing.Race:
-    return sm.race(Planted(k, table), ingredients(tmp_path / "in", k), judge, **how)
+    return sm.race(Planted(k, table), make_ingredients(tmp_path / "in", k), judge, **how)
 
 
 @pytest.mark.parametrize(("k", "goal"), [(2, "front"), (4, "best"), (6, "best")])
@@ -179,7 +179,7 @@ def test_with_so_many_pairs_a_race_over_equal_soups_errs_in_5_of_100_at_most() -
     flags = draw.permuted(np.tile(np.arange(n) < n // 2, (races, k, 1)), axis=2).astype(float)
     pairs = [(a, b) for a in range(k) for b in range(k) if a != b]
     first, second = np.array(pairs).T
-    capitals = Capitals(races * len(pairs), n)
+    capitals = BettingTest(races * len(pairs), n)
     wrong = {alpha: np.zeros(races, dtype=bool) for alpha in (ALPHA, ALPHA / len(pairs))}
     for part in np.array_split(np.arange(n), 16):
         differences = flags[:, first][:, :, part] - flags[:, second][:, :, part]
@@ -194,7 +194,7 @@ def test_with_so_many_pairs_a_race_over_equal_soups_errs_in_5_of_100_at_most() -
 def test_a_race_ends_as_the_grid_does(tmp_path: Path, goal: str, seed: int) -> None:
     judge = benchmark(400)
     table = ladder(400, seed)
-    grid = sm.grid(Planted(3, table), ingredients(tmp_path / "in", 3), judge, step=0.5)
+    grid = sm.grid(Planted(3, table), make_ingredients(tmp_path / "in", 3), judge, step=0.5)
     found = race(tmp_path, 3, table, judge, step=0.5, goal=goal, seed=seed)
     kept = [i for i, runner in enumerate(found.runners) if runner.beaten_by is None]
     assert [runner.weights for runner in found.runners] == [t.recipe.weights[0] for t in grid]

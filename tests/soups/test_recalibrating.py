@@ -21,8 +21,8 @@ def train() -> sm.Images:
     return sm.data("digits", split="train", limit=97)
 
 
-def uniform(pots: sm.Ingredients) -> dict[str, Tensor]:
-    return sm.mix(pots, sm.Recipe.uniform(pots))
+def uniform(ingredients: sm.Ingredients) -> dict[str, Tensor]:
+    return sm.mix(ingredients, sm.Recipe.uniform(ingredients))
 
 
 def updated(net: nn.Module, state: Any, batches: list[Tensor]) -> dict[str, Tensor]:
@@ -34,10 +34,10 @@ def updated(net: nn.Module, state: Any, batches: list[Tensor]) -> dict[str, Tens
 
 @pytest.mark.parametrize(("batch_size", "seed"), [(32, 3), (48, 0), (97, 0)])
 def test_recalibrated_statistics_are_those_of_update_bn(
-    net: nn.Module, pots: sm.Ingredients, train: sm.Images, batch_size: int, seed: int
+    net: nn.Module, ingredients: sm.Ingredients, train: sm.Images, batch_size: int, seed: int
 ) -> None:
     """In the seed's order; a last batch of one image, which has no variance, is left out."""
-    soup = uniform(pots)
+    soup = uniform(ingredients)
     before = copy.deepcopy(net.state_dict())
     anew = sm.recalibrate(net, soup, sm.Calibration(train, batch_size=batch_size, seed=seed))
     parts = [part for part in order(97, seed, 0).split(batch_size) if len(part) > 1]
@@ -50,7 +50,7 @@ def test_recalibrated_statistics_are_those_of_update_bn(
         else:
             assert torch.equal(tensor, soup[name])
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
-    assert all(torch.equal(t, soup[n]) for n, t in uniform(pots).items())
+    assert all(torch.equal(t, soup[n]) for n, t in uniform(ingredients).items())
 
 
 class Spy:
@@ -73,9 +73,9 @@ class Spy:
 
 
 def test_attacked_statistics_are_of_images_crafted_against_the_averaged_soup(
-    net: nn.Module, pots: sm.Ingredients, train: sm.Images
+    net: nn.Module, ingredients: sm.Ingredients, train: sm.Images
 ) -> None:
-    soup, attack = uniform(pots), Spy()
+    soup, attack = uniform(ingredients), Spy()
     anew = sm.recalibrate(net, soup, sm.Calibration(train, attack, batch_size=40, seed=2))
     parts = order(97, 2, 0).split(40)
     expected = updated(net, soup, [1 - train.batch(part)[0] for part in parts])
@@ -105,10 +105,10 @@ def test_a_calibration_tells_all_that_changes_the_statistics(train: sm.Images) -
 
 
 def test_statistics_keep_their_dtype_and_names(
-    net: nn.Module, pots: sm.Ingredients, train: sm.Images
+    net: nn.Module, ingredients: sm.Ingredients, train: sm.Images
 ) -> None:
     """A network may be in a wrapper, whose prefix the state lacks; and tensors be of float16."""
-    soup = uniform(pots)
+    soup = uniform(ingredients)
     calibration = sm.Calibration(train, batch_size=48)
     anew = sm.recalibrate(net, soup, calibration)
     wrapped = nn.DataParallel(net)
@@ -144,7 +144,7 @@ def test_one_norm_by_itself_is_recalibrated() -> None:
 
 
 def test_one_thread_computes_and_the_others_come_back(
-    net: nn.Module, pots: sm.Ingredients, train: sm.Images
+    net: nn.Module, ingredients: sm.Ingredients, train: sm.Images
 ) -> None:
     """Sums of convolutions differ with the number of threads; the bytes of a soup may not."""
     seen: list[int] = []
@@ -157,20 +157,24 @@ def test_one_thread_computes_and_the_others_come_back(
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        sm.recalibrate(net, uniform(pots), sm.Calibration(train, Counting(), batch_size=40))
+        sm.recalibrate(net, uniform(ingredients), sm.Calibration(train, Counting(), batch_size=40))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     assert seen == [1, 1, 1]
 
 
-def test_progress_counts_batches(net: nn.Module, pots: sm.Ingredients, train: sm.Images) -> None:
+def test_progress_counts_batches(
+    net: nn.Module, ingredients: sm.Ingredients, train: sm.Images
+) -> None:
     told: list[tuple[str, int, int]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         told.append((what, done, total))
 
-    sm.recalibrate(net, uniform(pots), sm.Calibration(train, batch_size=32), progress=progress)
+    sm.recalibrate(
+        net, uniform(ingredients), sm.Calibration(train, batch_size=32), progress=progress
+    )
     assert told == [("recalibrate", done, 3) for done in (1, 2, 3)]
 
 

@@ -42,7 +42,7 @@ def few(seed: int = 0) -> sm.Benchmark:
 
 @pytest.fixture
 def entries(trained: list[Path]) -> tuple[Entry, ...]:
-    return tuple(Entry(pot, sm.model(like=pot)) for pot in sm.load(*trained))
+    return tuple(Entry(ingredient, sm.model(like=ingredient)) for ingredient in sm.load(*trained))
 
 
 def test_the_native_resolution_changes_nothing(entries: tuple[Entry, ...]) -> None:

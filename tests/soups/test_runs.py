@@ -19,11 +19,11 @@ from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.judge.verdicts import Verdicts, forget
 from soupmerge.soups.search.estimate import Estimate, duration
 from soupmerge.soups.search.evaluator import metric_of
-from soupmerge.soups.search.kept_adversarials import KeptFooling
+from soupmerge.soups.search.kept_adversarials import KeptAdversarials
 from soupmerge.storage import run
 from soupmerge.storage.journal import Journal
 from tests.shared import Stop, files_of, stop_at
-from tests.soups.planted import Planted, asked, benchmark, images, ingredients, some_flags
+from tests.soups.planted import Planted, asked, benchmark, images, make_ingredients, some_flags
 
 pytestmark = pytest.mark.usefixtures("unexamined")
 
@@ -41,10 +41,10 @@ EVERY = pytest.mark.parametrize("name", SEARCHES)
 def run_search(name: str, home: Path, judge: sm.Benchmark | None = None, **more: Any) -> Any:
     """Run the search of two ingredients on 40 images, in the folder *home*/run."""
     search, how = SEARCHES[name]
-    pots = ingredients(home / "in", 2)
+    ingredients = make_ingredients(home / "in", 2)
     net = Planted(2, some_flags(2, 40, rows=3))
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
-    return search(net, pots, judge or benchmark(40), **{"out": home / "run", **how, **more})
+    return search(net, ingredients, judge or benchmark(40), **{"out": home / "run", **how, **more})
 
 
 # ---- every search
@@ -82,8 +82,8 @@ def test_a_run_tells_what_it_was_about(tmp_path: Path, name: str) -> None:
     manifest = json.loads((home / "manifest.json").read_text())
     assert manifest["command"] == ("grid" if name == "race" else name)
     assert manifest["benchmark"] == judge.describe()
-    pots = ingredients(tmp_path / "in", 2)
-    assert [told["sha256"] for told in manifest["inputs"]] == list(pots.hashes)
+    ingredients = make_ingredients(tmp_path / "in", 2)
+    assert [told["sha256"] for told in manifest["inputs"]] == list(ingredients.hashes)
     plan = json.loads((home / "plan.json").read_text())
     assert plan["soups"] == {"grid": 3, "race": 3, "greedy": None, "path": 3, "search": 5}[name]
     settings = manifest["settings"]
@@ -99,7 +99,7 @@ def test_a_run_tells_what_it_was_about(tmp_path: Path, name: str) -> None:
     assert [int(row["label"]) for row in rows] == judge.data.labels.tolist()
     soup = sm.load(home / "soup.safetensors")[0]
     recipe = sm.Recipe.from_json(json.loads((home / "recipe.json").read_text()))
-    assert torch.equal(soup["weight"], sm.mix(pots, recipe)["weight"])
+    assert torch.equal(soup["weight"], sm.mix(ingredients, recipe)["weight"])
     assert soup.model == "planted"
 
 
@@ -170,13 +170,13 @@ def test_progress_tells_how_many_soups_are_done_of_how_many_and_what_they_cost(
 
 
 def test_a_folder_that_holds_an_ingredient_is_refused(tmp_path: Path) -> None:
-    pots, home = ingredients(tmp_path / "in", 2), tmp_path / "in"
+    ingredients, home = make_ingredients(tmp_path / "in", 2), tmp_path / "in"
     before = files_of(home)
     for name in SEARCHES:
         with pytest.raises(UsageError, match="holds an input"):
             run_search(name, tmp_path, out=home, force=True)
     assert files_of(home) == before
-    assert len(pots) == 2
+    assert len(ingredients) == 2
 
 
 def test_a_folder_with_a_stranger_s_manifest_is_left_alone(tmp_path: Path) -> None:
@@ -212,13 +212,13 @@ def test_a_run_goes_on_when_its_ingredients_have_moved(tmp_path: Path) -> None:
         run_search("grid", tmp_path, judge, progress=stop_at(3, "soups"))
     before = asked(judge)
     shutil.move(tmp_path / "in", tmp_path / "moved")
-    pots = sm.load(*sorted((tmp_path / "moved").iterdir()))
+    ingredients = sm.load(*sorted((tmp_path / "moved").iterdir()))
     net = Planted(2, some_flags(2, 40, rows=3))
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
-    found = sm.grid(net, pots, judge, step=0.5, out=tmp_path / "run")
+    found = sm.grid(net, ingredients, judge, step=0.5, out=tmp_path / "run")
     assert len(found) == 3
     alone = benchmark(40)
-    sm.grid(net, pots, alone, step=0.5)
+    sm.grid(net, ingredients, alone, step=0.5)
     assert asked(judge) == asked(alone) > before
 
 
@@ -238,18 +238,18 @@ def test_a_search_that_is_killed_within_a_soup_repeats_no_verdict(
     tmp_path: Path, transfer: bool
 ) -> None:
     """Only, with transfer, what fell: it must be found again to be tried on the soups to come."""
-    pots, robust = ingredients(tmp_path / "in", 2), some_flags(0, 40, rows=1)
+    ingredients, robust = make_ingredients(tmp_path / "in", 2), some_flags(0, 40, rows=1)
     net = Planted(2, lambda row: [[True] * 40, robust(row)[0]])
     judges = [benchmark(40, batch_size=8, transfer=transfer) for _ in range(2)]
-    whole = sm.grid(net, pots, judges[0], step=1, out=tmp_path / "whole")
+    whole = sm.grid(net, ingredients, judges[0], step=1, out=tmp_path / "whole")
     cut, progress = tmp_path / "cut", stop_at(3, "images linf:0.1")
     with pytest.raises(Stop):
-        sm.grid(net, pots, judges[1], step=1, out=cut, progress=progress)
+        sm.grid(net, ingredients, judges[1], step=1, out=cut, progress=progress)
     kept = Journal(cut / "verdicts.jsonl").records
     assert [record["of"] for record in kept] == ["clean"] * 5 + ["linf:0.1 0"] * 3
     fell = [i for record in kept[5:] for i in record["fall"]]
     assert fell == np.nonzero(~robust((1.0, 0.0))[0, :24])[0].tolist()
-    assert sm.grid(net, pots, judges[1], step=1, out=cut) == whole
+    assert sm.grid(net, ingredients, judges[1], step=1, out=cut) == whole
     spent, again = map(asked, judges)
     # Images come in batches of 8, and a batch that is not all known is asked again.
     assert spent <= again <= spent + (24 if transfer else 0)
@@ -338,16 +338,16 @@ def test_what_fooled_before_is_refused_if_it_is_damaged(tmp_path: Path) -> None:
 def test_fooling_images_are_held_after_they_were_saved_and_only_then(tmp_path: Path) -> None:
     x = images(3).batch(torch.arange(3))[0]
     with run.opened(tmp_path / "run", {"command": "grid"}) as folder:
-        fooling = KeptFooling(folder)
+        fooling = KeptAdversarials(folder)
         fooling.keep("linf:0.1", ["a", "b"], x[:2])
-        assert KeptFooling(folder).known("linf:0.1", ["a", "b"]) == []
+        assert KeptAdversarials(folder).known("linf:0.1", ["a", "b"]) == []
         fooling.save()
-        again = KeptFooling(folder)
+        again = KeptAdversarials(folder)
         assert again.known("linf:0.1", ["b", "c", "a"]) == [0, 2]
         assert torch.equal(again.images("linf:0.1", ["b"]), x[1:2])
         again.clear()
-        assert KeptFooling(folder).known("linf:0.1", ["a"]) == []
-    nowhere = KeptFooling(None)
+        assert KeptAdversarials(folder).known("linf:0.1", ["a"]) == []
+    nowhere = KeptAdversarials(None)
     nowhere.keep("linf:0.1", ["a"], x[:1])
     nowhere.save()
     nowhere.clear()

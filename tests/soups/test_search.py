@@ -17,14 +17,14 @@ import soupmerge as sm
 from soupmerge.errors import UsageError
 from soupmerge.soups.search.simplex import check, drawn, softmax
 from tests.shared import Stop, files_of, stop_at
-from tests.soups.planted import Planted, Row, Table, benchmark, ingredients, some_flags
+from tests.soups.planted import Planted, Row, Table, benchmark, make_ingredients, some_flags
 
 pytestmark = pytest.mark.usefixtures("unexamined")
 
 
 def search(tmp_path: Path, table: Table, k: int = 3, n_images: int = 40, **how: Any) -> sm.Trials:
     judge = benchmark(n_images)
-    return sm.search(Planted(k, table), ingredients(tmp_path / "in", k), judge, **how)
+    return sm.search(Planted(k, table), make_ingredients(tmp_path / "in", k), judge, **how)
 
 
 def rows_of(trials: sm.Trials) -> list[Row]:

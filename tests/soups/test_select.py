@@ -27,7 +27,15 @@ from soupmerge.soups.search.simplex import drawn
 from soupmerge.storage import run
 from soupmerge.storage.journal import Journal, _sealed
 from tests.shared import Stop, stop_at
-from tests.soups.planted import Planted, benchmark, first, images, ingredients, judged, some_flags
+from tests.soups.planted import (
+    Planted,
+    benchmark,
+    first,
+    images,
+    judged,
+    make_ingredients,
+    some_flags,
+)
 
 pytestmark = pytest.mark.usefixtures("unexamined")
 
@@ -160,8 +168,8 @@ def test_the_chosen_soup_says_which_images_chose_it(tmp_path: Path) -> None:
 
 
 def grid(tmp_path: Path, name: str, n: int = 30, k: int = 2, step: float = 0.5) -> Path:
-    net, pots = Planted(k, some_flags(0, n)), ingredients(tmp_path / f"in{k}", k)
-    sm.grid(net, pots, benchmark(n), step=step, out=tmp_path / name)
+    net, ingredients = Planted(k, some_flags(0, n)), make_ingredients(tmp_path / f"in{k}", k)
+    sm.grid(net, ingredients, benchmark(n), step=step, out=tmp_path / name)
     return tmp_path / name
 
 
@@ -185,10 +193,10 @@ def test_trials_are_those_of_the_journal(tmp_path: Path) -> None:
 
 def test_a_search_that_goes_on_is_chosen_from_and_said_to(tmp_path: Path) -> None:
     """Its plan tells how many soups there will be, and which images choose."""
-    net, pots = Planted(2, some_flags(0, 30)), ingredients(tmp_path / "in2", 2)
+    net, ingredients = Planted(2, some_flags(0, 30)), make_ingredients(tmp_path / "in2", 2)
     home = tmp_path / "run"
     with pytest.raises(Stop):
-        sm.grid(net, pots, benchmark(30), step=0.5, out=home, progress=stop_at(3, "soups"))
+        sm.grid(net, ingredients, benchmark(30), step=0.5, out=home, progress=stop_at(3, "soups"))
     runs = tried([home])
     assert runs.unfinished == {home: "2 of 3 soups are judged"}
     plan = json.loads((home / "plan.json").read_text())
@@ -197,7 +205,7 @@ def test_a_search_that_goes_on_is_chosen_from_and_said_to(tmp_path: Path) -> Non
     assert tried([home]).unfinished == {home: "2 soups are judged"}
     (home / "plan.json").unlink()
     assert tried([home]).unfinished == {home: "2 soups are judged"}
-    sm.grid(net, pots, benchmark(30), step=0.5, out=home)
+    sm.grid(net, ingredients, benchmark(30), step=0.5, out=home)
     assert tried([home]).unfinished == {}
 
 
@@ -253,14 +261,14 @@ def test_garbage_is_collected_as_before(tmp_path: Path) -> None:
 
 
 def test_a_run_of_thousands_of_soups_is_read_at_once(tmp_path: Path) -> None:
-    pots = ingredients(tmp_path / "in", 3)
+    ingredients = make_ingredients(tmp_path / "in", 3)
     report = judged(*first(9, 3, n=10)).judged()
     told = {"command": "search", "benchmark": {"data": {}, "attacks": dict(report.attacks)}}
     with run.opened(tmp_path / "run", told):
         pass
     (tmp_path / "run" / "plan.json").write_text('{"soups": 4000, "seen": [{}]}')
     with open(tmp_path / "run" / "trials.jsonl", "w") as file:
-        record = {"recipe": sm.Recipe.uniform(pots).to_json(), **report.to_record()}
+        record = {"recipe": sm.Recipe.uniform(ingredients).to_json(), **report.to_record()}
         for row in drawn(3, 4_000, 0):
             made = {**record, "recipe": {**record["recipe"], "weights": {"model": list(row)}}}
             file.write(_sealed(made) + "\n")
@@ -283,8 +291,8 @@ def test_select_takes_the_best_and_says_what_ties(
     assert result.status == 0, result.err
     told = json.loads(result.out)
     assert told["tried"] == 6 + 6 - 3  # the ingredients are there once
-    pots = sm.load(*trained)
-    soup = sm.mix(pots, sm.Recipe.from_json(told["recipe"]))
+    ingredients = sm.load(*trained)
+    soup = sm.mix(ingredients, sm.Recipe.from_json(told["recipe"]))
     written = sm.load(out)[0]
     assert all(torch.equal(soup[n], written[n]) for n in soup)
     best = max(

@@ -76,8 +76,8 @@ def test_some_must_choose_and_some_must_judge(shots: int) -> None:
 def test_some_images_get_the_verdicts_that_they_get_among_all(
     kitchen: tuple[nn.Module, sm.Ingredients],
 ) -> None:
-    net, pots = kitchen
-    bound, part = sm.bind(net, pots[0]), torch.tensor([31, 4, 17, 8, 20])
+    net, ingredients = kitchen
+    bound, part = sm.bind(net, ingredients[0]), torch.tensor([31, 4, 17, 8, 20])
     data = sm.data("digits", split="val", limit=40)
     judge = sm.Benchmark(data, [sm.APGD(sm.Linf(0.12), steps=4)])
     whole = judge(bound)

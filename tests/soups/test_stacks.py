@@ -17,12 +17,14 @@ from tests.shared import files_of
 
 
 @pytest.mark.parametrize("place", ["device", "host", "files"])
-def test_a_stack_mixes_and_multiplies_as_its_versions_do(pots: sm.Ingredients, place: str) -> None:
+def test_a_stack_mixes_and_multiplies_as_its_versions_do(
+    ingredients: sm.Ingredients, place: str
+) -> None:
     generator = torch.Generator().manual_seed(0)
     row = torch.rand(3, generator=generator).softmax(0).double()
-    for name in pots.mixed:
-        stack = stack_of(pots, name, torch.float64, place=place)
-        versions = torch.stack([pot[name].double() for pot in pots])
+    for name in ingredients.mixed:
+        stack = stack_of(ingredients, name, torch.float64, place=place)
+        versions = torch.stack([ingredient[name].double() for ingredient in ingredients])
         grad = torch.randn(versions.shape[1:], generator=generator, dtype=torch.float64)
         assert torch.equal(stack.whole(), versions)
         torch.testing.assert_close(stack.mix(row), combine(row, versions))
@@ -35,14 +37,14 @@ def test_a_stack_mixes_and_multiplies_as_its_versions_do(pots: sm.Ingredients, p
 @pytest.mark.parametrize("place", ["device", "host"])
 @pytest.mark.parametrize("chunk", [stacks.CHUNK, 7])
 def test_bfloat16_differences_are_near_and_consistent(
-    pots: sm.Ingredients, monkeypatch: pytest.MonkeyPatch, place: str, chunk: int
+    ingredients: sm.Ingredients, monkeypatch: pytest.MonkeyPatch, place: str, chunk: int
 ) -> None:
     """Half an ulp of bfloat16 is 2⁻⁸ of a difference; the base itself is kept as it is."""
     monkeypatch.setattr(stacks, "CHUNK", chunk)
     row = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
-    for name in pots.mixed:
-        stack = stack_of(pots, name, torch.float64, place=place, store="bf16", base=1)
-        versions = torch.stack([pot[name].double() for pot in pots])
+    for name in ingredients.mixed:
+        stack = stack_of(ingredients, name, torch.float64, place=place, store="bf16", base=1)
+        versions = torch.stack([ingredient[name].double() for ingredient in ingredients])
         found = stack.whole()
         assert torch.equal(found[1], versions[1])
         apart = versions - versions[1]
@@ -66,30 +68,30 @@ def test_a_tensor_is_flat_and_shaped_again(shape: tuple[int, ...]) -> None:
 def test_where_ingredients_are_kept_changes_no_number(
     kitchen: tuple[nn.Module, sm.Ingredients], digits: sm.Images, tmp_path: Path
 ) -> None:
-    net, pots = kitchen
+    net, ingredients = kitchen
     for place in ("device", "host", "files", "auto"):
         out = tmp_path / place
         goal = sm.against(sm.Linf(0.1))
-        sm.learn(net, pots, digits, goal, epochs=2, place=place, out=out)
+        sm.learn(net, ingredients, digits, goal, epochs=2, place=place, out=out)
         assert files_of(out) == files_of(tmp_path / "device")
 
 
 def test_learning_from_differences_ends_close_by(
     kitchen: tuple[nn.Module, sm.Ingredients], digits: sm.Images
 ) -> None:
-    net, pots = kitchen
+    net, ingredients = kitchen
     found = []
     for store in ("fp32", "bf16"):
         settings = sm.Settings(epochs=2, store=store, dropout=0.0, lr=1.0)
-        trial = sm.learn(net, pots, digits, sm.against(None), settings=settings)
+        trial = sm.learn(net, ingredients, digits, sm.against(None), settings=settings)
         found.append(torch.tensor(trial.recipe.weights))
     torch.testing.assert_close(found[0], found[1], atol=0.01, rtol=0)
     assert not torch.equal(found[0], found[1])
 
 
-def test_a_plan_counts_bytes(pots: sm.Ingredients) -> None:
+def test_a_plan_counts_bytes(ingredients: sm.Ingredients) -> None:
     """Of K ingredients of N numbers, n in the largest tensor: see docs/learned-soups.md."""
-    sizes = [i.numel for i in pots.infos.values() if i.dtype.is_floating_point]
+    sizes = [i.numel for i in ingredients.infos.values() if i.dtype.is_floating_point]
     numbers, largest = sum(sizes), max(sizes)
     for place, store, item, expected in (
         ("device", "fp32", 4, 4 * 3 * numbers),
@@ -98,16 +100,16 @@ def test_a_plan_counts_bytes(pots: sm.Ingredients) -> None:
         ("device", "bf16", 8, (2 * 3 + 8) * numbers),
         ("files", "fp32", 4, 4 * 3 * largest),
     ):
-        plan = stacks.plan(pots, place=place, store=store, item=item)
+        plan = stacks.plan(ingredients, place=place, store=store, item=item)
         assert (plan.place, plan.store) == (place, store)
         assert (plan.ingredients, plan.models) == (expected, 3 * item * numbers)
 
 
 def test_a_plan_takes_the_first_place_with_room(
-    pots: sm.Ingredients, monkeypatch: pytest.MonkeyPatch
+    ingredients: sm.Ingredients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A third of what is free is left to activations; what stays in its file stays whole."""
-    numbers = sum(i.numel for i in pots.infos.values() if i.dtype.is_floating_point)
+    numbers = sum(i.numel for i in ingredients.infos.values() if i.dtype.is_floating_point)
     free = {"memory": 0, "device": 0}
     monkeypatch.setattr(stacks, "_available", lambda: free["memory"])
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free["device"], 0))
@@ -121,7 +123,7 @@ def test_a_plan_takes_the_first_place_with_room(
         ):
             free |= {"memory": memory, "device": device}
             for name, place in (("cpu", on_cpu), ("cuda", on_gpu)):
-                plan = stacks.plan(pots, store=store, device=name)
+                plan = stacks.plan(ingredients, store=store, device=name)
                 assert plan.place == place
                 assert plan.store == (store if place != "files" else "fp32")
 
@@ -149,7 +151,7 @@ def test_a_plan_is_told_in_words(place: str, store: str, says: str) -> None:
     ],
 )
 def test_plans_that_cannot_be_meant_are_refused(
-    pots: sm.Ingredients, how: dict[str, str], says: str
+    ingredients: sm.Ingredients, how: dict[str, str], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        stacks.plan(pots, **how)  # type: ignore[arg-type]
+        stacks.plan(ingredients, **how)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import soupmerge as sm
 from soupmerge.errors import SoupmergeError
 from soupmerge.soups.learn.starts import start
-from tests.soups.planted import ingredients
+from tests.soups.planted import make_ingredients
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -30,33 +30,35 @@ def test_xavier_draws_each_group_as_a_matrix_of_one_row(
 
     Drawn as one matrix, the bound would shrink with the number of groups.
     """
-    pots = ingredients(tmp_path / "in", k)
+    ingredients = make_ingredients(tmp_path / "in", k)
     names = {str(g): () for g in range(groups)}
     generator = seeded(3)
     rows = [nn.init.xavier_uniform_(torch.empty(1, k), generator=generator) for _ in range(groups)]
-    assert torch.equal(start("xavier", pots, names, seeded(3)), torch.cat(rows))
-    drawn = torch.cat([start("xavier", pots, names, seeded(s)) for s in range(200)]).flatten()
+    assert torch.equal(start("xavier", ingredients, names, seeded(3)), torch.cat(rows))
+    drawn = torch.cat(
+        [start("xavier", ingredients, names, seeded(s)) for s in range(200)]
+    ).flatten()
     bound = math.sqrt(6 / (1 + k))
     assert stats.kstest(drawn.numpy(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 0.01
 
 
-def test_starts_are_what_they_say(pots: sm.Ingredients, tmp_path: Path) -> None:
-    groups = pots.groups("tensor")
+def test_starts_are_what_they_say(ingredients: sm.Ingredients, tmp_path: Path) -> None:
+    groups = ingredients.groups("tensor")
     none = torch.Generator()
 
     def rows(how: str) -> Tensor:
-        return start(how, pots, groups, none).softmax(1).double()
+        return start(how, ingredients, groups, none).softmax(1).double()
 
     even = torch.full((len(groups), 3), 1 / 3, dtype=torch.float64)
     torch.testing.assert_close(rows("uniform"), even, atol=1e-6, rtol=0)
     for k in range(3):
         only = 0.9 * torch.eye(3, dtype=torch.float64)[k] + 0.1 / 3
-        logits = start(f"only:{k + 1}:0.1", pots, groups, none)
+        logits = start(f"only:{k + 1}:0.1", ingredients, groups, none)
         assert torch.equal(logits, only.log().float().expand(len(groups), 3))
     first = 0.95 * torch.eye(3, dtype=torch.float64)[0] + 0.05 / 3
     torch.testing.assert_close(rows("only:1"), first.expand(len(groups), 3), atol=1e-6, rtol=0)
     torch.testing.assert_close(rows("only:1:1"), even, atol=1e-6, rtol=0)
-    recipe = sm.Recipe.of(pots, [0.2, 0.8, 0.0])
+    recipe = sm.Recipe.of(ingredients, [0.2, 0.8, 0.0])
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
     near = 0.95 * torch.tensor(recipe.weights[0], dtype=torch.float64) + 0.05 / 3
     found = rows(f"recipe:{tmp_path}/recipe.json")
@@ -64,13 +66,15 @@ def test_starts_are_what_they_say(pots: sm.Ingredients, tmp_path: Path) -> None:
 
 
 def test_a_recipe_of_finer_groups_gives_each_group_its_mean(
-    pots: sm.Ingredients, tmp_path: Path
+    ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
-    fine, generator = pots.groups("tensor"), torch.Generator().manual_seed(0)
+    fine, generator = ingredients.groups("tensor"), torch.Generator().manual_seed(0)
     weights = torch.rand(len(fine), 3, generator=generator, dtype=torch.float64).softmax(1)
-    recipe = sm.Recipe.of(pots, weights.tolist(), by="tensor")
+    recipe = sm.Recipe.of(ingredients, weights.tolist(), by="tensor")
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
-    found = start(f"recipe:{tmp_path}/recipe.json", pots, pots.groups("model"), generator)
+    found = start(
+        f"recipe:{tmp_path}/recipe.json", ingredients, ingredients.groups("model"), generator
+    )
     mean = 0.95 * weights.mean(0) + 0.05 / 3
     torch.testing.assert_close(found.double().softmax(1)[0], mean, atol=1e-6, rtol=0)
 
@@ -90,13 +94,20 @@ def test_a_recipe_of_finer_groups_gives_each_group_its_mean(
         ("recipe:missing.json", "no such file"),
     ],
 )
-def test_starts_that_cannot_be_meant(pots: sm.Ingredients, how: str, says: str) -> None:
+def test_starts_that_cannot_be_meant(ingredients: sm.Ingredients, how: str, says: str) -> None:
     with pytest.raises(SoupmergeError, match=says):
-        start(how, pots, pots.groups("model"), torch.Generator())
+        start(how, ingredients, ingredients.groups("model"), torch.Generator())
 
 
-def test_a_recipe_of_other_ingredients_is_no_start(pots: sm.Ingredients, tmp_path: Path) -> None:
-    recipe = sm.Recipe.of(sm.Ingredients(pots.checkpoints[::-1]), [0.2, 0.8, 0.0])
+def test_a_recipe_of_other_ingredients_is_no_start(
+    ingredients: sm.Ingredients, tmp_path: Path
+) -> None:
+    recipe = sm.Recipe.of(sm.Ingredients(ingredients.checkpoints[::-1]), [0.2, 0.8, 0.0])
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
     with pytest.raises(SoupmergeError, match="not its ingredients"):
-        start(f"recipe:{tmp_path}/recipe.json", pots, pots.groups("model"), torch.Generator())
+        start(
+            f"recipe:{tmp_path}/recipe.json",
+            ingredients,
+            ingredients.groups("model"),
+            torch.Generator(),
+        )

@@ -28,16 +28,16 @@ def judge() -> sm.Benchmark:
 
 
 def sweep(home: Path, **how: Any) -> Sweep:
-    pots = tiny.ingredients(home / "in")
-    beside = {"uniform": sm.Recipe.uniform(pots)}
+    ingredients = tiny.make_ingredients(home / "in")
+    beside = {"uniform": sm.Recipe.uniform(ingredients)}
     given = {"out": home / "run", "seeds": (3, 4), "benchmark": judge(), "beside": beside, **how}
     goals, net = given.pop("objectives", GOALS), Tiny()
     net.soupmerge_ref = "tiny"  # type: ignore[assignment]
-    return sm.sweep(net, pots, tiny.images(40), goals, settings=SETTINGS, **given)
+    return sm.sweep(net, ingredients, tiny.images(40), goals, settings=SETTINGS, **given)
 
 
 def test_each_soup_is_what_learn_makes_of_its_objective_and_seed(tmp_path: Path) -> None:
-    found, pots = sweep(tmp_path), tiny.ingredients(tmp_path / "in")
+    found, ingredients = sweep(tmp_path), tiny.make_ingredients(tmp_path / "in")
     assert found.names == NAMES
     recipes = []
     for (goal, seed), trial, name in zip(
@@ -46,9 +46,9 @@ def test_each_soup_is_what_learn_makes_of_its_objective_and_seed(tmp_path: Path)
         found.names,
         strict=True,
     ):
-        alone = sm.learn(Tiny(), pots, tiny.images(40), goal, settings=SETTINGS, seed=seed)
+        alone = sm.learn(Tiny(), ingredients, tiny.images(40), goal, settings=SETTINGS, seed=seed)
         assert trial.recipe == alone.recipe
-        state = sm.mix(pots, trial.recipe)
+        state = sm.mix(ingredients, trial.recipe)
         assert trial.report == judge()(sm.bind(Tiny(), state))
         soup = sm.load(tmp_path / "run" / "soups" / name / "soup.safetensors")[0]
         assert all(torch.equal(soup[n], state[n]) for n in state)
@@ -57,10 +57,10 @@ def test_each_soup_is_what_learn_makes_of_its_objective_and_seed(tmp_path: Path)
 
 
 def test_ingredients_and_other_soups_are_judged_beside_them(tmp_path: Path) -> None:
-    found, pots = sweep(tmp_path), tiny.ingredients(tmp_path / "in")
+    found, ingredients = sweep(tmp_path), tiny.make_ingredients(tmp_path / "in")
     assert list(found.beside) == ["uniform", "0", "1", "2"]
-    uniform = sm.mix(pots, sm.Recipe.uniform(pots))
-    for state, report in zip((uniform, *pots), found.beside.values(), strict=True):
+    uniform = sm.mix(ingredients, sm.Recipe.uniform(ingredients))
+    for state, report in zip((uniform, *ingredients), found.beside.values(), strict=True):
         assert report == judge()(sm.bind(Tiny(), state))
     told = json.loads(json.dumps(found.summary()))
     assert [trial["name"] for trial in told["trials"]] == list(NAMES)
@@ -105,8 +105,8 @@ def test_a_manifest_tells_what_is_learned_from_what(tmp_path: Path) -> None:
     assert told["data"] == tiny.images(40).fingerprint()
     assert told["benchmark"] == judge().describe()
     assert list(told["beside"]["uniform"]["model"]) == [1 / 3] * 3
-    pots = tiny.ingredients(tmp_path / "in")
-    assert [source["sha256"] for source in told["inputs"]] == list(pots.hashes)
+    ingredients = tiny.make_ingredients(tmp_path / "in")
+    assert [source["sha256"] for source in told["inputs"]] == list(ingredients.hashes)
     with pytest.raises(UsageError, match="holds an input"):
         sweep(tmp_path, out=tmp_path / "in", force=True)
     soup = sm.load(tmp_path / "run" / "beside" / "uniform.safetensors")[0]
@@ -148,8 +148,8 @@ def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any],
 
 
 def test_soups_of_other_ingredients_are_not_put_beside(tmp_path: Path) -> None:
-    pots = tiny.ingredients(tmp_path / "in")
-    other = sm.Recipe.uniform(sm.Ingredients(pots.checkpoints[::-1]))
+    ingredients = tiny.make_ingredients(tmp_path / "in")
+    other = sm.Recipe.uniform(sm.Ingredients(ingredients.checkpoints[::-1]))
     with pytest.raises(InputError, match="^mine: not its ingredients"):
         sweep(tmp_path, beside={"mine": other})
     assert not (tmp_path / "run").exists()

@@ -29,10 +29,12 @@ Typed = Callable[..., Outcome]
 
 
 def stopped_grid(trained: list[Path], chooser: sm.Benchmark, out: Path) -> None:
-    pots = sm.load(*trained)
+    ingredients = sm.load(*trained)
     progress = stop_at(5, "soups")
     with pytest.raises(Stop):
-        sm.grid(sm.model(like=pots), pots, chooser, step=0.5, out=out, progress=progress)
+        sm.grid(
+            sm.model(like=ingredients), ingredients, chooser, step=0.5, out=out, progress=progress
+        )
 
 
 def test_a_soup_of_an_unfinished_search_knows_which_images_chose_it(
@@ -55,8 +57,8 @@ def test_a_soup_of_an_unfinished_search_knows_which_images_chose_it(
 def test_a_finished_search_is_not_called_unfinished(
     soupmerge: Typed, trained: list[Path], chooser: sm.Benchmark, tmp_path: Path
 ) -> None:
-    pots = sm.load(*trained[:2])
-    sm.grid(sm.model(like=pots), pots, chooser, step=1, out=tmp_path / "run")
+    ingredients = sm.load(*trained[:2])
+    sm.grid(sm.model(like=ingredients), ingredients, chooser, step=1, out=tmp_path / "run")
     selected = soupmerge("select", tmp_path / "run", "--json")
     assert "unfinished" not in selected.err
     assert json.loads(selected.out)["unfinished"] == {}
@@ -78,12 +80,14 @@ def test_a_run_of_an_earlier_version_that_names_no_images_is_said_to(
 def test_a_finished_soup_is_not_replaced_by_another_choice_unless_forced(
     trained: list[Path], tmp_path: Path
 ) -> None:
-    pots = sm.load(*trained)
+    ingredients = sm.load(*trained)
     judge = sm.Benchmark(sm.data("digits", split="val", limit=50), [sm.APGD(sm.Linf(0.2), steps=2)])
 
     def run(metric: str, **how: Any) -> sm.Trials:
         out = tmp_path / "run"
-        return sm.grid(sm.model(like=pots), pots, judge, step=1, choose=metric, out=out, **how)
+        return sm.grid(
+            sm.model(like=ingredients), ingredients, judge, step=1, choose=metric, out=out, **how
+        )
 
     trials = run("union")
     assert trials.best("clean").recipe != trials.best("union").recipe  # or nothing is at stake
@@ -141,11 +145,11 @@ def masked(trained: list[Path], tmp_path: Path) -> list[Path]:
     """Two networks whose logits are so large that the cross-entropy has no gradient."""
     paths = []
     for path in trained[:2]:
-        pot = sm.load(path)[0]
-        last = list(pot)[-2:]
-        state = {n: t * 1e6 if n in last else t for n, t in pot.items()}
+        ingredient = sm.load(path)[0]
+        last = list(ingredient)[-2:]
+        state = {n: t * 1e6 if n in last else t for n, t in ingredient.items()}
         paths.append(tmp_path / path.name)
-        sm.save(paths[-1], state, model=pot.model)
+        sm.save(paths[-1], state, model=ingredient.model)
     return paths
 
 
@@ -196,11 +200,11 @@ def test_an_honest_soup_raises_no_doubt(
 def test_a_network_of_nan_is_not_judged(
     soupmerge: Typed, trained: list[Path], tmp_path: Path, bad: float
 ) -> None:
-    pot = sm.load(trained[0])[0]
-    state = {name: tensor.clone() for name, tensor in pot.items()}
+    ingredient = sm.load(trained[0])[0]
+    state = {name: tensor.clone() for name, tensor in ingredient.items()}
     name = next(iter(state))
     state[name].view(-1)[-1] = bad
-    sm.save(tmp_path / "bad.safetensors", state, model=pot.model)
+    sm.save(tmp_path / "bad.safetensors", state, model=ingredient.model)
     judged = soupmerge("eval", trained[0], tmp_path / "bad.safetensors", "--data", "digits")
     assert judged.status == 7
     assert f"bad.safetensors: {name}" in judged.err
@@ -210,11 +214,11 @@ def test_a_network_of_nan_is_not_judged(
 def test_logits_of_nan_end_with_7_but_are_shown(
     soupmerge: Typed, trained: list[Path], tmp_path: Path
 ) -> None:
-    pot = sm.load(trained[0])[0]
-    last = [name for name in pot if name.endswith("weight")][-1]
+    ingredient = sm.load(trained[0])[0]
+    last = [name for name in ingredient if name.endswith("weight")][-1]
     # Finite weights whose products overflow: on which images, depends on the image.
-    state = {n: t * 1e38 if n == last else t for n, t in pot.items()}
-    sm.save(tmp_path / "large.safetensors", state, model=pot.model)
+    state = {n: t * 1e38 if n == last else t for n, t in ingredient.items()}
+    sm.save(tmp_path / "large.safetensors", state, model=ingredient.model)
     words = ("eval", tmp_path / "large.safetensors", "--data", "digits", "--limit", 20)
     judged = soupmerge(*words, "-o", tmp_path / "run")
     assert judged.status == 7
@@ -226,21 +230,25 @@ def test_logits_of_nan_end_with_7_but_are_shown(
 # ---- What a manifest says was decided.
 
 
-def decided(pots: sm.Ingredients, out: Path, objective: Any, **settings: Any) -> dict[str, str]:
-    net, images = sm.model(like=pots), sm.data("digits", split="train", limit=16)
+def decided(
+    ingredients: sm.Ingredients, out: Path, objective: Any, **settings: Any
+) -> dict[str, str]:
+    net, images = sm.model(like=ingredients), sm.data("digits", split="train", limit=16)
     settings = {"batch_size": 16, **settings}
-    sm.learn(net, pots, images, objective, epochs=1, settings=sm.Settings(**settings), out=out)
+    sm.learn(
+        net, ingredients, images, objective, epochs=1, settings=sm.Settings(**settings), out=out
+    )
     found: dict[str, str] = run.read_manifest(out)["decisions"]
     return found
 
 
 def test_decisions_are_those_of_the_run(trained: list[Path], tmp_path: Path) -> None:
-    pots, goal = sm.load(*trained[:2]), sm.against(sm.Linf(0.1))
-    usual = decided(pots, tmp_path / "usual", goal)
+    ingredients, goal = sm.load(*trained[:2]), sm.against(sm.Linf(0.1))
+    usual = decided(ingredients, tmp_path / "usual", goal)
     assert "no rescaling" in usual["detach dropout"]
     assert "differentiated" in usual["statistics"]
     other = decided(
-        pots,
+        ingredients,
         tmp_path / "other",
         sm.against(None),
         dropout=0.5,
@@ -254,7 +262,7 @@ def test_decisions_are_those_of_the_run(trained: list[Path], tmp_path: Path) -> 
     assert "1 - p" in other["detach dropout"]
     assert "ingredient 2" in other["statistics"]
     assert "the batch's own statistics" in other["batch norm"]
-    assert "detach dropout" not in decided(pots, tmp_path / "none", goal, dropout=0.0)
+    assert "detach dropout" not in decided(ingredients, tmp_path / "none", goal, dropout=0.0)
 
 
 def test_a_network_without_batch_norms_has_nothing_to_decide_about_them(tmp_path: Path) -> None:
@@ -265,7 +273,7 @@ def test_a_network_without_batch_norms_has_nothing_to_decide_about_them(tmp_path
     for seed, path in enumerate(paths):
         sm.finetune(net, images, sm.against(None), path, schedule=schedule, seed=seed)
         assert run.read_manifest(path.with_suffix(".run"))["decisions"] == {}
-    pots = sm.load(*paths)
-    sm.learn(net, pots, images, sm.against(None), epochs=1, out=tmp_path / "run")
+    ingredients = sm.load(*paths)
+    sm.learn(net, ingredients, images, sm.against(None), epochs=1, out=tmp_path / "run")
     told = run.read_manifest(tmp_path / "run")["decisions"]
     assert not {"batch norm", "statistics"} & set(told)

@@ -38,7 +38,7 @@ def answer(theta: dict[str, Tensor], x: Tensor, *, batch: bool = False) -> Tenso
     return h.relu() @ theta["last.weight"].T + theta["last.bias"]
 
 
-def ingredients(home: Path, k: int = 3) -> sm.Ingredients:
+def make_ingredients(home: Path, k: int = 3) -> sm.Ingredients:
     """Return *k* networks of random weights; they are written, or there already."""
     home.mkdir(exist_ok=True)
     for i in range(k):

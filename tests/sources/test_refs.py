@@ -93,9 +93,9 @@ def test_no_checkpoint_is_none_too_few() -> None:
 @pytest.mark.parametrize(("base", "known"), [(-1, False), (0, True), (2, True), (3, False)])
 def test_the_base_is_one_of_them(files: list[Path], base: int, known: bool) -> None:
     if known:
-        pots = sm.load(*files, exclude=["body.*"], base=base)
-        assert set(pots.selection.copied) == {"body.bias", "body.weight"}
-        assert set(pots.selection.copied.values()) == {base}
+        ingredients = sm.load(*files, exclude=["body.*"], base=base)
+        assert set(ingredients.selection.copied) == {"body.bias", "body.weight"}
+        assert set(ingredients.selection.copied.values()) == {base}
         return
     with pytest.raises(UsageError, match=f"base: {base} is not the index of one of 3"):
         sm.load(*files, base=base)
@@ -129,9 +129,9 @@ def soup(files: list[Path], tmp_path: Path) -> Path:
     """A soup in a run folder of its own, that names its ingredients by their names."""
     out = tmp_path / "runs" / "first" / "soup.safetensors"
     out.parent.mkdir(parents=True)
-    pots = sm.load(*files)
-    recipe = sm.Recipe.of(pots, [0.5, 0.25, 0.25])
-    sm.save(out, sm.mix(pots, recipe), recipe=recipe.portable())
+    ingredients = sm.load(*files)
+    recipe = sm.Recipe.of(ingredients, [0.5, 0.25, 0.25])
+    sm.save(out, sm.mix(ingredients, recipe), recipe=recipe.portable())
     return out
 
 
@@ -151,8 +151,8 @@ def test_ingredients_are_found_beside_the_recipe_and_above(
     assert all(path.name in str(caught.value) for path in files)
     for path in files:
         shutil.move(path, soup.parent / place / path.name)
-    pots = refs.of_recipe(recipe, soup.parent)
-    assert [pot.files[0].resolve() for pot in pots] == [
+    ingredients = refs.of_recipe(recipe, soup.parent)
+    assert [ingredient.files[0].resolve() for ingredient in ingredients] == [
         (soup.parent / place / p.name).resolve() for p in files
     ]
 

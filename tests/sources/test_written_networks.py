@@ -276,9 +276,9 @@ def test_constants_are_finite(value: float) -> None:
             Normaliser(*pair)
 
 
-def test_a_checkpoint_of_another_network_is_told_apart(pots: sm.Ingredients) -> None:
+def test_a_checkpoint_of_another_network_is_told_apart(ingredients: sm.Ingredients) -> None:
     with pytest.raises(InputError, match="does not fit the model: .*problems"):
-        sm.bind(sm.model("digits-cnn?width=8"), pots[0])
+        sm.bind(sm.model("digits-cnn?width=8"), ingredients[0])
 
 
 def test_bind_adds_a_wrapper_s_prefix_again() -> None:

@@ -353,9 +353,9 @@ def test_networks_trained_apart_are_known_before_anything_is_measured(
     put(models, WANG, weights(0))
     put(models, XU, weights(1))
     with pytest.warns(UserWarning, match="trained apart, from scratch"):
-        pots = sm.load(f"rb:{WANG}", f"rb:{XU}")
-    assert pots.model is not None
-    assert pots.model.startswith("dm-wrn-28-10?")
+        ingredients = sm.load(f"rb:{WANG}", f"rb:{XU}")
+    assert ingredients.model is not None
+    assert ingredients.model.startswith("dm-wrn-28-10?")
     result = soupmerge("check", f"rb:{WANG}", f"rb:{XU}")
     assert result.status == 1
     assert "separate" in result.out
@@ -368,7 +368,7 @@ def test_networks_trained_apart_are_known_before_anything_is_measured(
     assert mixed.status == 0
     assert "trained apart" in mixed.err
     written = sm.load(soup)[0]
-    assert written.model == pots.model
+    assert written.model == ingredients.model
     assert family_of(written).roots() == {f"the run of rb:{WANG}", f"the run of rb:{XU}"}
     # The soup descends from both: nothing speaks against mixing it with one of them.
     assert soupmerge("check", soup, f"rb:{XU}").status == 0
@@ -421,10 +421,10 @@ def test_from_a_published_file_to_logits(models: Path) -> None:
     net = sm.model(entry.ref)
     state = {n: t for n, t in net.state_dict().items() if n not in ("mu", "sigma")}
     put(models, name, {"state_dict": prefixed("module.", state)})
-    pots = sm.load(entry.ref)
-    again: nn.Module = sm.model(like=pots)
+    ingredients = sm.load(entry.ref)
+    again: nn.Module = sm.model(like=ingredients)
     x = torch.rand(1, 3, 8, 8)
-    torch.testing.assert_close(sm.bind(again, pots[0])(x), net(x))
+    torch.testing.assert_close(sm.bind(again, ingredients[0])(x), net(x))
 
 
 def test_opening_and_mixing_need_no_torch() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from soupmerge.errors import InputError
 from soupmerge.storage.reading import (
     MOST_BYTES,
-    Steady,
+    StableFile,
     TwiceError,
     parse_json,
     read_bytes,
@@ -37,14 +37,14 @@ CONTENT = bytes(range(256)) * 17
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Steady:
+def file(tmp_path: Path) -> StableFile:
     (tmp_path / "a.bin").write_bytes(CONTENT)
-    return Steady.seen(tmp_path / "a.bin")
+    return StableFile.seen(tmp_path / "a.bin")
 
 
 @given(start=st.integers(0, 5000), count=st.integers(-5, 5000))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_parts_of_a_file_are_its_bytes(file: Steady, start: int, count: int) -> None:
+def test_parts_of_a_file_are_its_bytes(file: StableFile, start: int, count: int) -> None:
     assert file.size == len(CONTENT)
     start = min(start, len(CONTENT))
     assert file.read(start, count) == CONTENT[start : start + max(count, 0)]
@@ -54,7 +54,7 @@ def test_parts_of_a_file_are_its_bytes(file: Steady, start: int, count: int) -> 
 def test_chunks_are_the_bytes_in_order(tmp_path: Path, size: int) -> None:
     data = random.Random(size).randbytes(size)
     (tmp_path / "a").write_bytes(data)
-    file = Steady.seen(tmp_path / "a")
+    file = StableFile.seen(tmp_path / "a")
     parts = [bytes(part) for part in file.chunks()]
     assert b"".join(parts) == data
     assert all(0 < len(part) <= CHUNK for part in parts)
@@ -64,14 +64,14 @@ def test_chunks_are_the_bytes_in_order(tmp_path: Path, size: int) -> None:
     assert b"".join(map(bytes, file.chunks(start))) == data[start:]
 
 
-def test_a_read_beyond_the_end_says_how_much_is_missing(file: Steady) -> None:
+def test_a_read_beyond_the_end_says_how_much_is_missing(file: StableFile) -> None:
     for start, count, missing in ((0, 4353, 1), (4352, 10, 10), (9999, 3, 3)):
         with pytest.raises(InputError, match=rf"a\.bin: ends {missing} bytes too early; download"):
             file.read_into(start, memoryview(bytearray(count)))
     assert file.read(4352, 10) == b""
 
 
-def test_a_short_read_is_gone_on_with(file: Steady, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_read_is_gone_on_with(file: StableFile, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(io.FileIO):
         def readinto(self, buffer: Any) -> int:
             return int(super().readinto(memoryview(buffer)[:7]) or 0)
@@ -95,7 +95,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_file_that_changes_is_refused_at_the_next_read(
-    file: Steady, change: Callable[[Path], object]
+    file: StableFile, change: Callable[[Path], object]
 ) -> None:
     change(file.path)
     for read in (lambda: file.read(0, 1), file.sha256, lambda: next(file.chunks())):
@@ -103,7 +103,7 @@ def test_a_file_that_changes_is_refused_at_the_next_read(
             read()
 
 
-def test_a_file_that_goes_or_becomes_a_pipe_is_refused_without_a_wait(file: Steady) -> None:
+def test_a_file_that_goes_or_becomes_a_pipe_is_refused_without_a_wait(file: StableFile) -> None:
     file.path.unlink()
     with pytest.raises(InputError, match=r"a\.bin: cannot be read: No such file"):
         file.read(0, 1)
@@ -135,12 +135,12 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "words"), REFUSED, ids=[row[0][:10] for row in REFUSED])
 def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, name: str, words: str) -> None:
     plant(tmp_path)
-    for read in (Steady.seen, require_regular, read_bytes, read_json):
+    for read in (StableFile.seen, require_regular, read_bytes, read_json):
         with pytest.raises(InputError, match=words):
             read(f"{tmp_path}/{name}")
 
 
-def test_an_error_of_the_one_who_reads_is_let_through(file: Steady) -> None:
+def test_an_error_of_the_one_who_reads_is_let_through(file: StableFile) -> None:
     with pytest.raises(InputError, match=r"^mine$"), file.opened():
         raise InputError("mine")
     with pytest.raises(InputError, match=r"a\.bin: cannot be read: disk"), file.opened():

@@ -270,10 +270,12 @@ def test_inputs_and_strangers_are_never_overwritten(
 ) -> None:
     base = tmp_path / "x-epoch1.safetensors"
     sm.finetune(net, digits, sm.against(None), base, schedule=SHORT)
-    pot, kept = sm.load(base)[0], base.read_bytes()
+    ingredient, kept = sm.load(base)[0], base.read_bytes()
     for out, schedule in ((tmp_path / "x.safetensors", replace(SHORT, every=1)), (base, SHORT)):
         with pytest.raises(UsageError, match="also an input"):
-            sm.finetune(net, digits, sm.against(None), out, base=pot, schedule=schedule, force=True)
+            sm.finetune(
+                net, digits, sm.against(None), out, base=ingredient, schedule=schedule, force=True
+            )
     assert base.read_bytes() == kept
     out, other = tmp_path / "y.safetensors", tmp_path / "z.safetensors"
     sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)

@@ -198,9 +198,10 @@ def written(states: Sequence[State], suffix: str = ".safetensors") -> Iterator[s
 
 
 def soup(states: Sequence[State], rows: Any, *, dtype: DType | None = None, **how: Any) -> State:
-    with written(states) as pots:
+    with written(states) as ingredients:
         return sm.mix(
-            pots, sm.Recipe.of(pots, rows, affine=True, dtype=dtype and dtype.name, **how)
+            ingredients,
+            sm.Recipe.of(ingredients, rows, affine=True, dtype=dtype and dtype.name, **how),
         )
 
 

@@ -60,12 +60,12 @@ def test_streamed_sharded_and_in_memory_are_the_same_bits(
     drawn: Drawn, limit: int, wide: bool
 ) -> None:
     states, row = drawn
-    with written(states) as pots, tempfile.TemporaryDirectory() as folder:
-        recipe = sm.Recipe.of(pots, row, affine=True, dtype="float64" if wide else None)
+    with written(states) as ingredients, tempfile.TemporaryDirectory() as folder:
+        recipe = sm.Recipe.of(ingredients, row, affine=True, dtype="float64" if wide else None)
         whole, shards = Path(folder, "soup.safetensors"), Path(folder, "shards")
-        digest = mix_to_file(whole, pots, recipe)
-        mix_to_file(shards, pots, recipe, shard_bytes=limit)
-        made = sm.mix(pots, recipe)
+        digest = mix_to_file(whole, ingredients, recipe)
+        mix_to_file(shards, ingredients, recipe, shard_bytes=limit)
+        made = sm.mix(ingredients, recipe)
         assert hashlib.sha256(whole.read_bytes()).hexdigest() == digest
         assert same(safetensors.torch.load_file(whole), made)
         assert same(sm.load(shards)[0], made)
@@ -78,13 +78,13 @@ def test_streamed_sharded_and_in_memory_are_the_same_bits(
 @given(drawn=mixes(row=affine), chunk=st.sampled_from([1, 2, 3, 5, 7, 16]))
 def test_the_size_of_pieces_changes_nothing(drawn: Drawn, chunk: int) -> None:
     states, row = drawn
-    with written(states) as pots, tempfile.TemporaryDirectory() as folder:
+    with written(states) as ingredients, tempfile.TemporaryDirectory() as folder:
         large, small = (Path(folder, f"{name}.safetensors") for name in ("large", "small"))
-        recipe = sm.Recipe.of(pots, row, affine=True)
-        mix_to_file(large, pots, recipe)
+        recipe = sm.Recipe.of(ingredients, row, affine=True)
+        mix_to_file(large, ingredients, recipe)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(mixing, "CHUNK", chunk)
-            mix_to_file(small, pots, recipe)
+            mix_to_file(small, ingredients, recipe)
         assert large.read_bytes() == small.read_bytes()
 
 
@@ -103,6 +103,6 @@ def test_how_an_ingredient_lies_in_its_file_changes_nothing(
         return apart.permute([axes.index(i) for i in range(len(axes))])
 
     spread = [{n: scattered(t) for n, t in state.items()} for state in states]
-    with written(spread, ".pt") as pots:
-        made = sm.mix(pots, sm.Recipe.of(pots, row, affine=True))
+    with written(spread, ".pt") as ingredients:
+        made = sm.mix(ingredients, sm.Recipe.of(ingredients, row, affine=True))
     assert same(made, soup(states, row))

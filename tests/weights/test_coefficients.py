@@ -31,12 +31,12 @@ pytestmark = QUIET
 @given(drawn=mixes(row=affine), data=st.data())
 def test_a_recipe_survives_json(drawn: Drawn, data: st.DataObject) -> None:
     states, _ = drawn
-    with written(states) as pots:
-        rows = [data.draw(rows_of(len(states), affine)) for _ in pots.groups("tensor")]
-        recipe = sm.Recipe.of(pots, rows, by="tensor", affine=True)
+    with written(states) as ingredients:
+        rows = [data.draw(rows_of(len(states), affine)) for _ in ingredients.groups("tensor")]
+        recipe = sm.Recipe.of(ingredients, rows, by="tensor", affine=True)
         again = sm.Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
         assert again == recipe
-        assert same(sm.mix(pots, again), sm.mix(pots, recipe))
+        assert same(sm.mix(ingredients, again), sm.mix(ingredients, recipe))
 
 
 @many

@@ -40,13 +40,13 @@ def test_signs_are_those_of_plain_vectors(
 ) -> None:
     monkeypatch.setattr(geometry, "CHUNK", 100)  # so that tensors are read in pieces
     *states, base = (near(net, seed) for seed in range(k + 1))
-    pots = written(tmp_path, *states)
+    ingredients = written(tmp_path, *states)
     sm.save(tmp_path / "origin.safetensors", base)
     origin = sm.load(tmp_path / "origin.safetensors")[0] if with_origin else None
-    found = signs(pots, origin)
-    blocks = {ALL: pots.mixed, **pots.groups("block")}
+    found = signs(ingredients, origin)
+    blocks = {ALL: ingredients.mixed, **ingredients.groups("block")}
     assert [sign.block for sign in found.blocks] == list(blocks)
-    assert (found.names, found.reference) == (pots.names, origin.ref if origin else "mean")
+    assert (found.names, found.reference) == (ingredients.names, origin.ref if origin else "mean")
 
     def vector(state: object, names: tuple[str, ...]) -> np.ndarray:  # type: ignore[type-arg]
         held: State = dict(state)  # type: ignore[call-overload]
@@ -56,7 +56,7 @@ def test_signs_are_those_of_plain_vectors(
         return float(a @ b / np.sqrt(a @ a) / np.sqrt(b @ b))
 
     for sign, names in zip(found.blocks, blocks.values(), strict=True):
-        rows = [vector(pot, names) for pot in pots]
+        rows = [vector(ingredient, names) for ingredient in ingredients]
         ref = vector(origin, names) if origin else sum(rows) / k
         apart = [row - ref for row in rows]
         distances = [np.linalg.norm(d) / np.linalg.norm(ref) for d in apart]
@@ -67,22 +67,22 @@ def test_signs_are_those_of_plain_vectors(
 
 
 def test_an_outlier_lies_more_than_three_times_as_far_as_the_median(tmp_path: Path) -> None:
-    def pots_at(home: str, *distances: float) -> sm.Ingredients:
+    def ingredients_at(home: str, *distances: float) -> sm.Ingredients:
         (tmp_path / home).mkdir()
         states = [{"a.w": torch.tensor([1.0, d])} for d in distances]
         return written(tmp_path / home, *states)
 
     sm.save(tmp_path / "origin.safetensors", {"a.w": torch.tensor([1.0, 0.0])})
     origin = sm.load(tmp_path / "origin.safetensors")[0]
-    far = signs(pots_at("far", 1.0, -1.0, 3.01), origin)
+    far = signs(ingredients_at("far", 1.0, -1.0, 3.01), origin)
     assert [sign.outliers for sign in far.blocks] == [("2",), ("2",)]
     assert far.blocks[0].distances == pytest.approx((1, 1, 3.01), rel=1e-6)
-    assert signs(pots_at("near", 1.0, -1.0, 2.99), origin).blocks[0].outliers == ()
-    assert signs(pots_at("two", 1.0, 9.0), origin).blocks[0].outliers == ()
+    assert signs(ingredients_at("near", 1.0, -1.0, 2.99), origin).blocks[0].outliers == ()
+    assert signs(ingredients_at("two", 1.0, 9.0), origin).blocks[0].outliers == ()
     # cosines of (1, ±1) and (1, 3.01): 0, 4.01/√2·√10.06 and −2.01/√2·√10.06
     cells = [ALL, "1 1 3.01", "-0.448 to 0.894", "-1.000 to 1.000", "2"]
     assert next(far.rows()) == cells
-    assert next(signs(pots_at("one", 1.0), origin).rows())[2:] == ["1.000", "1.000", "-"]
+    assert next(signs(ingredients_at("one", 1.0), origin).rows())[2:] == ["1.000", "1.000", "-"]
 
 
 def test_unrelated_directions_from_their_mean_have_the_cosine_that_geometry_forces(
@@ -175,8 +175,8 @@ def test_mix_and_check_say_that_networks_were_trained_apart(
 ) -> None:
     base = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3))
     other = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3))
-    pots = written(tmp_path, near(base, 1), near(other if apart else base, 2))
-    refs = [pot.ref for pot in pots]
+    ingredients = written(tmp_path, near(base, 1), near(other if apart else base, 2))
+    refs = [ingredient.ref for ingredient in ingredients]
     mixed = soupmerge("mix", *refs, "-w", "uniform", "-o", tmp_path / "soup.safetensors")
     assert mixed.status == 0
     assert ("warning: the weights of 0 and 1 have a cosine of" in mixed.err) == apart

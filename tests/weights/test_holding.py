@@ -6,30 +6,36 @@ import pytest
 import torch
 
 import soupmerge as sm
-from soupmerge.weights.in_memory import Held, held
+from soupmerge.weights.in_memory import InMemoryView, held
 
 
 @pytest.mark.parametrize("policy", ["average", "base"])
 def test_soups_of_held_ingredients_are_those_of_files_bit_for_bit(
-    pots: sm.Ingredients, policy: str
+    ingredients: sm.Ingredients, policy: str
 ) -> None:
-    stacked = held(pots)
-    assert all(isinstance(view, Held) for pot in stacked for view in pot.views.values())
+    stacked = held(ingredients)
+    assert all(
+        isinstance(view, InMemoryView)
+        for ingredient in stacked
+        for view in ingredient.views.values()
+    )
     for row in ([1, 0, 0], [0.2, 0.5, 0.3], [1 / 3] * 3, [1.5, -0.2, -0.3]):
-        recipe = sm.Recipe.of(pots, row, buffers="base" if min(row) < 0 else policy, affine=True)
-        ours, plain = sm.mix(stacked, recipe), sm.mix(pots, recipe)
+        recipe = sm.Recipe.of(
+            ingredients, row, buffers="base" if min(row) < 0 else policy, affine=True
+        )
+        ours, plain = sm.mix(stacked, recipe), sm.mix(ingredients, recipe)
         assert list(ours) == list(plain)
         assert all(torch.equal(ours[n], plain[n]) for n in plain)
 
 
-def test_held_ingredients_need_no_files(pots: sm.Ingredients) -> None:
-    recipe = sm.Recipe.uniform(pots)
-    before, stacked = sm.mix(pots, recipe), held(pots)
-    for file in pots.files:
+def test_held_ingredients_need_no_files(ingredients: sm.Ingredients) -> None:
+    recipe = sm.Recipe.uniform(ingredients)
+    before, stacked = sm.mix(ingredients, recipe), held(ingredients)
+    for file in ingredients.files:
         file.unlink()
     after = sm.mix(stacked, recipe)
     assert all(torch.equal(before[n], after[n]) for n in before)
 
 
-def test_what_does_not_fit_stays_in_files(pots: sm.Ingredients) -> None:
-    assert held(pots, most=1000) is pots
+def test_what_does_not_fit_stays_in_files(ingredients: sm.Ingredients) -> None:
+    assert held(ingredients, most=1000) is ingredients

@@ -85,10 +85,10 @@ def test_what_does_not_fit_is_named_with_its_file(
 def test_equal_kinds_of_numbers_fit_and_so_do_equal_constants(tmp_path: Path) -> None:
     half = {n: t.half() if t.is_floating_point() else t.int() for n, t in GOOD.items()}
     with pytest.warns(UserWarning, match=r"several dtypes, conv.weight \(float16\) and 2 more: "):
-        pots = load(tmp_path, GOOD, half)
-    assert mismatches(list(pots)) == {}
-    assert pots.infos["conv.weight"].dtype.name == "float32"
-    assert mismatches([pots[0], pots[0]]) == {}
+        ingredients = load(tmp_path, GOOD, half)
+    assert mismatches(list(ingredients)) == {}
+    assert ingredients.infos["conv.weight"].dtype.name == "float32"
+    assert mismatches([ingredients[0], ingredients[0]]) == {}
 
 
 def test_networks_that_files_name_must_agree(tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def test_a_wrapper_s_prefix_is_no_difference(net: nn.Module, tmp_path: Path) -> 
     wrapped = {f"module.{n}": t for n, t in near(net, 1).items()}
     torch.save({"state_dict": wrapped}, tmp_path / "a.pt")
     sm.save(tmp_path / "b.safetensors", near(net, 2))
-    pots = sm.load(tmp_path / "a.pt", tmp_path / "b.safetensors")
-    sm.bind(net, sm.mix(pots, sm.Recipe.uniform(pots)))
+    ingredients = sm.load(tmp_path / "a.pt", tmp_path / "b.safetensors")
+    sm.bind(net, sm.mix(ingredients, sm.Recipe.uniform(ingredients)))
 
 
 # ---- one file twice
@@ -168,35 +168,38 @@ def test_one_file_twice_is_warned_of(tmp_path: Path, alias: Callable[[Path], Pat
 
 
 def test_equal_weights_in_two_files_are_warned_of_when_they_are_hashed(tmp_path: Path) -> None:
-    pots = load(tmp_path, GOOD, GOOD, {**GOOD, "conv.weight": torch.zeros(4, 2)})
-    a, b, c = (pot.ref for pot in pots)
+    ingredients = load(tmp_path, GOOD, GOOD, {**GOOD, "conv.weight": torch.zeros(4, 2)})
+    a, b, c = (ingredient.ref for ingredient in ingredients)
     with pytest.warns(UserWarning, match=f"{a} and {b} are the same weights") as caught:
-        assert pots.hashes == tuple(pot.sha256 for pot in pots)
+        assert ingredients.hashes == tuple(ingredient.sha256 for ingredient in ingredients)
     assert len(caught) == 1
-    assert pots.fingerprint() == [{"ref": c.ref, "sha256": c.sha256} for c in pots]
+    assert ingredients.fingerprint() == [{"ref": c.ref, "sha256": c.sha256} for c in ingredients]
 
 
 # ---- what they are
 
 
 def test_ingredients_tell_what_a_soup_of_them_holds(tmp_path: Path) -> None:
-    pots = load(tmp_path, GOOD, {**GOOD, "head.bias": torch.ones(7)}, head="base", base=1)
-    assert {n: i.shape for n, i in pots.infos.items()} == {
+    ingredients = load(tmp_path, GOOD, {**GOOD, "head.bias": torch.ones(7)}, head="base", base=1)
+    assert {n: i.shape for n, i in ingredients.infos.items()} == {
         "conv.weight": (4, 2),
         "count": (),
         "head.bias": (7,),
         "mean": (1,),
     }
-    assert list(pots.infos) == sorted(pots.infos)
-    assert pots.mixed == ("conv.weight",)
-    assert pots.bytes == 4 * (8 + 7 + 1) + 8
-    assert (len(pots), pots.files) == (2, tuple(Path(pot.ref) for pot in pots))
-    alone = pots.alone(0)
-    assert (alone.ref, list(alone)) == (pots[0].ref, list(pots.infos))
+    assert list(ingredients.infos) == sorted(ingredients.infos)
+    assert ingredients.mixed == ("conv.weight",)
+    assert ingredients.bytes == 4 * (8 + 7 + 1) + 8
+    assert (len(ingredients), ingredients.files) == (
+        2,
+        tuple(Path(ingredient.ref) for ingredient in ingredients),
+    )
+    alone = ingredients.alone(0)
+    assert (alone.ref, list(alone)) == (ingredients[0].ref, list(ingredients.infos))
     assert torch.equal(alone["head.bias"], torch.ones(7))
-    lacking = dataclasses.replace(pots.selection, copied={"head.bias": 1, "nowhere": 0})
+    lacking = dataclasses.replace(ingredients.selection, copied={"head.bias": 1, "nowhere": 0})
     with pytest.raises(InputError, match=r"a\.safetensors: nowhere"):
-        sm.Ingredients(pots.checkpoints, lacking)
+        sm.Ingredients(ingredients.checkpoints, lacking)
 
 
 def test_names_are_short_and_distinct(tmp_path: Path) -> None:
@@ -207,20 +210,20 @@ def test_names_are_short_and_distinct(tmp_path: Path) -> None:
         sm.save(paths[-1], {"w": torch.full((2, 2), float(len(paths)))})
     (tmp_path / "folder").mkdir()
     sm.save(tmp_path / "folder" / "model.safetensors", {"w": torch.zeros(2, 2)})
-    pots = sm.load(*paths, tmp_path / "folder")
-    assert pots.names == ("a.b", "y/a.b", "x/a.b", "folder")
-    twice = [dataclasses.replace(c, ref="m/a.pt") for c in pots]
+    ingredients = sm.load(*paths, tmp_path / "folder")
+    assert ingredients.names == ("a.b", "y/a.b", "x/a.b", "folder")
+    twice = [dataclasses.replace(c, ref="m/a.pt") for c in ingredients]
     assert sm.Ingredients(tuple(twice)).names == ("a", "m/a", "m/a#3", "m/a#4")
     site = [f"hf-hub:me/net@{'0123456789' * 4}", "hf-hub:me/net@v1", "timm:vit.x"]
-    named = [dataclasses.replace(c, ref=ref) for c, ref in zip(pots, site, strict=False)]
+    named = [dataclasses.replace(c, ref=ref) for c, ref in zip(ingredients, site, strict=False)]
     assert sm.Ingredients(tuple(named)).names == ("net@0123456", "net@v1", "timm:vit.x")
 
 
 def test_a_soup_shares_no_memory_with_its_ingredients(net: nn.Module, tmp_path: Path) -> None:
     for i in (1, 2):
         torch.save(near(net, i), tmp_path / f"{i}.pt")
-    pots = sm.load(tmp_path / "1.pt", tmp_path / "2.pt")
-    kept = {name: tensor.clone() for name, tensor in pots[0].items()}
-    for tensor in sm.mix(pots, sm.Recipe.of(pots, [1.0, 0.0])).values():
+    ingredients = sm.load(tmp_path / "1.pt", tmp_path / "2.pt")
+    kept = {name: tensor.clone() for name, tensor in ingredients[0].items()}
+    for tensor in sm.mix(ingredients, sm.Recipe.of(ingredients, [1.0, 0.0])).values():
         tensor.zero_()
-    assert all(torch.equal(pots[0][name], kept[name]) for name in kept)
+    assert all(torch.equal(ingredients[0][name], kept[name]) for name in kept)

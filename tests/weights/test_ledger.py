@@ -58,11 +58,11 @@ def test_ledgers_of_earlier_versions_tell_the_purpose_by_the_command(by: str, pu
 
 
 def test_one_split_stops_a_soup_and_a_soup_of_it(trained: list[Path], tmp_path: Path) -> None:
-    pots = sm.load(*trained[:2])
-    net = sm.model(like=pots)
+    ingredients = sm.load(*trained[:2])
+    net = sm.model(like=ingredients)
     val, train = (sm.data("digits", split=s, limit=32) for s in ("val", "train"))
     goal: Any = sm.against(None)
-    sm.learn(net, pots, train, goal, epochs=1, stop_on=val, out=tmp_path / "first")
+    sm.learn(net, ingredients, train, goal, epochs=1, stop_on=val, out=tmp_path / "first")
     soup = tmp_path / "first" / "soup.safetensors"
     told = [e for e in ledger.ledger_of(sm.load(soup)[0]) if e["by"] == "learn"]
     assert [(e["purpose"], e["split"], e["n"]) for e in told] == [
@@ -75,12 +75,12 @@ def test_one_split_stops_a_soup_and_a_soup_of_it(trained: list[Path], tmp_path: 
 def test_a_search_warns_of_images_on_which_ingredients_were_trained(
     trained: list[Path], tmp_path: Path
 ) -> None:
-    pots = sm.load(*trained[:2])
-    net = sm.model(like=pots)
+    ingredients = sm.load(*trained[:2])
+    net = sm.model(like=ingredients)
     seen = sm.Benchmark(sm.data("digits", split="train", limit=16))
     with pytest.warns(UserWarning, match=r"linf.safetensors .* trained on digits, train"):
-        sm.grid(net, pots, seen, step=1)
-    sm.grid(net, pots, sm.Benchmark(sm.data("digits", split="val", limit=16)), step=1)
+        sm.grid(net, ingredients, seen, step=1)
+    sm.grid(net, ingredients, sm.Benchmark(sm.data("digits", split="val", limit=16)), step=1)
 
 
 def test_images_that_calibrate_a_soup_are_in_its_ledger(
@@ -99,13 +99,13 @@ def test_the_ledger_travels_through_fine_tunes_and_soups(
 ) -> None:
     train = Sketch.of(sm.data("digits", split="train"))
     test = Sketch.of(sm.data("digits", split="test"))
-    pots = sm.load(*trained[:2])
-    sm.save(tmp_path / "silent.safetensors", dict(pots[0]), model=pots.model)
+    ingredients = sm.load(*trained[:2])
+    sm.save(tmp_path / "silent.safetensors", dict(ingredients[0]), model=ingredients.model)
     assert ledger.ledger_of(sm.load(tmp_path / "silent.safetensors")[0]) == []
     soup = tmp_path / "soup.safetensors"
-    recipe = sm.Recipe.uniform(pots)
+    recipe = sm.Recipe.uniform(ingredients)
     seen = ledger.entry("learn", sm.data("digits", split="val"), ledger.TRAINED)
-    mix_to_file(soup, pots, dataclasses.replace(recipe, seen=(seen,)))
+    mix_to_file(soup, ingredients, dataclasses.replace(recipe, seen=(seen,)))
     again = tmp_path / "again.safetensors"
     both = sm.load(soup, tmp_path / "silent.safetensors")
     mix_to_file(again, both, sm.Recipe.uniform(both))
@@ -141,13 +141,13 @@ def test_eval_warns_of_images_that_made_the_network(
 
 
 def test_images_that_trained_something_may_not_stop_or_judge(trained: list[Path]) -> None:
-    pots = sm.load(*trained[:2])
-    net = sm.model(like=pots)
+    ingredients = sm.load(*trained[:2])
+    net = sm.model(like=ingredients)
     train = sm.data("digits", split="train", limit=64)
     val = sm.data("digits", split="val", limit=64)
 
     def learn(**how: object) -> None:
-        sm.learn(net, pots, val, sm.against(None), epochs=1, **how)  # type: ignore[arg-type]
+        sm.learn(net, ingredients, val, sm.against(None), epochs=1, **how)  # type: ignore[arg-type]
 
     with pytest.raises(UsageError, match="trained on digits, train .by finetune.: .* in common"):
         learn(stop_on=train)
@@ -158,8 +158,10 @@ def test_images_that_trained_something_may_not_stop_or_judge(trained: list[Path]
     learn(stop_on=sm.data("digits", split="test", limit=32))
 
 
-def test_who_does_not_say_what_it_saw_is_named(pots: sm.Ingredients) -> None:
+def test_who_does_not_say_what_it_saw_is_named(ingredients: sm.Ingredients) -> None:
     some = sm.data("digits", split="val", limit=32)
     other = sm.data("digits", split="test", limit=32)
     with pytest.warns(UserWarning, match="does not say what it was trained on"):
-        sm.learn(sm.model(like=pots), pots, some, sm.against(None), epochs=1, stop_on=other)
+        sm.learn(
+            sm.model(like=ingredients), ingredients, some, sm.against(None), epochs=1, stop_on=other
+        )

@@ -25,9 +25,9 @@ def noted(home: Path, name: str, notes: Any, value: float = 0.0) -> sm.Checkpoin
     return sm.load(path)[0]
 
 
-def test_a_soup_of_soups_tells_its_family(pots: sm.Ingredients, tmp_path: Path) -> None:
-    mix_to_file(tmp_path / "soup.safetensors", pots, sm.Recipe.uniform(pots))
-    both = sm.load(tmp_path / "soup.safetensors", pots[0].ref)
+def test_a_soup_of_soups_tells_its_family(ingredients: sm.Ingredients, tmp_path: Path) -> None:
+    mix_to_file(tmp_path / "soup.safetensors", ingredients, sm.Recipe.uniform(ingredients))
+    both = sm.load(tmp_path / "soup.safetensors", ingredients[0].ref)
     groups = both.groups("block")
     rows = [[0.25, 0.75], *[[0.75, 0.25]] * (len(groups) - 1)]
     mix_to_file(tmp_path / "second.safetensors", both, sm.Recipe.of(both, rows, by="block"))
@@ -38,8 +38,13 @@ def test_a_soup_of_soups_tells_its_family(pots: sm.Ingredients, tmp_path: Path) 
     assert tree.detail == f"{mean:.4g}, {1 - mean:.4g} (means over {len(rows)} groups)"
     assert [p.ref for p in tree.parents] == ["soup.safetensors", "a.safetensors"]
     assert [p.ref for p in tree.parents[0].parents] == [f"{n}.safetensors" for n in "abc"]
-    assert tree.roots() == {c.sha256 for c in pots}
-    hashes = [second.sha256, both[0].sha256, *(c.sha256 for c in pots), pots[0].sha256]
+    assert tree.roots() == {c.sha256 for c in ingredients}
+    hashes = [
+        second.sha256,
+        both[0].sha256,
+        *(c.sha256 for c in ingredients),
+        ingredients[0].sha256,
+    ]
     a, b, c, d, e, f = (digest[:12] for digest in hashes)
     assert list(tree.lines()) == [
         f"second.safetensors ({a}): mix, {tree.detail}",
@@ -80,13 +85,13 @@ def test_what_was_trained_tells_its_base_and_objective(
 
 
 def test_a_soup_without_a_family_tells_the_sources_of_its_recipe(
-    pots: sm.Ingredients, tmp_path: Path
+    ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
-    recipe = sm.Recipe.uniform(pots).to_json()
+    recipe = sm.Recipe.uniform(ingredients).to_json()
     for family in (None, "text", [{"ref": "only one"}]):
         notes = {"recipe": recipe, "licence": "mit"} | ({"family": family} if family else {})
         node = node_of(noted(tmp_path, "x", notes))
-        assert node["parents"] == [{"ref": c.ref, "sha256": c.sha256} for c in pots]
+        assert node["parents"] == [{"ref": c.ref, "sha256": c.sha256} for c in ingredients]
         assert node["licence"] == "mit"
     full = [{"ref": n, "sha256": n} for n in "xyz"]
     node = node_of(noted(tmp_path, "x", {"recipe": recipe, "family": full, "licence": 3}))

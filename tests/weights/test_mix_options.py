@@ -26,7 +26,7 @@ DATA = "--buffers recalibrate --data digits --limit 96 --batch-size 32"
 
 
 @pytest.fixture(autouse=True)
-def at_home(pots: sm.Ingredients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def at_home(ingredients: sm.Ingredients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Be where a.safetensors, b.safetensors and c.safetensors are."""
     monkeypatch.chdir(tmp_path)
 
@@ -64,21 +64,23 @@ def size_of(state: State) -> int:
 
 
 def test_normalize_divides_each_row_by_its_sum(mix: Mix) -> None:
-    pots = "a.safetensors b.safetensors c.safetensors"
-    assert mix(f"{pots} -w 2,1,1 -o no.safetensors").status == 2
-    assert mix(f"{pots} -w 2,1,1 --normalize -o one.safetensors").status == 0
+    ingredients = "a.safetensors b.safetensors c.safetensors"
+    assert mix(f"{ingredients} -w 2,1,1 -o no.safetensors").status == 2
+    assert mix(f"{ingredients} -w 2,1,1 --normalize -o one.safetensors").status == 0
     assert mix(f"{WORDS} -o two.safetensors").status == 0
     assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
     rows = "--groups glob=head.* -w 0,6,2 -w head.*=1,1,2 --normalize"
-    assert mix(f"{pots} {rows} -o three.safetensors").status == 0
+    assert mix(f"{ingredients} {rows} -o three.safetensors").status == 0
     assert read_recipe("three.safetensors").weights == ((0.25, 0.25, 0.5), (0.0, 0.75, 0.25))
 
 
 @pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16"])
-def test_dtype_is_that_of_all_but_counters(mix: Mix, pots: sm.Ingredients, name: str) -> None:
+def test_dtype_is_that_of_all_but_counters(
+    mix: Mix, ingredients: sm.Ingredients, name: str
+) -> None:
     assert mix(f"{WORDS} --dtype {name} -o soup.safetensors").status == 0
     dtype: torch.dtype = getattr(torch, name)
-    states = [plain(pot.ref) for pot in pots]
+    states = [plain(ingredient.ref) for ingredient in ingredients]
     for key, tensor in plain("soup.safetensors").items():
         if not states[0][key].is_floating_point():
             assert torch.equal(tensor, states[0][key])
@@ -235,17 +237,17 @@ def threads() -> Iterator[None]:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("threat", ["", " --threat linf:0.1"])
 def test_statistics_are_estimated_on_the_images_given(
-    mix: Mix, pots: sm.Ingredients, threat: str
+    mix: Mix, ingredients: sm.Ingredients, threat: str
 ) -> None:
     for out, how in (("one", "-j 1"), ("two", "-j 2")):
         assert mix(f"{WORDS} {DATA}{threat} {how} -o {out}.safetensors").status == 0
     assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
-    average = sm.mix(pots, sm.Recipe.of(pots, [0.5, 0.25, 0.25]))
+    average = sm.mix(ingredients, sm.Recipe.of(ingredients, [0.5, 0.25, 0.25]))
     images = sm.data("digits", split="train", limit=96)
     attack = sm.APGD.training(sm.Linf(0.1), steps=10) if threat else None
     how_estimated = sm.Calibration(images, attack, batch_size=32)
     soup = plain("one.safetensors")
-    assert equal(soup, sm.recalibrate(sm.model(like=pots), average, how_estimated))
+    assert equal(soup, sm.recalibrate(sm.model(like=ingredients), average, how_estimated))
     moved = {name for name in soup if not torch.equal(soup[name], average[name])}
     assert moved == {name for name in soup if is_statistic(name)}
     assert read_recipe("one.safetensors").calibration == how_estimated.describe()

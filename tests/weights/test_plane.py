@@ -21,8 +21,8 @@ from tests.shared import near
 LENGTHS = st.floats(1e-3, 1e3)
 
 
-def vector(pots: sm.Ingredients, state: Any) -> torch.Tensor:
-    return torch.cat([state[name].double().reshape(-1) for name in pots.mixed])
+def vector(ingredients: sm.Ingredients, state: Any) -> torch.Tensor:
+    return torch.cat([state[name].double().reshape(-1) for name in ingredients.mixed])
 
 
 def save_three(home: Path, *states: Any) -> sm.Ingredients:
@@ -57,31 +57,33 @@ def test_coefficients_lead_back_to_the_place(
     assert found == pytest.approx([x, y], abs=1e-9 * size * max(d, abs(p), q))
 
 
-def test_distances_on_the_plane_are_distances_of_weights(pots: sm.Ingredients) -> None:
-    plane = plane_through(pots)
-    rows = [vector(pots, pot) for pot in pots]
+def test_distances_on_the_plane_are_distances_of_weights(ingredients: sm.Ingredients) -> None:
+    plane = plane_through(ingredients)
+    rows = [vector(ingredients, ingredient) for ingredient in ingredients]
     for i, j in combinations(range(3), 2):
         there = dist(plane.places[i], plane.places[j])
         assert there == pytest.approx(float((rows[i] - rows[j]).norm()), rel=1e-9)
 
 
-def test_a_point_is_the_origin_plus_steps_along_two_directions(pots: sm.Ingredients) -> None:
-    plane = plane_through(pots)
-    one, two, three = (vector(pots, pot) for pot in pots)
+def test_a_point_is_the_origin_plus_steps_along_two_directions(ingredients: sm.Ingredients) -> None:
+    plane = plane_through(ingredients)
+    one, two, three = (vector(ingredients, ingredient) for ingredient in ingredients)
     u = (two - one) / (two - one).norm()
     v = (three - one) - ((three - one) @ u) * u
     v = v / v.norm()
     for x, y in ((0.3, 0.4), (-0.5, 2.0), (plane.d, -plane.q)):
-        recipe = sm.Recipe.of(pots, plane.coefficients(x, y), affine=True, buffers="base")
-        found = vector(pots, sm.mix(pots, recipe))
+        recipe = sm.Recipe.of(ingredients, plane.coefficients(x, y), affine=True, buffers="base")
+        found = vector(ingredients, sm.mix(ingredients, recipe))
         assert torch.allclose(found, one + x * u + y * v, atol=1e-6)
 
 
-def test_checkpoints_at_their_places_are_themselves_bit_for_bit(pots: sm.Ingredients) -> None:
-    plane = plane_through(pots)
+def test_checkpoints_at_their_places_are_themselves_bit_for_bit(
+    ingredients: sm.Ingredients,
+) -> None:
+    plane = plane_through(ingredients)
     for k, place in enumerate(plane.places):
-        state = sm.mix(pots, sm.Recipe.of(pots, plane.coefficients(*place), base=k))
-        assert all(torch.equal(state[name], pots[k][name]) for name in state)
+        state = sm.mix(ingredients, sm.Recipe.of(ingredients, plane.coefficients(*place), base=k))
+        assert all(torch.equal(state[name], ingredients[k][name]) for name in state)
 
 
 def test_a_line_is_no_plane(net: nn.Module, tmp_path: Path) -> None:
@@ -102,6 +104,6 @@ def test_the_same_weights_twice_are_no_plane(net: nn.Module, tmp_path: Path) -> 
     assert "x.safetensors" not in str(caught.value)
 
 
-def test_a_plane_takes_three(pots: sm.Ingredients) -> None:
+def test_a_plane_takes_three(ingredients: sm.Ingredients) -> None:
     with pytest.raises(UsageError, match="three"):
-        plane_through(sm.load(pots[0].ref, pots[1].ref))
+        plane_through(sm.load(ingredients[0].ref, ingredients[1].ref))

@@ -105,11 +105,13 @@ def test_affine_coefficients_extrapolate_and_never_make_a_variance_negative(
     for i, variance in enumerate((1.0, 3.0)):
         state = {"w": torch.tensor([1.0 + 2 * i]), "bn.running_var": torch.tensor([variance])}
         sm.save(tmp_path / f"{i}.safetensors", state)
-    pots = sm.load(tmp_path / "0.safetensors", tmp_path / "1.safetensors")
-    assert sm.mix(pots, sm.Recipe.of(pots, [1.5, -0.5], affine=True))["w"].item() == 0
+    ingredients = sm.load(tmp_path / "0.safetensors", tmp_path / "1.safetensors")
+    assert sm.mix(ingredients, sm.Recipe.of(ingredients, [1.5, -0.5], affine=True))["w"].item() == 0
     with pytest.raises(NumericsError, match=r"bn.running_var: the soup's variance.*--buffers base"):
-        sm.mix(pots, sm.Recipe.of(pots, [2.0, -1.0], affine=True))
-    kept = sm.mix(pots, sm.Recipe.of(pots, [2.0, -1.0], affine=True, buffers="base", base=1))
+        sm.mix(ingredients, sm.Recipe.of(ingredients, [2.0, -1.0], affine=True))
+    kept = sm.mix(
+        ingredients, sm.Recipe.of(ingredients, [2.0, -1.0], affine=True, buffers="base", base=1)
+    )
     assert kept["bn.running_var"].item() == 3
 
 
@@ -191,60 +193,61 @@ def test_what_is_no_recipe_is_refused_by_name(change: dict[str, Any], words: str
 # ---- of ingredients
 
 
-def test_a_recipe_of_ingredients_is_theirs(pots: sm.Ingredients, tmp_path: Path) -> None:
-    made = sm.Recipe.of(pots, (0.5, 0.25, 0.25), buffers="base", base=2)
-    assert made.sources == tuple(Source(c.ref, c.sha256) for c in pots)
+def test_a_recipe_of_ingredients_is_theirs(ingredients: sm.Ingredients, tmp_path: Path) -> None:
+    made = sm.Recipe.of(ingredients, (0.5, 0.25, 0.25), buffers="base", base=2)
+    assert made.sources == tuple(Source(c.ref, c.sha256) for c in ingredients)
     assert (made.groups, made.weights, made.by) == (("model",), ((0.5, 0.25, 0.25),), "model")
     assert (made.buffers, made.base, made.origin, made.affine) == ("base", 2, "mix", False)
-    assert sm.Recipe.uniform(pots, base=1).weights == ((1 / 3,) * 3,)
-    assert sm.Recipe.uniform(pots, base=1).base == 1
-    rows = [[1, 0, 0]] * len(pots.groups("block"))
-    blocks = sm.Recipe.of(pots, rows, by="block")
-    assert blocks.groups == tuple(pots.groups("block"))
+    assert sm.Recipe.uniform(ingredients, base=1).weights == ((1 / 3,) * 3,)
+    assert sm.Recipe.uniform(ingredients, base=1).base == 1
+    rows = [[1, 0, 0]] * len(ingredients.groups("block"))
+    blocks = sm.Recipe.of(ingredients, rows, by="block")
+    assert blocks.groups == tuple(ingredients.groups("block"))
     assert blocks.mean_weights == (1.0, 0.0, 0.0)
     rows[0] = [0, 1, 0]
-    means = sm.Recipe.of(pots, rows, by="block").mean_weights
+    means = sm.Recipe.of(ingredients, rows, by="block").mean_weights
     assert means == pytest.approx((1 - 1 / len(rows), 1 / len(rows), 0))
 
 
 def test_other_ingredients_than_the_recipe_s_are_refused_and_all_listed(
-    pots: sm.Ingredients,
+    ingredients: sm.Ingredients,
 ) -> None:
-    made = sm.Recipe.uniform(pots)
-    made.require_made_of(pots)
-    two = sm.load(pots[0].ref, pots[1].ref)
+    made = sm.Recipe.uniform(ingredients)
+    made.require_made_of(ingredients)
+    two = sm.load(ingredients[0].ref, ingredients[1].ref)
     with pytest.raises(InputError, match="^here: has 3 ingredients, not 2; give a REF for each"):
         made.require_made_of(two, where="here")
-    turned = sm.load(*(pots[k].ref for k in (0, 2, 1)))
+    turned = sm.load(*(ingredients[k].ref for k in (0, 2, 1)))
     with pytest.raises(InputError, match="in the same order") as caught:
         made.require_made_of(turned, where="here")
     wanted = [
-        f"{pots[j].ref} has sha256 {pots[j].sha256[:16]}…, the recipe wants {pots[i].sha256[:16]}…"
+        f"{ingredients[j].ref} has sha256 {ingredients[j].sha256[:16]}…, "
+        f"the recipe wants {ingredients[i].sha256[:16]}…"
         for i, j in ((1, 2), (2, 1))
     ]
     assert list(caught.value.problems) == wanted
 
 
-def test_groups_of_another_network_are_refused(pots: sm.Ingredients, tmp_path: Path) -> None:
-    made = sm.Recipe.of(pots, [[1, 0, 0]] * len(pots.groups("block")), by="block")
+def test_groups_of_another_network_are_refused(ingredients: sm.Ingredients, tmp_path: Path) -> None:
+    made = sm.Recipe.of(ingredients, [[1, 0, 0]] * len(ingredients.groups("block")), by="block")
     other = dataclasses.replace(made, groups=tuple(f"x{g}" for g in made.groups))
     with pytest.raises(InputError, match=r"has \d+ groups, these checkpoints \d+ others"):
-        sm.mix(pots, other)
-    few = sm.load(*(pot.ref for pot in pots), exclude=["head.*"])
+        sm.mix(ingredients, other)
+    few = sm.load(*(ingredient.ref for ingredient in ingredients), exclude=["head.*"])
     with pytest.raises(InputError, match="the recipe copies or leaves out other tensors"):
-        sm.mix(few, sm.Recipe.uniform(pots))
+        sm.mix(few, sm.Recipe.uniform(ingredients))
 
 
 def test_a_recipe_is_read_from_its_file_and_from_its_soup(
-    pots: sm.Ingredients, tmp_path: Path
+    ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
-    made = sm.Recipe.of(pots, [0.5, 0.25, 0.25], base=1)
+    made = sm.Recipe.of(ingredients, [0.5, 0.25, 0.25], base=1)
     (tmp_path / "recipe.json").write_text(json.dumps(made.to_json()))
     assert read_recipe(tmp_path / "recipe.json") == made
-    mix_to_file(tmp_path / "soup.safetensors", pots, made)
+    mix_to_file(tmp_path / "soup.safetensors", ingredients, made)
     assert read_recipe(tmp_path / "soup.safetensors") == made.portable()
-    mix_to_file(tmp_path / "shards", pots, made, shard_bytes=3000)
+    mix_to_file(tmp_path / "shards", ingredients, made, shard_bytes=3000)
     assert read_recipe(tmp_path / "shards") == made.portable()
     assert read_recipe(tmp_path / "shards" / "model.safetensors.index.json") == made.portable()
     with pytest.raises(InputError, match=r"a\.safetensors: is not a recipe"):
-        read_recipe(pots[0].ref)
+        read_recipe(ingredients[0].ref)

@@ -109,9 +109,9 @@ def test_what_is_left_out_of_mixing_is_the_base_s(drawn: Drawn, data: st.DataObj
     matching = {name for name in states[0] if fnmatchcase(name, pattern)}
     apart = matching if how == "exclude" else set(states[0]) - matching
     assume(matching and set(BLOCKS) & set(states[0]) - apart)
-    with written(states) as pots:
+    with written(states) as ingredients:
         patterns: dict[str, Any] = {how: [pattern]}
-        chosen = sm.load(*(pot.ref for pot in pots), base=base, **patterns)
+        chosen = sm.load(*(ingredient.ref for ingredient in ingredients), base=base, **patterns)
         made = sm.mix(chosen, sm.Recipe.of(chosen, row, base=base))
     rule = for_all(row)
     assert same(made, reference(states, lambda n: None if n in apart else rule(n), base=base))
@@ -126,9 +126,11 @@ def test_tied_tensors_stay_tied(parts: list[int], data: st.DataObject) -> None:
     for _ in range(k):
         shared = [numbers(rng, (3,), torch.float32) for _ in range(3)]
         states.append({f"t{i}.weight": shared[part] for i, part in enumerate(parts)})
-    with written(states, ".pt") as pots, tempfile.TemporaryDirectory() as folder:
+    with written(states, ".pt") as ingredients, tempfile.TemporaryDirectory() as folder:
         rows = [data.draw(rows_of(k)) for _ in set(parts)]
-        mix_to_file(f"{folder}/soup.safetensors", pots, sm.Recipe.of(pots, rows, by="tensor"))
+        mix_to_file(
+            f"{folder}/soup.safetensors", ingredients, sm.Recipe.of(ingredients, rows, by="tensor")
+        )
         made = dict(sm.load(f"{folder}/soup.safetensors")[0])
     order = list(dict.fromkeys(parts))  # a group stands where its first tensor does
     row_of = {f"t{i}.weight": rows[order.index(part)] for i, part in enumerate(parts)}
@@ -145,8 +147,8 @@ def test_tied_tensors_stay_tied_though_others_tie_fewer(exclude: list[str]) -> N
         {"a.weight": one, "b.weight": one, "c.weight": one},
         {"a.weight": first, "b.weight": two, "c.weight": two},
     ]
-    with written(states, ".pt") as pots:
-        chosen = sm.load(*(pot.ref for pot in pots), exclude=exclude)
+    with written(states, ".pt") as ingredients:
+        chosen = sm.load(*(ingredient.ref for ingredient in ingredients), exclude=exclude)
         assert list(chosen.groups("tensor").values())[0][:2] == ("a.weight", "b.weight")
 
 

@@ -35,20 +35,20 @@ def test_a_number_that_is_not_finite_is_found_wherever_it_stands(
 ) -> None:
     numbers = torch.zeros(CHUNK + 2)
     numbers[at] = value
-    pots = written(tmp_path, {"w": numbers, "v": torch.ones(1)})
-    assert pots[0].non_finite() == {"w": 1}
+    ingredients = written(tmp_path, {"w": numbers, "v": torch.ones(1)})
+    assert ingredients[0].non_finite() == {"w": 1}
     with pytest.raises(NumericsError, match=r"0\.safetensors.*w: 1 of 1,048,578 numbers"):
-        pots[0].require_sound()
+        ingredients[0].require_sound()
     with pytest.raises(NumericsError, match="w: 1 of"):
-        mix_to_file(tmp_path / "soup.safetensors", pots, sm.Recipe.uniform(pots))
+        mix_to_file(tmp_path / "soup.safetensors", ingredients, sm.Recipe.uniform(ingredients))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_numbers_whose_sum_overflows_are_finite(tmp_path: Path, dtype: torch.dtype) -> None:
     top = torch.finfo(dtype).max
-    pots = written(tmp_path, {"w": torch.tensor([top, top, -top], dtype=dtype)})
-    assert pots[0].non_finite() == {}
-    assert pots[0].faults() == []
+    ingredients = written(tmp_path, {"w": torch.tensor([top, top, -top], dtype=dtype)})
+    assert ingredients[0].non_finite() == {}
+    assert ingredients[0].faults() == []
 
 
 def test_all_that_is_wrong_with_all_ingredients_is_counted(tmp_path: Path, net: nn.Module) -> None:
@@ -56,9 +56,9 @@ def test_all_that_is_wrong_with_all_ingredients_is_counted(tmp_path: Path, net: 
     states[0]["head.bias"][:3] = torch.nan
     states[0]["head.weight"][0, 0] = torch.inf
     states[2][VARIANCE][1:3] = -1e-20
-    pots = written(tmp_path, *states)
+    ingredients = written(tmp_path, *states)
     with pytest.raises(NumericsError) as caught:
-        sm.mix(pots, sm.Recipe.uniform(pots))
+        sm.mix(ingredients, sm.Recipe.uniform(ingredients))
     assert {problem.rpartition("/")[2] for problem in caught.value.problems} == {
         "0.safetensors: head.bias: 3 of 10 numbers are NaN or Inf",
         "0.safetensors: head.weight: 1 of 160 numbers are NaN or Inf",
@@ -73,11 +73,11 @@ def test_what_is_not_used_of_an_ingredient_may_be_anything(
     states = [near(net, seed) for seed in (1, 2)]
     name = "head.bias" if fault == "nan" else VARIANCE
     states[1][name][0] = torch.nan if fault == "nan" else -1
-    pots = written(tmp_path, *states, exclude=[name])
-    soup = sm.mix(pots, sm.Recipe.uniform(pots))
+    ingredients = written(tmp_path, *states, exclude=[name])
+    soup = sm.mix(ingredients, sm.Recipe.uniform(ingredients))
     assert torch.equal(soup[name], states[0][name])
-    pots.require_sound()
-    refs = [pot.ref for pot in pots]
+    ingredients.require_sound()
+    refs = [ingredient.ref for ingredient in ingredients]
     copied = sm.load(*refs, exclude=[name], base=1)
     for refuse in (copied.require_sound, lambda: sm.mix(copied, sm.Recipe.uniform(copied, base=1))):
         with pytest.raises(NumericsError, match=r"1\.safetensors.*" + name):
@@ -105,15 +105,15 @@ def test_a_variance_below_0_is_never_averaged_away(
 def test_a_variance_of_0_is_one(tmp_path: Path, net: nn.Module) -> None:
     state = near(net, 1)
     state[VARIANCE][:] = torch.tensor([0.0, -0.0, 1e-40, 1.0])
-    pots = written(tmp_path, state)
-    assert pots[0].faults() == []
-    sm.bind(net, sm.mix(pots, sm.Recipe.uniform(pots)))
+    ingredients = written(tmp_path, state)
+    assert ingredients[0].faults() == []
+    sm.bind(net, sm.mix(ingredients, sm.Recipe.uniform(ingredients)))
 
 
 def test_commands_show_or_refuse_a_variance_below_0(
     negative: sm.Ingredients, soupmerge: Typed, tmp_path: Path
 ) -> None:
-    good, bad = (pot.ref for pot in negative)
+    good, bad = (ingredient.ref for ingredient in negative)
     shown = soupmerge("inspect", bad, "--json")
     assert shown.status == 0
     told = json.loads(shown.out)[0]

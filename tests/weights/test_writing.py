@@ -96,22 +96,26 @@ def test_a_file_has_one_header_whatever_the_order_of_names(tmp_path: Path) -> No
         assert all(torch.equal(file.get_tensor(name), t) for name, t in STATE.items())
 
 
-def test_the_hash_that_is_told_is_that_of_the_bytes(pots: sm.Ingredients, tmp_path: Path) -> None:
-    recipe, out = sm.Recipe.uniform(pots), tmp_path / "soup.safetensors"
-    digest = mix_to_file(out, pots, recipe)
+def test_the_hash_that_is_told_is_that_of_the_bytes(
+    ingredients: sm.Ingredients, tmp_path: Path
+) -> None:
+    recipe, out = sm.Recipe.uniform(ingredients), tmp_path / "soup.safetensors"
+    digest = mix_to_file(out, ingredients, recipe)
     assert digest == hashlib.sha256(out.read_bytes()).hexdigest() == sm.load(out)[0].sha256
-    shards = mix_to_file(tmp_path / "shards", pots, recipe, shard_bytes=3000)
+    shards = mix_to_file(tmp_path / "shards", ingredients, recipe, shard_bytes=3000)
     assert shards == sm.load(tmp_path / "shards")[0].sha256
     files = sorted((tmp_path / "shards").glob("*.safetensors"))
     each = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     assert shards == hashlib.sha256(" ".join(each).encode()).hexdigest()
-    same = save_soup(tmp_path / "again.safetensors", sm.mix(pots, recipe), pots, recipe)
+    same = save_soup(
+        tmp_path / "again.safetensors", sm.mix(ingredients, recipe), ingredients, recipe
+    )
     assert same == digest
 
 
-def test_notes_are_in_the_first_shard_alone(pots: sm.Ingredients, tmp_path: Path) -> None:
-    mix_to_file(tmp_path / "one.safetensors", pots, sm.Recipe.uniform(pots))
-    mix_to_file(tmp_path / "many", pots, sm.Recipe.uniform(pots), shard_bytes=3000)
+def test_notes_are_in_the_first_shard_alone(ingredients: sm.Ingredients, tmp_path: Path) -> None:
+    mix_to_file(tmp_path / "one.safetensors", ingredients, sm.Recipe.uniform(ingredients))
+    mix_to_file(tmp_path / "many", ingredients, sm.Recipe.uniform(ingredients), shard_bytes=3000)
     one, many = sm.load(tmp_path / "one.safetensors")[0], sm.load(tmp_path / "many")[0]
     assert many.notes_of_soupmerge == one.notes_of_soupmerge
     first, *others = sorted((tmp_path / "many").glob("*.safetensors"))
@@ -125,11 +129,11 @@ def test_notes_are_in_the_first_shard_alone(pots: sm.Ingredients, tmp_path: Path
 
 
 def test_a_soup_notes_the_network_of_its_ingredients_or_the_one_that_is_given(
-    pots: sm.Ingredients, tmp_path: Path
+    ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
     for model in (None, "other"):
         out = tmp_path / f"{model}.safetensors"
-        mix_to_file(out, pots, sm.Recipe.uniform(pots), model=model)
+        mix_to_file(out, ingredients, sm.Recipe.uniform(ingredients), model=model)
         notes = sm.load(out)[0].notes_of_soupmerge
         assert notes["model"] == (model or "digits-cnn?width=4")
         assert "seen" not in notes
@@ -149,15 +153,17 @@ def test_pieces_that_are_not_what_was_announced_are_a_bug(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("kind", ["file", "soup", "folder"])
 def test_what_is_there_is_replaced_by_force_alone(
-    pots: sm.Ingredients, tmp_path: Path, kind: str
+    ingredients: sm.Ingredients, tmp_path: Path, kind: str
 ) -> None:
-    recipe, out = sm.Recipe.uniform(pots), tmp_path / "out.safetensors"
-    state = sm.mix(pots, recipe)
+    recipe, out = sm.Recipe.uniform(ingredients), tmp_path / "out.safetensors"
+    state = sm.mix(ingredients, recipe)
 
     def write(**how: Any) -> object:
         if kind == "soup":
-            return save_soup(out, state, pots, recipe, **how)
-        return mix_to_file(out, pots, recipe, shard_bytes=3000 if kind == "folder" else None, **how)
+            return save_soup(out, state, ingredients, recipe, **how)
+        return mix_to_file(
+            out, ingredients, recipe, shard_bytes=3000 if kind == "folder" else None, **how
+        )
 
     write()
     with pytest.raises(OutputError, match="exists already"):
@@ -167,17 +173,17 @@ def test_what_is_there_is_replaced_by_force_alone(
             write(force=True)
         return
     write(force=True)
-    out = Path(pots[1].ref)
+    out = Path(ingredients[1].ref)
     with pytest.raises(UsageError, match="also an input"):
         write(force=True)
 
 
 def test_a_recipe_that_needs_images_is_not_mixed_to_a_file(
-    pots: sm.Ingredients, tmp_path: Path
+    ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
-    recipe = sm.Recipe.uniform(pots, buffers="recalibrate")
+    recipe = sm.Recipe.uniform(ingredients, buffers="recalibrate")
     with pytest.raises(UsageError, match="its statistics need images; mix"):
-        mix_to_file(tmp_path / "a.safetensors", pots, recipe)
+        mix_to_file(tmp_path / "a.safetensors", ingredients, recipe)
 
 
 def test_memory_is_counted_for_what_lies_in_another_order(tmp_path: Path) -> None:

@@ -60,15 +60,15 @@ class Checked:
                 problems += [f"{checkpoint.ref}: {problem}" for problem in error.problems]
         return problems
 
-    def opened_origin(self, pots: sm.Ingredients) -> sm.Checkpoint | None:
-        """Return what *pots* were fine-tuned from, if it is named."""
+    def opened_origin(self, loaded: sm.Ingredients) -> sm.Checkpoint | None:
+        """Return what *loaded* were fine-tuned from, if it is named."""
         from soupmerge.sources.refs import opened
         from soupmerge.weights.ingredients import require_fit
 
         if self.origin is None:
             return None
         origin = opened(self.origin, weights_key=self.weights_key)
-        require_fit((pots[0], origin), pots.selection)
+        require_fit((loaded[0], origin), loaded.selection)
         return origin
 
 

@@ -47,19 +47,19 @@ class Coefficients:
     def _by_weights(self) -> tuple[sm.Ingredients, sm.Recipe]:
         from soupmerge.weights.coefficients import parse_rows
 
-        pots = self.selection.load(self.refs, self.weights_key, self.base)
-        groups = tuple(pots.groups(self.groups))
-        rows = parse_rows(self.weights, groups, len(pots), normalize=self.normalize)
+        loaded = self.selection.load(self.refs, self.weights_key, self.base)
+        groups = tuple(loaded.groups(self.groups))
+        rows = parse_rows(self.weights, groups, len(loaded), normalize=self.normalize)
         recipe = sm.Recipe.of(
-            pots,
+            loaded,
             rows,
             by=self.groups,
             buffers=self.buffers or "average",
-            base=ingredients.index_of_base(self.base, len(pots)),
+            base=ingredients.index_of_base(self.base, len(loaded)),
             affine=self.affine,
             dtype=self.dtype,
         )
-        return pots, recipe
+        return loaded, recipe
 
     def _by_recipe(self, file: str) -> tuple[sm.Ingredients, sm.Recipe]:
         from soupmerge.sources.refs import of_recipe
@@ -72,9 +72,9 @@ class Coefficients:
             raise UsageError(what, where=", ".join(fixed), fix=fix)
         recipe = read_recipe(file)
         home, refs, key = Path(file).parent, self.refs, self.weights_key
-        pots = of_recipe(recipe, home, refs=refs, weights_key=key, where=file)
-        ingredients.tell(pots)
-        return pots, recipe
+        loaded = of_recipe(recipe, home, refs=refs, weights_key=key, where=file)
+        ingredients.tell(loaded)
+        return loaded, recipe
 
 
 def coefficients(command: F) -> F:

@@ -41,7 +41,7 @@ class JudgedAtTheEnd:
         images = data.part(self.judge_split, self.judge_limit)
         return self.attack.benchmark(images, "test", machine)
 
-    def others(self, pots: sm.Ingredients, buffers: str) -> Mapping[str, sm.Recipe]:
+    def others(self, loaded: sm.Ingredients, buffers: str) -> Mapping[str, sm.Recipe]:
         """Return name → recipe of the soups that are judged beside the learned ones.
 
         Raises:
@@ -61,7 +61,7 @@ class JudgedAtTheEnd:
         if not found:
             fix = "name the run folder of a grid that is finished, judged by the same threats"
             raise UsageError("holds no best soups", where=self.beside, fix=fix)
-        recipes = {"uniform": sm.Recipe.uniform(pots, buffers=buffers), **found}
+        recipes = {"uniform": sm.Recipe.uniform(loaded, buffers=buffers), **found}
         weights = [recipe.weights for recipe in recipes.values()]
         return {n: r for i, (n, r) in enumerate(recipes.items()) if r.weights not in weights[:i]}
 

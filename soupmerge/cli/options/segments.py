@@ -34,7 +34,7 @@ class Segments:
     def barriers(
         self,
         net: Any,
-        pots: sm.Ingredients,
+        loaded: sm.Ingredients,
         data: Data,
         machine: Machine,
         *,
@@ -61,8 +61,8 @@ class Segments:
                 "progress": progress,
             }
             if self.out is None:
-                return sm.barrier(net, pots, benchmark, **how)
-            return kept(self.out, net, pots, benchmark, force=force, **how)
+                return sm.barrier(net, loaded, benchmark, **how)
+            return kept(self.out, net, loaded, benchmark, force=force, **how)
 
     def require_data(self) -> None:
         """Refuse what needs images where none are named.

@@ -40,12 +40,12 @@ class Written:
             raise UsageError(what, where="--max-shard-size", fix=fix)
         return found
 
-    def check(self, pots: sm.Ingredients, size: int) -> None:
+    def check(self, ingredients: sm.Ingredients, size: int) -> None:
         """Refuse, before any work, an output of *size* bytes that cannot be written."""
         from soupmerge.storage import commit
 
         if self.max_shard_size is None:
-            commit.check_free(self.out, force=self.force, inputs=pots.files)
+            commit.check_free(self.out, force=self.force, inputs=ingredients.files)
         else:
             commit.check_free_folder(self.out)
         commit.require_room(self.out, size)

@@ -38,7 +38,7 @@ def contents(runs: Sequence[Run]) -> dict[str, Any]:
             soup["notes"] = [printable(line) for line in told_notes(notes)]
         soups.append(soup)
     return {
-        "runs": [{"title": run.title, "pots": run.names} for run in runs],
+        "runs": [{"title": run.title, "ingredients": run.names} for run in runs],
         "soups": soups,
         "metrics": [{"key": printable(m), "name": printable(palette.pretty(m))} for m in metrics],
         "judges": list(judges),
@@ -105,6 +105,6 @@ def _measured(found: dict[str, Any]) -> list[float]:
 
 
 def _palette(*, dark: bool) -> dict[str, str]:
-    pots = palette.INGREDIENTS_DARK if dark else palette.INGREDIENTS
+    ingredients = palette.INGREDIENTS_DARK if dark else palette.INGREDIENTS
     shades = {f"@metric:{norm}": palette.colour(norm, dark=dark) for norm in palette.COLOURS}
-    return shades | {f"@pot:{k}": shade for k, shade in enumerate(pots)}
+    return shades | {f"@ingredient:{k}": shade for k, shade in enumerate(ingredients)}

@@ -22,7 +22,7 @@ const command = (soup) => (soup.make ? soup.make[0] + tails[soup.make[1]] : null
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const shades = () => page.palette[night.matches ? "dark" : "light"];
 
-// A colour's name is @metric:linf:8/255 or @pot:3; every radius of a norm has the norm's.
+// A colour's name is @metric:linf:8/255 or @ingredient:3; every radius of a norm has the norm's.
 function shade(name) {
   return shades()[name.split(":").slice(0, 2).join(":")] || css("--quiet");
 }

@@ -27,7 +27,7 @@ function told(soup) {
   parts.push(element("p", judges[soup.judge], { class: "quiet" }));
   if (soup.weights) {
     const what = soup.groups > 1 ? `Coefficients, means of ${soup.groups} groups` : "Coefficients";
-    const lines = soup.weights.map((w, k) => [runs[soup.run].pots[k], w.toPrecision(4)]);
+    const lines = soup.weights.map((w, k) => [runs[soup.run].ingredients[k], w.toPrecision(4)]);
     parts.push(rows(what, ["ingredient", "coefficient"], lines));
   }
   for (const note of soup.notes || []) parts.push(element("p", note, { class: "remarks" }));

@@ -104,7 +104,7 @@ function drawTernary(run) {
   if (!frame) return;
   const mine = simplex(run).filter((i) => known(soups[i]));
   const many = mine.length > 1000;
-  const [a, b, c] = runs[run].pots.map((name) => plain(name.slice(0, 24)));
+  const [a, b, c] = runs[run].ingredients.map((name) => plain(name.slice(0, 24)));
   const column = (k) => mine.map((i) => soups[i].weights[k]);
   const values = mine.map((i) => value(soups[i], state.y));
   const trace = {

@@ -1,7 +1,7 @@
 """Pictures on the page that are not the map of all soups: drawn by plotly from these values.
 
-Colours are names (``@metric:clean``, ``@pot:0``, ``@ink``) that the page turns into those of a
-light or a dark screen. What a file says is escaped: plotly reads tags and entities in its texts.
+Colours are names (``@metric:clean``, ``@ingredient:0``, ``@ink``) that the page turns into those of
+a light or a dark screen. What a file says is escaped: plotly reads tags and entities in its texts.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ def _learning(run: Run) -> list[Panel]:
         else:
             columns, names = [tuple(record[key] for record in known)], [title]
         data = [
-            _line(epochs, column, name, f"@pot:{k}" if key == "weights" else "@ink", k)
+            _line(epochs, column, name, f"@ingredient:{k}" if key == "weights" else "@ink", k)
             for k, (name, column) in enumerate(zip(names, columns, strict=True))
         ]
         held = [(r["epoch"], r["val"]) for r in known if isinstance(r.get("val"), (int, float))]
         if key == "loss" and held:
             when, losses = zip(*held, strict=True)
-            data.append(_line(when, losses, "held out", "@pot:1", 1))
+            data.append(_line(when, losses, "held out", "@ingredient:1", 1))
         lines = zip(*columns, strict=True)
         rows = [[e, *map(_number, line)] for e, line in zip(epochs, lines, strict=True)]
         about = f"{title.capitalize()} over {len(known)} epochs of learning."
@@ -200,7 +200,7 @@ def _shifts(run: Run) -> list[Panel]:
         return []
     (sets, rows), k = adapted(run), len(run.names)
     # The best individuals are ingredients, and need no dots of their own.
-    shown_rows = [*((f"@pot:{i % 8}", "circle-open") for i in range(k)), None, None, *SOUPS]
+    shown_rows = [*((f"@ingredient:{i % 8}", "circle-open") for i in range(k)), None, None, *SOUPS]
     data = []
     for (name, _, row), look in zip(rows, shown_rows, strict=True):
         if look is not None:

@@ -46,7 +46,11 @@ def check_page(out: Path, *, force: bool = False) -> None:
         OutputError: as it says.
     """
     commit.check_free(out, force=True)
-    if out.exists() and not force and MARK.encode() not in reading.Steady.seen(out).read(0, NEAR):
+    if (
+        out.exists()
+        and not force
+        and MARK.encode() not in reading.StableFile.seen(out).read(0, NEAR)
+    ):
         fix = "choose another -o, or give --force"
         raise OutputError("exists already and is no page of soupmerge's", where=out, fix=fix)
 
@@ -105,9 +109,9 @@ def _inert(value: Any) -> str:
 
 
 def _summary(run: Run) -> str:
-    pots = ", ".join(run.names)
+    ingredients = ", ".join(run.names)
     judged = len(run.soups) + len(run.judged)
-    said = [f"<strong>{_e(run.title)}</strong>: {len(run.names)} networks ({_e(pots)})"]
+    said = [f"<strong>{_e(run.title)}</strong>: {len(run.names)} networks ({_e(ingredients)})"]
     said += [f"{judged:,} judged"] if judged else []
     said += [f"{len(run.history)} epochs of learning"] if run.history else []
     text = f"<p>{'; '.join(said)}.</p>\n"
@@ -211,7 +215,9 @@ def _lines(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def _hashes(run: Run) -> dict[str, str]:
     files = (MANIFEST, TRIALS, HISTORY, RECIPE, BARRIERS)
     there = [name for name in files if (run.path / name).exists()]
-    return {f"sha256 of {name}": reading.Steady.seen(run.path / name).sha256() for name in there}
+    return {
+        f"sha256 of {name}": reading.StableFile.seen(run.path / name).sha256() for name in there
+    }
 
 
 def _items(kind: str, lines: Iterable[str]) -> str:

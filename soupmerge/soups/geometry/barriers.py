@@ -23,7 +23,7 @@ FILE = "barriers.json"
 def kept(
     out: Path | str,
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     benchmark: Benchmark,
     *,
     device: torch.device | str = "cpu",
@@ -35,7 +35,7 @@ def kept(
 
     Args:
         out: run folder, which receives ``barriers.json`` when all are measured.
-        net, pots, benchmark, device, progress: as in `barrier`.
+        net, ingredients, benchmark, device, progress: as in `barrier`.
         force: start over if *out* holds another run.
         settings: ``points``, ``tolerance`` and ``buffers`` of `barrier`.
 
@@ -46,17 +46,17 @@ def kept(
     manifest = {
         "command": "check",
         "model": ref_of(net),
-        "inputs": pots.fingerprint(),
-        **pots.selection.noted(),
+        "inputs": ingredients.fingerprint(),
+        **ingredients.selection.noted(),
         "benchmark": benchmark.describe(),
         "settings": settings,
         "device": torch.device(device).type,
     }
-    with run.opened(out, manifest, inputs=pots.files, force=force) as folder:
+    with run.opened(out, manifest, inputs=ingredients.files, force=force) as folder:
         file = folder.file(FILE)
         if file.exists():
             return _read(file)
-        found = barrier(net, pots, benchmark, device=device, progress=progress, **settings)
+        found = barrier(net, ingredients, benchmark, device=device, progress=progress, **settings)
         commit.write_json(file, found.to_json())
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from soupmerge.binding import bind, pour, probe
+from soupmerge.binding import bind, load_into, probe
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.outcomes import Outcome, outcomes
@@ -135,7 +135,7 @@ class Barriers:
 
 def barrier(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     benchmark: Benchmark,
     *,
     points: int = POINTS,
@@ -144,7 +144,7 @@ def barrier(
     device: torch.device | str = "cpu",
     progress: Progress = quiet,
 ) -> Barriers:
-    """Return how high the error rises between each pair of *pots*, above the chord.
+    """Return how high the error rises between each pair of *ingredients*, above the chord.
 
     height = max_t [ m(θ_t) − (1 − t) m(θ_0) − t m(θ_1) ],  θ_t = (1 − t) θ_0 + t θ_1
 
@@ -155,7 +155,7 @@ def barrier(
 
     Args:
         net: the network of the ingredients.
-        pots: K ≥ 2 ingredients.
+        ingredients: K ≥ 2 ingredients.
         benchmark: images, and attacks that take all their steps (``until_fooled=False``).
         points: on each segment, ends included.
         tolerance: the highest barrier within a basin, in error.
@@ -166,35 +166,37 @@ def barrier(
     Raises:
         UsageError: fewer than two ingredients or three points.
     """
-    if len(pots) < 2 or points < 3 or len(benchmark.data) < 2:
-        what = f"{len(pots)} ingredients, {points} points and {len(benchmark.data)} images"
+    if len(ingredients) < 2 or points < 3 or len(benchmark.data) < 2:
+        what = f"{len(ingredients)} ingredients, {points} points and {len(benchmark.data)} images"
         fix = "take two ingredients, three points and two images at least"
         raise UsageError(f"{what} make no segment", where="barrier", fix=fix)
-    bound = bind(net, pots.alone(0), device=device)
+    bound = bind(net, ingredients.alone(0), device=device)
     probe(bound, benchmark.data, torch.device(device))
-    classes.require_same(pots, benchmark.data)
-    pairs = list(combinations(range(len(pots)), 2))
-    total, done = len(pots) + (points - 2) * len(pairs), 0
+    classes.require_same(ingredients, benchmark.data)
+    pairs = list(combinations(range(len(ingredients)), 2))
+    total, done = len(ingredients) + (points - 2) * len(pairs), 0
 
     def judged(weights: list[float]) -> dict[str, Outcome]:
         nonlocal done
         progress("networks", done, total)
         done += 1
-        base = max(range(len(pots)), key=weights.__getitem__)
-        recipe = Recipe.of(pots, weights, buffers=buffers, base=base)
-        pour(bound, mix(pots, recipe))
+        base = max(range(len(ingredients)), key=weights.__getitem__)
+        recipe = Recipe.of(ingredients, weights, buffers=buffers, base=base)
+        load_into(bound, mix(ingredients, recipe))
         return outcomes(bound, benchmark)
 
-    alone = [judged([float(i == k) for i in range(len(pots))]) for k in range(len(pots))]
+    alone = [
+        judged([float(i == k) for i in range(len(ingredients))]) for k in range(len(ingredients))
+    ]
     verdicts = len(pairs) * (1 + len(benchmark.attacks)) * (points - 2)
     z = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / 2 / verdicts)
     ceiling = _chance(benchmark.data.labels)
     found = []
     for i, j in pairs:
         steps = [n / (points - 1) for n in range(points)]
-        between = [judged(_between(len(pots), i, j, t)) for t in steps[1:-1]]
+        between = [judged(_between(len(ingredients), i, j, t)) for t in steps[1:-1]]
         way = [alone[i], *between, alone[j]]
-        pair = (pots.names[i], pots.names[j])
+        pair = (ingredients.names[i], ingredients.names[j])
         for metric in alone[i]:
             top = ceiling if metric == CLEAN else 1.0
             line = [outcome[metric] for outcome in way]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from soupmerge.binding import bind, pour, probe, ref_of
+from soupmerge.binding import bind, load_into, probe, ref_of
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.outcomes import outcomes
@@ -107,7 +107,7 @@ class Landscape:
 
 def landscape(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     benchmark: Benchmark,
     *,
     points: int = 15,
@@ -128,7 +128,7 @@ def landscape(
 
     Args:
         net: the network of the ingredients.
-        pots: three ingredients, not on a line.
+        ingredients: three ingredients, not on a line.
         benchmark: images, and attacks that take all their steps (``until_fooled=False``).
         points: of the lattice, to each side.
         margin: what the rectangle is made larger by to each side, in parts of its own.
@@ -156,18 +156,18 @@ def landscape(
         what = f"{points} points with a margin of {margin} make no picture"
         fix = "take 2 points or more, and a margin from 0 on"
         raise UsageError(what, where="points and margin", fix=fix)
-    pots.require_sound()
-    plane = plane_through(pots)
-    bound = bind(net, pots.alone(0), device=device)
+    ingredients.require_sound()
+    plane = plane_through(ingredients)
+    bound = bind(net, ingredients.alone(0), device=device)
     probe(bound, benchmark.data, torch.device(device))
-    classes.require_same(pots, benchmark.data)
+    classes.require_same(ingredients, benchmark.data)
     anew = {"calibration": calibration.describe()} if calibration else {}
     statistics = {"buffers": "recalibrate" if calibration else buffers, "base": base, **anew}
     manifest = {
         "command": "landscape",
         "model": ref_of(net),
-        "inputs": pots.fingerprint(),
-        **pots.selection.noted(),
+        "inputs": ingredients.fingerprint(),
+        **ingredients.selection.noted(),
         "benchmark": benchmark.describe(),
         "settings": {"points": points, "margin": margin, **statistics},
         "device": torch.device(device).type,
@@ -175,15 +175,15 @@ def landscape(
     with contextlib.ExitStack() as stack:
         journal = None
         if out is not None:
-            opened = run.opened(out, manifest, inputs=pots.files, force=force)
+            opened = run.opened(out, manifest, inputs=ingredients.files, force=force)
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
             journal = folder.journal("trials")
         how = (buffers, base, calibration, torch.device(device))
-        surveyor = _Surveyor(net, bound, pots, benchmark, *how)
+        surveyor = _Surveyor(net, bound, ingredients, benchmark, *how)
         places = [*plane.places, *_lattice(plane, points, margin)]
         found = surveyor.walked(plane, places, journal, progress)
-    return Landscape(pots.names, plane, tuple(found))
+    return Landscape(ingredients.names, plane, tuple(found))
 
 
 def _lattice(plane: Plane, points: int, margin: float) -> Iterator[tuple[float, float]]:
@@ -206,7 +206,7 @@ class _Surveyor:
 
     net: nn.Module
     bound: nn.Module
-    pots: Ingredients
+    ingredients: Ingredients
     benchmark: Benchmark
     buffers: str
     base: int
@@ -236,7 +236,7 @@ class _Surveyor:
 
     def _measured(self, x: float, y: float, weights: tuple[float, ...]) -> Point:
         try:
-            pour(self.bound, self._state(weights))
+            load_into(self.bound, self._state(weights))
         except NumericsError as error:  # weights beyond their dtype
             return Point(x, y, weights, {}, {}, error.what)
         found = outcomes(self.bound, self.benchmark)
@@ -261,5 +261,5 @@ class _Surveyor:
         return {**self._mixed(weights, "base"), **statistics}
 
     def _mixed(self, weights: tuple[float, ...], policy: str) -> State:
-        recipe = Recipe.of(self.pots, weights, affine=True, buffers=policy, base=self.base)
-        return mixing.mix(self.pots, recipe)
+        recipe = Recipe.of(self.ingredients, weights, affine=True, buffers=policy, base=self.base)
+        return mixing.mix(self.ingredients, recipe)

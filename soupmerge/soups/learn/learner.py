@@ -15,7 +15,7 @@ from soupmerge.errors import NumericsError
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.soups.learn import stacks, starts
 from soupmerge.soups.learn.settings import Settings, usual_epochs
-from soupmerge.soups.learn.soup import LearnedSoup, draw_live
+from soupmerge.soups.learn.soup import LearnedSoup, draw_active
 from soupmerge.storage import run
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Classifier, Examples, Objective, Progress
@@ -28,7 +28,7 @@ class Learner:
 
     Args:
         net: the network of the ingredients; it is not changed.
-        pots: the ingredients.
+        ingredients: the ingredients.
         data: examples to learn from.
         objective: what to minimise.
         settings: how.
@@ -42,7 +42,7 @@ class Learner:
     def __init__(
         self,
         net: nn.Module,
-        pots: Ingredients,
+        ingredients: Ingredients,
         data: Examples,
         objective: Objective,
         settings: Settings,
@@ -61,15 +61,17 @@ class Learner:
             "device": device,
             "statistics": settings.batch_norm == "eval",
         }
-        kept = stacks.plan(pots, place=place, store=settings.store, device=device)
-        self.soup = LearnedSoup(net, pots, **how, place=kept.place, store=kept.store)
-        self.first = starts.start(settings.init, pots, self.soup.groups, stream("start", seed))
+        kept = stacks.plan(ingredients, place=place, store=settings.store, device=device)
+        self.soup = LearnedSoup(net, ingredients, **how, place=kept.place, store=kept.store)
+        self.first = starts.start(
+            settings.init, ingredients, self.soup.groups, stream("start", seed)
+        )
         self.logits = self.first.clone().to(device).requires_grad_()
         self.optimiser = torch.optim.SGD([self.logits], lr=settings.lr)
         classifier = self.soup.classifier(self.soup.held(self.logits.softmax(1)))
         probe(cast(classifier, settings.precision, self.device), data, self.device)
         self.steps = -(-len(data) // settings.batch_size)
-        self.epochs = settings.epochs or usual_epochs(len(pots))
+        self.epochs = settings.epochs or usual_epochs(len(ingredients))
         self.best = self.logits.detach().clone()
         self.at: dict[str, Any] = {"step": 0, "loss": 0.0, "seen": 0, "best": None, "epoch": 0}
 
@@ -105,12 +107,12 @@ class Learner:
         alpha = self.logits.softmax(1)
         held = self.soup.held(alpha)
         x_adv = self.objective.craft(self._cast(held), x, y, generator=stream("attack", *place))
-        live = draw_live(len(alpha), self.settings.dropout, stream("dropout", *place))
-        leaves = self.soup.leaves(live, held)
+        active = draw_active(len(alpha), self.settings.dropout, stream("dropout", *place))
+        leaves = self.soup.leaves(active, held)
         moving = self._cast(self.soup.placed(leaves, held))
         with self._norms():
             loss = self.objective.loss(moving, x, x_adv, y)
-        self._descend(loss, alpha, leaves, live, held, len(y))
+        self._descend(loss, alpha, leaves, active, held, len(y))
 
     def _cast(self, theta: dict[str, Tensor]) -> Classifier:
         return cast(self.soup.classifier(theta), self.settings.precision, self.device)
@@ -134,7 +136,7 @@ class Learner:
         loss: Tensor,
         alpha: Tensor,
         leaves: dict[str, Tensor],
-        live: Tensor,
+        active: Tensor,
         held: dict[str, Tensor],
         seen: int,
     ) -> None:
@@ -144,7 +146,7 @@ class Learner:
             fix = "the last good state is kept; try a lower --lr"
             raise NumericsError("the loss is not finite", where=f"step {step + 1}", fix=fix)
         found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        into_alpha = self.soup.gradient(dict(zip(leaves, found, strict=True)), live, held)
+        into_alpha = self.soup.gradient(dict(zip(leaves, found, strict=True)), active, held)
         if settings.rescale:
             into_alpha = into_alpha / (1 - settings.dropout)
         self.logits.grad = torch.autograd.grad(alpha, self.logits, into_alpha.to(alpha))[0]

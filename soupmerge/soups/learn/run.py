@@ -33,7 +33,7 @@ from soupmerge.weights.recipe import Recipe
 
 def learn(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     data: Examples,
     objective: Objective,
     *,
@@ -56,7 +56,7 @@ def learn(
 
     Args:
         net: the network of the ingredients.
-        pots: K ≥ 2 ingredients.
+        ingredients: K ≥ 2 ingredients.
         data: examples to learn from, which must not judge the soup.
         objective: what to minimise, such as ``against(Linf(8 / 255))``.
         epochs: replaces that of *settings*.
@@ -84,27 +84,29 @@ def learn(
             something was trained on images that stop or judge.
         NumericsError: the loss is not finite; the last good state is kept in *out*.
     """
-    if len(pots) < 2:
-        what = f"learning needs two or more ingredients, not {len(pots)}"
+    if len(ingredients) < 2:
+        what = f"learning needs two or more ingredients, not {len(ingredients)}"
         raise UsageError(what, where="REF", fix="name more checkpoints")
     if settings.patience and stop_on is None:
         raise UsageError("waits for nothing", where="patience", fix="give a split to stop on")
-    pots.require_sound()
+    ingredients.require_sound()
     for used in (data, stop_on, None if benchmark is None else benchmark.data):
         if used is not None:
-            classes.require_same(pots, used)
-    _require_unseen(pots, data, stop_on, benchmark)
-    length = epochs or settings.epochs or usual_epochs(len(pots))
+            classes.require_same(ingredients, used)
+    _require_unseen(ingredients, data, stop_on, benchmark)
+    length = epochs or settings.epochs or usual_epochs(len(ingredients))
     settings = dataclasses.replace(settings, epochs=length)
     how: dict[str, Any] = {"augment": augment, "stop_on": stop_on, "seed": seed, "device": device}
-    learner = Learner(net, pots, data, objective, settings, **how, place=place)
+    learner = Learner(net, ingredients, data, objective, settings, **how, place=place)
     judge = None if benchmark is None else benchmark.describe()
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
             told = {**_manifest(learner, ref_of(net), calibration), "benchmark": judge}
             told |= {"calibration": calibration.describe()} if calibration else {}
-            opened = run.opened(out, told, inputs=pots.files, force=force, room=pots.bytes)
+            opened = run.opened(
+                out, told, inputs=ingredients.files, force=force, room=ingredients.bytes
+            )
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), images_table(data), force=True)
         trial = _known_trial(folder, judge)
@@ -114,18 +116,18 @@ def learn(
         del learner  # the ingredients in memory
         state = None
         if calibration is not None or benchmark is not None:
-            state = _state(net, pots, trial.recipe, calibration, device)
+            state = _state(net, ingredients, trial.recipe, calibration, device)
         if benchmark is not None and state is not None and trial.report is None:
             report = benchmark(bind(net, state, device=device), progress=progress)
             trial = Trial(trial.recipe, report)
         if folder:
             kept = state if calibration else None
-            _write(folder, pots, trial, kept, model=ref_of(net), depth=depth)
+            _write(folder, ingredients, trial, kept, model=ref_of(net), depth=depth)
     return trial
 
 
 def _require_unseen(
-    pots: Ingredients, data: Examples, stop_on: Examples | None, benchmark: Benchmark | None
+    ingredients: Ingredients, data: Examples, stop_on: Examples | None, benchmark: Benchmark | None
 ) -> None:
     """Refuse images that are to stop or judge, but on which something was trained.
 
@@ -142,12 +144,14 @@ def _require_unseen(
     problems = []
     if n := stopping.common(taught):
         problems.append(f"{n} or more of them also teach the coefficients")
-    for pot in pots:
-        told = ledger.ledger_of(pot)
+    for ingredient in ingredients:
+        told = ledger.ledger_of(ingredient)
         lines = ledger.leaks(told, stopping, ledger.STOPPED)
-        problems += [f"{pot.ref} was {line}" for line in lines]
+        problems += [f"{ingredient.ref} was {line}" for line in lines]
         if not told:
-            what = f"{pot.ref} does not say what it was trained on: it may have been trained on"
+            what = (
+                f"{ingredient.ref} does not say what it was trained on: it may have been trained on"
+            )
             warnings.warn(f"{what} the stopping split", stacklevel=3)
     if problems:
         what = "networks were trained on images that are to stop the learning"
@@ -163,7 +167,7 @@ def _manifest(
     decided = decisions(
         settings,
         crafts=objective.get("objective") != "clean",
-        statistics=any(map(is_statistic, learner.soup.pots.infos)),
+        statistics=any(map(is_statistic, learner.soup.ingredients.infos)),
         recalibrates=calibration is not None,
     )
     kind = "recipe" if settings.init.startswith("recipe:") else settings.init
@@ -171,8 +175,8 @@ def _manifest(
     return {
         "command": "learn",
         "model": model,
-        "inputs": learner.soup.pots.fingerprint(),
-        **learner.soup.pots.selection.noted(),
+        "inputs": learner.soup.ingredients.fingerprint(),
+        **learner.soup.ingredients.selection.noted(),
         "data": learner.data.fingerprint(),
         "objective": objective,
         "settings": {**asdict(settings), "init": kind},
@@ -212,18 +216,18 @@ def _finished(recipe: Recipe, learner: Learner, calibration: Calibration | None)
 
 def _state(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     recipe: Recipe,
     calibration: Calibration | None,
     device: torch.device | str,
 ) -> dict[str, Tensor]:
-    state = mixing.mix(pots, recipe)
+    state = mixing.mix(ingredients, recipe)
     return state if calibration is None else recalibrate(net, state, calibration, device=device)
 
 
 def _write(
     folder: run.RunFolder,
-    pots: Ingredients,
+    ingredients: Ingredients,
     trial: Trial,
     state: dict[str, Tensor] | None,
     *,
@@ -234,9 +238,9 @@ def _write(
     commit.write_json(folder.file("recipe.json"), trial.recipe.to_json(), force=True)
     soup = folder.file("soup.safetensors")
     if state is None:
-        mixing.mix_to_file(soup, pots, trial.recipe, model=model, force=True)
+        mixing.mix_to_file(soup, ingredients, trial.recipe, model=model, force=True)
     else:
-        mixing.save_soup(soup, state, pots, trial.recipe, model=model, force=True)
+        mixing.save_soup(soup, state, ingredients, trial.recipe, model=model, force=True)
     journal = folder.journal("trials")
     if not journal.records:
         journal.append({**trial.to_record(), "depth": depth})

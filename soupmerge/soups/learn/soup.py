@@ -30,7 +30,7 @@ class LearnedSoup:
 
     Args:
         net: the network; an own copy of it, without numbers, computes in its dtype.
-        pots: the ingredients.
+        ingredients: the ingredients.
         by: grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
         buffers: policy for batch-norm statistics.
         base: the ingredient that counters (and ``base`` statistics) come from.
@@ -45,7 +45,7 @@ class LearnedSoup:
     def __init__(
         self,
         net: nn.Module,
-        pots: Ingredients,
+        ingredients: Ingredients,
         *,
         by: str = "tensor",
         buffers: str = "average",
@@ -55,16 +55,20 @@ class LearnedSoup:
         store: str = "fp32",
         statistics: bool = True,
     ) -> None:
-        self.net, self.pots, self.device = hollow(net, device), pots, torch.device(device)
+        self.net, self.ingredients, self.device = (
+            hollow(net, device),
+            ingredients,
+            torch.device(device),
+        )
         self.by, self.buffers, self.base = by, buffers, base
         self.dtype = next((p.dtype for p in net.parameters()), torch.float32)
-        self.groups = pots.groups(by)
-        self._renamed = dict(zip(pots.infos, align(pots.alone(0), net), strict=True))
-        self.row = pots.rows(by, buffers)
-        alone = {n: pots.source_of(n, base) for n in pots.infos if n not in self.row}
-        self.fixed = {name: pots[k][name].to(device) for name, k in alone.items()}
+        self.groups = ingredients.groups(by)
+        self._renamed = dict(zip(ingredients.infos, align(ingredients.alone(0), net), strict=True))
+        self.row = ingredients.rows(by, buffers)
+        alone = {n: ingredients.source_of(n, base) for n in ingredients.infos if n not in self.row}
+        self.fixed = {name: ingredients[k][name].to(device) for name, k in alone.items()}
         kept: dict[str, Any] = {"device": device, "place": place, "store": store, "base": base}
-        self.stacks = {name: stack_of(pots, name, self.dtype, **kept) for name in self.row}
+        self.stacks = {name: stack_of(ingredients, name, self.dtype, **kept) for name in self.row}
         named = {own: name for name, own in self._renamed.items()}
         norms = (norm.renamed(named) for norm in norms_of(net) if statistics)
         self.norms = [norm for norm in norms if norm.names <= self.row.keys()]
@@ -77,17 +81,17 @@ class LearnedSoup:
         rows, groups = dict.fromkeys(self.row[name] for name in names), list(self.groups)
         return [groups[g] for g in rows if g < len(groups)]
 
-    def weights(self, alpha: Tensor, live: Tensor | None = None) -> dict[str, Tensor]:
+    def weights(self, alpha: Tensor, active: Tensor | None = None) -> dict[str, Tensor]:
         """Return θ: tensor name of the network → tensor, differentiable in *alpha* ``(G, K)``.
 
         This is the definition: all that follows must give what this gives, and autograd through it.
 
         Args:
             alpha: coefficients.
-            live: ``(G,)`` bool; groups outside it are detached: mixed alike, without gradient.
+            active: ``(G,)`` bool; groups outside it are detached: mixed alike, without gradient.
         """
         fixed = alpha.detach()
-        rows = [a if live is None or bool(live[g]) else fixed[g] for g, a in enumerate(alpha)]
+        rows = [a if active is None or bool(active[g]) else fixed[g] for g, a in enumerate(alpha)]
         theta = {self._renamed[name]: tensor for name, tensor in self.fixed.items()}
         for name, row in self._by_tensor(rows):
             row = row if name in self._moving or not is_statistic(name) else row.detach()
@@ -106,17 +110,18 @@ class LearnedSoup:
         every = [*rows, torch.stack(rows).mean(0)]  # the last is row G of `rows_of`
         return ((name, every[self.row[name]]) for name in self.stacks)
 
-    def leaves(self, live: Tensor, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def leaves(self, active: Tensor, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return tensor name of the ingredients → its mix in *held*, as a leaf to differentiate.
 
-        Those of live groups, and the shifts of norms whose statistics are live; statistics never,
-        as torch has no gradient in them: `gradient` has it from the norm's scale and shift.
+        These are the tensors of active groups, and the shifts of batch norms whose statistics are
+        in an active group. Statistics themselves are never among them, as torch has no gradient in
+        them: `gradient` derives it from those of the scale and shift.
         """
-        shifts = {norm.beta for norm in self.norms if live[self.row[norm.mean]]}
+        shifts = {norm.beta for norm in self.norms if active[self.row[norm.mean]]}
         return {
             name: held[self._renamed[name]].detach().requires_grad_()
             for name in self.stacks
-            if not is_statistic(name) and (live[self.row[name]] or name in shifts)
+            if not is_statistic(name) and (active[self.row[name]] or name in shifts)
         }
 
     def placed(self, leaves: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -125,22 +130,22 @@ class LearnedSoup:
 
     @torch.no_grad()
     def gradient(
-        self, grads: Mapping[str, Tensor], live: Tensor, held: Mapping[str, Tensor]
+        self, grads: Mapping[str, Tensor], active: Tensor, held: Mapping[str, Tensor]
     ) -> Tensor:
-        """Return ∂L/∂α ``(G, K)``, zero outside of *live*.
+        """Return ∂L/∂α ``(G, K)``, zero outside of *active*.
 
         θ[g] = Σ_k α[g, k] · θ_k[g], so ∂L/∂α[g, k] is the inner product ⟨∂L/∂θ[g], θ_k[g]⟩: what
         autograd finds through `weights`, without mixing a second time and keeping the mix.
 
         Args:
-            grads: ∂L/∂θ of the `leaves` of *live* and *held*, by their names.
+            grads: ∂L/∂θ of the `leaves` of *active* and *held*, by their names.
         """
-        shape = (len(self.groups), len(self.pots))
+        shape = (len(self.groups), len(self.ingredients))
         out = torch.zeros(shape, dtype=self.dtype, device=self.device)
-        moving = (norm for norm in self.norms if live[self.row[norm.mean]])
+        moving = (norm for norm in self.norms if active[self.row[norm.mean]])
         statistics = (norm.gradients(self._by_our_names(norm, held), grads) for norm in moving)
         for name, grad in chain(grads.items(), *statistics):
-            if live[self.row[name]]:
+            if active[self.row[name]]:
                 out[self.row[name]] += self.stacks[name].dots(grad)
         return out
 
@@ -165,17 +170,17 @@ class LearnedSoup:
         """Return the recipe of the soup at *logits*, its softmax taken in float64."""
         rows = logits.detach().cpu().double().softmax(1).tolist()
         how: dict[str, Any] = {"by": self.by, "buffers": self.buffers, "base": self.base}
-        return Recipe.of(self.pots, rows, **how, origin="learn")
+        return Recipe.of(self.ingredients, rows, **how, origin="learn")
 
 
-def draw_live(groups: int, dropout: float, generator: torch.Generator) -> Tensor:
+def draw_active(groups: int, dropout: float, generator: torch.Generator) -> Tensor:
     """Return ``(G,)`` bool: the groups that detach dropout leaves attached, at least one.
 
     Each group is detached with probability *dropout*; if all are, one drawn at random stays, so
     that no step is without gradient (with one group, that would be four steps of five at 0.8).
     """
-    live = torch.rand(groups, generator=generator) >= dropout
+    active = torch.rand(groups, generator=generator) >= dropout
     spare = torch.randint(groups, (), generator=generator)
-    if not bool(live.any()):
-        live[spare] = True
-    return live
+    if not bool(active.any()):
+        active[spare] = True
+    return active

@@ -36,7 +36,7 @@ class Stack(Protocol):
 
 
 def stack_of(
-    pots: Ingredients,
+    ingredients: Ingredients,
     name: str,
     dtype: torch.dtype,
     *,
@@ -49,20 +49,22 @@ def stack_of(
 
     What they give is on *device*. The place changes no number; bfloat16 differences do.
     """
-    shape = pots.infos[name].shape
+    shape = ingredients.infos[name].shape
 
     def read() -> Tensor:
-        rows = torch.empty(len(pots), pots.infos[name].numel, dtype=dtype)
-        for k, pot in enumerate(pots):
-            rows[k].copy_(flat(pot[name]))
+        rows = torch.empty(len(ingredients), ingredients.infos[name].numel, dtype=dtype)
+        for k, ingredient in enumerate(ingredients):
+            rows[k].copy_(flat(ingredient[name]))
         return rows
 
     if place == "files":
         return Versions(shape, torch.device(device), read)
     where = torch.device(device if place == "device" else "cpu")
     if store == "bf16":
-        first = flat(pots[base][name]).to(dtype)
-        apart = torch.stack([(flat(pot[name]).to(dtype) - first).bfloat16() for pot in pots])
+        first = flat(ingredients[base][name]).to(dtype)
+        apart = torch.stack(
+            [(flat(ingredient[name]).to(dtype) - first).bfloat16() for ingredient in ingredients]
+        )
         return Differences(shape, torch.device(device), first.to(where), apart.to(where))
     rows = read().to(where)
     return Versions(shape, torch.device(device), lambda: rows)
@@ -175,17 +177,17 @@ class Plan:
 
 
 def plan(
-    pots: Ingredients,
+    ingredients: Ingredients,
     *,
     place: str = "auto",
     store: str = "fp32",
     device: torch.device | str = "cpu",
     item: int = 4,
 ) -> Plan:
-    """Return where *pots* are kept: at *place*, or at the first that has room for them.
+    """Return where *ingredients* are kept: at *place*, or at the first that has room for them.
 
     Args:
-        pots: the ingredients.
+        ingredients: the ingredients.
         place: one of `PLACES`, or ``auto``, which leaves a third of what is free to activations.
         store: one of `STORES`.
         device: where to learn.
@@ -202,8 +204,8 @@ def plan(
     if place == "files" and store != "fp32":
         fix = "keep them on the host, or whole"
         raise UsageError("what stays in its file stays as it is", where="store bf16", fix=fix)
-    sizes = [i.numel for i in pots.infos.values() if i.dtype.is_floating_point]
-    numbers, largest, k = sum(sizes), max(sizes, default=0), len(pots)
+    sizes = [i.numel for i in ingredients.infos.values() if i.dtype.is_floating_point]
+    numbers, largest, k = sum(sizes), max(sizes, default=0), len(ingredients)
     kept = numbers * (k * item if store == "fp32" else 2 * k + item)
     models = 3 * numbers * item
     if place == "auto":

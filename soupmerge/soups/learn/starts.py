@@ -21,7 +21,7 @@ KINDS = ("xavier", "uniform", "only:N", "recipe:FILE")
 
 def start(
     how: str,
-    pots: Ingredients,
+    ingredients: Ingredients,
     groups: Mapping[str, Sequence[str]],
     generator: torch.Generator,
 ) -> Tensor:
@@ -33,7 +33,7 @@ def start(
             from which the paper saw learning stick. ``only:N``: the N-th ingredient, counted from
             1. ``recipe:FILE``: the coefficients of a recipe or soup of these ingredients. The last
             two are mixed with a share of the uniform soup, 0.05, or as ``only:N:0.1`` says.
-        pots: the K ingredients.
+        ingredients: the K ingredients.
         groups: group → tensor names; a recipe of other groups gives each the mean of its tensors.
         generator: for ``xavier``.
 
@@ -41,7 +41,7 @@ def start(
         UsageError: there is no such start.
         InputError: the recipe is of other ingredients.
     """
-    k = len(pots)
+    k = len(ingredients)
     kind, _, rest = how.partition(":")
     if how == "xavier":
         rows = [torch.empty(1, k) for _ in groups]
@@ -52,7 +52,7 @@ def start(
         number, _, floor = rest.partition(":")
         return _logits(_one_hot(number, k, how).expand(len(groups), k), floor)
     if kind == "recipe" and rest:
-        return _logits(_rows_of(Path(rest), pots, groups), "")
+        return _logits(_rows_of(Path(rest), ingredients, groups), "")
     raise UsageError(f"no start {how!r}", where="init", fix=near_miss(how, KINDS))
 
 
@@ -72,10 +72,10 @@ def _one_hot(number: str, k: int, how: str) -> Tensor:
     return torch.eye(k, dtype=torch.float64)[chosen - 1]
 
 
-def _rows_of(path: Path, pots: Ingredients, groups: Mapping[str, Sequence[str]]) -> Tensor:
+def _rows_of(path: Path, ingredients: Ingredients, groups: Mapping[str, Sequence[str]]) -> Tensor:
     recipe = read_recipe(path)
-    recipe.require_made_of(pots, where=path)
-    by_tensor = recipe.rows_by_tensor(pots)
+    recipe.require_made_of(ingredients, where=path)
+    by_tensor = recipe.rows_by_tensor(ingredients)
     means = [
         torch.tensor([by_tensor[name] for name in names], dtype=torch.float64).mean(0)
         for names in groups.values()

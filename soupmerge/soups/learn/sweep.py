@@ -82,7 +82,7 @@ def name_of(objective: str, seed: int, seeds: Sequence[int]) -> str:
 
 def sweep(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     data: Examples,
     objectives: Mapping[str, Objective],
     *,
@@ -99,14 +99,14 @@ def sweep(
 
     Args:
         net: the network of the ingredients.
-        pots: K ≥ 2 ingredients.
+        ingredients: K ≥ 2 ingredients.
         data: examples to learn from.
         objectives: name → what to minimise; names become folders.
         out: run folder: each soup is a run of its own in ``soups/NAME``, the table is one in
             ``judged``. What is finished is not done again.
         seeds: each objective is learned with each, to tell what is luck.
         benchmark: judges the soups, the ingredients and what is *beside* them.
-        beside: name → recipe of another soup of *pots*: the best of a grid, say.
+        beside: name → recipe of another soup of *ingredients*: the best of a grid, say.
         device: where to compute.
         force: start over if *out* holds another run.
         progress: is told of soups.
@@ -118,13 +118,13 @@ def sweep(
     """
     out, others = Path(out), dict(beside or {})
     for name, recipe in others.items():
-        recipe.require_made_of(pots, where=name)
+        recipe.require_made_of(ingredients, where=name)
     names = {name_of(o, s, seeds): (goal, s) for o, goal in objectives.items() for s in seeds}
     manifest = {
         "command": "sweep",
         "model": ref_of(net),
-        "inputs": pots.fingerprint(),
-        **pots.selection.noted(),
+        "inputs": ingredients.fingerprint(),
+        **ingredients.selection.noted(),
         "data": data.fingerprint(),
         "objectives": {name: goal.describe() for name, goal in objectives.items()},
         "seeds": list(seeds),
@@ -133,16 +133,22 @@ def sweep(
     }
     soups = [out / SOUPS / name / "soup.safetensors" for name in names]
     due = len(others) + sum(force or not soup.exists() for soup in soups)
-    with run.opened(out, manifest, inputs=pots.files, force=force, room=due * pots.bytes):
+    with run.opened(
+        out, manifest, inputs=ingredients.files, force=force, room=due * ingredients.bytes
+    ):
         found = []
         for i, (name, (goal, seed)) in enumerate(names.items()):
             progress("soups", i, len(names), name)
             where: dict[str, Any] = {"out": out / SOUPS / name, "force": force, "device": device}
-            found.append(learn(net, pots, data, goal, seed=seed, progress=progress, **where, **how))
+            found.append(
+                learn(net, ingredients, data, goal, seed=seed, progress=progress, **where, **how)
+            )
         progress("soups", len(names), len(names))
         if benchmark is None:
             return Sweep(tuple(objectives), tuple(seeds), Trials(tuple(found)), {})
-        reports = _judged(net, pots, out, list(names), others, benchmark, device, force, progress)
+        reports = _judged(
+            net, ingredients, out, list(names), others, benchmark, device, force, progress
+        )
     trials = (Trial(t.recipe, r) for t, r in zip(found, reports.values(), strict=False))
     rest = dict(list(reports.items())[len(names) :])
     return Sweep(tuple(objectives), tuple(seeds), Trials(tuple(trials)), rest)
@@ -150,7 +156,7 @@ def sweep(
 
 def _judged(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     out: Path,
     names: Sequence[str],
     others: Mapping[str, Recipe],
@@ -167,9 +173,9 @@ def _judged(
     entries = {n: open_checkpoint(out / SOUPS / n / "soup.safetensors") for n in names}
     for name, recipe in others.items():
         path = folder / f"{name}.safetensors"
-        mixing.mix_to_file(path, pots, recipe, model=ref_of(net), force=True)
+        mixing.mix_to_file(path, ingredients, recipe, model=ref_of(net), force=True)
         entries[name] = open_checkpoint(path)
-    entries |= dict(zip(pots.names, pots, strict=True))
+    entries |= dict(zip(ingredients.names, ingredients, strict=True))
     judged = [Entry(checkpoint, net) for checkpoint in entries.values()]
     where: dict[str, Any] = {"device": device, "out": out / JUDGED, "force": force}
     reports = compare(judged, benchmark, progress=progress, **where)

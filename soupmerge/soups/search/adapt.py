@@ -101,7 +101,7 @@ class Adaptation:
 
 def adapt(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     sets: Sequence[Examples],
     *,
     shots: int = 1000,
@@ -122,7 +122,7 @@ def adapt(
 
     Args:
         net: the network of the ingredients.
-        pots: K ≥ 2 ingredients.
+        ingredients: K ≥ 2 ingredients.
         sets: data sets; corruptions of the same images share their choosing images.
         shots: images of each set that choose.
         step: between coefficients; divides 1.
@@ -139,19 +139,21 @@ def adapt(
             none to judge, or *out* holds a run with other settings.
         InputError: the network cannot take the images of a set.
     """
-    recipes = tuple(Recipe.of(pots, row, origin="adapt") for row in plan(pots, step)[1])
+    recipes = tuple(
+        Recipe.of(ingredients, row, origin="adapt") for row in plan(ingredients, step)[1]
+    )
     _require_distinct(sets)
     parts = [draw(data, shots, seed) for data in sets]
     names = short_names([data.ref for data in sets])
-    candidates = Candidates(net, pots, recipes, device, progress)
+    candidates = Candidates(net, ingredients, recipes, device, progress)
     for data in sets:
         probe(candidates.bound, data, torch.device(device))
-        classes.require_same(pots, data)
+        classes.require_same(ingredients, data)
     manifest = {
         "command": "adapt",
         "model": ref_of(net),
-        "inputs": pots.fingerprint(),
-        **pots.selection.noted(),
+        "inputs": ingredients.fingerprint(),
+        **ingredients.selection.noted(),
         "chosen on": [some.fingerprint() for some, _ in parts],
         "judged on": [others.fingerprint() for _, others in parts],
         "settings": {"step": str(exact(str(step), "step")), "shots": shots, "seed": seed},
@@ -160,7 +162,9 @@ def adapt(
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            opened = run.opened(out, manifest, inputs=pots.files, force=force, room=pots.bytes)
+            opened = run.opened(
+                out, manifest, inputs=ingredients.files, force=force, room=ingredients.bytes
+            )
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), _roles(names, parts), force=True)
         found = _adapted(candidates, names, parts, batch_size, folder)
@@ -170,7 +174,7 @@ def adapt(
             for name, recipe, told in zip(names, found.specific, seen, strict=True):
                 own = replace(recipe, seen=(told,))
                 commit.write_json(folder.best(name), own.to_json(), force=True)
-            write_choice(folder, pots, replace(found.single, seen=seen), ref_of(net))
+            write_choice(folder, ingredients, replace(found.single, seen=seen), ref_of(net))
     return found
 
 
@@ -255,7 +259,7 @@ def _contenders(
     candidates: Candidates, choosing: Sequence[Sequence[Report]]
 ) -> Iterator[Contender]:
     """Yield what is judged: ingredients, the best of them, ensembles, and the chosen soups."""
-    names, n = candidates.pots.names, len(choosing[0])
+    names, n = candidates.ingredients.names, len(choosing[0])
     rows = [recipe.weights[0] for recipe in candidates.recipes]
     pure = [next(i for i, row in enumerate(rows) if row[k] == 1) for k in range(len(names))]
     for name, i in zip(names, pure, strict=True):

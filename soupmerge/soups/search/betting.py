@@ -29,7 +29,7 @@ CLOSE = 1e-9
 """Sums of weighted metrics round."""
 
 
-class Capitals:
+class BettingTest:
     """Bets, for each of P pairs, that the first of the pair is better on all *n* images."""
 
     def __init__(self, pairs: int, n: int) -> None:

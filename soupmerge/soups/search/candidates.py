@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from soupmerge.binding import bind, pour
+from soupmerge.binding import bind, load_into
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.ensembles import Ensemble
 from soupmerge.robustness.report import Report
@@ -27,24 +27,24 @@ Candidate: TypeAlias = int | str
 
 @dataclass
 class Candidates:
-    """Makes soups of *pots* by *recipes*, and ensembles of *pots*, to be judged on *device*.
+    """Makes soups and ensembles of *ingredients*, to be judged on *device*.
 
     Attributes:
         net: the network of the ingredients.
-        pots: the ingredients.
+        ingredients: the ingredients.
         recipes: of the soups.
         device: where to judge.
         progress: is told of networks.
     """
 
     net: nn.Module
-    pots: Ingredients
+    ingredients: Ingredients
     recipes: tuple[Recipe, ...]
     device: torch.device | str
     progress: Progress
 
     def __post_init__(self) -> None:
-        self.bound = bind(self.net, self.pots.alone(0), device=self.device)
+        self.bound = bind(self.net, self.ingredients.alone(0), device=self.device)
 
     def judged(
         self, due: Mapping[Candidate, Mapping[str, Benchmark]], journal: Journal | None
@@ -87,16 +87,17 @@ class Candidates:
     def describe(self, candidate: Candidate) -> dict[str, Any]:
         """Return what identifies *candidate*, for a record."""
         if isinstance(candidate, str):
-            return {"ensemble": candidate, "forward passes": len(self.pots)}
+            return {"ensemble": candidate, "forward passes": len(self.ingredients)}
         recipe = self.recipes[candidate]
         return {"weights": list(recipe.weights[0]), "recipe": recipe.to_json()}
 
     def _network(self, candidate: Candidate) -> nn.Module:
         if isinstance(candidate, str):
             return Ensemble(
-                [bind(self.net, pot, device=self.device) for pot in self.pots], candidate
+                [bind(self.net, ingredient, device=self.device) for ingredient in self.ingredients],
+                candidate,
             )
-        pour(self.bound, mixing.mix(self.pots, self.recipes[candidate]))
+        load_into(self.bound, mixing.mix(self.ingredients, self.recipes[candidate]))
         return self.bound
 
 

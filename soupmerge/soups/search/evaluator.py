@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from soupmerge.binding import bind, pour, ref_of
+from soupmerge.binding import bind, load_into, ref_of
 from soupmerge.errors import OutputError, UsageError, itemised
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import CHEAP, doubts
@@ -25,7 +25,7 @@ from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.judge.trials import Trial, Trials
 from soupmerge.soups.judge.verdicts import Verdicts
 from soupmerge.soups.search.estimate import Estimate
-from soupmerge.soups.search.kept_adversarials import KeptFooling
+from soupmerge.soups.search.kept_adversarials import KeptAdversarials
 from soupmerge.storage import commit, reading, run
 from soupmerge.storage.replay import Replay
 from soupmerge.storage.tables import images_table
@@ -43,7 +43,7 @@ class Evaluator:
     again, and so is resumed by being run: the journal answers first, then the benchmark does.
 
     Attributes:
-        pots: the ingredients.
+        ingredients: the ingredients.
         benchmark: judges.
         trials: what was judged so far, in the order in which it was first asked for.
         seen: the ledger's entry on the images that choose.
@@ -53,7 +53,7 @@ class Evaluator:
     def __init__(
         self,
         net: nn.Module,
-        pots: Ingredients,
+        ingredients: Ingredients,
         benchmark: Benchmark,
         how: Mapping[str, Any],
         folder: run.RunFolder | None,
@@ -62,21 +62,21 @@ class Evaluator:
         device: torch.device | str,
         progress: Progress,
     ) -> None:
-        self.pots, self.benchmark, self.how = pots, benchmark, how
+        self.ingredients, self.benchmark, self.how = ingredients, benchmark, how
         self.folder, self.model_ref, self.progress = folder, ref_of(net), progress
         self.seen, self.at_most = seen, at_most
         self.trials: list[Trial] = []
         self.estimate = Estimate()
-        self._fooling = KeptFooling(folder) if benchmark.transfer else None
+        self._fooling = KeptAdversarials(folder) if benchmark.transfer else None
         self._replay = Replay(folder.journal("trials") if folder else None)
         self._told = benchmark.describe()
         self._places: dict[tuple[tuple[float, ...], ...], int] = {}
-        self._stacked = held(pots)
-        self._bound = bind(net, pots.alone(0), device=device)
+        self._stacked = held(ingredients)
+        self._bound = bind(net, ingredients.alone(0), device=device)
 
     def recipe(self, weights: Sequence[float], **more: Any) -> Recipe:
         """Return the recipe that mixes all groups alike by *weights* ``(K,)``."""
-        return Recipe.of(self.pots, weights, **{**self.how, **more})
+        return Recipe.of(self.ingredients, weights, **{**self.how, **more})
 
     def trial(self, recipe: Recipe, report: Report | None = None) -> Trial:
         """Return the trial of *recipe*: judged before, found in the journal, or judged now.
@@ -109,7 +109,7 @@ class Evaluator:
         self, recipe: Recipe, *, by: Benchmark | None = None, ledger: Ledger | None = None
     ) -> Report:
         """Return what the benchmark, or the one given *by*, says of the soup of *recipe*."""
-        self.pour(recipe)
+        self.load_into(recipe)
         judge = self.benchmark if by is None else by
         how: Any = {"progress": self._of_images, "ledger": ledger, "fooling": self._fooling}
         report = judge(self._bound, **how)
@@ -121,9 +121,9 @@ class Evaluator:
     def _of_images(self, what: str, done: int, total: int, note: str = "") -> None:
         self.progress(f"images {what}", done, total, note)
 
-    def pour(self, recipe: Recipe) -> nn.Module:
+    def load_into(self, recipe: Recipe) -> nn.Module:
         """Return the network with the weights of *recipe*'s soup, which are changed in place."""
-        pour(self._bound, mixing.mix(self._stacked, recipe))
+        load_into(self._bound, mixing.mix(self._stacked, recipe))
         return self._bound
 
     def told(self) -> None:
@@ -156,7 +156,7 @@ class Evaluator:
                 best = replace(trials.best(metric).recipe, seen=(self.seen,))
                 commit.write_json(self.folder.best(metric), best.to_json(), force=True)
             recipe = replace(chosen.recipe, seen=(self.seen,))
-            write_choice(self.folder, self.pots, recipe, self.model_ref)
+            write_choice(self.folder, self.ingredients, recipe, self.model_ref)
         return chosen, Trials((*trials[:place], chosen, *trials[place + 1 :]))
 
     def _doubted(self, trial: Trial) -> Trial:
@@ -165,7 +165,7 @@ class Evaluator:
         if file and file.exists():
             found = reading.read_json(file)
         else:
-            soup, report = self.pour(trial.recipe), trial.judged()
+            soup, report = self.load_into(trial.recipe), trial.judged()
             how: Any = {"checks": CHEAP, "progress": self.progress}
             found = [asdict(doubt) for doubt in doubts(soup, self.benchmark, report, **how)]
             if file:
@@ -179,7 +179,7 @@ class Evaluator:
 @contextlib.contextmanager
 def evaluating(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     benchmark: Benchmark,
     command: str,
     settings: Mapping[str, Any],
@@ -198,13 +198,13 @@ def evaluating(
         how: policy of every recipe: ``buffers``, ``base``, ``origin``, ``affine``.
         soups: how many the search will ask for, if that is known.
     """
-    classes.require_same(pots, benchmark.data)
-    _warn_of_trained(pots, benchmark)
+    classes.require_same(ingredients, benchmark.data)
+    _warn_of_trained(ingredients, benchmark)
     manifest = {
         "command": command,
         "model": ref_of(net),
-        "inputs": pots.fingerprint(),
-        **pots.selection.noted(),
+        "inputs": ingredients.fingerprint(),
+        **ingredients.selection.noted(),
         "benchmark": benchmark.describe(),
         "settings": {**settings, "buffers": how["buffers"], "base": how["base"]},
         "device": torch.device(device).type,
@@ -213,40 +213,42 @@ def evaluating(
     with contextlib.ExitStack() as stack:
         folder = None
         if out is not None:
-            opened = run.opened(out, manifest, inputs=pots.files, force=force, room=pots.bytes)
+            opened = run.opened(
+                out, manifest, inputs=ingredients.files, force=force, room=ingredients.bytes
+            )
             folder = stack.enter_context(opened)
             commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
             plan = {"soups": soups, "seen": [seen]}
             commit.write_json(folder.file(PLAN), plan, force=True)
-        yield Evaluator(net, pots, benchmark, how, folder, seen, soups, device, progress)
+        yield Evaluator(net, ingredients, benchmark, how, folder, seen, soups, device, progress)
 
 
-def _warn_of_trained(pots: Ingredients, benchmark: Benchmark) -> None:
+def _warn_of_trained(ingredients: Ingredients, benchmark: Benchmark) -> None:
     """Warn of ingredients that were trained on the images that are to choose a soup of them."""
     sketch = Sketch.of(benchmark.data)
     problems = [
-        f"{pot.ref} was {line}"
-        for pot in pots
-        for line in ledger.leaks(ledger.ledger_of(pot), sketch, ledger.CHOSEN)
+        f"{ingredient.ref} was {line}"
+        for ingredient in ingredients
+        for line in ledger.leaks(ledger.ledger_of(ingredient), sketch, ledger.CHOSEN)
     ]
     if problems:
         what = "ingredients were trained on images that choose, and look better on them"
         warnings.warn(f"{what}: {itemised(problems)}", stacklevel=4)
 
 
-def require_several(pots: Ingredients, what: str, *, exactly: int | None = None) -> None:
+def require_several(ingredients: Ingredients, what: str, *, exactly: int | None = None) -> None:
     """Refuse too few ingredients, or, with *exactly*, another number of them.
 
     Raises:
         UsageError: as it says; *what* names the search.
     """
-    if exactly is not None and len(pots) != exactly:
+    if exactly is not None and len(ingredients) != exactly:
         fix = f"name {exactly} checkpoints"
-        raise UsageError(f"{what} has {exactly} ends, not {len(pots)}", where="REF", fix=fix)
-    if len(pots) < 2:
+        raise UsageError(f"{what} has {exactly} ends, not {len(ingredients)}", where="REF", fix=fix)
+    if len(ingredients) < 2:
         fix = "name more checkpoints"
         raise UsageError(
-            f"{what} needs two or more ingredients, not {len(pots)}", where="REF", fix=fix
+            f"{what} needs two or more ingredients, not {len(ingredients)}", where="REF", fix=fix
         )
 
 
@@ -262,7 +264,7 @@ def metric_of(benchmark: Benchmark, choose: str | None, where: str = "best") -> 
 
 
 def write_choice(
-    folder: run.RunFolder, pots: Ingredients, recipe: Recipe, model: str | None
+    folder: run.RunFolder, ingredients: Ingredients, recipe: Recipe, model: str | None
 ) -> None:
     """Put ``recipe.json`` and ``soup.safetensors`` into a run folder.
 
@@ -275,4 +277,6 @@ def write_choice(
         fix = "pick other soups of the run by soupmerge select, or start over with --force"
         raise OutputError(what, where=folder.path, fix=fix)
     commit.write_json(file, recipe.to_json(), force=True)
-    mixing.mix_to_file(folder.file("soup.safetensors"), pots, recipe, model=model, force=True)
+    mixing.mix_to_file(
+        folder.file("soup.safetensors"), ingredients, recipe, model=model, force=True
+    )

@@ -70,7 +70,7 @@ class Greedy:
 
 def greedy(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     benchmark: Benchmark,
     *,
     metric: str | None = None,
@@ -91,7 +91,7 @@ def greedy(
 
     Args:
         net: the network of the ingredients.
-        pots: K ≥ 2 ingredients.
+        ingredients: K ≥ 2 ingredients.
         benchmark: judges; its data choose the soup, so they must not judge it.
         metric: what must not fall: ``clean``, a threat, ``union``, or a sum such as
             ``0.5*clean+0.5*union``; default ``union``, or ``clean`` without threats.
@@ -108,7 +108,7 @@ def greedy(
     Raises:
         UsageError: K < 2, an unknown metric, or *out* holds a run with other settings.
     """
-    require_several(pots, "a greedy soup")
+    require_several(ingredients, "a greedy soup")
     chosen = metric_of(benchmark, metric, "metric")
     if orders < 0:
         raise UsageError(f"{orders} random orders", where="orders", fix="give 0 or more")
@@ -116,7 +116,7 @@ def greedy(
     how = {"buffers": buffers, "base": base, "origin": "greedy"}
     opened = evaluating(
         net,
-        pots,
+        ingredients,
         benchmark,
         "greedy",
         settings,
@@ -127,7 +127,7 @@ def greedy(
         progress=progress,
     )
     with opened as evaluator:
-        search = _Greedy(evaluator, Metric.parse(chosen), len(pots))
+        search = _Greedy(evaluator, Metric.parse(chosen), len(ingredients))
         soups = [search.soup(i, row, prune) for i, row in enumerate(search.orders(orders, seed))]
         best = Trials(tuple(map(search.trial, soups))).best(chosen)
         told = [asdict(decision) for decision in search.decisions]

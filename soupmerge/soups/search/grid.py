@@ -64,7 +64,7 @@ def _compositions(k: int, total: int) -> Iterator[tuple[int, ...]]:
 
 def grid(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     benchmark: Benchmark,
     *,
     step: float | str = 0.2,
@@ -80,7 +80,7 @@ def grid(
 
     Args:
         net: the network of the ingredients.
-        pots: K ≥ 2 ingredients.
+        ingredients: K ≥ 2 ingredients.
         benchmark: judges; its data choose the soup, so they must not judge it.
         step: 0.2 gives 6, 21, 56, 126 … soups for K = 2, 3, 4, 5 ….
         choose: metric whose best soup is written; default ``union``, or ``clean`` without threats.
@@ -98,13 +98,13 @@ def grid(
     Raises:
         UsageError: K < 2, *step* does not divide 1, or *out* holds a run with other settings.
     """
-    size, rows = plan(pots, step)
+    size, rows = plan(ingredients, step)
     choose = metric_of(benchmark, choose)
     settings = {"step": str(exact(str(step), "step"))}
     how = {"buffers": buffers, "base": base, "origin": "grid"}
     opened = evaluating(
         net,
-        pots,
+        ingredients,
         benchmark,
         "grid",
         settings,
@@ -123,16 +123,16 @@ def grid(
     return trials
 
 
-def plan(pots: Ingredients, step: float | str) -> tuple[int, Iterator[tuple[float, ...]]]:
+def plan(ingredients: Ingredients, step: float | str) -> tuple[int, Iterator[tuple[float, ...]]]:
     """Return how many soups a grid judges, and their coefficients.
 
     Raises:
         UsageError: K < 2, *step* does not divide 1, or there are too many soups.
     """
     parts = parts_of(step)
-    require_several(pots, "a grid")
-    size = lattice_size(len(pots), parts)
+    require_several(ingredients, "a grid")
+    size = lattice_size(len(ingredients), parts)
     if size > MOST_SOUPS:
         fix = "take a larger step, or soupmerge search"
         raise UsageError(f"{size:,} soups are too many to judge", where="step", fix=fix)
-    return size, lattice(len(pots), parts)
+    return size, lattice(len(ingredients), parts)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from soupmerge.robustness.adversarial_cache import Fooling
+from soupmerge.robustness.adversarial_cache import AdversarialCache
 from soupmerge.storage.run import RunFolder
 from soupmerge.storage.snapshot import Snapshot
 
 NAME = "adversarial.safetensors"
 
 
-class KeptFooling(Fooling):
+class KeptAdversarials(AdversarialCache):
     """Adversarial images of a search's soups, as they were after the last soup.
 
     They are saved before the soup's record. A kill in between does no harm: what fooled that soup

@@ -66,7 +66,7 @@ class Line:
 
 def path(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     benchmark: Benchmark,
     *,
     points: int = POINTS,
@@ -83,7 +83,7 @@ def path(
 
     Args:
         net: the network of the ingredients.
-        pots: two ingredients.
+        ingredients: two ingredients.
         benchmark: judges; its data choose the soup, so they must not judge it.
         points: from end to end, both included.
         beyond: extrapolate by so much at both ends, in steps of the same length; the recipes
@@ -100,14 +100,14 @@ def path(
         UsageError: not two ingredients, fewer than two points, or *out* holds another run.
         NumericsError: a variance would be negative beyond the ends.
     """
-    require_several(pots, "a path", exactly=2)
+    require_several(ingredients, "a path", exactly=2)
     choose = metric_of(benchmark, choose)
     steps = steps_of(points, beyond)
     settings = {"points": points, "beyond": beyond}
     how = {"buffers": buffers, "base": base, "origin": "path", "affine": beyond > 0}
     opened = evaluating(
         net,
-        pots,
+        ingredients,
         benchmark,
         "path",
         settings,

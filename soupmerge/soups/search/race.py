@@ -20,7 +20,7 @@ from soupmerge.soups.judge import verdicts
 from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.judge.subset import Subset
 from soupmerge.soups.judge.trials import Trials, recorded
-from soupmerge.soups.search.betting import Capitals
+from soupmerge.soups.search.betting import BettingTest
 from soupmerge.soups.search.evaluator import Evaluator, evaluating, metric_of
 from soupmerge.soups.search.grid import plan
 from soupmerge.storage import commit
@@ -74,7 +74,7 @@ class Race:
 
 def race(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     benchmark: Benchmark,
     *,
     step: float | str = 0.2,
@@ -92,11 +92,12 @@ def race(
 
     All soups are judged clean on all images. Then images come in random order; a soup is dropped
     once another is, with 95% confidence for all pairs at once and at whatever moment, better on
-    all images of the benchmark (`betting.Capitals`), and, for the goal ``front``, no worse clean.
-    What is left is judged on all images.
+    all images of the benchmark (`betting.BettingTest`), and, for the goal ``front``, no worse
+    clean. What is left is judged on all images.
 
     Args:
-        net, pots, benchmark, step, buffers, base, device, out, force, progress: as for `grid`.
+        net, ingredients, benchmark, step, buffers, base, device, out, force, progress: as for
+            `grid`.
         goal: ``front`` keeps every soup that is on the front of clean accuracy and *choose*;
             ``best`` only what may be best in *choose*, which takes far fewer images.
         choose: metric whose best soup is written; default ``union``, or ``clean`` without threats.
@@ -105,7 +106,7 @@ def race(
     Raises:
         UsageError: as `grid`, or there is no such *goal*.
     """
-    size, rows = plan(pots, step)
+    size, rows = plan(ingredients, step)
     chosen = metric_of(benchmark, choose)
     if goal not in GOALS:
         raise UsageError(f"no goal {goal!r}", where="race", fix=near_miss(goal, GOALS))
@@ -113,7 +114,7 @@ def race(
     how = {"buffers": buffers, "base": base, "origin": "grid"}
     opened = evaluating(
         net,
-        pots,
+        ingredients,
         benchmark,
         "grid",
         settings,
@@ -169,7 +170,7 @@ class _Track:
         shuffled = order(self.n, seed, 0)
         open_ = shuffled[telling[shuffled]]
         pairs = self._pairs(clean.sum(1).tolist())
-        capitals = Capitals(len(pairs), len(open_))
+        capitals = BettingTest(len(pairs), len(open_))
         self.rounds = max(1, min(ROUNDS, len(open_) // FEWEST))
         for number, part in enumerate(torch.tensor_split(open_, self.rounds), start=1):
             if len(part):

@@ -27,7 +27,7 @@ Row = tuple[float, ...]
 
 def search(
     net: nn.Module,
-    pots: Ingredients,
+    ingredients: Ingredients,
     benchmark: Benchmark,
     *,
     method: str = "random",
@@ -45,7 +45,7 @@ def search(
 
     Args:
         net: the network of the ingredients.
-        pots: K ≥ 2 ingredients.
+        ingredients: K ≥ 2 ingredients.
         benchmark: judges; its data choose the soup, so they must not judge it.
         method: ``random``: drawn uniformly from the simplex. ``cma``: the covariance matrix
             adaptation evolution strategy (Hansen 2016, arXiv 1604.00772), which searches logits
@@ -64,16 +64,16 @@ def search(
     Raises:
         UsageError: K < 2, no such method, or *out* holds a run with other settings.
     """
-    require_several(pots, "a search")
+    require_several(ingredients, "a search")
     chosen = metric_of(benchmark, metric, "metric")
     check(method, n)
     settings = {"method": method, "n": n, "seed": seed}
     settings |= {"metric": chosen} if method == "cma" else {}
     how = {"buffers": buffers, "base": base, "origin": "search"}
-    k = len(pots)
+    k = len(ingredients)
     opened = evaluating(
         net,
-        pots,
+        ingredients,
         benchmark,
         "search",
         settings,

@@ -15,7 +15,7 @@ from typing import Any
 from soupmerge.errors import InputError, OutputError, UnsafeError
 from soupmerge.sources.hub.refs import COMMIT, HubRef
 from soupmerge.storage import commit
-from soupmerge.storage.reading import Steady, read_json
+from soupmerge.storage.reading import StableFile, read_json
 
 FORMAT = "soupmerge-listing/1"
 ABANDONED = 3600.0
@@ -116,7 +116,7 @@ def require_intact(repo: str, path: Path, stored: Stored | None, where: object) 
     Raises:
         UnsafeError: its hash is another.
     """
-    file, blob = Steady.seen(path), path
+    file, blob = StableFile.seen(path), path
     if path.is_symlink():  # one step only: the client may share one file between repositories
         blob = path.parent / os.readlink(path)
     wanted = stored.digest if stored else blob.name
@@ -139,7 +139,7 @@ def require_intact(repo: str, path: Path, stored: Stored | None, where: object) 
         commit.write_text(mark, stamp, force=True)
 
 
-def digest_of(file: Steady, like: str) -> str:
+def digest_of(file: StableFile, like: str) -> str:
     """Return the hash of *file* of the kind of *like*: sha256, or git's sha1 of a blob."""
     if len(like) == 64:
         return file.sha256()

@@ -10,7 +10,7 @@ from soupmerge.errors import NetworkError, UsageError
 from soupmerge.sources.hub import client
 from soupmerge.sources.hub.cache import digest_of
 from soupmerge.sources.hub.refs import HubRef
-from soupmerge.storage.reading import Steady
+from soupmerge.storage.reading import StableFile
 
 MESSAGE = "A soup, by soupmerge"
 
@@ -39,7 +39,7 @@ def push(
     if target.file or target.revision != "main":
         fix = f"write hf-hub:{target.repo}"
         raise UsageError("a push goes to a repository's main branch", where=target, fix=fix)
-    files = {name: Steady.seen(Path(folder, name)) for name in names}
+    files = {name: StableFile.seen(Path(folder, name)) for name in names}
     with client.talking(target), client.bars_on_terminals():
         from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 

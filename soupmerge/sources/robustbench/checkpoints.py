@@ -14,7 +14,7 @@ from soupmerge.errors import InputError
 from soupmerge.sources.robustbench import keeping, zoo
 from soupmerge.sources.robustbench.zoo import Entry
 from soupmerge.weights.files import Checkpoint, open_checkpoint
-from soupmerge.weights.tensors import DTYPES, Stated, TensorInfo, View
+from soupmerge.weights.tensors import DTYPES, ConstantView, TensorInfo, View
 
 if TYPE_CHECKING:
     from soupmerge.types import Progress
@@ -125,7 +125,7 @@ def _stated(
         names, values = ["mu", "sigma"], [(0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)]
     for name, numbers in zip(names, values, strict=bool(names)):
         if name not in views:
-            yield name, Stated(info, found.sources[0], 0, numbers=numbers)
+            yield name, ConstantView(info, found.sources[0], 0, numbers=numbers)
 
 
 def _swin(views: Mapping[str, View]) -> Iterator[tuple[str, View]]:
