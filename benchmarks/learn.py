@@ -44,9 +44,9 @@ place, store, folder, k = sys.argv[1:]
 ingredients = sm.load(*(f"{folder}/{i}.safetensors" for i in range(int(k))))
 net = sm.model(like=ingredients)
 x, y = torch.rand(2, 3, 224, 224), torch.arange(2)
-settings = sm.Settings(epochs=2, batch_size=2, store=store)
+settings = sm.Settings(epochs=2, batch_size=2, store=store, place=place)
 sm.learn(net, ingredients, sm.Images.of(x, y, classes=1000), sm.against(sm.Linf(4 / 255)),
-         settings=settings, place=place)
+         settings=settings)
 """
 """Two steps of learning, as a process of its own."""
 

@@ -18,7 +18,7 @@ import common
 import numpy as np
 
 from soupmerge.soups.search.grid import lattice
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 from soupmerge.storage.journal import _sealed
 
 PARTS, QUICK_PARTS = 140, 43
@@ -38,7 +38,7 @@ def main() -> None:
         report = [common.PYTHON, "-m", "soupmerge", "report", str(folder)]
         (page,) = common.in_turn([*report, "--format", "none"], times=times)
         (both,) = common.in_turn(report, times=times)
-        select = [common.PYTHON, "-m", "soupmerge", "select", str(folder), "--max", "union"]
+        select = [common.PYTHON, "-m", "soupmerge", "select", str(folder), "--metric", "union"]
         (chosen,) = common.in_turn([*select, "--where", "clean>=0.8"], times=times)
         large = (folder / "report.html").stat().st_size / 1e6
     ratios = {
@@ -62,7 +62,7 @@ def write_run(folder: Path, parts: int) -> int:
         "benchmark": {"data": data, "name": "val", "attacks": attacks, "seed": 0},
         "settings": {"step": f"1/{parts}", "buffers": "average", "base": 0},
     }
-    with run.opened(folder, manifest) as opened:
+    with run_folder.opened(folder, manifest) as opened:
         told = list(records(sources, parts))
         lines = [_sealed(record) for record in told]
         # At once: a journal waits for the disk after each line.

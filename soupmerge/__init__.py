@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from soupmerge.robustness.threats import L2 as L2
     from soupmerge.robustness.threats import Linf as Linf
     from soupmerge.robustness.threats import Threat as Threat
+    from soupmerge.run import Run as Run
     from soupmerge.soups.geometry.basin import barrier as barrier
     from soupmerge.soups.geometry.landscape import landscape as landscape
     from soupmerge.soups.judge.trials import Trials as Trials
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from soupmerge.sources.refs import load as load
     from soupmerge.training.finetuning import finetune as finetune
     from soupmerge.training.schedules import Schedule as Schedule
+    from soupmerge.weights.buffers import Buffers as Buffers
     from soupmerge.weights.files import Checkpoint as Checkpoint
     from soupmerge.weights.ingredients import Ingredients as Ingredients
     from soupmerge.weights.mixing import mix as mix
@@ -60,6 +62,7 @@ _HOMES = {
     "Adversarial": "robustness.objectives",
     "AutoAttack": "robustness.autoattack",
     "Benchmark": "robustness.benchmark",
+    "Buffers": "weights.buffers",
     "Calibration": "soups.recalibration",
     "Cascade": "robustness.cascade",
     "Checkpoint": "weights.files",
@@ -72,6 +75,7 @@ _HOMES = {
     "PGD": "robustness.attacks",
     "Recipe": "weights.recipe",
     "Report": "robustness.report",
+    "Run": "run",
     "Schedule": "training.schedules",
     "Settings": "soups.learn.settings",
     "Threat": "robustness.threats",

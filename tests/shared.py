@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +81,10 @@ def in_float64(ingredients: sm.Ingredients, home: Path) -> sm.Ingredients:
         wide = {n: t.double() if t.is_floating_point() else t for n, t in ingredient.items()}
         sm.save(home / f"{i}.safetensors", wide)
     return sm.load(*(home / f"{i}.safetensors" for i in range(len(ingredients))))
+
+
+def in_folder(run: sm.Run | None, out: Path) -> sm.Run:
+    """Return *run* in the folder *out*, unless it names another; None keeps nothing on disk."""
+    if run is None:
+        return sm.Run()
+    return run if run.out else replace(run, out=out)

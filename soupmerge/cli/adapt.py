@@ -73,10 +73,7 @@ def command(
             step=step,
             seed=machine.seed,
             batch_size=machine.batch_size,
-            device=device,
-            out=out,
-            force=force,
-            progress=progress,
+            run=sm.Run(out, force, device, progress),
         )
     if as_json:
         show.dump(found.summary())

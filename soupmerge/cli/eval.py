@@ -70,12 +70,9 @@ def command(
         reports = compare(
             entries,
             benchmarks,
-            device=device,
-            out=out,
-            force=force,
             examine=judging.examine,
             compiled=judging.compiled,
-            progress=progress,
+            run=sm.Run(out, force, device, progress),
         )
     names = [entry.ref for entry, _ in due]
     passes = len(refs) if judging.ensemble else 1

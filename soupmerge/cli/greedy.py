@@ -8,16 +8,12 @@ import soupmerge as sm
 from soupmerge.cli import results, searches, show
 from soupmerge.cli.options.grouping import Command
 from soupmerge.cli.options.kinds import Whole
-from soupmerge.cli.options.wanted import METRICS
+from soupmerge.cli.options.metric import metric as metric_option
 from soupmerge.cli.searches import Search
 
 
 @click.command(cls=Command)
-@click.option(
-    "--metric",
-    metavar="METRIC",
-    help=f"What must not fall: {METRICS} [default: union].",
-)
+@metric_option("The metric that must not fall")
 @click.option(
     "--orders",
     type=Whole(0, 10_000),
@@ -47,7 +43,8 @@ def command(search: Search, metric: str | None, orders: int, prune: bool) -> Non
             orders=orders,
             prune=prune,
             seed=search.machine.seed,
-            **task.where(progress),
+            buffers=task.buffers,
+            run=task.run(progress),
         )
     if search.as_json:
         show.dump({**found.trials.summary(), "greedy": found.to_json()})

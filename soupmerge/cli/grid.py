@@ -22,7 +22,7 @@ from soupmerge.cli.searches import Search
 @click.option("--race-best", "race", flag_value="best", help="Drop soups once surely not best.")
 @searches.best
 @searches.search
-def command(search: Search, step: str, race: str | None, best: str | None) -> None:
+def command(search: Search, step: str, race: str | None, metric: str | None) -> None:
     """Judge every soup whose coefficients are multiples of a step, and write the best.
 
     At step 0.2 that is 6, 21, 56 soups for 2, 3, 4 checkpoints. The data choose the soup: judge it
@@ -35,19 +35,35 @@ def command(search: Search, step: str, race: str | None, best: str | None) -> No
     task.tell(size)
     if search.dry_run:
         return
-    of = task.net, task.ingredients, task.benchmark
     with show.Progress() as progress:
-        where = task.where(progress)
+        run, raced = task.run(progress), None
         if race:
-            seed = search.machine.seed
-            run = sm.race(*of, step=step, goal=race, choose=best, seed=seed, **where)
-            trials, told = run.trials, run.to_json()
+            raced = sm.race(
+                task.net,
+                task.ingredients,
+                task.benchmark,
+                step=step,
+                goal=race,
+                metric=metric,
+                seed=search.machine.seed,
+                buffers=task.buffers,
+                run=run,
+            )
+            trials = raced.trials
         else:
-            trials, told = sm.grid(*of, step=step, choose=best, **where), None
+            trials = sm.grid(
+                task.net,
+                task.ingredients,
+                task.benchmark,
+                step=step,
+                metric=metric,
+                buffers=task.buffers,
+                run=run,
+            )
     if search.as_json:
-        show.dump({**trials.summary(), **({"race": told} if told else {})})
+        show.dump({**trials.summary(), **({"race": raced.to_json()} if raced else {})})
         return
     task.print_trials(trials)
-    if told:
-        results.print_race(told, size, len(task.benchmark.data))
-    task.tell_of_best(trials, best)
+    if raced:
+        results.print_race(raced.to_json(), size, len(task.benchmark.data))
+    task.tell_of_best(trials, metric)

@@ -11,7 +11,7 @@ from soupmerge.cli import show
 from soupmerge.cli.options import output
 from soupmerge.cli.options.data import Data, data
 from soupmerge.cli.options.grouping import Command
-from soupmerge.cli.options.ingredients import Ingredients, index_of_base, ingredients
+from soupmerge.cli.options.ingredients import Ingredients, ingredients
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
 from soupmerge.cli.options.plane import Plane, plane
@@ -72,13 +72,9 @@ def command(
             benchmark,
             points=plane.points,
             margin=plane.margin,
-            buffers="average" if calibration else plane.buffers,
-            base=index_of_base(plane.base, len(loaded)),
+            buffers=plane.policy(len(loaded)),
             calibration=calibration,
-            device=device,
-            out=out,
-            force=force,
-            progress=progress,
+            run=sm.Run(out, force, device, progress),
         )
     if as_json:
         show.dump(measured.summary())

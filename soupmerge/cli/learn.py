@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
 
 import click
 
@@ -21,20 +20,6 @@ from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
 from soupmerge.cli.options.output import Export
 from soupmerge.errors import UsageError
-
-
-class How(TypedDict):
-    """What all soups of a run share."""
-
-    settings: sm.Settings
-    augment: Any
-    stop_on: sm.Images | None
-    calibration: sm.Calibration | None
-    benchmark: sm.Benchmark | None
-    place: str
-    device: Any
-    out: str
-    force: bool
 
 
 @click.command(cls=Command)
@@ -94,27 +79,40 @@ def command(
     others = judged.others(loaded, learning.policy.buffers)
     if dry_run:
         return
-    how: How = {
-        "settings": settings,
-        "augment": learning.augment(),
-        "stop_on": stop_on,
-        "calibration": calibration,
-        "benchmark": benchmark,
-        "place": learning.place,
-        "device": device,
-        "out": out,
-        "force": force,
-    }
-    seeds = goals.seeds_from(machine.seed)
-    if soups > 1 or others:
-        with show.Progress() as progress:
-            more: Mapping[str, Any] = {"seeds": seeds, "beside": others, "progress": progress}
-            sweep = sm.sweep(net, loaded, images, objectives, **how, **more)
-        results.print_sweep(sweep, loaded, out, as_json=as_json)
-        return
-    (goal,) = objectives.values()
+    augment = learning.augment()
     with show.Progress() as progress:
-        trial = sm.learn(net, loaded, images, goal, seed=machine.seed, progress=progress, **how)
+        run = sm.Run(out, force, device, progress)
+        if soups > 1 or others:
+            sweep = sm.sweep(
+                net,
+                loaded,
+                images,
+                objectives,
+                run=run,
+                seeds=goals.seeds_from(machine.seed),
+                beside=others,
+                settings=settings,
+                augment=augment,
+                stop_on=stop_on,
+                calibration=calibration,
+                benchmark=benchmark,
+            )
+            results.print_sweep(sweep, loaded, out, as_json=as_json)
+            return
+        (goal,) = objectives.values()
+        trial = sm.learn(
+            net,
+            loaded,
+            images,
+            goal,
+            settings=settings,
+            augment=augment,
+            stop_on=stop_on,
+            calibration=calibration,
+            benchmark=benchmark,
+            seed=machine.seed,
+            run=run,
+        )
     reports = [trial.report] if trial.report else []
     done = export.write(f"{out}/soup.safetensors", net=net, reports=reports)
     results.print_learned(trial, loaded, out, as_json=as_json)

@@ -28,7 +28,7 @@ from soupmerge.cli.searches import Search
 )
 @searches.best
 @searches.search
-def command(search: Search, points: int, beyond: float, best: str | None) -> None:
+def command(search: Search, points: int, beyond: float, metric: str | None) -> None:
     """Judge soups from one model to another, and how far each is above the chord.
 
     The gain in a metric is over the straight line between its values at the ends. Lift is the
@@ -47,8 +47,9 @@ def command(search: Search, points: int, beyond: float, best: str | None) -> Non
             task.benchmark,
             points=points,
             beyond=beyond,
-            choose=best,
-            **task.where(progress),
+            metric=metric,
+            buffers=task.buffers,
+            run=task.run(progress),
         )
     found = list(line.points())
     if search.as_json:
@@ -65,4 +66,4 @@ def command(search: Search, points: int, beyond: float, best: str | None) -> Non
         for i, point in enumerate(found)
     ]
     show.table(["t", *(f"{metric} over chord" for metric in metrics), "lift"], rows)
-    task.tell_of_best(line.trials, best)
+    task.tell_of_best(line.trials, metric)

@@ -8,7 +8,7 @@ import soupmerge as sm
 from soupmerge.cli import searches, show
 from soupmerge.cli.options.grouping import Command
 from soupmerge.cli.options.kinds import Whole
-from soupmerge.cli.options.wanted import METRICS
+from soupmerge.cli.options.metric import metric as metric_option
 from soupmerge.cli.searches import Search
 
 
@@ -21,11 +21,7 @@ from soupmerge.cli.searches import Search
     help="Draw uniformly from the simplex, or climb by CMA-ES.",
 )
 @click.option("-n", "n", type=Whole(), default=100, show_default=True, help="Soups to judge.")
-@click.option(
-    "--metric",
-    metavar="METRIC",
-    help=f"What CMA-ES raises, and the written soup is best in: {METRICS} [default: union].",
-)
+@metric_option("The metric that CMA-ES maximises, and the written soup is the best in")
 @searches.search
 def command(search: Search, method: str, n: int, metric: str | None) -> None:
     """Search the soups of many checkpoints, where a lattice would be too large.
@@ -49,7 +45,8 @@ def command(search: Search, method: str, n: int, metric: str | None) -> None:
             n=n,
             metric=metric,
             seed=search.machine.seed,
-            **task.where(progress),
+            buffers=task.buffers,
+            run=task.run(progress),
         )
     if search.as_json:
         show.dump(trials.summary())

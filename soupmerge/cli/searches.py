@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
-
-import click
+from typing import Any
 
 import soupmerge as sm
 from soupmerge.cli import results, show
@@ -16,25 +14,10 @@ from soupmerge.cli.options.data import Data, data
 from soupmerge.cli.options.grouping import F, grouped
 from soupmerge.cli.options.ingredients import Ingredients, Policy, ingredients, policy
 from soupmerge.cli.options.machine import Machine, machine
+from soupmerge.cli.options.metric import metric
 from soupmerge.cli.options.network import Network, network
-from soupmerge.cli.options.wanted import METRICS
 
-best = click.option(
-    "--best",
-    metavar="METRIC",
-    help=f"What the written soup is best in: {METRICS} [default: union].",
-)
-
-
-class Where(TypedDict):
-    """What every search takes: policy of statistics, where to compute, where results go."""
-
-    buffers: str
-    base: int
-    device: Any
-    out: str
-    force: bool
-    progress: show.Progress
+best = metric("The written soup is the best in this metric", "--best")
 
 
 @dataclass(frozen=True)
@@ -90,16 +73,14 @@ class Task:
     device: Any
     asked: Search
 
-    def where(self, progress: show.Progress) -> Where:
-        """Return what every search takes besides network, ingredients and benchmark."""
-        return {
-            "buffers": self.asked.policy.buffers,
-            "base": self.asked.policy.index(len(self.ingredients)),
-            "device": self.device,
-            "out": self.asked.out,
-            "force": self.asked.force,
-            "progress": progress,
-        }
+    @property
+    def buffers(self) -> sm.Buffers:
+        """Where the buffers of every soup come from."""
+        return self.asked.policy.of(len(self.ingredients))
+
+    def run(self, progress: show.Progress) -> sm.Run:
+        """Return where results go, and on what they are computed."""
+        return sm.Run(self.asked.out, self.asked.force, self.device, progress)
 
     def tell(self, soups: int | None) -> None:
         """Say what there is to do, at most, and what was done before."""
@@ -128,9 +109,9 @@ class Task:
         title = "coefficients of " + ", ".join(self.ingredients.names)
         results.print_reports(names, [trial.judged() for trial in trials], title)
 
-    def tell_of_best(self, trials: sm.Trials, metric: str | None) -> None:
+    def tell_of_best(self, trials: sm.Trials, chosen: str | None) -> None:
         """Say which soup was written, and how many are not told apart from it."""
-        chosen = metric or self.benchmark.metrics[-1]
+        chosen = chosen or self.benchmark.metrics[-1]
         found = trials.best(chosen)
         results.print_doubts([weights_of(found)], [found.judged()])
         tied = len(trials.tied(chosen)) - 1

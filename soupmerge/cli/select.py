@@ -12,7 +12,7 @@ from soupmerge.cli.export import tell
 from soupmerge.cli.options import ingredients, machine, output
 from soupmerge.cli.options.grouping import Command
 from soupmerge.cli.options.output import Export
-from soupmerge.cli.options.wanted import Wanted, wanted
+from soupmerge.cli.options.pick import Pick, pick
 from soupmerge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ FEW = 5
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@wanted
+@pick
 @click.option("-o", "--out", metavar="FILE.safetensors", help="Write the soup there.")
 @output.export
 @click.option("--ref", "refs", multiple=True, metavar="REF", help="Ingredients, if they moved.")
@@ -34,7 +34,7 @@ FEW = 5
 @output.as_json
 def command(
     runs: tuple[str, ...],
-    wanted: Wanted,
+    pick: Pick,
     out: str | None,
     export: Export,
     refs: tuple[str, ...],
@@ -42,23 +42,23 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Pick the soup that is highest in a metric, under conditions, from runs of one benchmark.
+    """Pick the best soup in a metric, under conditions, from runs of one benchmark.
 
-    Without --max that is union, or clean if nothing else was judged. Soups that are not told apart
+    The default metric is union, or clean if nothing else was judged. Soups that are not told apart
     from it, image by image, are named. Ingredients are found by the paths in the run, and must be
     the same files.
     """
     from soupmerge.soups.search.choice import tried
 
-    if wanted.knee and wanted.metric:
-        raise UsageError("one or the other", where="--max, --knee", fix="leave one out")
+    if pick.knee and pick.metric:
+        raise UsageError("one or the other", where="--metric, --knee", fix="leave one out")
     if export.folder and not out:
         raise UsageError("needs the soup", where="--export", fix="give -o as well")
     export.check()
     seen = tried(runs)
     for home, progress in seen.unfinished.items():
         warnings.warn(f"{home} is unfinished: {progress}, and others may be better", stacklevel=2)
-    choice, metric = wanted.choose(seen)
+    choice, metric = pick.choose(seen)
     done = None
     if out:
         _write(out, choice, seen.model, refs, weights_key, force=force)

@@ -10,7 +10,7 @@ from typing import Any
 from soupmerge.errors import InputError
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.storage import journal
-from soupmerge.storage.run import read_manifest
+from soupmerge.storage.run_folder import read_manifest
 from soupmerge.weights.places import without_folders
 
 

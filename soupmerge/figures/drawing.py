@@ -11,7 +11,7 @@ from soupmerge.errors import InputError
 from soupmerge.figures import fronts, history, landscape, paths, shifts, simplex, style, sweeps
 from soupmerge.figures.reading import Run, read_run, records_of
 from soupmerge.storage import commit
-from soupmerge.storage.run import FIGURES
+from soupmerge.storage.names import FIGURES
 
 PICTURES: dict[str, Callable[[Run], Figure | None]] = {
     "ternary": simplex.ternary_maps,

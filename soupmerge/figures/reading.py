@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError, brief, printable
-from soupmerge.soups.files import DOUBTS
-from soupmerge.soups.files import RECIPE as RECIPE
 from soupmerge.storage import journal, reading
-from soupmerge.storage.run import read_manifest
+from soupmerge.storage.names import DOUBTS
+from soupmerge.storage.names import RECIPE as RECIPE
+from soupmerge.storage.run_folder import read_manifest
 
 TRIALS, HISTORY, BARRIERS = "trials.jsonl", "history.jsonl", "barriers.json"
 ADAPTED = "adapted.json"

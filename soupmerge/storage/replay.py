@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from soupmerge.errors import InputError
 from soupmerge.storage.journal import Journal
-from soupmerge.storage.run import essence
+from soupmerge.storage.run_folder import essence
 
 T = TypeVar("T")
 START_OVER = "start over with --force"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from soupmerge.errors import SoupmergeError
-from soupmerge.storage import commit, run
+from soupmerge.storage import commit, names, run_folder
 from soupmerge.training.schedules import Schedule
 from soupmerge.training.trainer import Trainer, snapshot_of
 from soupmerge.types import Examples, Objective, Progress, quiet
@@ -23,7 +23,7 @@ def finetune(
     out: Path | str,
     *,
     base: Checkpoint | None = None,
-    schedule: Schedule = Schedule(),  # noqa: B008 - frozen
+    schedule: Schedule = Schedule(),
     seed: int = 0,
     device: torch.device | str = "cpu",
     force: bool = False,
@@ -65,10 +65,10 @@ def finetune(
     folder = out.with_suffix(".run")
     trainer = Trainer(net, data, objective, base, schedule, seed, torch.device(device))
     with commit.writing(folder):
-        begun = (folder / run.MANIFEST).exists()
+        begun = (folder / names.MANIFEST).exists()
     if not begun:  # so that no folder is left behind for a training that is refused
         _require_own_or_free(outputs, trainer.training, force)
-    with run.opened(folder, trainer.manifest, force=force, room=trainer.room) as opened:
+    with run_folder.opened(folder, trainer.manifest, force=force, room=trainer.room) as opened:
         _require_own_or_free(outputs, trainer.training, force)
         trainer.train(opened, out, progress=progress)
     return out
@@ -84,6 +84,8 @@ def _made_by(output: Path, training: dict[str, Any]) -> bool:
     """Return whether *output* was written by *training*, and may be written again."""
     try:
         found = open_checkpoint(output).notes_of_soupmerge["training"]
-        return bool(run.essence({**found, "epochs done": None}) == run.essence(training))
+        return bool(
+            run_folder.essence({**found, "epochs done": None}) == run_folder.essence(training)
+        )
     except (SoupmergeError, KeyError, TypeError):
         return False

@@ -16,7 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from soupmerge.binding import cast, frozen, load_into, probe, ref_of
 from soupmerge.errors import NumericsError
 from soupmerge.schedule import cosine, order, stream
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
+from soupmerge.storage.names import HISTORY, STATE
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.training.augment import AUGMENTS
 from soupmerge.training.schedules import Schedule
@@ -113,10 +114,10 @@ class Trainer:
         """What the ledger of the result says of its images."""
         return ledger.entry("finetune", self.data, ledger.TRAINED)
 
-    def train(self, opened: run.RunFolder, out: Path, *, progress: Progress) -> None:
+    def train(self, opened: run_folder.RunFolder, out: Path, *, progress: Progress) -> None:
         """Take all steps that are left, and write the result."""
-        history = opened.journal("history")
-        snapshot = Snapshot(opened.file("state.safetensors"))
+        history = opened.journal(HISTORY)
+        snapshot = Snapshot(opened.file(STATE))
         kept = snapshot.load()
         if kept is None and len(history.records) == self.schedule.epochs and out.exists():
             progress("epochs", self.schedule.epochs, self.schedule.epochs, "done before")

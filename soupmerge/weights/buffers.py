@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 POLICIES = ("average", "base", "recalibrate")
@@ -20,6 +21,24 @@ class _HasKind(Protocol):
     @property
     def is_floating_point(self) -> bool:
         """Whether it is for real numbers."""
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """Where the buffers of a soup come from: batch-norm statistics, and counters.
+
+    Args:
+        policy: ``average`` mixes statistics like the weights beside them; ``base`` copies them from
+            one ingredient, as Huang 2023 does.
+        base: index of the ingredient that counters, and with ``base`` statistics, come from.
+
+    Example:
+        >>> Buffers("base", base=1)
+        Buffers(policy='base', base=1)
+    """
+
+    policy: str = "average"
+    base: int = 0
 
 
 def is_statistic(name: str) -> bool:

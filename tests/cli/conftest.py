@@ -33,7 +33,7 @@ def larder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "recipe.json").write_text(json.dumps(sm.Recipe.of(ingredients, [0.25, 0.75]).to_json()))
     images = sm.data("digits", split="val", limit=8)
     judge = sm.Benchmark(images, [sm.APGD(sm.Linf(0.1), steps=1)], name="val")
-    sm.grid(base, ingredients, judge, step=0.5, out=home / "grid")
+    sm.grid(base, ingredients, judge, step=0.5, run=sm.Run(home / "grid"))
     export(home / "export", home / "grid" / "soup.safetensors")
     return home
 

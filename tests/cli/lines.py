@@ -41,7 +41,7 @@ LEARNING: Options = {
     "--stop-split val": {"stop_on.*": SOME},
     "--stop-split test --patience 3": {"stop_on.*": SOME, "settings.patience": 3},
     "--augment none": {"augment": None},
-    "--ingredients host": {"place": "host", "plan.place": "host"},
+    "--ingredients host": {"settings.place": "host", "plan.place": "host"},
     **WITH_NETWORK, **KEY, **MACHINE, **FORCE, **OUT,
     "--device cuda:1": {"device": "cuda:1", "plan.device": "cuda:1"},
 }  # fmt: skip
@@ -78,11 +78,10 @@ LINES: dict[str, Line] = {
     ),
     "check -o": Line(
         f"check {{a}} {{b}} {FEW} -o run",
-        ("soupmerge.soups.geometry.barriers.kept",),
+        ("soupmerge.barrier",),
         {
             **OUT,
             **FORCE,
-            "--points 5": {"settings.points": 5},
         },
     ),
     "check --origin": Line(
@@ -160,7 +159,7 @@ LINES: dict[str, Line] = {
         {},
         {
             "--step 1/4": {"step": "1/4"},
-            "--best clean": {"choose": "clean"},
+            "--metric clean": {"metric": "clean"},
             "--race": {"call": "race", "goal": "front", "seed": 0},
         },
     ),
@@ -170,7 +169,7 @@ LINES: dict[str, Line] = {
         {"seed": 7},
         {
             "--step 1/4": {"step": "1/4"},
-            "--best clean": {"choose": "clean"},
+            "--metric clean": {"metric": "clean"},
             "--race-best": {"goal": "best"},
         },
     ),
@@ -191,7 +190,7 @@ LINES: dict[str, Line] = {
         {
             "--points 5": {"points": 5},
             "--beyond 0.5": {"beyond": 0.5},
-            "--best clean": {"choose": "clean"},
+            "--metric clean": {"metric": "clean"},
         },
     ),
     "search": searching(
@@ -208,7 +207,7 @@ LINES: dict[str, Line] = {
         "select {grid}",
         ("soupmerge.soups.search.choice.choose",),
         {
-            "--max clean": {"metric": "clean"},
+            "--metric clean": {"metric": "clean"},
             "--knee": {"metric": None},
             "--x linf:0.1": {"x": "linf:0.1"},
             "--y clean": {"y": "clean"},
@@ -312,7 +311,7 @@ LINES: dict[str, Line] = {
             "--seed 7": {"seeds.0": 7},
             "--seeds 3": {"seeds.len": 3, "seeds.1": 1, "seeds.2": 2},
             "--seeds 2 --seed 7": {"seeds.len": 2, "seeds.0": 7, "seeds.1": 8},
-            "--lr 2": {"how.settings.lr": 2.0},
+            "--lr 2": {"learning.settings.lr": 2.0},
             **OUT,
             **FORCE,
         },

@@ -101,7 +101,7 @@ class Spy:
         def caught(*args: Any, **how: Any) -> Any:
             bound = signature.bind(*args, **how)
             bound.apply_defaults()
-            self.call = {"call": name, **bound.arguments, "offline": network.is_offline()}
+            self.call = {"call": name, **spread(bound.arguments), "offline": network.is_offline()}
             if answer is None:
                 raise Made
             return answer(*args, **how)
@@ -112,6 +112,19 @@ class Spy:
         """Return all that was kept, as ``place.of.argument`` → plain value."""
         assert self.call is not None, "the library was not called"
         return dict(flat({**self.call, **self.aside}))
+
+
+def spread(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *arguments*, with the parts of a `Run` and of `Buffers` in their places."""
+    found: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if isinstance(value, sm.Run):
+            found |= vars(value)
+        elif isinstance(value, sm.Buffers):
+            found |= {"buffers": value.policy, "base": value.base}
+        else:
+            found[name] = value
+    return found
 
 
 def _device(name: str) -> torch.device:

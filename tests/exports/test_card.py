@@ -20,7 +20,7 @@ import soupmerge as sm
 from soupmerge.errors import InputError
 from soupmerge.exports import card
 from soupmerge.exports.folder import export
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.mixing import mix_to_file
 from tests.exports.soups import TIMM, soup_of
@@ -392,19 +392,19 @@ def test_a_judgement_that_lacks_something_is_refused(
     record = {"sha256": open_checkpoint(soup).sha256, "ref": "soup", "data": dict(found.data)}
     record = json.loads(json.dumps({**record, **found.to_record()}))
     spoil(record)
-    with run.opened(tmp_path / "run", {"command": "eval"}) as folder:
-        folder.journal("trials").append(record)
+    with run_folder.opened(tmp_path / "run", {"command": "eval"}) as folder:
+        folder.journal("trials.jsonl").append(record)
     with pytest.raises(InputError, match="run: a record holds no report .*; judge the soup again"):
         export(tmp_path / "out", soup, judged=tmp_path / "run")
 
 
 def test_a_run_that_judged_no_single_network_is_refused(tmp_path: Path) -> None:
     soup = soup_of("digits-cnn?width=2", tmp_path)
-    with run.opened(tmp_path / "run", {"command": "grid"}):
+    with run_folder.opened(tmp_path / "run", {"command": "grid"}):
         pass
     with pytest.raises(InputError, match=r"a run of 'grid'.*soupmerge eval SOUP -o RUN"):
         export(tmp_path / "out", soup, judged=tmp_path / "run")
-    with run.opened(tmp_path / "empty", {"command": "eval"}):
+    with run_folder.opened(tmp_path / "empty", {"command": "eval"}):
         pass
     with pytest.raises(InputError, match="did not judge these weights .* nothing yet"):
         export(tmp_path / "out", soup, judged=tmp_path / "empty")

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 
 HOSTILE = [
     "<script>alert(1)</script>.safetensors",
@@ -55,8 +55,8 @@ def written(path: Path, refs: Sequence[str] = ("a", "b", "c"), **more: Any) -> P
         "settings": {"step": "1/2", "named": refs[1]},
         **more,
     }
-    with run.opened(path, manifest) as folder:
-        journal = folder.journal("trials")
+    with run_folder.opened(path, manifest) as folder:
+        journal = folder.journal("trials.jsonl")
         for row, clean, robust in ROWS:
             metrics = {"clean": measured(clean), "linf:0.1": {**measured(robust), **attack}}
             doubt = {"name": "chance", "what": f"a doubt about {refs[2]}", "fix": "look again"}

@@ -19,12 +19,11 @@ from torch import nn
 import soupmerge as sm
 from soupmerge.choices import ORIGINS
 from soupmerge.figures.reading import Run, read_run
-from soupmerge.soups.geometry import barriers
 from soupmerge.soups.geometry.basin import Barrier, Barriers
 from soupmerge.soups.geometry.landscape import Point
 from soupmerge.soups.judge.comparison import compare
 from soupmerge.soups.judge.entries import EnsembleEntry, Entry
-from soupmerge.storage import commit, run
+from soupmerge.storage import commit, run_folder
 from soupmerge.weights.mixing import mix_to_file
 
 MODEL = "digits-cnn?width=1"
@@ -123,19 +122,19 @@ class Runs:
     def grid(self, name: str, names: Sequence[str] = THREE, **how: Any) -> tuple[Run, sm.Trials]:
         out = self.home / name
         trials = sm.grid(
-            self.net, self.ingredients(names), how.pop("judge", judge()), out=out, **how
+            self.net, self.ingredients(names), how.pop("judge", judge()), run=sm.Run(out), **how
         )
         return read_run(out), trials
 
     def written(self, name: str, rows: Sequence[tuple[list[float], int, int]]) -> Run:
         """Return a run whose soups get so many of ten images right, clean and under a threat."""
         inputs = self.ingredients(NAMES[: len(rows[0][0])]).fingerprint()
-        with run.opened(self.home / name, {"command": "grid", "inputs": inputs}) as folder:
+        with run_folder.opened(self.home / name, {"command": "grid", "inputs": inputs}) as folder:
             for weights, *counts in rows:
                 told = zip(("clean", "linf:0.1"), counts, strict=True)
                 metrics = {m: {"accuracy": c / 10, "correct": c, "n": 10} for m, c in told}
                 metrics = {m: {**found, "ci95": [0, 1]} for m, found in metrics.items()}
-                folder.journal("trials").append({"weights": weights, "metrics": metrics})
+                folder.journal("trials.jsonl").append({"weights": weights, "metrics": metrics})
         return read_run(self.home / name)
 
     @cached_property
@@ -149,37 +148,37 @@ class Runs:
     @cached_property
     def race(self) -> tuple[Run, sm.Trials]:
         out = self.home / "race"
-        found = sm.race(self.net, self.ingredients(), judge(), step=0.25, out=out)
+        found = sm.race(self.net, self.ingredients(), judge(), step=0.25, run=sm.Run(out))
         return read_run(out), found.trials
 
     @cached_property
     def greedy(self) -> tuple[Run, sm.Trials]:
         out = self.home / "greedy"
-        found = sm.greedy(self.net, self.ingredients(NAMES), judge(), out=out)
+        found = sm.greedy(self.net, self.ingredients(NAMES), judge(), run=sm.Run(out))
         return read_run(out), found.trials
 
     @cached_property
     def path(self) -> tuple[Run, sm.Trials]:
         out = self.home / "path"
-        found = sm.path(self.net, self.ingredients(PAIR), judge(), points=9, out=out)
+        found = sm.path(self.net, self.ingredients(PAIR), judge(), points=9, run=sm.Run(out))
         return read_run(out), found.trials
 
     @cached_property
     def beyond(self) -> tuple[Run, sm.Trials]:
-        out, how = self.home / "beyond", {"beyond": 0.25, "buffers": "base"}
-        found = sm.path(self.net, self.ingredients(PAIR), judge(), points=5, out=out, **how)
+        out, how = self.home / "beyond", {"beyond": 0.25, "buffers": sm.Buffers("base")}
+        found = sm.path(self.net, self.ingredients(PAIR), judge(), points=5, run=sm.Run(out), **how)
         return read_run(out), found.trials
 
     @cached_property
     def search(self) -> tuple[Run, sm.Trials]:
         out = self.home / "search"
-        found = sm.search(self.net, self.ingredients(NAMES), judge(), n=12, out=out)
+        found = sm.search(self.net, self.ingredients(NAMES), judge(), n=12, run=sm.Run(out))
         return read_run(out), found
 
     @cached_property
     def learn(self) -> tuple[Run, Any]:
         out, held = self.home / "learn", sm.data("digits", split="val", limit=8)
-        how: Any = {"epochs": 3, "stop_on": held, "benchmark": judge(), "out": out}
+        how: Any = {"epochs": 3, "stop_on": held, "benchmark": judge(), "run": sm.Run(out)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the files do not say what they have seen
             trial = sm.learn(self.net, self.ingredients(), self.few, sm.against(None), **how)
@@ -193,14 +192,16 @@ class Runs:
         goals = {"linf-0": sm.against(None), "linf-2-255": sm.against(None, smoothing=0.1)}
         how: Any = {"seeds": (3, 5), "benchmark": judge(), "beside": beside, "epochs": 1}
         how |= {"settings": sm.Settings(by="model", lr=20.0, dropout=0.0)}
-        found = sm.sweep(self.net, ingredients, self.few, goals, out=self.home / "sweep", **how)
+        found = sm.sweep(
+            self.net, ingredients, self.few, goals, run=sm.Run(self.home / "sweep"), **how
+        )
         return read_run(self.home / "sweep"), found
 
     @cached_property
     def adapt(self) -> tuple[Run, Any]:
         sets = [sm.data(f"{kind}digits", limit=20) for kind in ("", "blur-2:", "noise-3:")]
         out = self.home / "adapt"
-        found = sm.adapt(self.net, self.ingredients(), sets, shots=5, step=0.5, out=out)
+        found = sm.adapt(self.net, self.ingredients(), sets, shots=5, step=0.5, run=sm.Run(out))
         rows = []
         for i, row in enumerate(found.rows):  # nobody was trained: let them differ
             counts = [(5 + 4 * i + 3 * s) % 15 for s in range(len(sets))]
@@ -234,7 +235,7 @@ class Runs:
         found = [*ingredients, *(self.made_by(origin) for origin in MADE)]
         entries: list[Any] = [Entry(checkpoint, self.net) for checkpoint in found]
         entries.append(EnsembleEntry(tuple(entries[:2]), "prob"))
-        reports = compare(entries, benchmark, out=self.home / name)
+        reports = compare(entries, benchmark, run=sm.Run(self.home / name))
         return read_run(self.home / name), reports
 
     def made_by(self, name: str) -> sm.Checkpoint:
@@ -265,9 +266,9 @@ class Runs:
             "inputs": ingredients.fingerprint(),
             "settings": settings,
         }
-        with run.opened(out, {**manifest, "benchmark": judge().describe()}) as folder:
+        with run_folder.opened(out, {**manifest, "benchmark": judge().describe()}) as folder:
             for point in points:
-                folder.journal("trials").append(point.to_record())
+                folder.journal("trials.jsonl").append(point.to_record())
         return read_run(out), points
 
     @cached_property
@@ -285,8 +286,10 @@ class Runs:
                 for metric in ("clean", "linf:0.1")
             )
         )
-        with run.opened(out, {"command": "check", "inputs": ingredients.fingerprint()}) as folder:
-            commit.write_json(folder.file(barriers.FILE), found.to_json())
+        with run_folder.opened(
+            out, {"command": "check", "inputs": ingredients.fingerprint()}
+        ) as folder:
+            commit.write_json(folder.file("barriers.json"), found.to_json())
         return read_run(out), found
 
 

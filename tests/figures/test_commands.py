@@ -39,7 +39,7 @@ def test_the_command_makes_the_soup_it_stands_beside(
 ) -> None:
     few = sm.Benchmark(sm.data("digits", limit=8), name="val")
     net, out = sm.model(like=ingredients), tmp_path / "a run; rm -rf"
-    sm.grid(net, ingredients, few, step="1/3", buffers="base", base=1, out=out)
+    sm.grid(net, ingredients, few, step="1/3", buffers=sm.Buffers("base", base=1), run=sm.Run(out))
     sm.learn(
         net,
         ingredients,
@@ -47,7 +47,7 @@ def test_the_command_makes_the_soup_it_stands_beside(
         sm.against(None),
         epochs=1,
         benchmark=few,
-        out=tmp_path / "l",
+        run=sm.Run(tmp_path / "l"),
     )
     runs = [read_run(out), read_run(tmp_path / "l")]
     told = contents(runs)

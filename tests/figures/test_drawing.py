@@ -93,11 +93,11 @@ def test_long_names_are_not_cut_off_or_written_over_each_other(runs: Runs, kind:
     elif kind == "barriers":
         found, _ = runs.segments("long segments", LONG)
     elif kind == "path":
-        how = {"points": 5, "beyond": 0.25, "buffers": "base"}
-        sm.path(runs.net, runs.ingredients(LONG[:2]), judge(), out=home / "path", **how)
+        how = {"points": 5, "beyond": 0.25, "buffers": sm.Buffers("base")}
+        sm.path(runs.net, runs.ingredients(LONG[:2]), judge(), run=sm.Run(home / "path"), **how)
         found = read_run(home / "path")
     else:
-        sm.grid(runs.net, ingredients, judge(), out=home / "grid")
+        sm.grid(runs.net, ingredients, judge(), run=sm.Run(home / "grid"))
         found = read_run(home / "grid")
     assert drawn.unreadable(drawn.some(PICTURES[kind](found))) == []
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from soupmerge.cli.main import run as type_in
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 from tests.hostile.commands import FEW, network, two
 from tests.hostile.guard import ROOM
 from tests.hostile.headers import packed
@@ -65,7 +65,7 @@ def turned(home: Path) -> Path:
 
 def held(home: Path) -> Path:
     path = two(home)
-    HELD.enter_context(run.opened(home / "run", {"command": "eval"}))
+    HELD.enter_context(run_folder.opened(home / "run", {"command": "eval"}))
     return path
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import soupmerge as sm
-from soupmerge.storage.run import SMALL
+from soupmerge.storage.run_folder import SMALL
 from tests.hostile.commands import FEW, network, two
 
 Typed = Callable[..., Any]

@@ -19,6 +19,7 @@ GROUND = {
     "choices",
     "types",
     "numbers",
+    "run",
     "schedule",
     "binding",
     "sketch",

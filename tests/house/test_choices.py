@@ -30,34 +30,34 @@ def _taught() -> sm.Images:
 WRITERS: dict[str, tuple[str, Callable[..., Any]]] = {
     "grid": (
         "grid",
-        lambda net, ingredients, out: sm.grid(net, ingredients, _judge(), step=1, out=out),
+        lambda net, ingredients, out: sm.grid(net, ingredients, _judge(), step=1, run=sm.Run(out)),
     ),
     "race": (
         "grid",
-        lambda net, ingredients, out: sm.race(net, ingredients, _judge(), step=1, out=out),
+        lambda net, ingredients, out: sm.race(net, ingredients, _judge(), step=1, run=sm.Run(out)),
     ),
     "greedy": (
         "greedy",
-        lambda net, ingredients, out: sm.greedy(net, ingredients, _judge(), out=out),
+        lambda net, ingredients, out: sm.greedy(net, ingredients, _judge(), run=sm.Run(out)),
     ),
     "path": (
         "path",
-        lambda net, ingredients, out: sm.path(net, ingredients, _judge(), points=3, out=out),
+        lambda net, some, out: sm.path(net, some, _judge(), points=3, run=sm.Run(out)),
     ),
     "search": (
         "search",
-        lambda net, ingredients, out: sm.search(net, ingredients, _judge(), n=2, out=out),
+        lambda net, ingredients, out: sm.search(net, ingredients, _judge(), n=2, run=sm.Run(out)),
     ),
     "adapt": (
         "adapt",
         lambda net, ingredients, out: sm.adapt(
-            net, ingredients, [sm.data("digits", limit=8)], shots=4, step=1, out=out
+            net, ingredients, [sm.data("digits", limit=8)], shots=4, step=1, run=sm.Run(out)
         ),
     ),
     "learn": (
         "learn",
         lambda net, ingredients, out: sm.learn(
-            net, ingredients, _taught(), sm.against(None), epochs=1, out=out
+            net, ingredients, _taught(), sm.against(None), epochs=1, run=sm.Run(out)
         ),
     ),
 }

@@ -132,7 +132,7 @@ def test_ensembles_ask_every_ingredient_and_the_most_sure_wins(tmp_path: Path) -
 
 def test_a_run_keeps_recipes_roles_and_the_table(tmp_path: Path) -> None:
     run, table = tmp_path / "run", some_flags(0, N)
-    found = adapt(tmp_path, table, out=run)
+    found = adapt(tmp_path, table, run=sm.Run(run))
     told = json.loads((run / "adapted.json").read_text())
     assert told == json.loads(json.dumps(found.summary()))
     assert told["soups"] == len(LATTICE)
@@ -181,7 +181,7 @@ def test_a_run_keeps_recipes_roles_and_the_table(tmp_path: Path) -> None:
     for key, side in (("chosen on", 0), ("judged on", 1)):
         assert manifest[key] == [both[side].fingerprint() for both in parts]
     with pytest.raises(UsageError, match="holds an input"):
-        adapt(tmp_path, table, out=tmp_path / "in", force=True)
+        adapt(tmp_path, table, run=sm.Run(tmp_path / "in", force=True))
 
 
 def test_an_adaptation_goes_on_where_it_was_cut_and_asks_nothing_twice(tmp_path: Path) -> None:
@@ -191,31 +191,31 @@ def test_an_adaptation_goes_on_where_it_was_cut_and_asks_nothing_twice(tmp_path:
         asked.append(row)
         return some_flags(0, N)(row)
 
-    whole = adapt(tmp_path, table, out=tmp_path / "whole")
+    whole = adapt(tmp_path, table, run=sm.Run(tmp_path / "whole"))
     every = len(asked)
     asked.clear()
     for n in (3, 10):
         with pytest.raises(Stop):
-            adapt(tmp_path, table, out=tmp_path / "run", progress=stop_at(n, "networks"))
-    assert adapt(tmp_path, table, out=tmp_path / "run") == whole
+            adapt(tmp_path, table, run=sm.Run(tmp_path / "run", progress=stop_at(n, "networks")))
+    assert adapt(tmp_path, table, run=sm.Run(tmp_path / "run")) == whole
     probes = 2 * 2 + 2  # of each set, at each beginning but the first
     assert len(asked) <= every + probes
     assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
     asked.clear()
-    assert adapt(tmp_path, table, out=tmp_path / "run") == whole
+    assert adapt(tmp_path, table, run=sm.Run(tmp_path / "run")) == whole
     assert len(asked) == 2
 
 
 def test_records_of_other_networks_are_not_believed(tmp_path: Path) -> None:
     run, table = tmp_path / "run", some_flags(0, N)
-    adapt(tmp_path, table, out=run)
+    adapt(tmp_path, table, run=sm.Run(run))
     for name in ("trials", "judged"):
         path = run / f"{name}.jsonl"
         lines = path.read_bytes().splitlines(keepends=True)
         for harm, says in ((lines[::-1], "another network"), (lines * 2, "holds .* records of")):
             path.write_bytes(b"".join(harm))
             with pytest.raises(InputError, match=rf"{name}\.jsonl: .*{says}.*--force"):
-                adapt(tmp_path, table, out=run)
+                adapt(tmp_path, table, run=sm.Run(run))
         path.write_bytes(b"".join(lines))
 
 
@@ -229,17 +229,19 @@ def test_records_of_other_networks_are_not_believed(tmp_path: Path) -> None:
 )
 def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], key: str) -> None:
     run, table = tmp_path / "run", some_flags(0, N)
-    adapt(tmp_path, table, out=run)
+    adapt(tmp_path, table, run=sm.Run(run))
     with pytest.raises(UsageError) as refused:
-        adapt(tmp_path, table, out=run, **how)
+        adapt(tmp_path, table, run=sm.Run(run), **how)
     assert key in refused.value.problems
-    found = adapt(tmp_path, table, out=run, force=True, **how)
+    found = adapt(tmp_path, table, run=sm.Run(run, force=True), **how)
     assert found == adapt(tmp_path, table, **how)
 
 
 def test_another_batch_size_is_the_same_run(tmp_path: Path) -> None:
     run, table = tmp_path / "run", some_flags(0, N)
-    assert adapt(tmp_path, table, out=run) == adapt(tmp_path, table, out=run, batch_size=7)
+    assert adapt(tmp_path, table, run=sm.Run(run)) == adapt(
+        tmp_path, table, run=sm.Run(run), batch_size=7
+    )
 
 
 def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path) -> None:
     same = images(N, "npz:another-name.npz")
     for data, says in (([], "no data set"), ([images(N), same], "given more than once")):
         with pytest.raises(UsageError, match=f"^data: .*{says}"):
-            sm.adapt(net, ingredients, data, shots=SHOTS, out=tmp_path / "run")
+            sm.adapt(net, ingredients, data, shots=SHOTS, run=sm.Run(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

@@ -17,11 +17,9 @@ from torch.nn import functional as F
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.geometry import barriers
 from soupmerge.soups.geometry.basin import SEPARATE, SHARED, UNKNOWN, Barrier, Barriers
-from soupmerge.types import quiet
 from soupmerge.weights.geometry import signs
-from tests.shared import Outcome, Stop, files_of, stop_at
+from tests.shared import Outcome, Stop, files_of, in_folder, stop_at
 from tests.soups import planted
 from tests.soups.planted import (
     CLASSES,
@@ -298,7 +296,7 @@ def test_progress_counts_networks_each_ingredient_once(tmp_path: Path) -> None:
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         told.append((done, total))
 
-    barrier_of(tmp_path, 3, some_flags(0, N), points=4, progress=progress)
+    barrier_of(tmp_path, 3, some_flags(0, N), points=4, run=sm.Run(progress=progress))
     assert told == [(done, 3 + 3 * 2) for done in range(10)]
 
 
@@ -306,29 +304,24 @@ def test_progress_counts_networks_each_ingredient_once(tmp_path: Path) -> None:
 
 
 def kept(home: Path, table: Table, **how: Any) -> Barriers:
-    out = how.pop("out", home / "run")
-    given = {"points": 5, "tolerance": 0.05, "buffers": "average", "progress": quiet, **how}
-    ingredients, judge, net = (
-        make_ingredients(home / "in", 2),
-        planted.benchmark(N),
-        Planted(2, table),
-    )
+    run = in_folder(how.pop("run", sm.Run()), home / "run")
+    ingredients, net = make_ingredients(home / "in", 2), Planted(2, table)
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
-    return barriers.kept(out, net, ingredients, judge, **given)
+    return sm.barrier(net, ingredients, planted.benchmark(N), run=run, **{"points": 5, **how})
 
 
 def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
     table = some_flags(0, N)
     with pytest.raises(Stop):
-        kept(tmp_path, table, progress=stop_at(4, "networks"))
+        kept(tmp_path, table, run=sm.Run(progress=stop_at(4, "networks")))
     found = kept(tmp_path, table)
     assert found == barrier_of(tmp_path, 2, table, 1, points=5)
     before = files_of(tmp_path / "run")
-    assert kept(tmp_path, table, progress=stop_at(1, "networks")) == found
+    assert kept(tmp_path, table, run=sm.Run(progress=stop_at(1, "networks"))) == found
     assert files_of(tmp_path / "run") == before
     with pytest.raises(UsageError, match="settings.points was 5, now 6"):
         kept(tmp_path, table, points=6)
-    assert kept(tmp_path, table, points=6, force=True) == barrier_of(
+    assert kept(tmp_path, table, points=6, run=sm.Run(force=True)) == barrier_of(
         tmp_path, 2, table, 1, points=6
     )
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
@@ -337,7 +330,7 @@ def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
     ingredients = make_ingredients(tmp_path / "in", 2)
     assert [told["sha256"] for told in manifest["inputs"]] == list(ingredients.hashes)
     with pytest.raises(UsageError, match="holds an input"):
-        kept(tmp_path, table, out=tmp_path / "in", force=True)
+        kept(tmp_path, table, run=sm.Run(tmp_path / "in", force=True))
     assert manifest["benchmark"] == planted.benchmark(N).describe()
     assert manifest["settings"] == {"points": 6, "tolerance": 0.05, "buffers": "average"}
 

@@ -94,7 +94,7 @@ def test_an_ensemble_is_judged_like_any_network(entries: Any) -> None:
 
 def test_flags_have_a_row_for_each_pair_and_image(entries: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    reports = compare(entries[:2], benchmark(N, threats=2), out=run)
+    reports = compare(entries[:2], benchmark(N, threats=2), run=sm.Run(run))
     with open(run / "flags.csv") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["model", "id", "label", "clean", "linf:0.1", "l2:0.5"]
@@ -108,7 +108,7 @@ def test_flags_have_a_row_for_each_pair_and_image(entries: Any, tmp_path: Path) 
 
 
 def test_flags_name_the_data_where_there_are_several(entries: Any, tmp_path: Path) -> None:
-    compare(entries[:1], two_sets(), out=tmp_path / "run")
+    compare(entries[:1], two_sets(), run=sm.Run(tmp_path / "run"))
     with open(tmp_path / "run" / "flags.csv") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:3] == ["model", "data", "id"]
@@ -120,8 +120,8 @@ def test_a_manifest_names_networks_and_benchmarks(
 ) -> None:
     monkeypatch.setattr(comparison, "doubts", lambda *_, **__: ())
     one, many = benchmark(N), two_sets()
-    compare(entries[:2], one, out=tmp_path / "one")
-    compare(entries[:1], many, out=tmp_path / "many", examine=True)
+    compare(entries[:2], one, run=sm.Run(tmp_path / "one"))
+    compare(entries[:1], many, run=sm.Run(tmp_path / "many"), examine=True)
     told = json.loads((tmp_path / "one" / "manifest.json").read_text())
     assert (told["command"], told["device"], told["doubts"]) == ("eval", "cpu", False)
     assert told["inputs"] == [entry.describe() for entry in entries[:2]]
@@ -184,11 +184,11 @@ def test_what_is_compiled_judges_and_what_is_not_is_examined(
     assert compiled == []
     assert judged(entries[0], benchmark(N), compiled=True) == plain
     assert len(compiled) == 1
-    compare(entries[:2], benchmark(N), compiled=True, out=tmp_path / "run")
+    compare(entries[:2], benchmark(N), compiled=True, run=sm.Run(tmp_path / "run"))
     assert len(compiled) == 3
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["compiled"] is True
     with pytest.raises(UsageError, match="compiled"):
-        compare(entries[:2], benchmark(N), out=tmp_path / "run")
+        compare(entries[:2], benchmark(N), run=sm.Run(tmp_path / "run"))
 
 
 # ---- resuming
@@ -197,23 +197,23 @@ def test_what_is_compiled_judges_and_what_is_not_is_examined(
 def test_a_comparison_that_is_killed_repeats_nothing(entries: Any, tmp_path: Path) -> None:
     two = [entries[0], EnsembleEntry(entries[:2], "prob")]
     judges = two_sets()
-    whole = compare(two, judges, out=tmp_path / "whole")
+    whole = compare(two, judges, run=sm.Run(tmp_path / "whole"))
     spent = sum(map(asked, judges))
     assert [report.n for report in whole] == [N, N // 2, N, N // 2]
     again = two_sets()
     with pytest.raises(Stop):
-        compare(two, again, out=tmp_path / "cut", progress=stop_at(2, "networks"))
+        compare(two, again, run=sm.Run(tmp_path / "cut", progress=stop_at(2, "networks")))
     told: list[tuple[int, int]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         if what == "networks":
             told.append((done, total))
 
-    assert compare(two, again, out=tmp_path / "cut", progress=progress) == whole
+    assert compare(two, again, run=sm.Run(tmp_path / "cut", progress=progress)) == whole
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert sum(map(asked, again)) == spent
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
-    assert compare(two, again, out=tmp_path / "cut", progress=stop_at(1, "clean")) == whole
+    assert compare(two, again, run=sm.Run(tmp_path / "cut", progress=stop_at(1, "clean"))) == whole
     assert "verdicts.jsonl" not in files_of(tmp_path / "cut")
 
 
@@ -221,10 +221,10 @@ def test_a_comparison_that_is_killed_within_a_network_repeats_no_batch(
     entries: Any, tmp_path: Path
 ) -> None:
     judge, again = benchmark(N, batch_size=5), benchmark(N, batch_size=5)
-    whole = compare(entries[:2], judge, out=tmp_path / "whole")
+    whole = compare(entries[:2], judge, run=sm.Run(tmp_path / "whole"))
     with pytest.raises(Stop):
-        compare(entries[:2], again, out=tmp_path / "cut", progress=stop_at(3, "linf:0.1"))
-    assert compare(entries[:2], again, out=tmp_path / "cut") == whole
+        compare(entries[:2], again, run=sm.Run(tmp_path / "cut", progress=stop_at(3, "linf:0.1")))
+    assert compare(entries[:2], again, run=sm.Run(tmp_path / "cut")) == whole
     assert asked(again) == asked(judge)
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
 
@@ -233,21 +233,21 @@ def test_a_comparison_that_is_killed_within_a_network_repeats_no_batch(
 def test_records_of_others_are_not_believed(entries: Any, tmp_path: Path, harm: Any) -> None:
     for judges, some in ((two_sets(), entries[:1]), ([benchmark(N)], entries[:2])):
         run = tmp_path / str(len(judges))
-        compare(some, judges, out=run)
+        compare(some, judges, run=sm.Run(run))
         path = run / "trials.jsonl"
         path.write_bytes(b"".join(harm(path.read_bytes().splitlines(keepends=True))))
         with pytest.raises(
             InputError, match=r"trials\.jsonl: .*(another network or data|records of).*--force"
         ):
-            compare(some, judges, out=run)
-        compare(some, judges, out=run, force=True)
+            compare(some, judges, run=sm.Run(run))
+        compare(some, judges, run=sm.Run(run, force=True))
 
 
 def test_a_folder_that_holds_a_network_is_refused(entries: Any, tmp_path: Path) -> None:
     before = files_of(tmp_path / "in")
     for some in (entries[:1], [EnsembleEntry(entries, "prob")]):
         with pytest.raises(UsageError, match="holds an input"):
-            compare(some, benchmark(N), out=tmp_path / "in", force=True)
+            compare(some, benchmark(N), run=sm.Run(tmp_path / "in", force=True))
     assert files_of(tmp_path / "in") == before
 
 
@@ -269,7 +269,7 @@ def test_a_network_that_cannot_take_the_images_is_refused_before_any_is_judged(
     sm.save(tmp_path / "wrong.safetensors", {"weight": torch.ones(3, 1)})
     wrong = Entry(sm.load(tmp_path / "wrong.safetensors")[0], wrong.net)
     with pytest.raises(InputError, match=r"wrong\.safetensors: cannot take images .*choose data"):
-        compare([entries[0], wrong], judge, out=tmp_path / "run")
+        compare([entries[0], wrong], judge, run=sm.Run(tmp_path / "run"))
     assert asked(judge) == 0
     assert not (tmp_path / "run" / "trials.jsonl").exists()
 

@@ -15,6 +15,7 @@ from scipy import stats
 import soupmerge as sm
 from soupmerge.errors import UsageError
 from soupmerge.schedule import order
+from soupmerge.soups.search.greedy import Greedy
 from tests.soups.planted import Planted, Row, benchmark, make_ingredients, some_flags
 
 pytestmark = pytest.mark.usefixtures("unexamined")
@@ -32,7 +33,7 @@ def by_count(counts: dict[tuple[int, ...], int], n: int = 20) -> Callable[[Row],
     return table
 
 
-def greedy(tmp_path: Path, k: int, table: Any, n: int = 20, **how: Any) -> sm.soups.greedy.Greedy:
+def greedy(tmp_path: Path, k: int, table: Any, n: int = 20, **how: Any) -> Greedy:
     ingredients = make_ingredients(tmp_path / "in", k)
     return sm.greedy(Planted(k, table), ingredients, benchmark(n, threats=0), **how)
 
@@ -156,7 +157,7 @@ def test_each_reason_says_whether_the_images_tell_it_from_chance(tmp_path: Path)
 
 def test_no_soup_is_judged_twice_and_all_that_were_are_told(tmp_path: Path) -> None:
     table, run = some_flags(3, 40), tmp_path / "run"
-    found = greedy(tmp_path, 3, table, n=40, orders=4, prune=True, out=run)
+    found = greedy(tmp_path, 3, table, n=40, orders=4, prune=True, run=sm.Run(run))
     rows = [t.recipe.weights for t in found.trials]
     assert len(rows) == len(set(rows)) <= 7
     told = json.loads((run / "decisions.json").read_text())
@@ -178,9 +179,11 @@ def test_no_soup_is_judged_twice_and_all_that_were_are_told(tmp_path: Path) -> N
 )
 def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
     ingredients, net = make_ingredients(tmp_path / "in", 2), Planted(2, some_flags(0, 20))
-    sm.greedy(net, ingredients, benchmark(20), orders=1, out=tmp_path / "run")
+    sm.greedy(net, ingredients, benchmark(20), orders=1, run=sm.Run(tmp_path / "run"))
     with pytest.raises(UsageError, match=says):
-        sm.greedy(net, ingredients, benchmark(20), **{"orders": 1, **how}, out=tmp_path / "run")
+        sm.greedy(
+            net, ingredients, benchmark(20), **{"orders": 1, **how}, run=sm.Run(tmp_path / "run")
+        )
 
 
 @pytest.mark.parametrize(
@@ -196,5 +199,5 @@ def test_what_cannot_be_meant_is_refused_before_any_soup(
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(UsageError, match=says):
-        greedy(tmp_path, **{"k": 2, "table": some_flags(0, 20), "out": run, **how})
+        greedy(tmp_path, **{"k": 2, "table": some_flags(0, 20), "run": sm.Run(run), **how})
     assert not run.exists()

@@ -17,7 +17,7 @@ from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.figures.drawing import draw
 from soupmerge.soups.geometry.landscape import Landscape, Point
 from soupmerge.weights.buffers import is_statistic
-from tests.shared import Outcome, Stop, files_of, near, stop_at
+from tests.shared import Outcome, Stop, files_of, in_folder, near, stop_at
 from tests.soups import planted
 from tests.soups.planted import Planted, make_ingredients, some_flags
 
@@ -134,7 +134,7 @@ def test_statistics_may_be_those_of_one_ingredient(
     net: nn.Module, ingredients: sm.Ingredients, base: int
 ) -> None:
     judge = benchmark(8)
-    found = sm.landscape(net, ingredients, judge, points=2, buffers="base", base=base)
+    found = sm.landscape(net, ingredients, judge, points=2, buffers=sm.Buffers("base", base=base))
     for point in found.points:
         recipe = sm.Recipe.of(ingredients, point.weights, affine=True, buffers="base", base=base)
         state = sm.mix(ingredients, recipe)
@@ -147,7 +147,7 @@ def test_statistics_can_be_estimated_anew(
     """At every point, also at the corners, from weights alone."""
     judge, calibration = benchmark(24), sm.Calibration(sm.data("digits", split="train", limit=64))
     found = sm.landscape(
-        net, ingredients, judge, points=2, calibration=calibration, out=tmp_path / "run"
+        net, ingredients, judge, points=2, calibration=calibration, run=sm.Run(tmp_path / "run")
     )
     for point in found.points:
         recipe = sm.Recipe.of(ingredients, point.weights, affine=True, buffers="base")
@@ -165,13 +165,17 @@ def test_a_point_without_a_finite_loss_is_a_hole(net: nn.Module, tmp_path: Path)
     wild[1]["head.weight"] = 3e38 * wild[1]["head.weight"].sign()
     ingredients = save_three(tmp_path, near(net, 1), *wild)
     judge = benchmark(8, sm.Linf(0.1))
-    found = sm.landscape(net, ingredients, judge, points=3, margin=4.0, out=tmp_path / "run")
+    found = sm.landscape(
+        net, ingredients, judge, points=3, margin=4.0, run=sm.Run(tmp_path / "run")
+    )
     reasons = {hole.hole for hole in found.holes}
     assert any("overflow" in reason for reason in reasons)
     assert any("no finite loss on" in reason for reason in reasons)
     assert not found.points[0].hole
     assert len(found.points) == 3 + 9
-    again = sm.landscape(net, ingredients, judge, points=3, margin=4.0, out=tmp_path / "run")
+    again = sm.landscape(
+        net, ingredients, judge, points=3, margin=4.0, run=sm.Run(tmp_path / "run")
+    )
     assert again == found
     assert draw(tmp_path / "run")
 
@@ -227,7 +231,8 @@ def test_a_summary_names_checkpoints_with_their_places(
 
 def survey(tmp_path: Path, **how: Any) -> Landscape:
     ingredients, judge = make_ingredients(tmp_path / "in", 3), planted.benchmark(10)
-    given, net = {"points": 2, "out": tmp_path / "run", **how}, Planted(3, some_flags(0, 10))
+    given, net = {"points": 2, **how}, Planted(3, some_flags(0, 10))
+    given["run"] = in_folder(given.get("run", sm.Run()), tmp_path / "run")
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
     return sm.landscape(net, ingredients, judge, **given)
 
@@ -244,19 +249,19 @@ def test_a_manifest_tells_what_is_measured(tmp_path: Path) -> None:
     images = (tmp_path / "run" / "images.csv").read_text().splitlines()
     assert images == ["id,label", *(f"{i},{i}" for i in range(10))]
     with pytest.raises(UsageError, match="holds an input"):
-        survey(tmp_path, out=tmp_path / "in", force=True)
+        survey(tmp_path, run=sm.Run(tmp_path / "in", force=True))
 
 
 def test_a_survey_goes_on_where_it_was_cut(tmp_path: Path) -> None:
-    whole = survey(tmp_path, out=tmp_path / "whole")
+    whole = survey(tmp_path, run=sm.Run(tmp_path / "whole"))
     with pytest.raises(Stop):
-        survey(tmp_path, progress=stop_at(4, "points"))
+        survey(tmp_path, run=sm.Run(progress=stop_at(4, "points")))
     told: list[tuple[int, int]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         told.append((done, total))
 
-    assert survey(tmp_path, progress=progress) == whole
+    assert survey(tmp_path, run=sm.Run(progress=progress)) == whole
     assert told == [(3, 7), (4, 7), (5, 7), (6, 7), (7, 7)]
     assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
     path = tmp_path / "run" / "trials.jsonl"
@@ -270,15 +275,15 @@ def test_a_survey_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     [
         ({"margin": 0.3}, "settings.margin was 0.2, now 0.3"),
         ({"points": 3}, "settings.points was 2, now 3"),
-        ({"buffers": "base"}, "settings.buffers was 'average', now 'base'"),
-        ({"base": 1}, "settings.base was 0, now 1"),
+        ({"buffers": sm.Buffers("base")}, "settings.buffers was 'average', now 'base'"),
+        ({"buffers": sm.Buffers(base=1)}, "settings.base was 0, now 1"),
     ],
 )
 def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
     survey(tmp_path)
     with pytest.raises(UsageError, match=says):
         survey(tmp_path, **how)
-    assert survey(tmp_path, force=True, **how) == survey(tmp_path, out=None, **how)
+    assert survey(tmp_path, run=sm.Run(force=True), **how) == survey(tmp_path, run=None, **how)
 
 
 @pytest.mark.parametrize("how", [{"points": 1}, {"margin": -0.1}, {"margin": 100}])

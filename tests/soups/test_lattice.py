@@ -65,7 +65,7 @@ def test_the_grid_judges_every_soup_of_the_lattice_in_its_order(tmp_path: Path) 
         some_flags(0, 50),
         benchmark(50),
     )
-    trials = sm.grid(Planted(3, table), ingredients, judge, step=0.25, out=tmp_path / "run")
+    trials = sm.grid(Planted(3, table), ingredients, judge, step=0.25, run=sm.Run(tmp_path / "run"))
     assert [t.recipe.weights for t in trials] == [(row,) for row in lattice(3, 4)]
     for trial in trials:
         clean, robust = np.asarray(table(trial.recipe.weights[0]))
@@ -89,7 +89,7 @@ def test_the_ingredients_of_a_grid_get_the_verdicts_that_they_get_alone(
 def test_what_is_written_is_the_best_soup_of_each_metric(tmp_path: Path) -> None:
     ingredients, run = make_ingredients(tmp_path / "in", 3), tmp_path / "run"
     net, judge = Planted(3, some_flags(1, 200, rows=3)), benchmark(200, threats=2)
-    trials = sm.grid(net, ingredients, judge, step=0.5, choose="l2:0.5", out=run)
+    trials = sm.grid(net, ingredients, judge, step=0.5, metric="l2:0.5", run=sm.Run(run))
     names = {"clean": "clean", "linf:0.1": "linf-0.1", "l2:0.5": "l2-0.5", "union": "union"}
     assert {f"best/{name}.json" for name in names.values()} <= set(files_of(run))
     for metric, name in names.items():

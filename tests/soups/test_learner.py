@@ -22,7 +22,7 @@ from soupmerge.schedule import order, stream
 from soupmerge.soups.learn.learner import Learner
 from soupmerge.soups.learn.settings import Settings
 from soupmerge.soups.learn.soup import draw_active
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import quiet
 from soupmerge.weights.buffers import is_statistic
@@ -109,9 +109,9 @@ def test_learning_is_the_plain_loop_step_by_step(
         assert (what, done, total) == ("steps", len(seen) + 1, EPOCHS * 3)
         seen.append(learner.logits.detach().double().clone())
 
-    with run.opened(tmp_path / "run", {"command": "learn"}) as folder:
+    with run_folder.opened(tmp_path / "run", {"command": "learn"}) as folder:
         recipe = learner.learn(folder, progress)
-        history = folder.journal("history").records
+        history = folder.journal("history.jsonl").records
     found = list(plain_steps(ingredients, data, settings, seed, augment))
     assert len(found) == len(seen) == EPOCHS * 3
     for ours, (theirs, _, _) in zip(seen, found, strict=True):
@@ -274,7 +274,7 @@ def test_a_killed_learning_takes_the_same_steps(
     """From the last snapshot: after each epoch, and, where one is due, after each step."""
     monkeypatch.setattr(Snapshot, "due", lambda self: often)
     whole = learner_of(tmp_path).learn(None, quiet)
-    with run.opened(tmp_path / "run", {"command": "learn"}) as folder:
+    with run_folder.opened(tmp_path / "run", {"command": "learn"}) as folder:
         with pytest.raises(Stop):
             learner_of(tmp_path).learn(folder, stop_at(at, "steps"))
         told: list[int] = []
@@ -284,7 +284,7 @@ def test_a_killed_learning_takes_the_same_steps(
         # A step is told of before it is kept, and what was not kept is taken again.
         first = at if often else 3 * ((at - 1) // 3) + 1
         assert told == list(range(first, 10))
-        assert [record["epoch"] for record in folder.journal("history").records] == [1, 2, 3]
+        assert [record["epoch"] for record in folder.journal("history.jsonl").records] == [1, 2, 3]
 
 
 # ---- stopping early
@@ -328,9 +328,9 @@ def test_the_epoch_of_the_lowest_loss_is_taken_and_patience_counts_epochs(
         if done % 3 == 0:
             kept.append(learner.logits.detach().double().softmax(1))
 
-    with run.opened(tmp_path / "run", {"command": "learn"}) as folder:
+    with run_folder.opened(tmp_path / "run", {"command": "learn"}) as folder:
         recipe = learner.learn(folder, progress)
-        history = folder.journal("history").records
+        history = folder.journal("history.jsonl").records
     assert [record["val"] for record in history] == losses[:epochs]
     assert recipe.weights == tuple(map(tuple, kept[best - 1].tolist()))
 
@@ -410,8 +410,8 @@ PRECISIONS = ("fp32", "bf16")
 
 
 def test_a_history_is_json(tmp_path: Path) -> None:
-    with run.opened(tmp_path / "run", {"command": "learn"}) as folder:
+    with run_folder.opened(tmp_path / "run", {"command": "learn"}) as folder:
         learner_of(tmp_path).learn(folder, quiet)
-        for record in folder.journal("history").records:
+        for record in folder.journal("history.jsonl").records:
             assert set(record) == {"epoch", "loss", "entropy", "moved", "weights"}
             json.dumps(record, allow_nan=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.soups.judge.trials import Trial
 from soupmerge.soups.learn.settings import Settings
 from soupmerge.soups.learn.soup import LearnedSoup
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.weights import ledger
 from soupmerge.weights.mixing import mix_to_file
 from soupmerge.weights.recipe import read_recipe
-from tests.shared import Stop, files_of, stop_at
+from tests.shared import Stop, files_of, in_folder, stop_at
 from tests.soups import tiny
 from tests.soups.tiny import Pushed, Tiny
 
@@ -32,7 +32,8 @@ SETTINGS = Settings(epochs=2, batch_size=16)
 
 def learn(home: Path, **how: Any) -> Trial:
     """Learn a soup of three tiny networks in the folder *home*/run."""
-    given = {"settings": SETTINGS, "out": home / "run", **how}
+    given = {"settings": SETTINGS, **how}
+    given["run"] = in_folder(given.get("run", sm.Run()), home / "run")
     ingredients = given.pop("ingredients", None) or tiny.make_ingredients(home / "in")
     goal, net = given.pop("objective", Pushed()), Tiny()
     net.soupmerge_ref = "tiny"  # type: ignore[assignment]
@@ -85,7 +86,7 @@ def test_without_a_calibration_the_soup_is_the_mix_of_its_recipe(tmp_path: Path)
     soup = sm.load(tmp_path / "run" / "soup.safetensors")[0]
     assert all(torch.equal(soup[name], expected[name]) for name in expected)
     assert (found.recipe.buffers, found.recipe.calibration, found.report) == ("average", None, None)
-    assert learn(tmp_path, out=None) == found
+    assert learn(tmp_path, run=sm.Run(None)) == found
 
 
 @QUIET
@@ -99,7 +100,7 @@ def test_the_ledger_has_the_images_that_taught_and_those_that_stopped(tmp_path: 
         ("plain", {}, expected[:1]),
         ("stopped", {"stop_on": stop_on}, expected),
     ):
-        found = learn(tmp_path, out=tmp_path / out, **more)
+        found = learn(tmp_path, run=sm.Run(tmp_path / out), **more)
         assert [(e["by"], e["purpose"], e["sha256"]) for e in found.recipe.seen] == entries
         soup = sm.load(tmp_path / out / "soup.safetensors")[0]
         told = [(e["by"], e["purpose"], e["sha256"]) for e in ledger.ledger_of(soup)]
@@ -112,9 +113,9 @@ def test_a_manifest_tells_all_that_changes_a_number(tmp_path: Path) -> None:
     recipe.write_text(json.dumps(sm.Recipe.uniform(ingredients).to_json()))
     settings = replace(SETTINGS, init=f"recipe:{recipe}")
     learn(tmp_path, settings=settings, epochs=1, seed=4)
-    told = run.read_manifest(tmp_path / "run")
+    told = run_folder.read_manifest(tmp_path / "run")
     # What a recipe says is in the digest of the start: the file may move.
-    assert told["settings"] == {**asdict(settings), "init": "recipe", "epochs": 1}
+    assert told["settings"] == {**settings.noted(), "init": "recipe", "epochs": 1}
     assert (told["command"], told["seed"], told["device"]) == ("learn", 4, "cpu")
     assert told["model"] == sm.load(tmp_path / "run" / "soup.safetensors")[0].model == "tiny"
     assert told["data"] == tiny.images(40).fingerprint()
@@ -148,8 +149,8 @@ def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any],
     learn(tmp_path)
     with pytest.raises(UsageError, match=says):
         learn(tmp_path, **how)
-    found = learn(tmp_path, force=True, **how)
-    assert found == learn(tmp_path, **{**how, "out": None})
+    found = learn(tmp_path, run=sm.Run(force=True), **how)
+    assert found == learn(tmp_path, run=None, **how)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_the_number_of_epochs_is_given_set_or_usual(
     settings = Settings(epochs=set_to, batch_size=40)
     learn(tmp_path, settings=settings, epochs=given)
     assert len(Journal(tmp_path / "run" / "history.jsonl").records) == length
-    assert run.read_manifest(tmp_path / "run")["settings"]["epochs"] == length
+    assert run_folder.read_manifest(tmp_path / "run")["settings"]["epochs"] == length
 
 
 def test_groups_are_listed_from_input_to_output(
@@ -185,34 +186,34 @@ def test_a_killed_learning_resumes_to_the_same_files(
 ) -> None:
     monkeypatch.setattr(Snapshot, "due", lambda self: True)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    expected = learn(tmp_path, out=whole, **everything())
+    expected = learn(tmp_path, run=sm.Run(whole), **everything())
     for n, what in ((1, "steps"), (2, "steps"), (2, "steps"), (1, "clean"), (1, "linf:0.2")):
         with pytest.raises(Stop):
-            learn(tmp_path, out=cut, progress=stop_at(n, what), **everything())
-    assert learn(tmp_path, out=cut, **everything()) == expected
+            learn(tmp_path, run=sm.Run(cut, progress=stop_at(n, what)), **everything())
+    assert learn(tmp_path, run=sm.Run(cut), **everything()) == expected
     assert files_of(cut) == files_of(whole)
-    again = learn(tmp_path, out=cut, progress=stop_at(1, "steps"), **everything())
+    again = learn(tmp_path, run=sm.Run(cut, progress=stop_at(1, "steps")), **everything())
     assert again == expected
     (cut / "soup.safetensors").unlink()
-    learn(tmp_path, out=cut, progress=stop_at(1, "clean"), **everything())
+    learn(tmp_path, run=sm.Run(cut, progress=stop_at(1, "clean")), **everything())
     assert files_of(cut) == files_of(whole)
 
 
 @pytest.mark.parametrize("harm", [b"", b"not a state"])
 def test_a_damaged_state_is_refused(tmp_path: Path, harm: bytes) -> None:
     with pytest.raises(Stop):
-        learn(tmp_path, progress=stop_at(4, "steps"))
+        learn(tmp_path, run=sm.Run(progress=stop_at(4, "steps")))
     state = tmp_path / "run" / "state.safetensors"
     assert state.exists()
     state.write_bytes(harm)
     with pytest.raises(InputError, match=r"state\.safetensors.*--force"):
         learn(tmp_path)
-    assert learn(tmp_path, force=True) == learn(tmp_path, out=None)
+    assert learn(tmp_path, run=sm.Run(force=True)) == learn(tmp_path, run=sm.Run(None))
 
 
 def test_a_state_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Stop):
-        learn(tmp_path, progress=stop_at(4, "steps"))
+        learn(tmp_path, run=sm.Run(progress=stop_at(4, "steps")))
     kept = Snapshot(tmp_path / "run" / "state.safetensors")
     tensors, at = kept.load() or ({}, {})
     kept.save({name: t[:, :2] for name, t in tensors.items()}, at)
@@ -224,7 +225,7 @@ def test_a_folder_that_holds_an_ingredient_is_refused(tmp_path: Path) -> None:
     tiny.make_ingredients(tmp_path / "in")
     before = files_of(tmp_path / "in")
     with pytest.raises(UsageError, match="holds an input"):
-        learn(tmp_path, out=tmp_path / "in", force=True)
+        learn(tmp_path, run=sm.Run(tmp_path / "in", force=True))
     assert files_of(tmp_path / "in") == before
 
 
@@ -266,7 +267,7 @@ def test_images_that_stop_may_have_trained_nothing(tmp_path: Path) -> None:
     learn(tmp_path, ingredients=ingredients, stop_on=stop_on)
     ingredients = used(tmp_path, replace(stop_on, ref="another"), ledger.TRAINED)
     with pytest.raises(UsageError, match="^stopping split: .*trained on images") as caught:
-        learn(tmp_path, ingredients=ingredients, stop_on=stop_on, out=tmp_path / "other")
+        learn(tmp_path, ingredients=ingredients, stop_on=stop_on, run=sm.Run(tmp_path / "other"))
     assert "used-1.safetensors was trained on another" in str(caught.value)
     assert "12 images in common" in str(caught.value)
     assert "used-0" not in str(caught.value)
@@ -331,7 +332,7 @@ def test_learning_lowers_its_loss_and_harms_nothing(
     before = {n: t.clone() for n, t in net.state_dict().items()}
     random = torch.get_rng_state()
     settings = Settings(epochs=4, dropout=0.0)
-    sm.learn(net, ingredients, digits, objective, settings=settings, out=tmp_path / "run")
+    sm.learn(net, ingredients, digits, objective, settings=settings, run=sm.Run(tmp_path / "run"))
     losses = [r["loss"] for r in Journal(tmp_path / "run" / "history.jsonl").records]
     assert len(losses) == 4
     assert losses[-1] < losses[0]

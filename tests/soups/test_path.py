@@ -121,7 +121,7 @@ def path(tmp_path: Path, table: Any, **how: Any) -> Line:
 
 def test_a_path_judges_the_soups_of_its_steps(tmp_path: Path) -> None:
     table, run = some_flags(0, 50), tmp_path / "run"
-    line = path(tmp_path, table, points=5, choose="clean", out=run)
+    line = path(tmp_path, table, points=5, metric="clean", run=sm.Run(run))
     assert line.t == (0.0, 0.25, 0.5, 0.75, 1.0)
     assert [t.recipe.weights[0] for t in line.trials] == [(1 - t, t) for t in line.t]
     assert not any(t.recipe.affine for t in line.trials)
@@ -149,9 +149,9 @@ def test_a_path_beyond_its_ends_is_affine(tmp_path: Path) -> None:
 )
 def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
     table, out = some_flags(0, 50), tmp_path / "run"
-    path(tmp_path, table, points=3, out=out)
+    path(tmp_path, table, points=3, run=sm.Run(out))
     with pytest.raises(UsageError, match=says):
-        path(tmp_path, table, **{"points": 3, **how}, out=out)
+        path(tmp_path, table, **{"points": 3, **how}, run=sm.Run(out))
 
 
 def test_eleven_points_are_usual(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.schedule import order
 from soupmerge.soups.search.betting import BettingTest
-from soupmerge.soups.search.race import ALPHA, FEWEST, ROUNDS
+from soupmerge.soups.search.race import ALPHA, FEWEST, MOST_ROUNDS, Race
 from soupmerge.storage.journal import Journal
 from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, Row, Table, asked, benchmark, first, make_ingredients
@@ -144,9 +144,7 @@ def ladder(n: int, seed: int = 0) -> Table:
     return table
 
 
-def race(
-    tmp_path: Path, k: int, table: Table, judge: sm.Benchmark, **how: Any
-) -> sm.soups.racing.Race:
+def race(tmp_path: Path, k: int, table: Table, judge: sm.Benchmark, **how: Any) -> Race:
     return sm.race(Planted(k, table), make_ingredients(tmp_path / "in", k), judge, **how)
 
 
@@ -244,7 +242,7 @@ def test_who_is_beaten_is_asked_about_no_further_image(tmp_path: Path) -> None:
     """Ten images are wrong for every soup and tell nothing: 96 are left, for three rounds of 32."""
     judge, n = benchmark(106), 106
     counts = {(1.0, 0.0): (96, 90), (0.0, 1.0): (96, 0)}
-    found = race(tmp_path, 2, counted(counts, n), judge, step=1, out=tmp_path / "run")
+    found = race(tmp_path, 2, counted(counts, n), judge, step=1, run=sm.Run(tmp_path / "run"))
     assert [(r.images, r.beaten_by) for r in found.runners] == [(106, None), (32, 0)]
     assert asked(judge) == 96 + 32
     records = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
@@ -269,7 +267,7 @@ def test_who_is_beaten_is_asked_about_no_further_image(tmp_path: Path) -> None:
 def test_a_race_has_16_rounds_at_most_of_32_images_at_least(
     tmp_path: Path, n: int, rounds: int
 ) -> None:
-    assert (ROUNDS, FEWEST) == (16, 32)
+    assert (MOST_ROUNDS, FEWEST) == (16, 32)
     judge = benchmark(n)
     race(tmp_path, 2, lambda row: [[True] * n, [True] * n], judge, step=1)
     sizes = judge.attacks[0].asked[::2]  # type: ignore[attr-defined]
@@ -293,11 +291,11 @@ def test_soups_are_compared_in_the_metric_that_chooses(tmp_path: Path) -> None:
     """Whatever it is multiplied by: twice a metric decides as the metric does, and as early."""
     table, n = ladder(400, 1), 400
     plain, twice, half = (
-        race(tmp_path, 3, table, benchmark(n), step=0.5, goal="best", choose=text)
+        race(tmp_path, 3, table, benchmark(n), step=0.5, goal="best", metric=text)
         for text in ("union", "2*union", "0.5*union")
     )
     assert plain.runners == twice.runners == half.runners
-    clean = race(tmp_path, 3, table, benchmark(n), step=0.5, goal="best", choose="clean")
+    clean = race(tmp_path, 3, table, benchmark(n), step=0.5, goal="best", metric="clean")
     assert clean.trials.best("clean").judged().correct("clean") == max(
         int(np.asarray(table(runner.weights))[0].sum()) for runner in clean.runners
     )
@@ -314,23 +312,23 @@ def test_a_race_without_threats_is_over_after_the_clean_round(tmp_path: Path) ->
 
 def test_a_race_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     table, cut = ladder(96), tmp_path / "cut"
-    whole = race(tmp_path, 3, table, benchmark(96), step=1, out=tmp_path / "whole")
+    whole = race(tmp_path, 3, table, benchmark(96), step=1, run=sm.Run(tmp_path / "whole"))
     for n in (2, 9):
         judge, progress = benchmark(96, batch_size=16), stop_at(n, "images linf:0.1")
         with pytest.raises(Stop):
-            race(tmp_path, 3, table, judge, step=1, out=cut, progress=progress)
+            race(tmp_path, 3, table, judge, step=1, run=sm.Run(cut, progress=progress))
         kept = Journal(cut / "verdicts.jsonl").records
         assert len({record["evaluation"] for record in kept}) == 1
     judge = benchmark(96, batch_size=16)
-    assert race(tmp_path, 3, table, judge, step=1, out=cut) == whole
+    assert race(tmp_path, 3, table, judge, step=1, run=sm.Run(cut)) == whole
     assert files_of(cut) == files_of(tmp_path / "whole")
     again = benchmark(96)
-    assert race(tmp_path, 3, table, again, step=1, out=cut) == whole
+    assert race(tmp_path, 3, table, again, step=1, run=sm.Run(cut)) == whole
     assert asked(again) == 0
 
 
 def test_a_round_of_another_soup_is_not_believed(tmp_path: Path) -> None:
-    run, how = tmp_path / "run", {"step": 1, "out": tmp_path / "run"}
+    run, how = tmp_path / "run", {"step": 1, "run": sm.Run(tmp_path / "run")}
     race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), **how)
     path = run / "rounds.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
@@ -341,14 +339,14 @@ def test_a_round_of_another_soup_is_not_believed(tmp_path: Path) -> None:
 
 
 def test_the_goal_is_of_the_run_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
-    how = {"step": 1, "out": tmp_path / "run"}
+    how = {"step": 1, "run": sm.Run(tmp_path / "run")}
     race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), **how)
     with pytest.raises(UsageError, match="settings.race was 'front', now 'best'"):
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), goal="best", **how)
     with pytest.raises(UsageError, match="settings.seed was 0, now 1"):
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), seed=1, **how)
     with pytest.raises(UsageError, match="settings.metric was 'union', now 'clean'"):
-        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), choose="clean", **how)
+        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), metric="clean", **how)
     with pytest.raises(UsageError, match=r"^race: .*'frnt'.*'front'"):
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), step=1, goal="frnt")
     with pytest.raises(UsageError, match="two or more"):
@@ -363,7 +361,12 @@ def test_a_race_tells_how_far_it_has_come(tmp_path: Path) -> None:
 
     judge = replace(benchmark(96), batch_size=96)
     race(
-        tmp_path, 2, counted({**COUNTS, (0.0, 1.0): (90, 10)}, 96), judge, step=1, progress=progress
+        tmp_path,
+        2,
+        counted({**COUNTS, (0.0, 1.0): (90, 10)}, 96),
+        judge,
+        step=1,
+        run=sm.Run(progress=progress),
     )
     rounds = [entry for entry in told if entry[0] == "rounds"]
     assert [(done, total) for _, done, total, _ in rounds][:2] == [(0, 16), (0, 16)]

@@ -20,9 +20,9 @@ from soupmerge.soups.judge.verdicts import Verdicts, forget
 from soupmerge.soups.search.estimate import Estimate, duration
 from soupmerge.soups.search.evaluator import metric_of
 from soupmerge.soups.search.kept_adversarials import KeptAdversarials
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 from soupmerge.storage.journal import Journal
-from tests.shared import Stop, files_of, stop_at
+from tests.shared import Stop, files_of, in_folder, stop_at
 from tests.soups.planted import Planted, asked, benchmark, images, make_ingredients, some_flags
 
 pytestmark = pytest.mark.usefixtures("unexamined")
@@ -44,7 +44,8 @@ def run_search(name: str, home: Path, judge: sm.Benchmark | None = None, **more:
     ingredients = make_ingredients(home / "in", 2)
     net = Planted(2, some_flags(2, 40, rows=3))
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
-    return search(net, ingredients, judge or benchmark(40), **{"out": home / "run", **how, **more})
+    run = in_folder(more.pop("run", sm.Run()), home / "run")
+    return search(net, ingredients, judge or benchmark(40), run=run, **{**how, **more})
 
 
 # ---- every search
@@ -53,12 +54,12 @@ def run_search(name: str, home: Path, judge: sm.Benchmark | None = None, **more:
 @EVERY
 def test_a_search_that_was_killed_goes_on_to_the_same_files(tmp_path: Path, name: str) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    expected = run_search(name, tmp_path, out=whole)
+    expected = run_search(name, tmp_path, run=sm.Run(whole))
     what = "soups of a round" if name == "race" else "soups"
     for n in (2, 3):
         with pytest.raises(Stop):
-            run_search(name, tmp_path, out=cut, progress=stop_at(n, what))
-    assert run_search(name, tmp_path, out=cut) == expected
+            run_search(name, tmp_path, run=sm.Run(cut, progress=stop_at(n, what)))
+    assert run_search(name, tmp_path, run=sm.Run(cut)) == expected
     assert files_of(cut) == files_of(whole)
 
 
@@ -69,7 +70,10 @@ def test_a_search_that_is_done_asks_nothing_again(tmp_path: Path, name: str) -> 
     spent = asked(judge)
     assert spent > 0
     before = files_of(tmp_path / "run")
-    assert run_search(name, tmp_path, judge, progress=stop_at(1, "images clean")) == expected
+    assert (
+        run_search(name, tmp_path, judge, run=sm.Run(progress=stop_at(1, "images clean")))
+        == expected
+    )
     assert asked(judge) == spent
     assert files_of(tmp_path / "run") == before
 
@@ -77,7 +81,7 @@ def test_a_search_that_is_done_asks_nothing_again(tmp_path: Path, name: str) -> 
 @EVERY
 def test_a_run_tells_what_it_was_about(tmp_path: Path, name: str) -> None:
     judge = benchmark(40)
-    run_search(name, tmp_path, judge, buffers="base", base=1)
+    run_search(name, tmp_path, judge, buffers=sm.Buffers("base", 1))
     home = tmp_path / "run"
     manifest = json.loads((home / "manifest.json").read_text())
     assert manifest["command"] == ("grid" if name == "race" else name)
@@ -111,13 +115,13 @@ def test_a_run_of_other_settings_is_refused_and_started_over_by_force(
     with pytest.raises(UsageError, match=r"benchmark.seed was 0, now 1.*--force"):
         run_search(name, tmp_path, benchmark(40, seed=1))
     with pytest.raises(UsageError, match="settings.buffers was 'average', now 'base'"):
-        run_search(name, tmp_path, buffers="base")
+        run_search(name, tmp_path, buffers=sm.Buffers("base"))
     with pytest.raises(UsageError, match="settings.base was 0, now 1"):
-        run_search(name, tmp_path, base=1)
+        run_search(name, tmp_path, buffers=sm.Buffers(base=1))
     judge = benchmark(40, seed=1)
-    found = run_search(name, tmp_path, judge, force=True)
+    found = run_search(name, tmp_path, judge, run=sm.Run(force=True))
     assert asked(judge) > 0
-    assert found == run_search(name, tmp_path, benchmark(40, seed=1), out=None)
+    assert found == run_search(name, tmp_path, benchmark(40, seed=1), run=None)
 
 
 @EVERY
@@ -126,7 +130,7 @@ def test_a_search_without_a_run_folder_finds_the_same_and_writes_nothing(
 ) -> None:
     kept = run_search(name, tmp_path)
     before = files_of(tmp_path)
-    assert run_search(name, tmp_path, out=None) == kept
+    assert run_search(name, tmp_path, run=None) == kept
     assert files_of(tmp_path) == before
 
 
@@ -136,7 +140,7 @@ def test_the_metric_that_chooses_is_the_union_or_clean_without_threats(
 ) -> None:
     for threats, metric in ((2, "union"), (0, "clean")):
         judge, out = benchmark(40, threats=threats), tmp_path / str(threats)
-        found = run_search(name, tmp_path, judge, out=out)
+        found = run_search(name, tmp_path, judge, run=sm.Run(out))
         trials = found if isinstance(found, sm.Trials) else found.trials
         recipe = json.loads((out / "recipe.json").read_text())
         row = tuple(recipe["weights"]["model"])
@@ -147,7 +151,7 @@ def test_the_metric_that_chooses_is_the_union_or_clean_without_threats(
         else:
             assert value == max(t.judged().correct(metric) for t in trials)
         assert metric_of(judge, None) == metric
-    with pytest.raises(UsageError, match="^best: no metric 'unoin'.*'union'"):
+    with pytest.raises(UsageError, match="^metric: no metric 'unoin'.*'union'"):
         metric_of(benchmark(4), "unoin")
 
 
@@ -160,7 +164,7 @@ def test_progress_tells_how_many_soups_are_done_of_how_many_and_what_they_cost(
         if what == "soups":
             told.append((done, total, note))
 
-    run_search("grid", tmp_path, progress=progress)
+    run_search("grid", tmp_path, run=sm.Run(progress=progress))
     assert [entry[:2] for entry in told] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert told[0][2] == ""
     assert all(note.endswith(" left") for _, _, note in told[1:3])
@@ -174,7 +178,7 @@ def test_a_folder_that_holds_an_ingredient_is_refused(tmp_path: Path) -> None:
     before = files_of(home)
     for name in SEARCHES:
         with pytest.raises(UsageError, match="holds an input"):
-            run_search(name, tmp_path, out=home, force=True)
+            run_search(name, tmp_path, run=sm.Run(home, force=True))
     assert files_of(home) == before
     assert len(ingredients) == 2
 
@@ -186,7 +190,7 @@ def test_a_folder_with_a_stranger_s_manifest_is_left_alone(tmp_path: Path) -> No
         (web / name).write_text('{"name": "my app"}')
     before = files_of(web)
     with pytest.raises(InputError, match="not the manifest of a run"):
-        run_search("grid", tmp_path, out=web, force=True)
+        run_search("grid", tmp_path, run=sm.Run(web, force=True))
     assert files_of(web) == before
 
 
@@ -209,13 +213,13 @@ def test_a_journal_of_other_soups_is_not_believed(tmp_path: Path, harm: Any, say
 def test_a_run_goes_on_when_its_ingredients_have_moved(tmp_path: Path) -> None:
     judge = benchmark(40)
     with pytest.raises(Stop):
-        run_search("grid", tmp_path, judge, progress=stop_at(3, "soups"))
+        run_search("grid", tmp_path, judge, run=sm.Run(progress=stop_at(3, "soups")))
     before = asked(judge)
     shutil.move(tmp_path / "in", tmp_path / "moved")
     ingredients = sm.load(*sorted((tmp_path / "moved").iterdir()))
     net = Planted(2, some_flags(2, 40, rows=3))
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
-    found = sm.grid(net, ingredients, judge, step=0.5, out=tmp_path / "run")
+    found = sm.grid(net, ingredients, judge, step=0.5, run=sm.Run(tmp_path / "run"))
     assert len(found) == 3
     alone = benchmark(40)
     sm.grid(net, ingredients, alone, step=0.5)
@@ -241,15 +245,15 @@ def test_a_search_that_is_killed_within_a_soup_repeats_no_verdict(
     ingredients, robust = make_ingredients(tmp_path / "in", 2), some_flags(0, 40, rows=1)
     net = Planted(2, lambda row: [[True] * 40, robust(row)[0]])
     judges = [benchmark(40, batch_size=8, transfer=transfer) for _ in range(2)]
-    whole = sm.grid(net, ingredients, judges[0], step=1, out=tmp_path / "whole")
+    whole = sm.grid(net, ingredients, judges[0], step=1, run=sm.Run(tmp_path / "whole"))
     cut, progress = tmp_path / "cut", stop_at(3, "images linf:0.1")
     with pytest.raises(Stop):
-        sm.grid(net, ingredients, judges[1], step=1, out=cut, progress=progress)
+        sm.grid(net, ingredients, judges[1], step=1, run=sm.Run(cut, progress=progress))
     kept = Journal(cut / "verdicts.jsonl").records
     assert [record["of"] for record in kept] == ["clean"] * 5 + ["linf:0.1 0"] * 3
     fell = [i for record in kept[5:] for i in record["fall"]]
     assert fell == np.nonzero(~robust((1.0, 0.0))[0, :24])[0].tolist()
-    assert sm.grid(net, ingredients, judges[1], step=1, out=cut) == whole
+    assert sm.grid(net, ingredients, judges[1], step=1, run=sm.Run(cut)) == whole
     spent, again = map(asked, judges)
     # Images come in batches of 8, and a batch that is not all known is asked again.
     assert spent <= again <= spent + (24 if transfer else 0)
@@ -258,7 +262,7 @@ def test_a_search_that_is_killed_within_a_soup_repeats_no_verdict(
 
 
 def test_verdicts_are_of_one_evaluation_and_one_question(tmp_path: Path) -> None:
-    with run.opened(tmp_path / "run", {"command": "grid"}) as folder:
+    with run_folder.opened(tmp_path / "run", {"command": "grid"}) as folder:
         Verdicts(folder, 3).add("clean", {0: True, 5: False})
         ledger = Verdicts(folder, 4)
         assert ledger.known("clean") == {}
@@ -279,9 +283,9 @@ def test_verdicts_are_of_one_evaluation_and_one_question(tmp_path: Path) -> None
 @pytest.mark.parametrize("harm", [{"hold": 5}, {"fall": None}, {"of": ...}])
 def test_a_record_that_holds_no_verdicts_is_refused(tmp_path: Path, harm: dict[str, Any]) -> None:
     record = {"evaluation": 0, "of": "clean", "hold": [1], "fall": [2], **harm}
-    with run.opened(tmp_path / "run", {"command": "grid"}) as folder:
+    with run_folder.opened(tmp_path / "run", {"command": "grid"}) as folder:
         kept = {key: value for key, value in record.items() if value is not ...}
-        folder.journal("verdicts").append(kept)
+        folder.journal("verdicts.jsonl").append(kept)
         with pytest.raises(InputError, match=r"verdicts\.jsonl: .* no verdicts; .*--force"):
             Verdicts(folder, 0)
         assert Verdicts(folder, 1).known("clean") == {}
@@ -294,7 +298,7 @@ def test_what_fooled_a_soup_before_is_tried_first_on_the_next(tmp_path: Path) ->
     """The attack is asked about what held against it; the table decides, so the verdicts stay."""
     table = some_flags(2, 40, rows=3)
     plain, judge = benchmark(40, threats=2), benchmark(40, threats=2, transfer=True)
-    alone = run_search("grid", tmp_path, plain, out=tmp_path / "plain")
+    alone = run_search("grid", tmp_path, plain, run=sm.Run(tmp_path / "plain"))
     found = run_search("grid", tmp_path, judge)
     assert [t.judged().flags["l2:0.5"].tolist() for t in found] == [
         t.judged().flags["l2:0.5"].tolist() for t in alone
@@ -314,10 +318,10 @@ def test_what_fooled_a_soup_before_is_tried_first_on_the_next(tmp_path: Path) ->
 
 def test_what_fooled_before_survives_a_kill(tmp_path: Path) -> None:
     whole = benchmark(40, transfer=True)
-    expected = run_search("grid", tmp_path, whole, out=tmp_path / "whole")
+    expected = run_search("grid", tmp_path, whole, run=sm.Run(tmp_path / "whole"))
     judge = benchmark(40, transfer=True)
     with pytest.raises(Stop):
-        run_search("grid", tmp_path, judge, progress=stop_at(2, "soups"))
+        run_search("grid", tmp_path, judge, run=sm.Run(progress=stop_at(2, "soups")))
     kept = tmp_path / "run" / "adversarial.safetensors"
     assert kept.exists()
     assert run_search("grid", tmp_path, judge) == expected
@@ -328,7 +332,7 @@ def test_what_fooled_before_survives_a_kill(tmp_path: Path) -> None:
 def test_what_fooled_before_is_refused_if_it_is_damaged(tmp_path: Path) -> None:
     judge = benchmark(40, transfer=True)
     with pytest.raises(Stop):
-        run_search("grid", tmp_path, judge, progress=stop_at(2, "soups"))
+        run_search("grid", tmp_path, judge, run=sm.Run(progress=stop_at(2, "soups")))
     kept = tmp_path / "run" / "adversarial.safetensors"
     kept.write_bytes(kept.read_bytes()[:-9])
     with pytest.raises(InputError, match=r"adversarial\.safetensors.*damaged"):
@@ -337,7 +341,7 @@ def test_what_fooled_before_is_refused_if_it_is_damaged(tmp_path: Path) -> None:
 
 def test_fooling_images_are_held_after_they_were_saved_and_only_then(tmp_path: Path) -> None:
     x = images(3).batch(torch.arange(3))[0]
-    with run.opened(tmp_path / "run", {"command": "grid"}) as folder:
+    with run_folder.opened(tmp_path / "run", {"command": "grid"}) as folder:
         fooling = KeptAdversarials(folder)
         fooling.keep("linf:0.1", ["a", "b"], x[:2])
         assert KeptAdversarials(folder).known("linf:0.1", ["a", "b"]) == []

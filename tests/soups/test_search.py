@@ -69,12 +69,12 @@ def test_a_search_resumes_to_the_same_files_and_leaves_global_generators_alone(
     np.random.seed(7)  # noqa: NPY002 - that of everyone
     before = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
     table, how = some_flags(0, 40), {"method": method, "n": 9}
-    whole = search(tmp_path, table, out=tmp_path / "whole", **how)
+    whole = search(tmp_path, table, run=sm.Run(tmp_path / "whole"), **how)
     assert np.random.get_state()[1].tolist() == before[0]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
     with pytest.raises(Stop):
-        search(tmp_path, table, out=tmp_path / "cut", progress=stop_at(11, "soups"), **how)
-    assert search(tmp_path, table, out=tmp_path / "cut", **how) == whole
+        search(tmp_path, table, run=sm.Run(tmp_path / "cut", progress=stop_at(11, "soups")), **how)
+    assert search(tmp_path, table, run=sm.Run(tmp_path / "cut"), **how) == whole
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
 
 
@@ -134,7 +134,7 @@ def test_a_softmax_of_great_logits_is_finite() -> None:
 @pytest.mark.parametrize("method", ["random", "cma"])
 def test_the_best_in_the_metric_is_written(tmp_path: Path, method: str) -> None:
     run = tmp_path / "run"
-    found = search(tmp_path, some_flags(4, 40), method=method, n=5, metric="clean", out=run)
+    found = search(tmp_path, some_flags(4, 40), method=method, n=5, metric="clean", run=sm.Run(run))
     told = json.loads((run / "recipe.json").read_text())
     assert told["weights"]["model"] == list(found.best("clean").recipe.weights[0])
     assert told["origin"] == "search"
@@ -148,15 +148,15 @@ def test_the_best_in_the_metric_is_written(tmp_path: Path, method: str) -> None:
     ("method", "n", "says"),
     [
         ("cmaes", 5, "^method: no method 'cmaes'; did you mean 'cma'"),
-        ("random", 0, "^-n: 0 soups are not a number to judge; give 1 to 100,000"),
-        ("random", 100_001, "^-n: 100,001 soups"),
+        ("random", 0, "^-n: cannot judge 0 soups; give 1 to 100,000"),
+        ("random", 100_001, "^-n: cannot judge 100,001 soups"),
     ],
 )
 def test_a_search_that_cannot_be_meant_is_refused(
     tmp_path: Path, method: str, n: int, says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        search(tmp_path, some_flags(0, 40), method=method, n=n, out=tmp_path / "run")
+        search(tmp_path, some_flags(0, 40), method=method, n=n, run=sm.Run(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     check("random", 1)
     check("cma", 100_000)

@@ -19,7 +19,7 @@ def test_commands_that_cannot_be_meant(
         ("path {a}", 2, "2 ends, not 1"),
         ("path {a} {b} --points 1", 2, "--points"),
         ("search {a} {b} --method cmaes", 2, "did you mean 'cma'?"),
-        ("search {a} {b} -n 0", 2, "not a number to judge"),
+        ("search {a} {b} -n 0", 2, "cannot judge 0 soups"),
         ("search {a} {b} -n 1000000000", 2, "1,000,000,000 soups"),
         ("grid {a} {b} --best 0.5*clean+0.5*uniom", 2, "'union'"),
         ("grid {a} {b} --race --step 1e-9", 2, "too many to judge"),

@@ -24,7 +24,7 @@ from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.search.choice import Tried, choose, tried
 from soupmerge.soups.search.simplex import drawn
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 from soupmerge.storage.journal import Journal, _sealed
 from tests.shared import Stop, stop_at
 from tests.soups.planted import (
@@ -169,7 +169,7 @@ def test_the_chosen_soup_says_which_images_chose_it(tmp_path: Path) -> None:
 
 def grid(tmp_path: Path, name: str, n: int = 30, k: int = 2, step: float = 0.5) -> Path:
     net, ingredients = Planted(k, some_flags(0, n)), make_ingredients(tmp_path / f"in{k}", k)
-    sm.grid(net, ingredients, benchmark(n), step=step, out=tmp_path / name)
+    sm.grid(net, ingredients, benchmark(n), step=step, run=sm.Run(tmp_path / name))
     return tmp_path / name
 
 
@@ -196,7 +196,13 @@ def test_a_search_that_goes_on_is_chosen_from_and_said_to(tmp_path: Path) -> Non
     net, ingredients = Planted(2, some_flags(0, 30)), make_ingredients(tmp_path / "in2", 2)
     home = tmp_path / "run"
     with pytest.raises(Stop):
-        sm.grid(net, ingredients, benchmark(30), step=0.5, out=home, progress=stop_at(3, "soups"))
+        sm.grid(
+            net,
+            ingredients,
+            benchmark(30),
+            step=0.5,
+            run=sm.Run(home, progress=stop_at(3, "soups")),
+        )
     runs = tried([home])
     assert runs.unfinished == {home: "2 of 3 soups are judged"}
     plan = json.loads((home / "plan.json").read_text())
@@ -205,7 +211,7 @@ def test_a_search_that_goes_on_is_chosen_from_and_said_to(tmp_path: Path) -> Non
     assert tried([home]).unfinished == {home: "2 soups are judged"}
     (home / "plan.json").unlink()
     assert tried([home]).unfinished == {home: "2 soups are judged"}
-    sm.grid(net, ingredients, benchmark(30), step=0.5, out=home)
+    sm.grid(net, ingredients, benchmark(30), step=0.5, run=sm.Run(home))
     assert tried([home]).unfinished == {}
 
 
@@ -224,7 +230,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
 def test_what_holds_no_judged_soup_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a run folder"):
         tried([tmp_path])
-    with run.opened(tmp_path / "new", {"command": "grid", "benchmark": {}}):
+    with run_folder.opened(tmp_path / "new", {"command": "grid", "benchmark": {}}):
         pass
     with pytest.raises(InputError, match="holds no finished soup; let the run go on"):
         tried([tmp_path / "new"])
@@ -232,15 +238,15 @@ def test_what_holds_no_judged_soup_is_refused(tmp_path: Path) -> None:
         ("eval", {"benchmark": {}}, {"metrics": {}}),
         ("unjudged", {"benchmark": None}, {"recipe": {}}),
     ):
-        with run.opened(tmp_path / name, {"command": name, **manifest}) as folder:
-            folder.journal("trials").append(record)
+        with run_folder.opened(tmp_path / name, {"command": name, **manifest}) as folder:
+            folder.journal("trials.jsonl").append(record)
         with pytest.raises(InputError, match=f"holds no judged recipes: it is a run of {name}"):
             tried([tmp_path / name])
 
 
 def test_a_damaged_recipe_is_refused_by_the_name_of_its_journal(tmp_path: Path) -> None:
-    with run.opened(tmp_path / "run", {"command": "grid", "benchmark": {}}) as folder:
-        folder.journal("trials").append({"recipe": {"format": "another"}})
+    with run_folder.opened(tmp_path / "run", {"command": "grid", "benchmark": {}}) as folder:
+        folder.journal("trials.jsonl").append({"recipe": {"format": "another"}})
     with pytest.raises(InputError, match=r"run/trials\.jsonl: is not a recipe"):
         tried([tmp_path / "run"])
 
@@ -264,7 +270,7 @@ def test_a_run_of_thousands_of_soups_is_read_at_once(tmp_path: Path) -> None:
     ingredients = make_ingredients(tmp_path / "in", 3)
     report = judged(*first(9, 3, n=10)).judged()
     told = {"command": "search", "benchmark": {"data": {}, "attacks": dict(report.attacks)}}
-    with run.opened(tmp_path / "run", told):
+    with run_folder.opened(tmp_path / "run", told):
         pass
     (tmp_path / "run" / "plan.json").write_text('{"soups": 4000, "seen": [{}]}')
     with open(tmp_path / "run" / "trials.jsonl", "w") as file:

@@ -13,6 +13,7 @@ import pytest
 
 import soupmerge as sm
 from soupmerge.soups.learn.settings import Settings, decisions, usual_epochs
+from soupmerge.types import quiet
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -38,6 +39,7 @@ PAPER = {
     "batch_norm": ("eval", "batch_norm", "open"),
     "precision": ("fp32", "precision", "open"),
     "store": ("fp32", "store", "all checkpoints resident"),
+    "place": ("auto", "place", "open"),
     "patience": (None, "patience", "open"),
 }
 
@@ -91,7 +93,7 @@ SEARCHES = {
     "adapt": ("adapt", {"shots": (1000, 1000), "step": (0.2, "0.2"), "batch_size": (256, 256)}),
     "landscape": ("landscape", {"points": (15, 15), "margin": (0.2, 0.2)}),
     "barrier": ("check", {"points": (11, 11), "tolerance": (0.05, 0.05)}),
-    "learn": ("learn", {"seed": (0, 0), "place": ("auto", "auto"), "epochs": (None, None)}),
+    "learn": ("learn", {"seed": (0, 0), "epochs": (None, None)}),
 }
 
 
@@ -105,12 +107,10 @@ def test_searches_have_the_defaults_of_their_commands(name: str) -> None:
         assert given[key] == ours
         assert typed.get(key) == theirs
     if "buffers" in given:
-        assert (given["buffers"], typed["buffers"]) == ("average", "average")
-    if "base" in given:
-        assert (given["base"], typed["base"]) == (0, 1)
-    assert given["device"] == "cpu"
-    assert given.get("out") is None
-    assert given.get("force", False) is False
+        assert given["buffers"] in (sm.Buffers("average", 0), "average")
+        assert typed["buffers"] == "average"
+        assert typed.get("base", 1) == 1
+    assert given["run"] == sm.Run(out=None, force=False, device="cpu", progress=quiet)
 
 
 # ---- decisions

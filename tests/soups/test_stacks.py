@@ -72,7 +72,8 @@ def test_where_ingredients_are_kept_changes_no_number(
     for place in ("device", "host", "files", "auto"):
         out = tmp_path / place
         goal = sm.against(sm.Linf(0.1))
-        sm.learn(net, ingredients, digits, goal, epochs=2, place=place, out=out)
+        settings = sm.Settings(epochs=2, place=place)
+        sm.learn(net, ingredients, digits, goal, settings=settings, run=sm.Run(out))
         assert files_of(out) == files_of(tmp_path / "device")
 
 

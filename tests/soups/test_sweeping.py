@@ -13,7 +13,7 @@ import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.learn.settings import Settings
 from soupmerge.soups.learn.sweep import Sweep, name_of
-from tests.shared import Stop, files_of, stop_at
+from tests.shared import Stop, files_of, in_folder, stop_at
 from tests.soups import tiny
 from tests.soups.planted import first, judged
 from tests.soups.tiny import Pushed, Tiny
@@ -30,7 +30,8 @@ def judge() -> sm.Benchmark:
 def sweep(home: Path, **how: Any) -> Sweep:
     ingredients = tiny.make_ingredients(home / "in")
     beside = {"uniform": sm.Recipe.uniform(ingredients)}
-    given = {"out": home / "run", "seeds": (3, 4), "benchmark": judge(), "beside": beside, **how}
+    given = {"seeds": (3, 4), "benchmark": judge(), "beside": beside, **how}
+    given["run"] = in_folder(given.get("run", sm.Run()), home / "run")
     goals, net = given.pop("objectives", GOALS), Tiny()
     net.soupmerge_ref = "tiny"  # type: ignore[assignment]
     return sm.sweep(net, ingredients, tiny.images(40), goals, settings=SETTINGS, **given)
@@ -108,16 +109,16 @@ def test_a_manifest_tells_what_is_learned_from_what(tmp_path: Path) -> None:
     ingredients = tiny.make_ingredients(tmp_path / "in")
     assert [source["sha256"] for source in told["inputs"]] == list(ingredients.hashes)
     with pytest.raises(UsageError, match="holds an input"):
-        sweep(tmp_path, out=tmp_path / "in", force=True)
+        sweep(tmp_path, run=sm.Run(tmp_path / "in", force=True))
     soup = sm.load(tmp_path / "run" / "beside" / "uniform.safetensors")[0]
     assert soup.model == "tiny"
 
 
 def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
-    whole = sweep(tmp_path, out=tmp_path / "whole")
+    whole = sweep(tmp_path, run=sm.Run(tmp_path / "whole"))
     for n, what in ((1, "steps"), (2, "steps"), (5, "clean"), (2, "clean")):
         with pytest.raises(Stop):
-            sweep(tmp_path, out=tmp_path / "cut", progress=stop_at(n, what))
+            sweep(tmp_path, run=sm.Run(tmp_path / "cut", progress=stop_at(n, what)))
     told: list[tuple[int, int, str]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
@@ -125,7 +126,7 @@ def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
             told.append((done, total, note))
         assert what != "steps"  # all of them are learned
 
-    assert sweep(tmp_path, out=tmp_path / "cut", progress=progress) == whole
+    assert sweep(tmp_path, run=sm.Run(tmp_path / "cut", progress=progress)) == whole
     assert told == [*((i, 4, name) for i, name in enumerate(NAMES)), (4, 4, "")]
     soups = [files_of(tmp_path / out / "soups") for out in ("cut", "whole")]
     assert soups[0] == soups[1]  # the table beside them holds their paths
@@ -144,7 +145,7 @@ def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any],
     sweep(tmp_path)
     with pytest.raises(UsageError, match=says):
         sweep(tmp_path, **how)
-    assert sweep(tmp_path, force=True, **how).names
+    assert sweep(tmp_path, run=sm.Run(force=True), **how).names
 
 
 def test_soups_of_other_ingredients_are_not_put_beside(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import soupmerge as sm
 from soupmerge.errors import OutputError
 from soupmerge.soups.judge.trials import Trial
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 from soupmerge.weights import ledger
 from soupmerge.weights.recipe import Source, read_recipe
 from tests.shared import Outcome, Stop, files_of, stop_at
@@ -33,7 +33,11 @@ def stopped_grid(trained: list[Path], chooser: sm.Benchmark, out: Path) -> None:
     progress = stop_at(5, "soups")
     with pytest.raises(Stop):
         sm.grid(
-            sm.model(like=ingredients), ingredients, chooser, step=0.5, out=out, progress=progress
+            sm.model(like=ingredients),
+            ingredients,
+            chooser,
+            step=0.5,
+            run=sm.Run(out, progress=progress),
         )
 
 
@@ -58,7 +62,7 @@ def test_a_finished_search_is_not_called_unfinished(
     soupmerge: Typed, trained: list[Path], chooser: sm.Benchmark, tmp_path: Path
 ) -> None:
     ingredients = sm.load(*trained[:2])
-    sm.grid(sm.model(like=ingredients), ingredients, chooser, step=1, out=tmp_path / "run")
+    sm.grid(sm.model(like=ingredients), ingredients, chooser, step=1, run=sm.Run(tmp_path / "run"))
     selected = soupmerge("select", tmp_path / "run", "--json")
     assert "unfinished" not in selected.err
     assert json.loads(selected.out)["unfinished"] == {}
@@ -86,7 +90,12 @@ def test_a_finished_soup_is_not_replaced_by_another_choice_unless_forced(
     def run(metric: str, **how: Any) -> sm.Trials:
         out = tmp_path / "run"
         return sm.grid(
-            sm.model(like=ingredients), ingredients, judge, step=1, choose=metric, out=out, **how
+            sm.model(like=ingredients),
+            ingredients,
+            judge,
+            step=1,
+            metric=metric,
+            run=sm.Run(out, **how),
         )
 
     trials = run("union")
@@ -236,9 +245,15 @@ def decided(
     net, images = sm.model(like=ingredients), sm.data("digits", split="train", limit=16)
     settings = {"batch_size": 16, **settings}
     sm.learn(
-        net, ingredients, images, objective, epochs=1, settings=sm.Settings(**settings), out=out
+        net,
+        ingredients,
+        images,
+        objective,
+        epochs=1,
+        settings=sm.Settings(**settings),
+        run=sm.Run(out),
     )
-    found: dict[str, str] = run.read_manifest(out)["decisions"]
+    found: dict[str, str] = run_folder.read_manifest(out)["decisions"]
     return found
 
 
@@ -272,8 +287,8 @@ def test_a_network_without_batch_norms_has_nothing_to_decide_about_them(tmp_path
     schedule = sm.Schedule(epochs=1, lr=0.01, augment="none")
     for seed, path in enumerate(paths):
         sm.finetune(net, images, sm.against(None), path, schedule=schedule, seed=seed)
-        assert run.read_manifest(path.with_suffix(".run"))["decisions"] == {}
+        assert run_folder.read_manifest(path.with_suffix(".run"))["decisions"] == {}
     ingredients = sm.load(*paths)
-    sm.learn(net, ingredients, images, sm.against(None), epochs=1, out=tmp_path / "run")
-    told = run.read_manifest(tmp_path / "run")["decisions"]
+    sm.learn(net, ingredients, images, sm.against(None), epochs=1, run=sm.Run(tmp_path / "run"))
+    told = run_folder.read_manifest(tmp_path / "run")["decisions"]
     assert not {"batch norm", "statistics"} & set(told)

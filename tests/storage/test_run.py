@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from soupmerge.errors import InputError, OutputError, UsageError
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
 
 MANIFEST = {"command": "grid", "settings": {"step": "1/5", "seeds": [1, 2]}, "inputs": []}
 
 
 def begin(path: Path, manifest: dict[str, Any] | None = None, **how: Any) -> bool:
     """Open and close the run folder; return whether it was resumed."""
-    with run.opened(path, manifest or MANIFEST, **how) as folder:
+    with run_folder.opened(path, manifest or MANIFEST, **how) as folder:
         return folder.resumed
 
 
@@ -40,8 +40,12 @@ def test_a_run_is_resumed_with_equal_settings(tmp_path: Path) -> None:
     assert begin(home)
     assert (home / "manifest.json").read_bytes() == written
     told = json.loads(written)
-    assert told == {"format": "soupmerge-run/1", **MANIFEST, "environment": run.environment()}
-    assert run.read_manifest(home) == told
+    assert told == {
+        "format": "soupmerge-run/1",
+        **MANIFEST,
+        "environment": run_folder.environment(),
+    }
+    assert run_folder.read_manifest(home) == told
     assert set(told["environment"]) == {"python", "soupmerge", "torch", "timm", "torchvision"}
 
 
@@ -99,7 +103,7 @@ def test_another_environment_is_warned_of(tmp_path: Path, monkeypatch: pytest.Mo
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert begin(tmp_path / "run")
-    monkeypatch.setattr(run, "environment", lambda: {"python": "2"})
+    monkeypatch.setattr(run_folder, "environment", lambda: {"python": "2"})
     with pytest.warns(UserWarning, match="run: resuming a run that began with other versions"):
         assert begin(tmp_path / "run")
 
@@ -176,7 +180,7 @@ def test_what_is_no_manifest_is_refused_and_left_alone(
 ) -> None:
     (tmp_path / "manifest.json").write_text(text)
     (tmp_path / "trials.jsonl").write_text("kept")
-    for read in (run.read_manifest, lambda path: begin(path, force=force)):
+    for read in (run_folder.read_manifest, lambda path: begin(path, force=force)):
         with pytest.raises(InputError, match=rf"manifest\.json: .*{words}"):
             read(tmp_path)
     assert (tmp_path / "trials.jsonl").read_text() == "kept"
@@ -185,15 +189,15 @@ def test_what_is_no_manifest_is_refused_and_left_alone(
 
 def test_a_folder_without_a_manifest_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no manifest\.json; name the folder given to -o"):
-        run.read_manifest(tmp_path)
+        run_folder.read_manifest(tmp_path)
 
 
 # ---- places
 
 
 def test_a_run_names_its_files(tmp_path: Path) -> None:
-    with run.opened(tmp_path / "run", MANIFEST) as folder:
-        folder.journal("trials").append({"trial": 0})
+    with run_folder.opened(tmp_path / "run", MANIFEST) as folder:
+        folder.journal("trials.jsonl").append({"trial": 0})
         assert folder.file("a.csv") == tmp_path / "run" / "a.csv"
         for metric in ("linf:8/255", "0.5*clean+0.5*union", "clean"):
             folder.best(metric).write_text("x")
@@ -225,7 +229,7 @@ def test_room_is_needed_for_what_is_written_beside_the_soup(
 ) -> None:
     asked: list[tuple[Path, int]] = []
     monkeypatch.setattr(
-        run.commit, "require_room", lambda path, needed: asked.append((path, needed))
+        run_folder.commit, "require_room", lambda path, needed: asked.append((path, needed))
     )
     begin(tmp_path / "run")
     begin(tmp_path / "run", room=500)
@@ -233,7 +237,7 @@ def test_room_is_needed_for_what_is_written_beside_the_soup(
     (tmp_path / "run" / "notes.txt").write_bytes(bytes(10_000))
     begin(tmp_path / "run", room=500)
     begin(tmp_path / "run", room=500, force=True)
-    assert [needed - run.SMALL for _, needed in asked] == [0, 500, 500, 200]
+    assert [needed - run_folder.SMALL for _, needed in asked] == [0, 500, 500, 200]
     assert {path.parent for path, _ in asked} == {tmp_path / "run"}
 
 
@@ -242,9 +246,9 @@ def test_room_is_needed_for_what_is_written_beside_the_soup(
 
 def in_another_process(path: Path) -> tuple[int, str]:
     code = (
-        "import sys; from soupmerge.storage import run\n"
+        "import sys; from soupmerge.storage import run_folder as run\n"
         "try:\n"
-        "    with run.opened(sys.argv[1], {'command': 'eval'}): pass\n"
+        "    with run_folder.opened(sys.argv[1], {'command': 'eval'}): pass\n"
         "except Exception as error: print(error); sys.exit(error.exit_status)"
     )
     ended = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
@@ -253,7 +257,7 @@ def in_another_process(path: Path) -> tuple[int, str]:
 
 def test_two_writers_in_one_folder(tmp_path: Path) -> None:
     home = tmp_path / "run"
-    with run.opened(home, {"command": "eval"}):
+    with run_folder.opened(home, {"command": "eval"}):
         status, said = in_another_process(home)
         assert status == 5
         with pytest.MonkeyPatch.context() as patch:
@@ -271,7 +275,7 @@ def test_two_writers_in_one_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_run_that_fails_lets_go_of_its_folder(tmp_path: Path, error: type[BaseException]) -> None:
     def fails() -> None:
-        with run.opened(tmp_path / "run", MANIFEST):
+        with run_folder.opened(tmp_path / "run", MANIFEST):
             raise error
 
     with pytest.raises(error):
@@ -281,7 +285,7 @@ def test_a_run_that_fails_lets_go_of_its_folder(tmp_path: Path, error: type[Base
 
 
 def test_a_holder_that_is_gone_is_no_error(tmp_path: Path) -> None:
-    with run.opened(tmp_path / "run", MANIFEST):
+    with run_folder.opened(tmp_path / "run", MANIFEST):
         (tmp_path / "run" / ".holder").unlink()
     assert begin(tmp_path / "run")
 

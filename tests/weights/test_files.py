@@ -16,7 +16,7 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, SoupmergeError, UnsafeError
-from soupmerge.storage.run import essence
+from soupmerge.storage.run_folder import essence
 from soupmerge.weights.files import open_checkpoint
 
 STATE = {"conv.weight": torch.arange(6.0).view(2, 3), "bn.num_batches_tracked": torch.tensor(7)}

@@ -62,7 +62,7 @@ def test_one_split_stops_a_soup_and_a_soup_of_it(trained: list[Path], tmp_path: 
     net = sm.model(like=ingredients)
     val, train = (sm.data("digits", split=s, limit=32) for s in ("val", "train"))
     goal: Any = sm.against(None)
-    sm.learn(net, ingredients, train, goal, epochs=1, stop_on=val, out=tmp_path / "first")
+    sm.learn(net, ingredients, train, goal, epochs=1, stop_on=val, run=sm.Run(tmp_path / "first"))
     soup = tmp_path / "first" / "soup.safetensors"
     told = [e for e in ledger.ledger_of(sm.load(soup)[0]) if e["by"] == "learn"]
     assert [(e["purpose"], e["split"], e["n"]) for e in told] == [

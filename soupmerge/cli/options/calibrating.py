@@ -50,7 +50,7 @@ class Calibrating:
         return sm.Calibration(self.data.given.images(), attack, machine.batch_size, machine.seed)
 
     def _require_same(self, recipe: sm.Recipe, found: sm.Calibration, where: str | None) -> None:
-        from soupmerge.storage.run import essence
+        from soupmerge.storage.run_folder import essence
 
         told = found.describe()
         if recipe.calibration and essence(recipe.calibration) != essence(told):

@@ -26,13 +26,13 @@ class Policy:
     buffers: str
     base: int
 
-    def index(self, k: int) -> int:
-        """Return the index of the base ingredient, of *k*.
+    def of(self, k: int) -> sm.Buffers:
+        """Return the policy of the library for *k* ingredients.
 
         Raises:
-            UsageError: there is no such ingredient.
+            UsageError: there is no such base ingredient.
         """
-        return index_of_base(self.base, k)
+        return sm.Buffers(self.buffers, index_of_base(self.base, k))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class JudgedAtTheEnd:
         Raises:
             UsageError: they would not be judged, or the grid is not finished.
         """
-        from soupmerge.storage.run import BEST
+        from soupmerge.storage.names import BEST
         from soupmerge.weights.recipe import read_recipe
 
         if self.beside is None:

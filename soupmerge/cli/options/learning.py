@@ -45,6 +45,7 @@ class Learning:
         """Return the settings of the library for *k* ingredients."""
         from soupmerge.soups.learn.settings import usual_epochs
 
+        buffers = self.policy.of(k)
         return sm.Settings(
             by=self.groups,
             epochs=self.epochs or usual_epochs(k),
@@ -53,11 +54,12 @@ class Learning:
             rescale=self.rescale,
             init=self.init,
             batch_size=batch_size,
-            buffers=self.policy.buffers,
-            base=self.policy.index(k),
+            buffers=buffers.policy,
+            base=buffers.base,
             batch_norm=self.batch_norm,
             precision=self.training.precision,
             store=self.store,
+            place=self.place,
             patience=self.patience,
         )
 

@@ -32,6 +32,11 @@ class Plane:
         """Return the attacks, one for each threat."""
         return [sm.APGD.training(threat, steps=self.steps) for threat in self.threats]
 
+    def policy(self, k: int) -> sm.Buffers:
+        """Return where the buffers come from that are not estimated, for *k* ingredients."""
+        policy = "average" if self.buffers == "recalibrate" else self.buffers
+        return sm.Buffers(policy, ingredients.index_of_base(self.base, k))
+
     def calibration(self, data: Data, seed: int) -> sm.Calibration | None:
         """Return the images that statistics are estimated on, if they are.
 

@@ -41,8 +41,6 @@ class Segments:
         force: bool,
     ) -> Barriers:
         """Return the barriers between each pair, clean and under each threat."""
-        from soupmerge.soups.geometry.barriers import kept
-
         device = machine.device()
         attacks = [sm.APGD.training(threat, steps=self.steps) for threat in self.threats]
         benchmark = sm.Benchmark(
@@ -53,16 +51,15 @@ class Segments:
             batch_size=machine.batch_size,
         )
         with show.Progress() as progress:
-            how: dict[str, Any] = {
-                "points": self.points,
-                "tolerance": self.tolerance,
-                "buffers": self.buffers,
-                "device": device,
-                "progress": progress,
-            }
-            if self.out is None:
-                return sm.barrier(net, loaded, benchmark, **how)
-            return kept(self.out, net, loaded, benchmark, force=force, **how)
+            return sm.barrier(
+                net,
+                loaded,
+                benchmark,
+                points=self.points,
+                tolerance=self.tolerance,
+                buffers=self.buffers,
+                run=sm.Run(self.out, force, device, progress),
+            )
 
     def require_data(self) -> None:
         """Refuse what needs images where none are named.

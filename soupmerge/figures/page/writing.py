@@ -18,7 +18,7 @@ from soupmerge.figures.page.making import quoted
 from soupmerge.figures.page.panels import Panel, panels
 from soupmerge.figures.reading import BARRIERS, HISTORY, RECIPE, TRIALS, Run, name_of, remarks
 from soupmerge.storage import commit, reading
-from soupmerge.storage.run import MANIFEST
+from soupmerge.storage.names import MANIFEST
 
 MARK = '<meta name="generator" content="soupmerge report">'
 """Stands in every page of ours, near its beginning."""

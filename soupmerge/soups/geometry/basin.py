@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from soupmerge.binding import bind, load_into, probe
-from soupmerge.errors import UsageError
+from soupmerge.binding import bind, load_into, probe, ref_of
+from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.outcomes import Outcome, outcomes
 from soupmerge.robustness.report import CLEAN
-from soupmerge.types import Progress, quiet
+from soupmerge.run import Run
+from soupmerge.storage import commit
+from soupmerge.storage.names import BARRIERS
+from soupmerge.storage.reading import read_json
+from soupmerge.storage.replay import START_OVER
 from soupmerge.weights import classes
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.mixing import mix
@@ -141,8 +146,7 @@ def barrier(
     points: int = POINTS,
     tolerance: float = TOLERANCE,
     buffers: str = "average",
-    device: torch.device | str = "cpu",
-    progress: Progress = quiet,
+    run: Run = Run(),
 ) -> Barriers:
     """Return how high the error rises between each pair of *ingredients*, above the chord.
 
@@ -160,25 +164,54 @@ def barrier(
         points: on each segment, ends included.
         tolerance: the highest barrier within a basin, in error.
         buffers: policy for batch-norm statistics on the way: ``average`` or ``base``.
-        device: where to judge.
-        progress: is told of networks.
+        run: run folder, which receives ``barriers.json`` when all are measured, and device.
 
     Raises:
-        UsageError: fewer than two ingredients or three points.
+        UsageError: fewer than two ingredients or three points, or the run folder holds another run.
+        InputError: the barriers in the run folder are damaged.
     """
     if len(ingredients) < 2 or points < 3 or len(benchmark.data) < 2:
         what = f"{len(ingredients)} ingredients, {points} points and {len(benchmark.data)} images"
         fix = "take two ingredients, three points and two images at least"
         raise UsageError(f"{what} make no segment", where="barrier", fix=fix)
-    bound = bind(net, ingredients.alone(0), device=device)
-    probe(bound, benchmark.data, torch.device(device))
+    settings = {"points": points, "tolerance": tolerance, "buffers": buffers}
+    manifest = {
+        "command": "check",
+        "model": ref_of(net),
+        "inputs": ingredients.fingerprint(),
+        **ingredients.selection.noted(),
+        "benchmark": benchmark.describe(),
+        "settings": settings,
+        "device": run.device_type,
+    }
+    with run.opened(manifest, inputs=ingredients.files) as folder:
+        file = folder.file(BARRIERS) if folder else None
+        if file and file.exists():
+            return _read(file)
+        found = _measured(net, ingredients, benchmark, points, tolerance, buffers, run)
+        if file:
+            commit.write_json(file, found.to_json())
+    return found
+
+
+def _measured(
+    net: nn.Module,
+    ingredients: Ingredients,
+    benchmark: Benchmark,
+    points: int,
+    tolerance: float,
+    buffers: str,
+    run: Run,
+) -> Barriers:
+    bound = bind(net, ingredients.alone(0), device=run.device)
+    probe(bound, benchmark.data, torch.device(run.device))
     classes.require_same(ingredients, benchmark.data)
     pairs = list(combinations(range(len(ingredients)), 2))
     total, done = len(ingredients) + (points - 2) * len(pairs), 0
 
     def judged(weights: list[float]) -> dict[str, Outcome]:
         nonlocal done
-        progress("networks", done, total)
+        run.progress("networks", done, total)
         done += 1
         base = max(range(len(ingredients)), key=weights.__getitem__)
         recipe = Recipe.of(ingredients, weights, buffers=buffers, base=base)
@@ -201,7 +234,7 @@ def barrier(
             top = ceiling if metric == CLEAN else 1.0
             line = [outcome[metric] for outcome in way]
             found.append(_barrier(pair, metric, steps, line, z, tolerance, top))
-    progress("networks", total, total)
+    run.progress("networks", total, total)
     return Barriers(tuple(found))
 
 
@@ -255,3 +288,16 @@ def _barrier(
         verdict,
         reason,
     )
+
+
+def _read(file: Path) -> Barriers:
+    value = read_json(file)
+    try:
+        found = Barriers(tuple(map(Barrier.from_json, value["barriers"])))
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"holds no barriers ({error!r})"
+        raise InputError(what, where=file, fix=START_OVER) from error
+    if found.to_json() != value:
+        what = "holds more than its barriers, or another verdict than theirs"
+        raise InputError(what, where=file, fix=START_OVER)
+    return found

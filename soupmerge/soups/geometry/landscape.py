@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,14 +15,14 @@ from soupmerge.binding import bind, load_into, probe, ref_of
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.outcomes import outcomes
+from soupmerge.run import Run
 from soupmerge.soups.recalibration import Calibration, recalibrate
-from soupmerge.storage import commit, run
 from soupmerge.storage.journal import Journal
+from soupmerge.storage.names import TRIALS
 from soupmerge.storage.replay import START_OVER, Replay
-from soupmerge.storage.tables import images_table
-from soupmerge.types import Progress, State, quiet
+from soupmerge.types import State
 from soupmerge.weights import classes, mixing
-from soupmerge.weights.buffers import is_statistic
+from soupmerge.weights.buffers import Buffers, is_statistic
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.plane import Plane, plane_through
 from soupmerge.weights.recipe import Recipe
@@ -77,7 +75,7 @@ class Point:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             what = f"a record is not of this point ({error!r})"
-            raise InputError(what, where="trials.jsonl", fix=START_OVER) from error
+            raise InputError(what, where=TRIALS, fix=START_OVER) from error
         return cls(x, y, weights, loss, accuracy)
 
 
@@ -112,13 +110,9 @@ def landscape(
     *,
     points: int = 15,
     margin: float = 0.2,
-    buffers: str = "average",
-    base: int = 0,
+    buffers: Buffers = Buffers(),
     calibration: Calibration | None = None,
-    device: torch.device | str = "cpu",
-    out: Path | str | None = None,
-    force: bool = False,
-    progress: Progress = quiet,
+    run: Run = Run(),
 ) -> Landscape:
     """Measure loss and accuracy on the plane through three ingredients (Garipov et al. 2018).
 
@@ -132,23 +126,19 @@ def landscape(
         benchmark: images, and attacks that take all their steps (``until_fooled=False``).
         points: of the lattice, to each side.
         margin: what the rectangle is made larger by to each side, in parts of its own.
-        buffers: policy for batch-norm statistics: ``average``, as in every soup (outside of the
-            triangle, where a variance could be negative, by the positive coefficients alone,
+        buffers: where the buffers of every point come from: ``average``, as in every soup (outside
+            the triangle, where a variance could be negative, by the positive coefficients alone,
             divided by their sum), or ``base``.
-        base: the ingredient that counters (and ``base`` statistics) come from.
-        calibration: estimate the statistics of every point anew on these images instead, also those
-            of the ingredients.
-        device: where to judge.
-        out: run folder; journals one line a point, and resumes.
-        force: start over if *out* holds another run.
-        progress: is told of points.
+        calibration: re-estimate the statistics of every point, ingredients included, on these
+            images instead.
+        run: run folder, which journals one line for each point, and device.
 
     Returns:
         The three ingredients, then points² others. What gives NaN is a hole, and no error.
 
     Raises:
-        UsageError: not three ingredients, fewer than two points, a negative margin, or *out* holds
-            a run with other settings.
+        UsageError: not three ingredients, fewer than two points, a negative margin, or the run
+            folder holds another run.
         InputError: two ingredients are the same, or all lie on a line.
         NumericsError: an ingredient holds NaN or Inf.
     """
@@ -158,11 +148,12 @@ def landscape(
         raise UsageError(what, where="points and margin", fix=fix)
     ingredients.require_sound()
     plane = plane_through(ingredients)
-    bound = bind(net, ingredients.alone(0), device=device)
-    probe(bound, benchmark.data, torch.device(device))
+    bound = bind(net, ingredients.alone(0), device=run.device)
+    probe(bound, benchmark.data, torch.device(run.device))
     classes.require_same(ingredients, benchmark.data)
     anew = {"calibration": calibration.describe()} if calibration else {}
-    statistics = {"buffers": "recalibrate" if calibration else buffers, "base": base, **anew}
+    policy = "recalibrate" if calibration else buffers.policy
+    statistics = {"buffers": policy, "base": buffers.base, **anew}
     manifest = {
         "command": "landscape",
         "model": ref_of(net),
@@ -170,19 +161,12 @@ def landscape(
         **ingredients.selection.noted(),
         "benchmark": benchmark.describe(),
         "settings": {"points": points, "margin": margin, **statistics},
-        "device": torch.device(device).type,
+        "device": run.device_type,
     }
-    with contextlib.ExitStack() as stack:
-        journal = None
-        if out is not None:
-            opened = run.opened(out, manifest, inputs=ingredients.files, force=force)
-            folder = stack.enter_context(opened)
-            commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
-            journal = folder.journal("trials")
-        how = (buffers, base, calibration, torch.device(device))
-        surveyor = _Surveyor(net, bound, ingredients, benchmark, *how)
+    with run.opened(manifest, inputs=ingredients.files, images=benchmark.data) as folder:
+        surveyor = _Surveyor(net, bound, ingredients, benchmark, buffers, calibration, run)
         places = [*plane.places, *_lattice(plane, points, margin)]
-        found = surveyor.walked(plane, places, journal, progress)
+        found = surveyor.points(plane, places, folder.journal(TRIALS) if folder else None)
     return Landscape(ingredients.names, plane, tuple(found))
 
 
@@ -208,31 +192,29 @@ class _Surveyor:
     bound: nn.Module
     ingredients: Ingredients
     benchmark: Benchmark
-    buffers: str
-    base: int
+    buffers: Buffers
     calibration: Calibration | None
-    device: torch.device
+    run: Run
 
-    def walked(
+    def points(
         self,
         plane: Plane,
         places: Sequence[tuple[float, float]],
         journal: Journal | None,
-        progress: Progress,
     ) -> Iterator[Point]:
         """Yield the points at *places*; what *journal* holds is not measured again."""
         replay = Replay(journal)
         replay.require_room(len(places), "points")
         for i, (x, y) in enumerate(places):
             if not replay.is_known:
-                progress("points", i, len(places))
+                self.run.progress("points", i, len(places))
             weights = plane.coefficients(x, y)
             yield replay.piece(
                 partial(self._measured, x, y, weights),
                 read=partial(Point.from_record, x=x, y=y, weights=weights),
                 write=Point.to_record,
             )
-        progress("points", len(places), len(places))
+        self.run.progress("points", len(places), len(places))
 
     def _measured(self, x: float, y: float, weights: tuple[float, ...]) -> Point:
         try:
@@ -251,9 +233,9 @@ class _Surveyor:
     def _state(self, weights: tuple[float, ...]) -> State:
         if self.calibration is not None:
             state = self._mixed(weights, "base")
-            return recalibrate(self.net, state, self.calibration, device=self.device)
-        if self.buffers == "base" or min(weights) >= 0:
-            return self._mixed(weights, self.buffers)
+            return recalibrate(self.net, state, self.calibration, device=self.run.device)
+        if self.buffers.policy == "base" or min(weights) >= 0:
+            return self._mixed(weights, self.buffers.policy)
         # Extrapolated, a variance would be negative: where it is near 0, close to the triangle.
         total = sum(w for w in weights if w > 0)
         nearby = self._mixed(tuple(max(w, 0.0) / total for w in weights), "average")
@@ -261,5 +243,7 @@ class _Surveyor:
         return {**self._mixed(weights, "base"), **statistics}
 
     def _mixed(self, weights: tuple[float, ...], policy: str) -> State:
-        recipe = Recipe.of(self.ingredients, weights, affine=True, buffers=policy, base=self.base)
+        recipe = Recipe.of(
+            self.ingredients, weights, affine=True, buffers=policy, base=self.buffers.base
+        )
         return mixing.mix(self.ingredients, recipe)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,17 +17,18 @@ from soupmerge.errors import NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import doubts
 from soupmerge.robustness.report import CLEAN, Report, told_apart_by
+from soupmerge.run import Run
 from soupmerge.sketch import Sketch
 from soupmerge.soups.judge import verdicts
 from soupmerge.soups.judge.entries import AnyEntry
 from soupmerge.soups.judge.trials import recorded
 from soupmerge.soups.judge.verdicts import Verdicts
-from soupmerge.storage import commit, run
+from soupmerge.storage import commit, run_folder
+from soupmerge.storage.names import FLAGS, TRIALS
 from soupmerge.storage.replay import Replay, require_same
 from soupmerge.storage.tables import csv_text
 from soupmerge.types import Examples, Progress, quiet
-from soupmerge.weights import classes
-from soupmerge.weights import ledger as seen_by
+from soupmerge.weights import classes, ledger
 
 NOT_FINITE = "logits that are not finite"
 """The note of a report that says for how many images, without any attack, a network gave none."""
@@ -39,70 +38,66 @@ def compare(
     entries: Sequence[AnyEntry],
     benchmarks: Benchmark | Sequence[Benchmark],
     *,
-    device: torch.device | str = "cpu",
-    out: Path | str | None = None,
-    force: bool = False,
     examine: bool = False,
     compiled: bool = False,
-    progress: Progress = quiet,
+    run: Run = Run(),
 ) -> list[Report]:
     """Judge each of *entries* by each of *benchmarks*, and return a report for each pair.
 
     Args:
-        entries: what to judge.
-        benchmarks: judge. If their data have a ``resolution`` in their fingerprint, the networks
-            are set to the size of the images.
-        device: where to judge.
-        out: run folder; journals every verdict and resumes, and receives ``flags.csv``: one
-            row per pair and example, one column per threat.
-        force: start over if *out* holds another run.
+        entries: networks and ensembles to judge.
+        benchmarks: judge them. If their data have a ``resolution`` in their fingerprint, the
+            networks are set to the size of the images.
         examine: look for reasons to doubt each report; they are in its notes, as ``doubts``.
-        compiled: judge what ``torch.compile`` makes of the networks; a minute each to begin with.
-        progress: is told of networks.
+        compiled: judge the networks as compiled by ``torch.compile``, which takes a minute each.
+        run: run folder and device. The folder journals every verdict, and receives ``flags.csv``:
+            one row for each pair and example, one column for each threat.
 
     Returns:
         Reports in the order of `pairs`.
 
     Raises:
-        UsageError: a benchmark's data are given twice, or *out* holds a run of other settings.
+        UsageError: the data of a benchmark are given twice, or the run folder holds another run.
         InputError: a network cannot take the images or lacks classes, found before any is judged.
         NumericsError: the weights of a network hold NaN or Inf; all such tensors are listed.
     """
     judges = [benchmarks] if isinstance(benchmarks, Benchmark) else list(benchmarks)
     _require_distinct(judges)
     due = pairs(entries, judges)
-    told = [{**entry.describe(), "data": judge.data.fingerprint()} for entry, judge in due]
-    with contextlib.ExitStack() as stack:
-        folder = None
-        if out is not None:
-            files = [f for entry in entries for c in entry.checkpoints for f in c.files]
-            how = {"doubts": examine, **({"compiled": True} if compiled else {})}
-            manifest = {**_manifest(entries, judges, device), **how}
-            folder = stack.enter_context(run.opened(out, manifest, inputs=files, force=force))
-        replay = Replay(folder.journal("trials") if folder else None)
+    identities = [{**entry.describe(), "data": judge.data.fingerprint()} for entry, judge in due]
+    manifest = _manifest(entries, judges, run) | {"doubts": examine}
+    manifest |= {"compiled": True} if compiled else {}
+    files = [file for entry in entries for c in entry.checkpoints for file in c.files]
+    with run.opened(manifest, inputs=files) as folder:
+        replay = Replay(folder.journal(TRIALS) if folder else None)
         replay.require_room(len(due), "networks")
-        _require_fit(due[replay.known :], torch.device(device))
+        _require_fit(due[replay.known :], torch.device(run.device))
         _warn_of_seen(due)
         reports: list[Report] = []
 
         def make() -> Report:
             i = len(reports)
-            progress("networks", i, len(due))
-            how: Any = {"examine": examine, "compiled": compiled, "progress": progress}
-            ledger = Verdicts(folder, i) if folder else None
-            return judged(*due[i], device=device, ledger=ledger, **how)
+            run.progress("networks", i, len(due))
+            return judged(
+                *due[i],
+                device=run.device,
+                kept=Verdicts(folder, i) if folder else None,
+                examine=examine,
+                compiled=compiled,
+                progress=run.progress,
+            )
 
-        for (_, judge), identity in zip(due, told, strict=True):
+        for (_, judge), identity in zip(due, identities, strict=True):
             report = replay.piece(
                 make,
                 read=partial(_known, identity, judge),
                 write=partial(_noted, identity),
             )
             reports.append(report)
-        progress("networks", len(due), len(due))
+        run.progress("networks", len(due), len(due))
         if folder:
             verdicts.forget(folder)
-            commit.write_text(folder.file("flags.csv"), _flags(due, reports), force=True)
+            commit.write_text(folder.file(FLAGS), _flags(due, reports), force=True)
     return reports
 
 
@@ -118,16 +113,16 @@ def judged(
     benchmark: Benchmark,
     *,
     device: torch.device | str = "cpu",
-    ledger: Verdicts | None = None,
+    kept: Verdicts | None = None,
     examine: bool = False,
     compiled: bool = False,
     progress: Progress = quiet,
 ) -> Report:
-    """Return what *benchmark* says of *entry*; verdicts in *ledger* are not found out again."""
+    """Return what *benchmark* says of *entry*; verdicts in *kept* are not found again."""
     bound = entry.bound(_size_of(benchmark.data)).to(device)
     # Batches differ in size, and each size would be compiled anew.
     judge: Any = torch.compile(bound, dynamic=True) if compiled else bound
-    report = benchmark(judge, progress=progress, ledger=ledger)
+    report = benchmark(judge, progress=progress, ledger=kept)
     notes = dict(report.notes)
     if count := _without_answer(bound, benchmark, report):
         notes[NOT_FINITE] = count
@@ -163,7 +158,7 @@ def _size_of(data: Examples) -> tuple[int, int] | None:
 def _manifest(
     entries: Sequence[AnyEntry],
     benchmarks: Sequence[Benchmark],
-    device: torch.device | str,
+    run: Run,
 ) -> dict[str, Any]:
     described = [benchmark.describe() for benchmark in benchmarks]
     one = len(described) == 1
@@ -171,17 +166,19 @@ def _manifest(
         "command": "eval",
         "inputs": [entry.describe() for entry in entries],
         **({"benchmark": described[0]} if one else {"benchmarks": described}),
-        "device": torch.device(device).type,
+        "device": run.device_type,
     }
 
 
 def _require_distinct(benchmarks: Sequence[Benchmark]) -> None:
     prints = [benchmark.data.fingerprint() for benchmark in benchmarks]
-    same_images = [run.essence(told) for told in prints]  # whatever they are called
-    for i, told in enumerate(prints):
+    same_images = [run_folder.essence(each) for each in prints]  # whatever they are called
+    for i, fingerprint in enumerate(prints):
         if same_images[i] in same_images[:i]:
-            size = f" at resolution {told['resolution']}" if "resolution" in told else ""
-            what = f"{told['ref']}{size} is given more than once"
+            size = (
+                f" at resolution {fingerprint['resolution']}" if "resolution" in fingerprint else ""
+            )
+            what = f"{fingerprint['ref']}{size} is given more than once"
             raise UsageError(what, where="data", fix="give each once")
 
 
@@ -206,8 +203,8 @@ def _warn_of_seen(due: Sequence[tuple[AnyEntry, Benchmark]]) -> None:
     """Warn of networks that images which judge them have made: they look better than they are."""
     sketches = {id(judge): Sketch.of(judge.data) for _, judge in due}
     for entry, judge in due:
-        told = [e for c in entry.checkpoints for e in seen_by.ledger_of(c)]
-        for line in seen_by.leaks(told, sketches[id(judge)], seen_by.JUDGED):
+        seen = [e for c in entry.checkpoints for e in ledger.ledger_of(c)]
+        for line in ledger.leaks(seen, sketches[id(judge)], ledger.JUDGED):
             warnings.warn(f"{entry.ref} is judged on images that it was {line}", stacklevel=3)
 
 
@@ -219,7 +216,7 @@ OF_ONE_SIZE = (
 
 def _known(identity: Mapping[str, Any], judge: Benchmark, record: dict[str, Any]) -> Report:
     """Return the report in *record*, which must be of what *identity* describes."""
-    require_same(record, identity, "network or data set", "trials.jsonl")
+    require_same(record, identity, "network or data set", TRIALS)
     return recorded(record, judge.describe())
 
 

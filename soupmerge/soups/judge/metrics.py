@@ -15,7 +15,7 @@ import numpy as np
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.numbers import exact
 from soupmerge.robustness.report import Report
-from soupmerge.storage.run import essence
+from soupmerge.storage.run_folder import essence
 from soupmerge.weights.tensors import Array
 
 COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}

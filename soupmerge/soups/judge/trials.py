@@ -10,6 +10,7 @@ from typing import Any, overload
 from soupmerge.errors import InputError
 from soupmerge.robustness.report import Report
 from soupmerge.soups.judge.metrics import Condition, Metric, paired
+from soupmerge.storage.names import TRIALS
 from soupmerge.storage.replay import START_OVER, require_same
 from soupmerge.weights.recipe import Recipe
 
@@ -46,7 +47,7 @@ class Trial:
         Raises:
             InputError: the record is of another recipe, or lacks something.
         """
-        require_same(record, {"recipe": recipe.to_json()}, "soup", "trials.jsonl")
+        require_same(record, {"recipe": recipe.to_json()}, "soup", TRIALS)
         if benchmark is None:
             return cls(recipe)
         return cls(recipe, recorded(record, benchmark))
@@ -62,7 +63,7 @@ def recorded(record: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Report:
         return Report.from_record(record, benchmark["data"], benchmark["attacks"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         what = f"a record holds no report ({error!r})"
-        raise InputError(what, where="trials.jsonl", fix=START_OVER) from error
+        raise InputError(what, where=TRIALS, fix=START_OVER) from error
 
 
 def preferred(reports: Sequence[Report]) -> int:

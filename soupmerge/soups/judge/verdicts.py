@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from soupmerge.errors import InputError
+from soupmerge.storage.names import VERDICTS
 from soupmerge.storage.replay import START_OVER
-from soupmerge.storage.run import RunFolder
-
-NAME = "verdicts"
+from soupmerge.storage.run_folder import RunFolder
 
 
 class Verdicts:
     """The ledger of evaluation number *pair* of a run: it lasts until the evaluation is done."""
 
     def __init__(self, folder: RunFolder, pair: int) -> None:
-        self.journal, self.pair = folder.journal(NAME), pair
-        self.held: dict[str, dict[int, bool]] = {}
+        self.journal, self.pair = folder.journal(VERDICTS), pair
+        self._verdicts: dict[str, dict[int, bool]] = {}
         for record in self.journal.records:
             if record.get("evaluation") == pair:
                 self._take(record)
 
     def known(self, key: str) -> Mapping[int, bool]:
         """Return example → does it hold, as far as it was kept under *key*."""
-        return self.held.get(key, {})
+        return self._verdicts.get(key, {})
 
     def add(self, key: str, verdicts: Mapping[int, bool]) -> None:
         """Keep *verdicts* under *key*, and return when they are on disk."""
@@ -38,9 +37,9 @@ class Verdicts:
 
     def _take(self, record: Mapping[str, object]) -> None:
         try:
-            held = self.held.setdefault(str(record["of"]), {})
-            held |= dict.fromkeys(record["hold"], True)  # type: ignore[call-overload]
-            held |= dict.fromkeys(record["fall"], False)  # type: ignore[call-overload]
+            known = self._verdicts.setdefault(str(record["of"]), {})
+            known |= dict.fromkeys(record["hold"], True)  # type: ignore[call-overload]
+            known |= dict.fromkeys(record["fall"], False)  # type: ignore[call-overload]
         except (KeyError, TypeError) as error:
             where = self.journal.path.name
             raise InputError("a record holds no verdicts", where=where, fix=START_OVER) from error
@@ -48,4 +47,4 @@ class Verdicts:
 
 def forget(folder: RunFolder) -> None:
     """Remove what is kept of evaluations that are done."""
-    folder.file(f"{NAME}.jsonl").unlink(missing_ok=True)
+    folder.file(VERDICTS).unlink(missing_ok=True)

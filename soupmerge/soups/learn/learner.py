@@ -16,7 +16,8 @@ from soupmerge.schedule import cosine, order, stream
 from soupmerge.soups.learn import stacks, starts
 from soupmerge.soups.learn.settings import Settings, usual_epochs
 from soupmerge.soups.learn.soup import LearnedSoup, draw_active
-from soupmerge.storage import run
+from soupmerge.storage import run_folder
+from soupmerge.storage.names import HISTORY, STATE
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Classifier, Examples, Objective, Progress
 from soupmerge.weights.ingredients import Ingredients
@@ -36,7 +37,6 @@ class Learner:
         stop_on: examples on which the best epoch is chosen; None takes the last.
         seed: for the start, order, augmentation, attacks and dropout.
         device: where to learn.
-        place: where the ingredients are kept.
     """
 
     def __init__(
@@ -51,7 +51,6 @@ class Learner:
         stop_on: Examples | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        place: str = "auto",
     ) -> None:
         self.data, self.objective, self.settings, self.augment = data, objective, settings, augment
         self.stop_on, self.seed, self.device = stop_on, seed, torch.device(device)
@@ -61,7 +60,7 @@ class Learner:
             "device": device,
             "statistics": settings.batch_norm == "eval",
         }
-        kept = stacks.plan(ingredients, place=place, store=settings.store, device=device)
+        kept = stacks.plan(ingredients, place=settings.place, store=settings.store, device=device)
         self.soup = LearnedSoup(net, ingredients, **how, place=kept.place, store=kept.store)
         self.first = starts.start(
             settings.init, ingredients, self.soup.groups, stream("start", seed)
@@ -75,10 +74,10 @@ class Learner:
         self.best = self.logits.detach().clone()
         self.at: dict[str, Any] = {"step": 0, "loss": 0.0, "seen": 0, "best": None, "epoch": 0}
 
-    def learn(self, folder: run.RunFolder | None, progress: Progress) -> Recipe:
+    def learn(self, folder: run_folder.RunFolder | None, progress: Progress) -> Recipe:
         """Take all steps that are left, and return the recipe."""
-        history = folder.journal("history") if folder else None
-        snapshot = Snapshot(folder.file("state.safetensors"), seconds=20) if folder else None
+        history = folder.journal(HISTORY) if folder else None
+        snapshot = Snapshot(folder.file(STATE), seconds=20) if folder else None
         if snapshot and (kept := snapshot.load()):
             with snapshot.restoring():
                 self.logits.data.copy_(kept[0]["logits"])

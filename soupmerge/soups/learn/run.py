@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import warnings
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,39 +13,37 @@ from torch import Tensor, nn
 from soupmerge.binding import bind, ref_of
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.run import Run
 from soupmerge.sketch import Sketch
 from soupmerge.soups.judge.trials import Trial
 from soupmerge.soups.learn.learner import Learner
 from soupmerge.soups.learn.settings import Settings, decisions, usual_epochs
 from soupmerge.soups.recalibration import Calibration, recalibrate
-from soupmerge.storage import commit, run
+from soupmerge.storage import commit
+from soupmerge.storage.names import RECIPE, SOUP, STATE, TRIALS
+from soupmerge.storage.run_folder import RunFolder
 from soupmerge.storage.snapshot import Snapshot
-from soupmerge.storage.tables import images_table
-from soupmerge.types import Augment, Examples, Objective, Progress, quiet
+from soupmerge.types import Augment, Examples, Objective
 from soupmerge.weights import classes, ledger, mixing
 from soupmerge.weights.buffers import is_statistic
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
 
-def learn(
+def learn(  # several data sets have a part in it: they teach, stop, calibrate and judge
     net: nn.Module,
     ingredients: Ingredients,
     data: Examples,
     objective: Objective,
     *,
     epochs: int | None = None,
-    settings: Settings = Settings(),  # noqa: B008 - frozen
+    settings: Settings = Settings(),
     augment: Augment | None = None,
     stop_on: Examples | None = None,
     calibration: Calibration | None = None,
     benchmark: Benchmark | None = None,
     seed: int = 0,
-    device: torch.device | str = "cpu",
-    place: str = "auto",
-    out: Path | str | None = None,
-    force: bool = False,
-    progress: Progress = quiet,
+    run: Run = Run(),
 ) -> Trial:
     """Learn the coefficients of a soup by gradient descent, the ingredients held fixed.
 
@@ -69,20 +64,16 @@ def learn(
             the policy.
         benchmark: judges the soup at the end.
         seed: for the start, order, augmentation, attacks and dropout.
-        device: where to learn.
-        place: where the ingredients are kept: ``device``, ``host``, ``files``, or ``auto``, the
-            first that has room. It changes no number.
-        out: run folder; journals epochs, resumes bit for bit, and receives recipe and soup.
-        force: start over if *out* holds another run.
-        progress: is told of steps.
+        run: run folder and device. The folder journals epochs, resumes bit for bit, and receives
+            recipe and soup.
 
     Returns:
         The learned recipe, judged if there is a *benchmark*.
 
     Raises:
-        UsageError: K < 2, a setting cannot be meant, *out* holds a run with other settings, or
-            something was trained on images that stop or judge.
-        NumericsError: the loss is not finite; the last good state is kept in *out*.
+        UsageError: K < 2, a setting is invalid, the run folder holds another run, or a network was
+            trained on images that stop the learning or judge the soup.
+        NumericsError: the loss is not finite; the last good state stays in the run folder.
     """
     if len(ingredients) < 2:
         what = f"learning needs two or more ingredients, not {len(ingredients)}"
@@ -96,29 +87,33 @@ def learn(
     _require_unseen(ingredients, data, stop_on, benchmark)
     length = epochs or settings.epochs or usual_epochs(len(ingredients))
     settings = dataclasses.replace(settings, epochs=length)
-    how: dict[str, Any] = {"augment": augment, "stop_on": stop_on, "seed": seed, "device": device}
-    learner = Learner(net, ingredients, data, objective, settings, **how, place=place)
+    learner = Learner(
+        net,
+        ingredients,
+        data,
+        objective,
+        settings,
+        augment=augment,
+        stop_on=stop_on,
+        seed=seed,
+        device=run.device,
+    )
     judge = None if benchmark is None else benchmark.describe()
-    with contextlib.ExitStack() as stack:
-        folder = None
-        if out is not None:
-            told = {**_manifest(learner, ref_of(net), calibration), "benchmark": judge}
-            told |= {"calibration": calibration.describe()} if calibration else {}
-            opened = run.opened(
-                out, told, inputs=ingredients.files, force=force, room=ingredients.bytes
-            )
-            folder = stack.enter_context(opened)
-            commit.write_text(folder.file("images.csv"), images_table(data), force=True)
+    manifest = {**_manifest(learner, ref_of(net), calibration), "benchmark": judge}
+    manifest |= {"calibration": calibration.describe()} if calibration else {}
+    with run.opened(
+        manifest, inputs=ingredients.files, room=ingredients.bytes, images=data
+    ) as folder:
         trial = _known_trial(folder, judge)
         if trial is None:
-            trial = Trial(_finished(learner.learn(folder, progress), learner, calibration))
+            trial = Trial(_finished(learner.learn(folder, run.progress), learner, calibration))
         depth = learner.soup.by_depth()
         del learner  # the ingredients in memory
         state = None
         if calibration is not None or benchmark is not None:
-            state = _state(net, ingredients, trial.recipe, calibration, device)
+            state = _state(net, ingredients, trial.recipe, calibration, run.device)
         if benchmark is not None and state is not None and trial.report is None:
-            report = benchmark(bind(net, state, device=device), progress=progress)
+            report = benchmark(bind(net, state, device=run.device), progress=run.progress)
             trial = Trial(trial.recipe, report)
         if folder:
             kept = state if calibration else None
@@ -145,10 +140,10 @@ def _require_unseen(
     if n := stopping.common(taught):
         problems.append(f"{n} or more of them also teach the coefficients")
     for ingredient in ingredients:
-        told = ledger.ledger_of(ingredient)
-        lines = ledger.leaks(told, stopping, ledger.STOPPED)
+        entries = ledger.ledger_of(ingredient)
+        lines = ledger.leaks(entries, stopping, ledger.STOPPED)
         problems += [f"{ingredient.ref} was {line}" for line in lines]
-        if not told:
+        if not entries:
             what = (
                 f"{ingredient.ref} does not say what it was trained on: it may have been trained on"
             )
@@ -179,7 +174,7 @@ def _manifest(
         **learner.soup.ingredients.selection.noted(),
         "data": learner.data.fingerprint(),
         "objective": objective,
-        "settings": {**asdict(settings), "init": kind},
+        "settings": {**settings.noted(), "init": kind},
         "start": _digest(learner.first),
         "stops on": None if stop_on is None else stop_on.fingerprint(),
         "augment": getattr(learner.augment, "__name__", None) if learner.augment else None,
@@ -193,12 +188,12 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
-def _known_trial(folder: run.RunFolder | None, judge: Any) -> Trial | None:
+def _known_trial(folder: RunFolder | None, judge: Any) -> Trial | None:
     """Return the trial that *folder* holds, if its learning was finished."""
-    records = folder.journal("trials").records if folder else []
+    records = folder.journal(TRIALS).records if folder else []
     if not records:
         return None
-    recipe = Recipe.from_json(records[0].get("recipe"), where="trials.jsonl")
+    recipe = Recipe.from_json(records[0].get("recipe"), where=TRIALS)
     return Trial.from_record(records[0], recipe, judge)
 
 
@@ -210,8 +205,7 @@ def _finished(recipe: Recipe, learner: Learner, calibration: Calibration | None)
     recipe = dataclasses.replace(recipe, seen=tuple(seen))
     if calibration is None:
         return recipe
-    told = calibration.describe()
-    return dataclasses.replace(recipe, buffers="recalibrate", calibration=told)
+    return dataclasses.replace(recipe, buffers="recalibrate", calibration=calibration.describe())
 
 
 def _state(
@@ -226,7 +220,7 @@ def _state(
 
 
 def _write(
-    folder: run.RunFolder,
+    folder: RunFolder,
     ingredients: Ingredients,
     trial: Trial,
     state: dict[str, Tensor] | None,
@@ -235,13 +229,13 @@ def _write(
     depth: list[str],
 ) -> None:
     """Write recipe, soup and trial, and forget the state; may be done twice."""
-    commit.write_json(folder.file("recipe.json"), trial.recipe.to_json(), force=True)
-    soup = folder.file("soup.safetensors")
+    commit.write_json(folder.file(RECIPE), trial.recipe.to_json(), force=True)
+    soup = folder.file(SOUP)
     if state is None:
         mixing.mix_to_file(soup, ingredients, trial.recipe, model=model, force=True)
     else:
         mixing.save_soup(soup, state, ingredients, trial.recipe, model=model, force=True)
-    journal = folder.journal("trials")
+    journal = folder.journal(TRIALS)
     if not journal.records:
         journal.append({**trial.to_record(), "depth": depth})
-    Snapshot(folder.file("state.safetensors")).clear()
+    Snapshot(folder.file(STATE)).clear()

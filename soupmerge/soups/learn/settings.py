@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from soupmerge.errors import UsageError, near_miss
 
@@ -29,6 +30,8 @@ class Settings:
         batch_norm: ``eval`` takes the step with the soup's statistics, ``batch`` with the batch's.
         precision: ``fp32``, or ``bf16`` autocast.
         store: ``fp32``, or ``bf16`` to keep ingredients as bfloat16 differences from the base.
+        place: where ingredients are kept: ``device``, ``host``, ``files``, or ``auto``, the first
+            with enough room. It changes no number.
         patience: epochs without a lower loss on the stopping split before learning ends; None
             goes on to the end, and takes the best epoch.
     """
@@ -45,6 +48,7 @@ class Settings:
     batch_norm: str = "eval"
     precision: str = "fp32"
     store: str = "fp32"
+    place: str = "auto"
     patience: int | None = None
 
     def __post_init__(self) -> None:
@@ -63,6 +67,10 @@ class Settings:
         if self.batch_norm not in NORMS:
             fix = near_miss(self.batch_norm, NORMS)
             raise UsageError(f"no mode {self.batch_norm!r}", where="batch norm", fix=fix)
+
+    def noted(self) -> dict[str, Any]:
+        """Return all settings that change a number, for a manifest."""
+        return {name: value for name, value in asdict(self).items() if name != "place"}
 
 
 def usual_epochs(k: int) -> int:

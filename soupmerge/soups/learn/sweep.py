@@ -7,22 +7,24 @@ weight of the clean loss is another (figure 6).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from soupmerge.binding import ref_of
+from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.report import Report
+from soupmerge.run import Run
 from soupmerge.soups.judge.comparison import compare
 from soupmerge.soups.judge.entries import Entry
 from soupmerge.soups.judge.trials import Trial, Trials
 from soupmerge.soups.learn.run import learn
-from soupmerge.storage import commit, run
-from soupmerge.types import Examples, Objective, Progress, quiet
+from soupmerge.storage import commit
+from soupmerge.storage.names import SOUP
+from soupmerge.types import Examples, Objective
 from soupmerge.weights import mixing
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
@@ -64,15 +66,14 @@ class Sweep:
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, as JSON values."""
-        told = self.trials.summary()
-        for trial, name in zip(told["trials"], self.names, strict=True):
+        summary = self.trials.summary()
+        for trial, name in zip(summary["trials"], self.names, strict=True):
             trial["name"] = name
         if self.beside:
-            kept = {name: report.to_record() for name, report in self.beside.items()}
-            told["baselines"] = {n: {"metrics": r["metrics"]} for n, r in kept.items()}
-            metrics = self.trials.metrics
-            told["spread"] = {m: self.spread(m) for m in metrics}
-        return told
+            records = {name: report.to_record() for name, report in self.beside.items()}
+            summary["baselines"] = {n: {"metrics": r["metrics"]} for n, r in records.items()}
+            summary["spread"] = {m: self.spread(m) for m in self.trials.metrics}
+        return summary
 
 
 def name_of(objective: str, seed: int, seeds: Sequence[int]) -> str:
@@ -86,14 +87,11 @@ def sweep(
     data: Examples,
     objectives: Mapping[str, Objective],
     *,
-    out: Path | str,
+    run: Run,
     seeds: Sequence[int] = (0,),
     benchmark: Benchmark | None = None,
     beside: Mapping[str, Recipe] | None = None,
-    device: torch.device | str = "cpu",
-    force: bool = False,
-    progress: Progress = quiet,
-    **how: Any,
+    **learning: Any,
 ) -> Sweep:
     """Learn a soup for each of *objectives* and *seeds*, and judge all of them in one table.
 
@@ -102,21 +100,22 @@ def sweep(
         ingredients: K ≥ 2 ingredients.
         data: examples to learn from.
         objectives: name → what to minimise; names become folders.
-        out: run folder: each soup is a run of its own in ``soups/NAME``, the table is one in
-            ``judged``. What is finished is not done again.
+        run: run folder, which is needed, and device. Each soup is a run of its own in
+            ``soups/NAME``, and the table is one in ``judged``; what is finished is not repeated.
         seeds: each objective is learned with each, to tell what is luck.
         benchmark: judges the soups, the ingredients and what is *beside* them.
         beside: name → recipe of another soup of *ingredients*: the best of a grid, say.
-        device: where to compute.
-        force: start over if *out* holds another run.
-        progress: is told of soups.
-        how: whatever else `learn` takes.
+        learning: everything else that `learn` takes.
 
     Raises:
-        UsageError, NumericsError: as `learn`; *out* holds a run with other settings.
+        UsageError: as `learn`; or there is no run folder, or it holds another run.
+        NumericsError: as `learn`.
         InputError: a recipe is of other ingredients.
     """
-    out, others = Path(out), dict(beside or {})
+    if run.out is None:
+        fix = "give run=Run(out)"
+        raise UsageError("a sweep needs a run folder", where="run", fix=fix)
+    out, others = Path(run.out), dict(beside or {})
     for name, recipe in others.items():
         recipe.require_made_of(ingredients, where=name)
     names = {name_of(o, s, seeds): (goal, s) for o, goal in objectives.items() for s in seeds}
@@ -131,24 +130,18 @@ def sweep(
         "beside": {name: recipe.to_json()["weights"] for name, recipe in others.items()},
         "benchmark": None if benchmark is None else benchmark.describe(),
     }
-    soups = [out / SOUPS / name / "soup.safetensors" for name in names]
-    due = len(others) + sum(force or not soup.exists() for soup in soups)
-    with run.opened(
-        out, manifest, inputs=ingredients.files, force=force, room=due * ingredients.bytes
-    ):
+    soups = [out / SOUPS / name / SOUP for name in names]
+    due = len(others) + sum(run.force or not soup.exists() for soup in soups)
+    with run.opened(manifest, inputs=ingredients.files, room=due * ingredients.bytes):
         found = []
         for i, (name, (goal, seed)) in enumerate(names.items()):
-            progress("soups", i, len(names), name)
-            where: dict[str, Any] = {"out": out / SOUPS / name, "force": force, "device": device}
-            found.append(
-                learn(net, ingredients, data, goal, seed=seed, progress=progress, **where, **how)
-            )
-        progress("soups", len(names), len(names))
+            run.progress("soups", i, len(names), name)
+            own = replace(run, out=out / SOUPS / name)
+            found.append(learn(net, ingredients, data, goal, seed=seed, run=own, **learning))
+        run.progress("soups", len(names), len(names))
         if benchmark is None:
             return Sweep(tuple(objectives), tuple(seeds), Trials(tuple(found)), {})
-        reports = _judged(
-            net, ingredients, out, list(names), others, benchmark, device, force, progress
-        )
+        reports = _judged(net, ingredients, list(names), others, benchmark, run)
     trials = (Trial(t.recipe, r) for t, r in zip(found, reports.values(), strict=False))
     rest = dict(list(reports.items())[len(names) :])
     return Sweep(tuple(objectives), tuple(seeds), Trials(tuple(trials)), rest)
@@ -157,26 +150,23 @@ def sweep(
 def _judged(
     net: nn.Module,
     ingredients: Ingredients,
-    out: Path,
     names: Sequence[str],
     others: Mapping[str, Recipe],
     benchmark: Benchmark,
-    device: torch.device | str,
-    force: bool,
-    progress: Progress,
+    run: Run,
 ) -> dict[str, Report]:
     """Return name → report: of the learned soups, the *others*, and the ingredients."""
+    out = Path(str(run.out))
     folder = out / BESIDE
     if others:
         with commit.writing(folder):
             folder.mkdir(exist_ok=True)
-    entries = {n: open_checkpoint(out / SOUPS / n / "soup.safetensors") for n in names}
+    entries = {n: open_checkpoint(out / SOUPS / n / SOUP) for n in names}
     for name, recipe in others.items():
         path = folder / f"{name}.safetensors"
         mixing.mix_to_file(path, ingredients, recipe, model=ref_of(net), force=True)
         entries[name] = open_checkpoint(path)
     entries |= dict(zip(ingredients.names, ingredients, strict=True))
     judged = [Entry(checkpoint, net) for checkpoint in entries.values()]
-    where: dict[str, Any] = {"device": device, "out": out / JUDGED, "force": force}
-    reports = compare(judged, benchmark, progress=progress, **where)
+    reports = compare(judged, benchmark, run=replace(run, out=out / JUDGED))
     return dict(zip(entries, reports, strict=True))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,20 +15,22 @@ from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.ensembles import AVERAGES
 from soupmerge.robustness.report import CLEAN, Report
+from soupmerge.run import Run
 from soupmerge.soups.judge.subset import Subset
 from soupmerge.soups.search.candidates import Candidate, Candidates
 from soupmerge.soups.search.evaluator import write_choice
 from soupmerge.soups.search.grid import plan
 from soupmerge.soups.search.shots import draw, short_names
-from soupmerge.storage import commit, run
+from soupmerge.storage import commit
+from soupmerge.storage.names import ADAPTED, CONTENDERS, IMAGES, TRIALS
+from soupmerge.storage.run_folder import RunFolder
 from soupmerge.storage.tables import csv_text
-from soupmerge.types import Examples, Progress, quiet
+from soupmerge.types import Examples
 from soupmerge.weights import classes, ledger
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
 SINGLE, SPECIFIC = "single soup", "a soup for each set"
-RECORD = "adapted.json"
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,7 @@ def adapt(
     step: float | str = 0.2,
     seed: int = 0,
     batch_size: int = 256,
-    device: torch.device | str = "cpu",
-    out: Path | str | None = None,
-    force: bool = False,
-    progress: Progress = quiet,
+    run: Run = Run(),
 ) -> Adaptation:
     """Choose soups for shifted images by *shots* labelled ones, and judge them on the others.
 
@@ -127,12 +124,9 @@ def adapt(
         shots: images of each set that choose.
         step: between coefficients; divides 1.
         seed: draws the choosing images.
-        batch_size: images at a time; changes speed, not verdicts.
-        device: where to judge.
-        out: run folder; journals a line a soup and a line a judgment, resumes, and receives the
-            table, the single soup, and the recipe for each set in ``best/``.
-        force: start over if *out* holds another run.
-        progress: is told of soups and networks.
+        batch_size: images at a time; it changes speed, not verdicts.
+        run: run folder and device. The folder journals a line for each soup and each judgement, and
+            receives the table, the single soup, and the recipe for each set in ``best/``.
 
     Raises:
         UsageError: K < 2, *step* does not divide 1, there is no set, or one twice, *shots* leave
@@ -145,9 +139,9 @@ def adapt(
     _require_distinct(sets)
     parts = [draw(data, shots, seed) for data in sets]
     names = short_names([data.ref for data in sets])
-    candidates = Candidates(net, ingredients, recipes, device, progress)
+    candidates = Candidates(net, ingredients, recipes, run)
     for data in sets:
-        probe(candidates.bound, data, torch.device(device))
+        probe(candidates.bound, data, torch.device(run.device))
         classes.require_same(ingredients, data)
     manifest = {
         "command": "adapt",
@@ -157,22 +151,17 @@ def adapt(
         "chosen on": [some.fingerprint() for some, _ in parts],
         "judged on": [others.fingerprint() for _, others in parts],
         "settings": {"step": str(exact(str(step), "step")), "shots": shots, "seed": seed},
-        "device": torch.device(device).type,
+        "device": run.device_type,
     }
-    with contextlib.ExitStack() as stack:
-        folder = None
-        if out is not None:
-            opened = run.opened(
-                out, manifest, inputs=ingredients.files, force=force, room=ingredients.bytes
-            )
-            folder = stack.enter_context(opened)
-            commit.write_text(folder.file("images.csv"), _roles(names, parts), force=True)
+    with run.opened(manifest, inputs=ingredients.files, room=ingredients.bytes) as folder:
+        if folder is not None:
+            commit.write_text(folder.file(IMAGES), _roles(names, parts), force=True)
         found = _adapted(candidates, names, parts, batch_size, folder)
         if folder is not None:
-            commit.write_json(folder.file(RECORD), found.summary(), force=True)
+            commit.write_json(folder.file(ADAPTED), found.summary(), force=True)
             seen = tuple(ledger.entry("adapt", some, ledger.CHOSEN) for some, _ in parts)
-            for name, recipe, told in zip(names, found.specific, seen, strict=True):
-                own = replace(recipe, seen=(told,))
+            for name, recipe, entry in zip(names, found.specific, seen, strict=True):
+                own = replace(recipe, seen=(entry,))
                 commit.write_json(folder.best(name), own.to_json(), force=True)
             write_choice(folder, ingredients, replace(found.single, seen=seen), ref_of(net))
     return found
@@ -204,7 +193,7 @@ def _adapted(
     names: tuple[str, ...],
     parts: Sequence[tuple[Subset, Subset]],
     batch_size: int,
-    folder: run.RunFolder | None,
+    folder: RunFolder | None,
 ) -> Adaptation:
     to_choose, to_judge = (
         {
@@ -215,7 +204,7 @@ def _adapted(
     )
     recipes = candidates.recipes
     soups: dict[Candidate, dict[str, Benchmark]] = dict.fromkeys(range(len(recipes)), to_choose)
-    answers = candidates.judged(soups, folder.journal("trials") if folder else None).values()
+    answers = candidates.judged(soups, folder.journal(TRIALS) if folder else None).values()
     choosing = tuple(tuple(reports.values()) for reports in answers)
     single, specific = best_of(choosing, range(len(choosing)))
     contenders = list(_contenders(candidates, choosing))
@@ -223,7 +212,7 @@ def _adapted(
     for contender in contenders:
         for name, candidate in zip(names, contender.candidates, strict=True):
             wanted.setdefault(candidate, {})[name] = to_judge[name]
-    judged = candidates.judged(wanted, folder.journal("judged") if folder else None)
+    judged = candidates.judged(wanted, folder.journal(CONTENDERS) if folder else None)
     rows = []
     for contender in contenders:
         on_each = zip(names, contender.candidates, strict=True)

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import torch
 from torch import nn
 
 from soupmerge.binding import bind, load_into
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.ensembles import Ensemble
 from soupmerge.robustness.report import Report
+from soupmerge.run import Run
 from soupmerge.soups.judge.trials import recorded
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.replay import Replay, require_same
-from soupmerge.types import Progress
 from soupmerge.weights import mixing
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
@@ -27,24 +26,22 @@ Candidate: TypeAlias = int | str
 
 @dataclass
 class Candidates:
-    """Makes soups and ensembles of *ingredients*, to be judged on *device*.
+    """Makes soups and ensembles of *ingredients*, to be judged.
 
     Attributes:
         net: the network of the ingredients.
         ingredients: the ingredients.
         recipes: of the soups.
-        device: where to judge.
-        progress: is told of networks.
+        run: device, and progress of networks.
     """
 
     net: nn.Module
     ingredients: Ingredients
     recipes: tuple[Recipe, ...]
-    device: torch.device | str
-    progress: Progress
+    run: Run
 
     def __post_init__(self) -> None:
-        self.bound = bind(self.net, self.ingredients.alone(0), device=self.device)
+        self.bound = bind(self.net, self.ingredients.alone(0), device=self.run.device)
 
     def judged(
         self, due: Mapping[Candidate, Mapping[str, Benchmark]], journal: Journal | None
@@ -59,28 +56,28 @@ class Candidates:
         found: dict[Candidate, dict[str, Report]] = {}
         for i, (candidate, benchmarks) in enumerate(due.items()):
             if not replay.is_known:
-                self.progress("networks", i, len(due))
+                self.run.progress("networks", i, len(due))
             found[candidate] = self._judged(replay, candidate, benchmarks)
-        self.progress("networks", len(due), len(due))
+        self.run.progress("networks", len(due), len(due))
         return found
 
     def _judged(
         self, replay: Replay, candidate: Candidate, benchmarks: Mapping[str, Benchmark]
     ) -> dict[str, Report]:
-        told = self.describe(candidate)
+        identity = self.describe(candidate)
         where = replay.journal.path.name if replay.journal else ""
 
         def make() -> dict[str, Report]:
             network = self._network(candidate)
-            return {n: b(network, progress=self.progress) for n, b in benchmarks.items()}
+            return {n: b(network, progress=self.run.progress) for n, b in benchmarks.items()}
 
         def read(record: dict[str, Any]) -> dict[str, Report]:
-            require_same(record, told, "network", where)
+            require_same(record, identity, "network", where)
             return _recorded(record, benchmarks)
 
         def write(reports: dict[str, Report]) -> dict[str, Any]:
             answers = [{"set": name, **report.to_record()} for name, report in reports.items()]
-            return {**told, "reports": answers}
+            return {**identity, "reports": answers}
 
         return replay.piece(make, read=read, write=write)
 
@@ -94,7 +91,10 @@ class Candidates:
     def _network(self, candidate: Candidate) -> nn.Module:
         if isinstance(candidate, str):
             return Ensemble(
-                [bind(self.net, ingredient, device=self.device) for ingredient in self.ingredients],
+                [
+                    bind(self.net, ingredient, device=self.run.device)
+                    for ingredient in self.ingredients
+                ],
                 candidate,
             )
         load_into(self.bound, mixing.mix(self.ingredients, self.recipes[candidate]))
@@ -103,9 +103,8 @@ class Candidates:
 
 def _recorded(record: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) -> dict[str, Report]:
     """Return the reports of *record*, which are in the order of *benchmarks*: names may change."""
-    held = record.get("reports")
-    known = (
-        held if isinstance(held, list) and len(held) == len(benchmarks) else [{}] * len(benchmarks)
-    )
-    named = zip(benchmarks.items(), known, strict=True)
-    return {name: recorded(told, judge.describe()) for (name, judge), told in named}
+    reports = record.get("reports")
+    if not isinstance(reports, list) or len(reports) != len(benchmarks):
+        reports = [{}] * len(benchmarks)
+    named = zip(benchmarks.items(), reports, strict=True)
+    return {name: recorded(report, judge.describe()) for (name, judge), report in named}

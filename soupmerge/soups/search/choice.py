@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.files import PLAN, RECIPE
 from soupmerge.soups.judge.metrics import Condition, Gap, Metric, paired
 from soupmerge.soups.judge.trials import Trial, Trials, recorded
 from soupmerge.storage import journal
+from soupmerge.storage.names import PLAN, RECIPE, TRIALS
 from soupmerge.storage.reading import read_json
-from soupmerge.storage.run import essence, read_manifest
+from soupmerge.storage.run_folder import essence, read_manifest
 from soupmerge.weights import ledger
 from soupmerge.weights.recipe import Recipe, read_recipe
 
@@ -107,7 +107,7 @@ def choose(seen: Tried, metric: str | None, conditions: Sequence[str], x: str, y
         InputError: no soup meets the conditions, or a metric was not judged.
     """
     for text in (metric, x, y) if metric else (x, y):
-        Metric.parse(text).require(seen.trials.metrics, "--max, --x, --y")
+        Metric.parse(text).require(seen.trials.metrics, "--metric, --x, --y")
     left = seen.trials.where(*conditions)
     if not left:
         best = "; ".join(_best(seen.trials, text) for text in conditions)
@@ -141,7 +141,7 @@ def _best(trials: Trials, condition: str) -> str:
 
 
 def _trials(home: Path, manifest: Mapping[str, Any]) -> list[Trial]:
-    told, file = manifest.get("benchmark"), home / "trials.jsonl"
+    told, file = manifest.get("benchmark"), home / TRIALS
     records = journal.read(file)
     if not records:
         raise InputError("holds no finished soup", where=home, fix="let the run go on")

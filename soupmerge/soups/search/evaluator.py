@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from soupmerge.binding import bind, load_into, ref_of
@@ -18,36 +17,38 @@ from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import CHEAP, doubts
 from soupmerge.robustness.judging import Ledger
 from soupmerge.robustness.report import Report
+from soupmerge.run import Run
 from soupmerge.sketch import Sketch
-from soupmerge.soups.files import DOUBTS, PLAN, RECIPE
 from soupmerge.soups.judge import verdicts
 from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.judge.trials import Trial, Trials
 from soupmerge.soups.judge.verdicts import Verdicts
 from soupmerge.soups.search.estimate import Estimate
 from soupmerge.soups.search.kept_adversarials import KeptAdversarials
-from soupmerge.storage import commit, reading, run
+from soupmerge.storage import commit, reading
+from soupmerge.storage.names import DOUBTS, PLAN, RECIPE, SOUP, TRIALS
 from soupmerge.storage.replay import Replay
-from soupmerge.storage.tables import images_table
-from soupmerge.types import Progress
+from soupmerge.storage.run_folder import RunFolder
 from soupmerge.weights import classes, ledger, mixing
+from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.in_memory import held
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe, read_recipe
 
 
 class Evaluator:
-    """Judges soups one by one, each once; what a journal already holds is not judged again.
+    """Judges soups one by one, each only once, and never again what the journal already holds.
 
-    A search that is deterministic asks for the same soups in the same order when it is started
-    again, and so is resumed by being run: the journal answers first, then the benchmark does.
+    A deterministic search asks for the same soups in the same order when it is started again. It
+    is therefore resumed by running it: the journal answers first, then the benchmark.
 
     Attributes:
         ingredients: the ingredients.
-        benchmark: judges.
-        trials: what was judged so far, in the order in which it was first asked for.
-        seen: the ledger's entry on the images that choose.
-        at_most: how many soups the search may ask for, if that is known; for progress alone.
+        benchmark: judges the soups.
+        folder: the run folder, if results are kept.
+        trials: all soups judged so far, in the order in which they were first asked for.
+        at_most: the number of soups that the search may ask for, if known; for progress only.
+        estimate: what the soups cost so far.
     """
 
     def __init__(
@@ -55,40 +56,40 @@ class Evaluator:
         net: nn.Module,
         ingredients: Ingredients,
         benchmark: Benchmark,
-        how: Mapping[str, Any],
-        folder: run.RunFolder | None,
+        make_recipe: Callable[[Sequence[float]], Recipe],
+        folder: RunFolder | None,
         seen: Mapping[str, Any],
         at_most: int | None,
-        device: torch.device | str,
-        progress: Progress,
+        run: Run,
     ) -> None:
-        self.ingredients, self.benchmark, self.how = ingredients, benchmark, how
-        self.folder, self.model_ref, self.progress = folder, ref_of(net), progress
+        self.ingredients, self.benchmark, self.recipe = ingredients, benchmark, make_recipe
+        self.folder, self.model_ref, self.progress = folder, ref_of(net), run.progress
         self.seen, self.at_most = seen, at_most
         self.trials: list[Trial] = []
         self.estimate = Estimate()
-        self._fooling = KeptAdversarials(folder) if benchmark.transfer else None
-        self._replay = Replay(folder.journal("trials") if folder else None)
-        self._told = benchmark.describe()
+        self._cache = KeptAdversarials(folder) if benchmark.transfer else None
+        self._replay = Replay(folder.journal(TRIALS) if folder else None)
+        self._described = benchmark.describe()
         self._places: dict[tuple[tuple[float, ...], ...], int] = {}
         self._stacked = held(ingredients)
-        self._bound = bind(net, ingredients.alone(0), device=device)
+        self._bound = bind(net, ingredients.alone(0), device=run.device)
 
-    def recipe(self, weights: Sequence[float], **more: Any) -> Recipe:
-        """Return the recipe that mixes all groups alike by *weights* ``(K,)``."""
-        return Recipe.of(self.ingredients, weights, **{**self.how, **more})
+    def soup(self, weights: Sequence[float]) -> Trial:
+        """Return the trial of the soup that mixes all groups alike by *weights* ``(K,)``."""
+        return self.trial(self.recipe(weights))
 
     def trial(self, recipe: Recipe, report: Report | None = None) -> Trial:
-        """Return the trial of *recipe*: judged before, found in the journal, or judged now.
+        """Return the trial of *recipe*: known already, read from the journal, or judged now.
 
-        *report* is what was found out already, if it was.
+        Args:
+            report: the verdicts on the soup, if they are known already.
         """
         if recipe.weights in self._places:
             return self.trials[self._places[recipe.weights]]
         made = not self._replay.is_known
         trial = self._replay.piece(
             lambda: Trial(recipe, report or self._judged(recipe)),
-            read=lambda record: Trial.from_record(record, recipe, self._told),
+            read=lambda record: Trial.from_record(record, recipe, self._described),
             write=Trial.to_record,
         )
         if made and self.folder:
@@ -98,7 +99,7 @@ class Evaluator:
         return trial
 
     def _judged(self, recipe: Recipe) -> Report:
-        self.told()
+        self._show_progress()
         return self.report(recipe, ledger=self.ledger(len(self.trials)))
 
     def ledger(self, number: int) -> Verdicts | None:
@@ -111,11 +112,10 @@ class Evaluator:
         """Return what the benchmark, or the one given *by*, says of the soup of *recipe*."""
         self.load_into(recipe)
         judge = self.benchmark if by is None else by
-        how: Any = {"progress": self._of_images, "ledger": ledger, "fooling": self._fooling}
-        report = judge(self._bound, **how)
+        report = judge(self._bound, progress=self._of_images, ledger=ledger, fooling=self._cache)
         self.estimate.add(report)
-        if self._fooling:
-            self._fooling.save()
+        if self._cache:
+            self._cache.save()
         return report
 
     def _of_images(self, what: str, done: int, total: int, note: str = "") -> None:
@@ -126,8 +126,8 @@ class Evaluator:
         load_into(self._bound, mixing.mix(self._stacked, recipe))
         return self._bound
 
-    def told(self) -> None:
-        """Tell how many soups are done, of how many, and what the rest may take."""
+    def _show_progress(self) -> None:
+        """Report how many soups are judged, of how many, and the estimated time of the others."""
         done, total = len(self.trials), self.at_most or len(self.trials) + 1
         self.progress("soups", done, total, self.estimate.note(total - done))
 
@@ -147,8 +147,8 @@ class Evaluator:
         Returns:
             The chosen trial and all trials; its report notes the doubts that cheap checks raise.
         """
-        if self._fooling:
-            self._fooling.clear()
+        if self._cache:
+            self._cache.clear()
         place = trials.trials.index(chosen)
         chosen = self._doubted(chosen)
         if self.folder is not None:
@@ -166,8 +166,8 @@ class Evaluator:
             found = reading.read_json(file)
         else:
             soup, report = self.load_into(trial.recipe), trial.judged()
-            how: Any = {"checks": CHEAP, "progress": self.progress}
-            found = [asdict(doubt) for doubt in doubts(soup, self.benchmark, report, **how)]
+            raised = doubts(soup, self.benchmark, report, checks=CHEAP, progress=self.progress)
+            found = [asdict(doubt) for doubt in raised]
             if file:
                 commit.write_json(file, found)
         if not found:
@@ -183,20 +183,19 @@ def evaluating(
     benchmark: Benchmark,
     command: str,
     settings: Mapping[str, Any],
-    how: Mapping[str, Any],
     *,
+    buffers: Buffers,
+    run: Run,
+    affine: bool = False,
     soups: int | None = None,
-    device: torch.device | str,
-    out: Path | str | None,
-    force: bool,
-    progress: Progress,
 ) -> Iterator[Evaluator]:
-    """Open the run folder *out*, if any, for the search *command*, and hold it while it is used.
+    """Open the run folder, if any, for the search *command*, and yield what judges its soups.
 
     Args:
-        settings: all that changes which soups are asked for, for the manifest.
-        how: policy of every recipe: ``buffers``, ``base``, ``origin``, ``affine``.
-        soups: how many the search will ask for, if that is known.
+        settings: everything that changes which soups are asked for; it goes into the manifest.
+        buffers: where the buffers of every soup come from.
+        affine: whether coefficients may lie outside [0, 1].
+        soups: the number of soups that the search will ask for, if known.
     """
     classes.require_same(ingredients, benchmark.data)
     _warn_of_trained(ingredients, benchmark)
@@ -206,21 +205,25 @@ def evaluating(
         "inputs": ingredients.fingerprint(),
         **ingredients.selection.noted(),
         "benchmark": benchmark.describe(),
-        "settings": {**settings, "buffers": how["buffers"], "base": how["base"]},
-        "device": torch.device(device).type,
+        "settings": {**settings, "buffers": buffers.policy, "base": buffers.base},
+        "device": run.device_type,
     }
-    seen = ledger.entry(str(how["origin"]), benchmark.data, ledger.CHOSEN)
-    with contextlib.ExitStack() as stack:
-        folder = None
-        if out is not None:
-            opened = run.opened(
-                out, manifest, inputs=ingredients.files, force=force, room=ingredients.bytes
-            )
-            folder = stack.enter_context(opened)
-            commit.write_text(folder.file("images.csv"), images_table(benchmark.data), force=True)
+    make_recipe = partial(
+        Recipe.of,
+        ingredients,
+        buffers=buffers.policy,
+        base=buffers.base,
+        origin=command,
+        affine=affine,
+    )
+    seen = ledger.entry(command, benchmark.data, ledger.CHOSEN)
+    with run.opened(
+        manifest, inputs=ingredients.files, room=ingredients.bytes, images=benchmark.data
+    ) as folder:
+        if folder:
             plan = {"soups": soups, "seen": [seen]}
             commit.write_json(folder.file(PLAN), plan, force=True)
-        yield Evaluator(net, ingredients, benchmark, how, folder, seen, soups, device, progress)
+        yield Evaluator(net, ingredients, benchmark, make_recipe, folder, seen, soups, run)
 
 
 def _warn_of_trained(ingredients: Ingredients, benchmark: Benchmark) -> None:
@@ -252,19 +255,19 @@ def require_several(ingredients: Ingredients, what: str, *, exactly: int | None 
         )
 
 
-def metric_of(benchmark: Benchmark, choose: str | None, where: str = "best") -> str:
-    """Return *choose*, or what chooses if nothing is named: the union, or clean without threats.
+def metric_of(benchmark: Benchmark, metric: str | None) -> str:
+    """Return *metric*, or the default: ``union``, or ``clean`` for a benchmark without threats.
 
     Raises:
         UsageError: *benchmark* does not judge it.
     """
-    text = choose or benchmark.metrics[-1]
-    Metric.parse(text).require(benchmark.metrics, where)
+    text = metric or benchmark.metrics[-1]
+    Metric.parse(text).require(benchmark.metrics, "metric")
     return text
 
 
 def write_choice(
-    folder: run.RunFolder, ingredients: Ingredients, recipe: Recipe, model: str | None
+    folder: RunFolder, ingredients: Ingredients, recipe: Recipe, model: str | None
 ) -> None:
     """Put ``recipe.json`` and ``soup.safetensors`` into a run folder.
 
@@ -277,6 +280,4 @@ def write_choice(
         fix = "pick other soups of the run by soupmerge select, or start over with --force"
         raise OutputError(what, where=folder.path, fix=fix)
     commit.write_json(file, recipe.to_json(), force=True)
-    mixing.mix_to_file(
-        folder.file("soup.safetensors"), ingredients, recipe, model=model, force=True
-    )
+    mixing.mix_to_file(folder.file(SOUP), ingredients, recipe, model=model, force=True)

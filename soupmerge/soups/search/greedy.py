@@ -1,27 +1,26 @@
-"""The greedy soup: ingredients are put in one by one, and stay where the soup is no worse."""
+"""The greedy soup: ingredients are put in one by one, and stay if the soup gets no worse."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.run import Run
 from soupmerge.schedule import order
 from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.judge.trials import Trial, Trials
 from soupmerge.soups.search.evaluator import Evaluator, evaluating, metric_of, require_several
 from soupmerge.storage import commit
-from soupmerge.types import Progress, quiet
+from soupmerge.storage.names import DECISIONS
+from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 
 ADD, DROP = "add", "drop"
-DECISIONS = "decisions.json"
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ class Decision:
         order: the pass over the ingredients, 0 being from the best alone to the worst.
         action: ``add`` or ``drop``: what was tried.
         ingredient: its place among the ingredients.
-        before, after: the metric of the soup without and with what was tried.
-        accepted: whether it was done.
-        reason: what was seen, with the interval of the difference, image by image.
+        before, after: the metric of the soup before and after the change.
+        accepted: whether the change was made.
+        reason: the difference and its interval, compared image by image.
     """
 
     order: int
@@ -48,10 +47,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Greedy:
-    """What a greedy search found.
+    """The result of a greedy search.
 
     Attributes:
-        trial: the soup.
+        trial: the greedy soup.
         decisions: all acceptances and refusals, in order.
         trials: all soups that were judged.
     """
@@ -61,14 +60,14 @@ class Greedy:
     trials: Trials
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was found, as JSON values."""
+        """Return the result as JSON values."""
         return {
             "best": self.trials.trials.index(self.trial),
             "decisions": [asdict(decision) for decision in self.decisions],
         }
 
 
-def greedy(
+def greedy(  # as many settings as `grid`, and what a greedy search adds to them
     net: nn.Module,
     ingredients: Ingredients,
     benchmark: Benchmark,
@@ -76,63 +75,45 @@ def greedy(
     metric: str | None = None,
     orders: int = 0,
     prune: bool = False,
-    buffers: str = "average",
-    base: int = 0,
     seed: int = 0,
-    device: torch.device | str = "cpu",
-    out: Path | str | None = None,
-    force: bool = False,
-    progress: Progress = quiet,
+    buffers: Buffers = Buffers(),
+    run: Run = Run(),
 ) -> Greedy:
     """Return the greedy soup by *metric* (Wortsman et al. 2022, "Model soups", recipe 1).
 
     From the best ingredient alone to the worst, each is averaged in, with equal coefficients, and
-    stays if the metric is no lower than before.
+    stays if the metric does not fall.
 
     Args:
         net: the network of the ingredients.
         ingredients: K ≥ 2 ingredients.
-        benchmark: judges; its data choose the soup, so they must not judge it.
-        metric: what must not fall: ``clean``, a threat, ``union``, or a sum such as
-            ``0.5*clean+0.5*union``; default ``union``, or ``clean`` without threats.
-        orders: random orders that are tried as well; the best soup of all is taken.
-        prune: take ingredients out again, the first put in first, while the metric does not fall.
-        buffers: policy for batch-norm statistics: ``average`` or ``base``.
-        base: the ingredient that counters (and ``base`` statistics) come from.
-        seed: of the random orders.
-        device: where to judge.
-        out: run folder; journals one line a soup, resumes, and receives the soup.
-        force: start over if *out* holds another run.
-        progress: is told of soups.
+        benchmark: judges the soups. Its images choose the soup, so they must not judge it later.
+        metric: the metric that must not fall: ``clean``, a threat, ``union``, or a sum such as
+            ``0.5*clean+0.5*union``; by default ``union``, or ``clean`` without threats.
+        orders: random orders to try as well; the best soup of all orders is taken.
+        prune: afterwards, take ingredients out again, in the order in which they were put in, as
+            long as the metric does not fall.
+        seed: seed for the random orders.
+        buffers: where the buffers of every soup come from.
+        run: run folder, which journals one line for each soup, and device.
 
     Raises:
-        UsageError: K < 2, an unknown metric, or *out* holds a run with other settings.
+        UsageError: K < 2, an unknown metric, or the run folder holds another run.
     """
     require_several(ingredients, "a greedy soup")
-    chosen = metric_of(benchmark, metric, "metric")
+    metric = metric_of(benchmark, metric)
     if orders < 0:
         raise UsageError(f"{orders} random orders", where="orders", fix="give 0 or more")
-    settings = {"metric": chosen, "orders": orders, "prune": prune, "seed": seed}
-    how = {"buffers": buffers, "base": base, "origin": "greedy"}
-    opened = evaluating(
-        net,
-        ingredients,
-        benchmark,
-        "greedy",
-        settings,
-        how,
-        device=device,
-        out=out,
-        force=force,
-        progress=progress,
-    )
-    with opened as evaluator:
-        search = _Greedy(evaluator, Metric.parse(chosen), len(ingredients))
+    settings = {"metric": metric, "orders": orders, "prune": prune, "seed": seed}
+    with evaluating(
+        net, ingredients, benchmark, "greedy", settings, buffers=buffers, run=run
+    ) as evaluator:
+        search = _Greedy(evaluator, Metric.parse(metric), len(ingredients))
         soups = [search.soup(i, row, prune) for i, row in enumerate(search.orders(orders, seed))]
-        best = Trials(tuple(map(search.trial, soups))).best(chosen)
-        told = [asdict(decision) for decision in search.decisions]
+        best = Trials(tuple(map(search.trial, soups))).best(metric)
         if evaluator.folder:
-            commit.write_json(evaluator.folder.file(DECISIONS), told, force=True)
+            decisions = [asdict(decision) for decision in search.decisions]
+            commit.write_json(evaluator.folder.file(DECISIONS), decisions, force=True)
         best, trials = evaluator.choose(best, evaluator.all())
     return Greedy(best, tuple(search.decisions), trials)
 
@@ -145,7 +126,7 @@ class _Greedy:
     def trial(self, members: Sequence[int]) -> Trial:
         """Return the trial of the uniform soup of *members*."""
         row = [float(i in members) / len(members) for i in range(self.k)]
-        return self.evaluator.trial(self.evaluator.recipe(row))
+        return self.evaluator.soup(row)
 
     def value(self, members: Sequence[int]) -> Any:
         """Return the metric of that soup."""
@@ -178,8 +159,8 @@ class _Greedy:
         gap = paired(self.trial(new).judged(), self.trial(old).judged(), self.metric)
         accepted = bool(after >= before)
         sure = "surely" if gap.low > 0 or gap.high < 0 else "perhaps by chance"
-        how = "as good" if after == before else f"{'better' if accepted else 'worse'}, {sure}"
-        reason = f"{how}: {gap}"
-        found = (float(before), float(after), accepted, reason)
-        self.decisions.append(Decision(number, action, k, *found))
+        verdict = "as good" if after == before else f"{'better' if accepted else 'worse'}, {sure}"
+        reason = f"{verdict}: {gap}"
+        decision = Decision(number, action, k, float(before), float(after), accepted, reason)
+        self.decisions.append(decision)
         return accepted

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
-import torch
 from torch import nn
 
 from soupmerge.errors import UsageError
 from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.run import Run
 from soupmerge.soups.judge.trials import Trials
 from soupmerge.soups.search.evaluator import evaluating, metric_of, require_several
-from soupmerge.types import Progress, quiet
+from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 
 MOST_SOUPS = 100_000
@@ -68,58 +67,47 @@ def grid(
     benchmark: Benchmark,
     *,
     step: float | str = 0.2,
-    choose: str | None = None,
-    buffers: str = "average",
-    base: int = 0,
-    device: torch.device | str = "cpu",
-    out: Path | str | None = None,
-    force: bool = False,
-    progress: Progress = quiet,
+    metric: str | None = None,
+    buffers: Buffers = Buffers(),
+    run: Run = Run(),
 ) -> Trials:
     """Judge every soup whose coefficients are multiples of *step* (Huang 2023, section 4.1).
 
     Args:
         net: the network of the ingredients.
         ingredients: K ≥ 2 ingredients.
-        benchmark: judges; its data choose the soup, so they must not judge it.
+        benchmark: judges the soups. Its images choose the soup, so they must not judge it later.
         step: 0.2 gives 6, 21, 56, 126 … soups for K = 2, 3, 4, 5 ….
-        choose: metric whose best soup is written; default ``union``, or ``clean`` without threats.
-            The best recipe of every metric is written too, to ``best/METRIC.json``.
-        buffers: policy for batch-norm statistics: ``average`` or ``base``.
-        base: the ingredient that counters (and ``base`` statistics) come from.
-        device: where to judge.
-        out: run folder; journals one line a soup, resumes, and receives the chosen soup.
-        force: start over if *out* holds another run.
-        progress: is told of soups.
+        metric: the best soup in this metric is written: ``clean``, a threat, ``union``, or a sum
+            such as ``0.5*clean+0.5*union``; by default ``union``, or ``clean`` without threats.
+            The best recipe by every other metric is written to ``best/METRIC.json``.
+        buffers: where the buffers of every soup come from.
+        run: run folder, which journals one line for each soup, and device.
 
     Returns:
         All soups in lattice order, every ingredient among them.
 
     Raises:
-        UsageError: K < 2, *step* does not divide 1, or *out* holds a run with other settings.
+        UsageError: K < 2, *step* does not divide 1, or the run folder holds another run.
+
+    Example:
+        >>> import soupmerge as sm
+        >>> ingredients = sm.load("linf.safetensors", "l2.safetensors")  # doctest: +SKIP
+        >>> val = sm.Benchmark(sm.data("digits", split="val"), [sm.APGD(sm.Linf(0.1))])
+        >>> trials = sm.grid(sm.model(like=ingredients), ingredients, val)  # doctest: +SKIP
+        >>> trials.best("union").recipe.mean_weights  # doctest: +SKIP
+        (0.4, 0.6)
     """
     size, rows = plan(ingredients, step)
-    choose = metric_of(benchmark, choose)
+    metric = metric_of(benchmark, metric)
     settings = {"step": str(exact(str(step), "step"))}
-    how = {"buffers": buffers, "base": base, "origin": "grid"}
-    opened = evaluating(
-        net,
-        ingredients,
-        benchmark,
-        "grid",
-        settings,
-        how,
-        soups=size,
-        device=device,
-        out=out,
-        force=force,
-        progress=progress,
-    )
-    with opened as evaluator:
+    with evaluating(
+        net, ingredients, benchmark, "grid", settings, buffers=buffers, run=run, soups=size
+    ) as evaluator:
         for row in rows:
-            evaluator.trial(evaluator.recipe(row))
+            evaluator.soup(row)
         trials = evaluator.all()
-        _, trials = evaluator.choose(trials.best(choose), trials)
+        _, trials = evaluator.choose(trials.best(metric), trials)
     return trials
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from soupmerge.robustness.adversarial_cache import AdversarialCache
-from soupmerge.storage.run import RunFolder
+from soupmerge.storage.names import ADVERSARIALS
+from soupmerge.storage.run_folder import RunFolder
 from soupmerge.storage.snapshot import Snapshot
-
-NAME = "adversarial.safetensors"
 
 
 class KeptAdversarials(AdversarialCache):
@@ -18,7 +17,7 @@ class KeptAdversarials(AdversarialCache):
 
     def __init__(self, folder: RunFolder | None) -> None:
         super().__init__()
-        self._snapshot = Snapshot(folder.file(NAME)) if folder else None
+        self._snapshot = Snapshot(folder.file(ADVERSARIALS)) if folder else None
         kept = self._snapshot.load() if self._snapshot else None
         if self._snapshot and kept:
             with self._snapshot.restoring():

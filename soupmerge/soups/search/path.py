@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.run import Run
 from soupmerge.soups.judge.metrics import Gap, interval
 from soupmerge.soups.judge.trials import Trials
 from soupmerge.soups.search.evaluator import evaluating, metric_of, require_several
-from soupmerge.types import Progress, quiet
+from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 
 POINTS = 11
@@ -26,8 +25,8 @@ class Line:
     """Soups (1 − t) θ_0 + t θ_1, from the first model to the second.
 
     Attributes:
-        t: where each is; below 0 and above 1 if it is extrapolated.
-        trials: their trials.
+        t: the place of each soup; below 0 or above 1 if it is extrapolated.
+        trials: the trial of each soup.
     """
 
     t: tuple[float, ...]
@@ -71,73 +70,63 @@ def path(
     *,
     points: int = POINTS,
     beyond: float = 0.0,
-    choose: str | None = None,
-    buffers: str = "average",
-    base: int = 0,
-    device: torch.device | str = "cpu",
-    out: Path | str | None = None,
-    force: bool = False,
-    progress: Progress = quiet,
+    metric: str | None = None,
+    buffers: Buffers = Buffers(),
+    run: Run = Run(),
 ) -> Line:
     """Judge the straight line between two models (Wortsman et al. 2022, arXiv 2109.01903).
 
     Args:
         net: the network of the ingredients.
         ingredients: two ingredients.
-        benchmark: judges; its data choose the soup, so they must not judge it.
-        points: from end to end, both included.
-        beyond: extrapolate by so much at both ends, in steps of the same length; the recipes
-            are affine, their coefficients outside of [0, 1].
-        choose: metric whose best soup is written; default ``union``, or ``clean`` without threats.
-        buffers: policy for batch-norm statistics: ``average`` or ``base``.
-        base: the ingredient that counters (and ``base`` statistics) come from.
-        device: where to judge.
-        out: run folder; journals one line a soup, resumes, and receives the chosen soup.
-        force: start over if *out* holds another run.
-        progress: is told of soups.
+        benchmark: judges the soups. Its images choose the soup, so they must not judge it later.
+        points: number of soups from end to end, both included.
+        beyond: extrapolate by this much at both ends, in steps of the same length; the recipes
+            are affine, with coefficients outside [0, 1].
+        metric: the best soup in this metric is written: ``clean``, a threat, ``union``, or a sum
+            such as ``0.5*clean+0.5*union``; by default ``union``, or ``clean`` without threats.
+        buffers: where the buffers of every soup come from.
+        run: run folder, which journals one line for each soup, and device.
 
     Raises:
-        UsageError: not two ingredients, fewer than two points, or *out* holds another run.
+        UsageError: not two ingredients, fewer than two points, or the run folder holds another
+            run.
         NumericsError: a variance would be negative beyond the ends.
     """
     require_several(ingredients, "a path", exactly=2)
-    choose = metric_of(benchmark, choose)
+    metric = metric_of(benchmark, metric)
     steps = steps_of(points, beyond)
     settings = {"points": points, "beyond": beyond}
-    how = {"buffers": buffers, "base": base, "origin": "path", "affine": beyond > 0}
-    opened = evaluating(
+    with evaluating(
         net,
         ingredients,
         benchmark,
         "path",
         settings,
-        how,
+        buffers=buffers,
+        run=run,
+        affine=beyond > 0,
         soups=len(steps),
-        device=device,
-        out=out,
-        force=force,
-        progress=progress,
-    )
-    with opened as evaluator:
+    ) as evaluator:
         for t in steps:
-            evaluator.trial(evaluator.recipe((1 - t, t)))
+            evaluator.soup((1 - t, t))
         trials = evaluator.all()
-        _, trials = evaluator.choose(trials.best(choose), trials)
+        _, trials = evaluator.choose(trials.best(metric), trials)
     return Line(steps, trials)
 
 
 def steps_of(points: int, beyond: float = 0.0) -> tuple[float, ...]:
-    """Return where the soups are, both ends among them.
+    """Return the places t of the soups, both ends among them.
 
     Raises:
-        UsageError: they make no path.
+        UsageError: fewer than two points, too many, or *beyond* is out of range.
 
     Example:
         >>> steps_of(3, beyond=0.5)
         (-0.5, 0.0, 0.5, 1.0, 1.5)
     """
     if not 2 <= points <= 10_001 or not 0 <= beyond <= 10:
-        what = f"{points} points, and {beyond} beyond the ends, make no path"
+        what = f"a path cannot have {points} points and reach {beyond} beyond its ends"
         fix = "give 2 to 10001 points and 0 to 10 beyond"
         raise UsageError(what, where="path", fix=fix)
     more = int(beyond * (points - 1) + 1e-9)

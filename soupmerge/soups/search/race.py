@@ -1,10 +1,9 @@
-"""A race of soups: those that are surely beaten are dropped, and not asked about further images."""
+"""A race of soups: a soup that is surely beaten is dropped and judged on no further images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from soupmerge.errors import UsageError, near_miss
 from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.report import CLEAN, Report
+from soupmerge.run import Run
 from soupmerge.schedule import order
 from soupmerge.soups.judge import verdicts
 from soupmerge.soups.judge.metrics import Metric
@@ -24,26 +24,26 @@ from soupmerge.soups.search.betting import BettingTest
 from soupmerge.soups.search.evaluator import Evaluator, evaluating, metric_of
 from soupmerge.soups.search.grid import plan
 from soupmerge.storage import commit
+from soupmerge.storage.names import RACE, ROUNDS
 from soupmerge.storage.replay import Replay, require_same
-from soupmerge.types import Progress, quiet
+from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.tensors import Array
 
 GOALS = ("front", "best")
-ROUNDS, FEWEST = 16, 32
+MOST_ROUNDS, FEWEST = 16, 32
 """Rounds at most, and images in each at least: fewer would leave batches empty."""
 
 ALPHA = 0.05
-"""The probability that any soup is dropped that should not have been."""
+"""The probability that some soup is dropped by mistake."""
 
 COMPARE = "compare"
-RECORD = "race.json"
 
 
 @dataclass(frozen=True)
 class Runner:
-    """What became of a soup: how many *images* it was judged on, and which soup beat it, if any."""
+    """The fate of a soup: on how many *images* it was judged, and which soup beat it, if any."""
 
     weights: tuple[float, ...]
     images: int
@@ -52,13 +52,13 @@ class Runner:
 
 @dataclass(frozen=True)
 class Race:
-    """What a race decided.
+    """The result of a race.
 
     Attributes:
         trials: the soups that were not beaten, judged on all images.
-        runners: all soups, in lattice order.
+        runners: the fate of every soup, in lattice order.
         goal: ``front`` or ``best``.
-        metric: in which soups were compared on images.
+        metric: the metric in which soups were compared.
     """
 
     trials: Trials
@@ -68,81 +68,71 @@ class Race:
 
     def to_json(self) -> dict[str, Any]:
         """Return the race as JSON values."""
-        told = {"goal": self.goal, "metric": self.metric, "confidence": 1 - ALPHA}
-        return {**told, "soups": [asdict(runner) for runner in self.runners]}
+        return {
+            "goal": self.goal,
+            "metric": self.metric,
+            "confidence": 1 - ALPHA,
+            "soups": [asdict(runner) for runner in self.runners],
+        }
 
 
-def race(
+def race(  # as many settings as `grid`, and what a race adds to them
     net: nn.Module,
     ingredients: Ingredients,
     benchmark: Benchmark,
     *,
     step: float | str = 0.2,
     goal: str = "front",
-    choose: str | None = None,
-    buffers: str = "average",
-    base: int = 0,
+    metric: str | None = None,
     seed: int = 0,
-    device: torch.device | str = "cpu",
-    out: Path | str | None = None,
-    force: bool = False,
-    progress: Progress = quiet,
+    buffers: Buffers = Buffers(),
+    run: Run = Run(),
 ) -> Race:
     """Judge the soups of a lattice on more and more images, and drop those that are beaten.
 
-    All soups are judged clean on all images. Then images come in random order; a soup is dropped
-    once another is, with 95% confidence for all pairs at once and at whatever moment, better on
-    all images of the benchmark (`betting.BettingTest`), and, for the goal ``front``, no worse
-    clean. What is left is judged on all images.
+    All soups are judged clean on all images. Then images come in random order. A soup is dropped
+    as soon as another is better on all images of the benchmark, with 95% confidence for all pairs
+    and all moments at once (`betting.BettingTest`), and, for the goal ``front``, no worse clean.
+    The soups that remain are judged on all images.
 
     Args:
-        net, ingredients, benchmark, step, buffers, base, device, out, force, progress: as for
-            `grid`.
-        goal: ``front`` keeps every soup that is on the front of clean accuracy and *choose*;
-            ``best`` only what may be best in *choose*, which takes far fewer images.
-        choose: metric whose best soup is written; default ``union``, or ``clean`` without threats.
-        seed: of the order of images.
+        net: the network of the ingredients.
+        ingredients: K ≥ 2 ingredients.
+        benchmark: judges the soups. Its images choose the soup, so they must not judge it later.
+        step: as for `grid`.
+        goal: ``front`` keeps every soup on the front of clean accuracy and *metric*; ``best`` keeps
+            only those that may be best in *metric*, which takes far fewer images.
+        metric: as for `grid`.
+        seed: seed for the order of images.
+        buffers: where the buffers of every soup come from.
+        run: run folder, which journals one line for each soup, and device.
 
     Raises:
         UsageError: as `grid`, or there is no such *goal*.
     """
     size, rows = plan(ingredients, step)
-    chosen = metric_of(benchmark, choose)
+    metric = metric_of(benchmark, metric)
     if goal not in GOALS:
         raise UsageError(f"no goal {goal!r}", where="race", fix=near_miss(goal, GOALS))
-    settings = {"step": str(exact(str(step), "step")), "race": goal, "metric": chosen, "seed": seed}
-    how = {"buffers": buffers, "base": base, "origin": "grid"}
-    opened = evaluating(
-        net,
-        ingredients,
-        benchmark,
-        "grid",
-        settings,
-        how,
-        soups=size,
-        device=device,
-        out=out,
-        force=force,
-        progress=progress,
-    )
-    with opened as evaluator:
-        track = _Track(
-            evaluator, [evaluator.recipe(row) for row in rows], goal, Metric.parse(chosen)
-        )
+    settings = {"step": str(exact(str(step), "step")), "race": goal, "metric": metric, "seed": seed}
+    with evaluating(
+        net, ingredients, benchmark, "grid", settings, buffers=buffers, run=run, soups=size
+    ) as evaluator:
+        recipes = [evaluator.recipe(row) for row in rows]
+        track = _Track(evaluator, recipes, goal, Metric.parse(metric))
         track.run(seed)
         for i in track.alive():
             evaluator.trial(track.recipes[i], track.report(i))
         trials = evaluator.all()
-        result = Race(trials, track.runners(), goal, chosen)
+        result = Race(trials, track.runners(), goal, metric)
         if evaluator.folder:
-            told = result.to_json()
-            commit.write_json(evaluator.folder.file(RECORD), told, force=True)
-        _, trials = evaluator.choose(trials.best(chosen), trials)
+            commit.write_json(evaluator.folder.file(RACE), result.to_json(), force=True)
+        _, trials = evaluator.choose(trials.best(metric), trials)
     return replace(result, trials=trials)
 
 
 class _Track:
-    """The soups on their way: the flags of each, on the images that it was asked about."""
+    """The state of a race: the flags of each soup, on the images it has been judged on."""
 
     def __init__(
         self, evaluator: Evaluator, recipes: Sequence[Recipe], goal: str, metric: Metric
@@ -152,8 +142,8 @@ class _Track:
         self.seen = [0] * len(recipes)
         self.beaten: list[int | None] = [None] * len(recipes)
         self.flags: list[dict[str, Tensor]] = [{} for _ in recipes]
-        self.replay = Replay(evaluator.folder.journal("rounds") if evaluator.folder else None)
-        self.rounds = ROUNDS
+        self.replay = Replay(evaluator.folder.journal(ROUNDS) if evaluator.folder else None)
+        self.rounds = MOST_ROUNDS
 
     def alive(self) -> list[int]:
         """Return the soups that are not beaten."""
@@ -170,13 +160,13 @@ class _Track:
         shuffled = order(self.n, seed, 0)
         open_ = shuffled[telling[shuffled]]
         pairs = self._pairs(clean.sum(1).tolist())
-        capitals = BettingTest(len(pairs), len(open_))
-        self.rounds = max(1, min(ROUNDS, len(open_) // FEWEST))
+        test = BettingTest(len(pairs), len(open_))
+        self.rounds = max(1, min(MOST_ROUNDS, len(open_) // FEWEST))
         for number, part in enumerate(torch.tensor_split(open_, self.rounds), start=1):
             if len(part):
                 self._round(number, part)
-                capitals.see(self._differences(pairs, part))
-                self._drop(pairs, capitals.decided(ALPHA / max(len(pairs), 1)))
+                test.see(self._differences(pairs, part))
+                self._drop(pairs, test.decided(ALPHA / max(len(pairs), 1)))
         for i in self.alive():  # what is wrong clean is wrong under every threat
             self.seen[i] += int((~telling).sum())
 
@@ -202,7 +192,7 @@ class _Track:
             return self.evaluator.report(self.recipes[i], by=judge, ledger=ledger)
 
         def read(record: dict[str, Any]) -> Report:
-            require_same(record, place, "soup or round", "rounds.jsonl")
+            require_same(record, place, "soup or round", ROUNDS)
             return recorded(record, judge.describe())
 
         report = self.replay.piece(

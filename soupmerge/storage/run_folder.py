@@ -17,38 +17,10 @@ from soupmerge.errors import InputError, OutputError, UsageError, brief
 from soupmerge.storage import commit
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.locking import locked
+from soupmerge.storage.names import BEST, FIGURES, MANIFEST, OWN
 from soupmerge.storage.reading import read_json
 
 FORMAT = "soupmerge-run/1"
-MANIFEST = "manifest.json"
-BEST, FIGURES = "best", "figures"
-OWN = (
-    "trials.jsonl",
-    "history.jsonl",
-    "judged.jsonl",
-    "verdicts.jsonl",
-    "adversarial.safetensors",
-    "rounds.jsonl",
-    "*.jsonl.torn",
-    "race.json",
-    "decisions.json",
-    "plan.json",
-    "doubts.json",
-    "recipe.json",
-    "adapted.json",
-    "barriers.json",
-    "soup.safetensors",
-    "state.safetensors",
-    "flags.csv",
-    "images.csv",
-    f"{BEST}/*.json",
-    f"{FIGURES}/*.png",
-    f"{FIGURES}/*.svg",
-    f"{FIGURES}/*.pdf",
-)
-"""What a run leaves beside its manifest; ``--force`` removes these and nothing else."""
-
-
 SMALL = 1 << 20
 """Bytes that journals and tables of a run may take."""
 
@@ -60,8 +32,8 @@ class RunFolder:
         self.path, self.resumed = path, resumed
 
     def journal(self, name: str) -> Journal:
-        """Return the journal ``NAME.jsonl`` of this run."""
-        return Journal(self.path / f"{name}.jsonl")
+        """Return the journal *name* of this run."""
+        return Journal(self.path / name)
 
     def file(self, name: str) -> Path:
         """Return where this run keeps the file *name*."""

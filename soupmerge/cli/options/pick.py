@@ -1,4 +1,4 @@
-"""Which soup of a run is wanted."""
+"""Which soup of a run to pick."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from soupmerge.cli.options.grouping import F, grouped
+from soupmerge.cli.options.metric import metric
 
 if TYPE_CHECKING:
     from soupmerge.soups.search.choice import Choice, Tried
 
-METRICS = "clean, a threat, union, or a sum such as 0.5*clean+0.5*union"
-
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which soup is wanted: the highest in a metric, or the knee of a front; under conditions."""
+class Pick:
+    """Which soup to pick: the best in a metric or the knee of a front, among those allowed."""
 
     metric: str | None
     knee: bool
@@ -26,7 +25,7 @@ class Wanted:
     conditions: tuple[str, ...]
 
     def choose(self, seen: Tried) -> tuple[Choice, str]:
-        """Return the soup of *seen* that is wanted, and the metric that it is best in."""
+        """Return the soup of *seen* to pick, and the metric that it is best in."""
         from soupmerge.soups.search.choice import choose
 
         last = seen.trials.metrics[-1]
@@ -35,12 +34,12 @@ class Wanted:
         return choice, metric or self.y or last
 
 
-def wanted(command: F) -> F:
-    """Add the options that say which soup is wanted."""
+def pick(command: F) -> F:
+    """Add the options that say which soup to pick."""
     return grouped(
-        "wanted",
-        Wanted,
-        click.option("--max", "metric", metavar="METRIC", help=f"Highest in {METRICS}."),
+        "pick",
+        Pick,
+        metric("The best soup in this metric", "--max"),
         click.option("--knee", is_flag=True, help="The knee of the front of --x and --y."),
         click.option(
             "--x", default="clean", show_default=True, metavar="METRIC", help="For --knee."
