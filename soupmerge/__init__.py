@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from soupmerge.binding import bind as bind
+    from soupmerge.exports.folder import Exported as Exported
+    from soupmerge.exports.folder import export as export
     from soupmerge.robustness.attacks import APGD as APGD
     from soupmerge.robustness.attacks import FGSM as FGSM
     from soupmerge.robustness.attacks import PGD as PGD
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from soupmerge.robustness.benchmark import Benchmark as Benchmark
     from soupmerge.robustness.benchmark import evaluate as evaluate
     from soupmerge.robustness.cascade import Cascade as Cascade
+    from soupmerge.robustness.doubts import Doubt as Doubt
+    from soupmerge.robustness.doubts import doubts as doubts
+    from soupmerge.robustness.engine import Patience as Patience
+    from soupmerge.robustness.ensembles import Ensemble as Ensemble
     from soupmerge.robustness.objectives import Adversarial as Adversarial
     from soupmerge.robustness.objectives import against as against
     from soupmerge.robustness.presets import preset as preset
@@ -28,64 +34,120 @@ if TYPE_CHECKING:
     from soupmerge.robustness.threats import Linf as Linf
     from soupmerge.robustness.threats import Threat as Threat
     from soupmerge.run import Run as Run
+    from soupmerge.soups.geometry.basin import Barrier as Barrier
+    from soupmerge.soups.geometry.basin import Barriers as Barriers
     from soupmerge.soups.geometry.basin import barrier as barrier
+    from soupmerge.soups.geometry.landscape import Landscape as Landscape
+    from soupmerge.soups.geometry.landscape import Point as Point
     from soupmerge.soups.geometry.landscape import landscape as landscape
+    from soupmerge.soups.judge.comparison import compare as compare
+    from soupmerge.soups.judge.entries import EnsembleEntry as EnsembleEntry
+    from soupmerge.soups.judge.entries import Entry as Entry
+    from soupmerge.soups.judge.metrics import Gap as Gap
+    from soupmerge.soups.judge.trials import Trial as Trial
     from soupmerge.soups.judge.trials import Trials as Trials
     from soupmerge.soups.learn.run import learn as learn
     from soupmerge.soups.learn.settings import Settings as Settings
+    from soupmerge.soups.learn.sweep import Sweep as Sweep
     from soupmerge.soups.learn.sweep import sweep as sweep
     from soupmerge.soups.recalibration import Calibration as Calibration
     from soupmerge.soups.recalibration import recalibrate as recalibrate
+    from soupmerge.soups.search.adapt import Adaptation as Adaptation
     from soupmerge.soups.search.adapt import adapt as adapt
+    from soupmerge.soups.search.greedy import Decision as Decision
+    from soupmerge.soups.search.greedy import Greedy as Greedy
     from soupmerge.soups.search.greedy import greedy as greedy
     from soupmerge.soups.search.grid import grid as grid
+    from soupmerge.soups.search.path import Line as Line
     from soupmerge.soups.search.path import path as path
+    from soupmerge.soups.search.race import Race as Race
+    from soupmerge.soups.search.race import Runner as Runner
     from soupmerge.soups.search.race import race as race
     from soupmerge.soups.search.simplex import search as search
     from soupmerge.sources.data import Images as Images
     from soupmerge.sources.data import data as data
     from soupmerge.sources.models import model as model
     from soupmerge.sources.refs import load as load
+    from soupmerge.sources.resizing import Resized as Resized
     from soupmerge.training.finetuning import finetune as finetune
     from soupmerge.training.schedules import Schedule as Schedule
+    from soupmerge.types import Attack as Attack
+    from soupmerge.types import Examples as Examples
+    from soupmerge.types import Objective as Objective
+    from soupmerge.types import Progress as Progress
+    from soupmerge.types import ThreatModel as ThreatModel
     from soupmerge.weights.buffers import Buffers as Buffers
     from soupmerge.weights.files import Checkpoint as Checkpoint
     from soupmerge.weights.ingredients import Ingredients as Ingredients
     from soupmerge.weights.mixing import mix as mix
     from soupmerge.weights.mixing import save as save
+    from soupmerge.weights.plane import Plane as Plane
     from soupmerge.weights.recipe import Recipe as Recipe
+    from soupmerge.weights.recipe import Source as Source
+    from soupmerge.weights.selection import Selection as Selection
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "APGD": "robustness.attacks",
+    "Adaptation": "soups.search.adapt",
     "Adversarial": "robustness.objectives",
+    "Attack": "types",
     "AutoAttack": "robustness.autoattack",
+    "Barrier": "soups.geometry.basin",
+    "Barriers": "soups.geometry.basin",
     "Benchmark": "robustness.benchmark",
     "Buffers": "weights.buffers",
     "Calibration": "soups.recalibration",
     "Cascade": "robustness.cascade",
     "Checkpoint": "weights.files",
+    "Decision": "soups.search.greedy",
+    "Doubt": "robustness.doubts",
+    "Ensemble": "robustness.ensembles",
+    "EnsembleEntry": "soups.judge.entries",
+    "Entry": "soups.judge.entries",
+    "Examples": "types",
+    "Exported": "exports.folder",
     "FGSM": "robustness.attacks",
+    "Gap": "soups.judge.metrics",
+    "Greedy": "soups.search.greedy",
     "Images": "sources.data",
     "Ingredients": "weights.ingredients",
     "L1": "robustness.threats",
     "L2": "robustness.threats",
+    "Landscape": "soups.geometry.landscape",
+    "Line": "soups.search.path",
     "Linf": "robustness.threats",
+    "Objective": "types",
     "PGD": "robustness.attacks",
+    "Patience": "robustness.engine",
+    "Plane": "weights.plane",
+    "Point": "soups.geometry.landscape",
+    "Progress": "types",
+    "Race": "soups.search.race",
     "Recipe": "weights.recipe",
     "Report": "robustness.report",
+    "Resized": "sources.resizing",
     "Run": "run",
+    "Runner": "soups.search.race",
     "Schedule": "training.schedules",
+    "Selection": "weights.selection",
     "Settings": "soups.learn.settings",
+    "Source": "weights.recipe",
+    "Sweep": "soups.learn.sweep",
     "Threat": "robustness.threats",
+    "ThreatModel": "types",
+    "Trial": "soups.judge.trials",
     "Trials": "soups.judge.trials",
     "adapt": "soups.search.adapt",
     "against": "robustness.objectives",
     "barrier": "soups.geometry.basin",
     "bind": "binding",
+    "compare": "soups.judge.comparison",
     "data": "sources.data",
+    "doubts": "robustness.doubts",
     "evaluate": "robustness.benchmark",
+    "export": "exports.folder",
     "finetune": "training.finetuning",
     "greedy": "soups.search.greedy",
     "grid": "soups.search.grid",

@@ -81,7 +81,7 @@ def name_of(objective: str, seed: int, seeds: Sequence[int]) -> str:
     return objective if len(seeds) == 1 else f"{objective}-seed{seed}"
 
 
-def sweep(
+def sweep(  # what is learned and from what, and what is judged beside it
     net: nn.Module,
     ingredients: Ingredients,
     data: Examples,
