@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soupmerge.errors import InputError, NumericsError, enumerated
-from soupmerge.storage.reading import StableFile, TwiceError, parse_json
+from soupmerge.storage.reading import DuplicateKeyError, StableFile, parse_json
 from soupmerge.weights import buffers, headers, torchfiles
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
 from soupmerge.weights.places import place_of
@@ -161,7 +161,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
         """
         try:
             notes = parse_json(self.metadata.get(NOTES, "{}"))
-        except TwiceError as error:
+        except DuplicateKeyError as error:
             fix = "take the file as soupmerge wrote it"
             raise InputError(f"in its notes, {error}", where=self.ref, fix=fix) from error
         except (ValueError, RecursionError):

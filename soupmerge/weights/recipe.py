@@ -11,7 +11,7 @@ from typing import Any
 
 from soupmerge.choices import require_origin
 from soupmerge.errors import InputError, UsageError, near_miss
-from soupmerge.storage.reading import read_json, strangers
+from soupmerge.storage.reading import read_json, unknown_keys
 from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.groups import check_grouping
@@ -270,13 +270,13 @@ class Recipe:
 
 def _strange(value: Mapping[str, Any]) -> list[str]:
     """Return what is said of keys that `Recipe.to_json` never writes."""
-    found = strangers(value, KEYS)
+    found = unknown_keys(value, KEYS)
     ingredients, statistics = value.get("ingredients"), value.get("buffers")
     for i, source in enumerate(ingredients if isinstance(ingredients, list) else (), start=1):
         if isinstance(source, dict):
-            found += strangers(source, ("ref", "sha256"), f"ingredient {i}: ")
+            found += unknown_keys(source, ("ref", "sha256"), f"ingredient {i}: ")
     if isinstance(statistics, dict):
-        found += strangers(statistics, ("policy", "base"), "buffers: ")
+        found += unknown_keys(statistics, ("policy", "base"), "buffers: ")
     return found
 
 

@@ -190,7 +190,7 @@ def test_shards_are_no_larger_than_asked_and_indexed(mix: Mix) -> None:
 @pytest.mark.parametrize(
     ("how", "status", "words"),
     [
-        ("-o there --max-shard-size 3KB --force", 5, "exists already"),
+        ("-o there --max-shard-size 3KB --force", 5, "already exists"),
         ("-o x --max-shard-size many", 2, "is not a size"),
         ("-o x --max-shard-size 0", 2, "a byte at least"),
         (f"-o x --max-shard-size 3KB {DATA}", 2, "goes into one file"),

@@ -166,7 +166,7 @@ def test_what_is_there_is_replaced_by_force_alone(
         )
 
     write()
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write()
     if kind == "folder":
         with pytest.raises(OutputError, match="never replaced"):
