@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import soupmerge as sm
-from soupmerge.weights import geometry
+from soupmerge.weights import tensors
 from soupmerge.weights.geometry import ALL, FOREIGN, SAMPLE, foreign, signs
 from tests.shared import Outcome, near
 
@@ -38,7 +38,7 @@ def drawn(seed: int, *shape: int) -> torch.Tensor:
 def test_signs_are_those_of_plain_vectors(
     net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int, with_origin: bool
 ) -> None:
-    monkeypatch.setattr(geometry, "CHUNK", 100)  # so that tensors are read in pieces
+    monkeypatch.setattr(tensors, "PIECE", 100)  # so that tensors are read in pieces
     *states, base = (near(net, seed) for seed in range(k + 1))
     ingredients = written(tmp_path, *states)
     sm.save(tmp_path / "origin.safetensors", base)

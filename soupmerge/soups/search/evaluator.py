@@ -31,7 +31,7 @@ from soupmerge.storage.replay import Replay
 from soupmerge.storage.run_folder import RunFolder
 from soupmerge.weights import classes, ledger, mixing
 from soupmerge.weights.buffers import Buffers
-from soupmerge.weights.in_memory import held
+from soupmerge.weights.in_memory import in_memory
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe, read_recipe
 
@@ -71,7 +71,7 @@ class Evaluator:
         self._replay = Replay(folder.journal(TRIALS) if folder else None)
         self._described = benchmark.describe()
         self._places: dict[tuple[tuple[float, ...], ...], int] = {}
-        self._stacked = held(ingredients)
+        self._stacked = in_memory(ingredients)
         self._bound = bind(net, ingredients.alone(0), device=run.device)
 
     def soup(self, weights: Sequence[float]) -> Trial:
