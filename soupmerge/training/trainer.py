@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from soupmerge.binding import cast, frozen, load_into, probe, ref_of
 from soupmerge.errors import NumericsError
+from soupmerge.references import without_folders
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.storage import run_folder
 from soupmerge.storage.names import HISTORY, STATE
@@ -24,7 +25,6 @@ from soupmerge.training.schedules import Schedule
 from soupmerge.types import Examples, Objective, Progress
 from soupmerge.weights import ledger, lineage, mixing
 from soupmerge.weights.files import Checkpoint
-from soupmerge.weights.places import without_folders
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from soupmerge.errors import InputError, NumericsError, enumerated, near_miss
+from soupmerge.references import unique_names
 from soupmerge.weights import buffers
 from soupmerge.weights.files import UNSOUND, Checkpoint
 from soupmerge.weights.groups import group_by, rows_of
-from soupmerge.weights.places import is_at_site
 from soupmerge.weights.selection import EVERYTHING, Selection
 from soupmerge.weights.tensors import TensorInfo, View
 
@@ -195,16 +194,7 @@ class Ingredients:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """A short, unique name for each ingredient."""
-        names: list[str] = []
-        for checkpoint in self.checkpoints:
-            path = Path(checkpoint.ref)
-            name = path.stem if path.suffix else path.name
-            if is_at_site(checkpoint.ref):
-                name = re.sub(r"@([0-9a-f]{7})[0-9a-f]{33}", r"@\1", path.name)
-            if name in names:
-                name = f"{path.parent.name}/{name}"
-            names.append(name if name not in names else f"{name}#{len(names) + 1}")
-        return tuple(names)
+        return unique_names(checkpoint.ref for checkpoint in self.checkpoints)
 
     @property
     def model(self) -> str | None:

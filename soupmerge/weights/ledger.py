@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from soupmerge.references import without_folders
 from soupmerge.sketch import Sketch
 from soupmerge.weights.files import Checkpoint
-from soupmerge.weights.places import without_folders
 
 if TYPE_CHECKING:
     from soupmerge.types import Examples

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError
+from soupmerge.references import portable
 from soupmerge.weights.files import Checkpoint
-from soupmerge.weights.places import is_at_site
 from soupmerge.weights.recipe import Recipe
 
 DEEPEST = 16
@@ -80,9 +79,8 @@ def family_of(checkpoint: Checkpoint) -> Ancestor:
 def node_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the tree of *checkpoint* as JSON values, for the notes of its children."""
     notes = checkpoint.notes_of_soupmerge
-    ref = checkpoint.ref if is_at_site(checkpoint.ref) else Path(checkpoint.ref).name
     licence = notes.get("licence")
-    node = {"ref": ref, "sha256": checkpoint.sha256}
+    node = {"ref": portable(checkpoint.ref), "sha256": checkpoint.sha256}
     node |= {"licence": licence} if isinstance(licence, str) else {}
     family = notes.get("family")
     try:

@@ -22,22 +22,6 @@ PREFERRED = (
 """The files that represent a folder, best first; a folder may hold only one of each row."""
 
 
-def is_at_site(ref: str) -> bool:
-    """Return whether *ref* names weights at a site, such as ``hf-hub:owner/name``, not a path."""
-    return re.match(r"[a-z][a-z-]+:[^\\/]", ref) is not None
-
-
-def without_folders(ref: str) -> str:
-    """Return *ref* with a file name in place of a path, so that no folder is revealed.
-
-    Example:
-        >>> without_folders("blur-3:folder:/home/me/cats"), without_folders("cifar10")
-        ('blur-3:folder:cats', 'cifar10')
-    """
-    head, slash, tail = ref.rstrip("/").rpartition("/")
-    return head[: head.rfind(":") + 1] + tail if slash else ref
-
-
 @dataclass(frozen=True)
 class Place:
     """The files of one checkpoint; if they are shards, their index and its weight map."""

@@ -11,12 +11,13 @@ from typing import Any
 
 from soupmerge.choices import require_origin
 from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.references import portable, without_folders
 from soupmerge.storage.reading import read_json, unknown_keys
 from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.groups import check_grouping
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.places import INDEX, is_at_site, without_folders
+from soupmerge.weights.places import INDEX
 from soupmerge.weights.selection import EVERYTHING, Selection
 from soupmerge.weights.tensors import DTYPES
 
@@ -219,9 +220,7 @@ class Recipe:
 
     def portable(self) -> Recipe:
         """Return the recipe with file names only: independent of folders, and revealing none."""
-        sources = tuple(
-            s if is_at_site(s.ref) else Source(Path(s.ref).name, s.sha256) for s in self.sources
-        )
+        sources = tuple(Source(portable(s.ref), s.sha256) for s in self.sources)
         calibration = self.calibration
         data = calibration.get("data") if calibration else None
         if calibration and isinstance(data, dict) and "ref" in data:

@@ -10,49 +10,10 @@ import pytest
 from soupmerge.errors import InputError
 from soupmerge.weights.places import (
     INDEX,
-    is_at_site,
     place_of,
     preferred,
     shards_of,
-    without_folders,
 )
-
-
-@pytest.mark.parametrize(
-    ("ref", "site"),
-    [
-        ("hf-hub:me/net", True),
-        ("timm:vit", True),
-        ("rb:cifar10/Linf/X", True),
-        ("a.pt", False),
-        ("/a/b.pt", False),
-        ("C:\\a.pt", False),
-        ("c:/a.pt", False),
-        ("hf-hub:/etc", False),
-        ("a:b", False),
-        ("Hub:x", False),
-        ("x/timm:vit", False),
-    ],
-)
-def test_a_site_is_known_by_its_name(ref: str, site: bool) -> None:
-    assert is_at_site(ref) is site
-
-
-@pytest.mark.parametrize(
-    ("ref", "short"),
-    [
-        ("folder:/home/me/cats", "folder:cats"),
-        ("folder:/home/me/cats/", "folder:cats"),
-        ("folder:cats", "folder:cats"),
-        ("blur-3:folder:/home/me/cats", "blur-3:folder:cats"),
-        ("npz:../x.npz", "npz:x.npz"),
-        ("cifar10", "cifar10"),
-        ("/home/me/a.pt", "a.pt"),
-        ("package.module:function", "package.module:function"),
-    ],
-)
-def test_what_travels_tells_of_no_folder(ref: str, short: str) -> None:
-    assert without_folders(ref) == short
 
 
 @pytest.mark.parametrize(
