@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from soupmerge.weights.files import Checkpoint as Checkpoint
     from soupmerge.weights.ingredients import Ingredients as Ingredients
     from soupmerge.weights.mixing import mix as mix
-    from soupmerge.weights.mixing import save as save
     from soupmerge.weights.recipe import Recipe as Recipe
+    from soupmerge.weights.saving import save as save
 
 __version__ = "0.1.0"
 
@@ -98,7 +98,7 @@ _HOMES = {
     "preset": "robustness.presets",
     "race": "soups.search.race",
     "recalibrate": "soups.recalibration",
-    "save": "weights.mixing",
+    "save": "weights.saving",
     "search": "soups.search.simplex",
     "sweep": "soups.learn.sweep",
 }

@@ -46,7 +46,8 @@ def command(
     carries its recipe: the same recipe gives the same bytes.
     """
     from soupmerge.weights.geometry import foreign
-    from soupmerge.weights.mixing import mix_to_file, soup_infos
+    from soupmerge.weights.mixing import soup_infos
+    from soupmerge.weights.saving import mix_to_file
 
     shard = written.shard_bytes()
     ingredients, recipe = coefficients.load()
@@ -90,7 +91,7 @@ def _write_recalibrated(
     machine: Machine,
     written: Written,
 ) -> str:
-    from soupmerge.weights.mixing import save_soup
+    from soupmerge.weights.saving import save_soup
 
     device = machine.device()
     with show.Progress() as progress:

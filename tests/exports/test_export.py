@@ -20,7 +20,7 @@ from soupmerge.exports import folder as exporting
 from soupmerge.exports import networks
 from soupmerge.exports.folder import export, require_export
 from soupmerge.weights.files import open_checkpoint
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from tests.exports.soups import TIMM, VIT, soup_of
 from tests.shared import Outcome
 

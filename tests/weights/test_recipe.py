@@ -12,8 +12,8 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, NumericsError, UsageError
-from soupmerge.weights.mixing import mix_to_file
 from soupmerge.weights.recipe import TOLERANCE, Source, read_recipe
+from soupmerge.weights.saving import mix_to_file
 from soupmerge.weights.selection import Selection
 
 SOURCES = (Source("/home/me/a.safetensors", "0" * 64), Source("hf-hub:me/b@main", "1" * 64))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import soupmerge as sm
 from soupmerge.errors import OutputError, UsageError
 from soupmerge.weights import writing
-from soupmerge.weights.mixing import memory_of, mix_to_file, save_soup
+from soupmerge.weights.saving import memory_of, mix_to_file, save_soup
 from soupmerge.weights.tensors import DTYPES, DType, TensorInfo
 
 infos_of = st.dictionaries(

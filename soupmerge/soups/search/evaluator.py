@@ -29,7 +29,7 @@ from soupmerge.storage import commit, reading
 from soupmerge.storage.names import DOUBTS, PLAN, RECIPE, SOUP, TRIALS
 from soupmerge.storage.replay import Replay
 from soupmerge.storage.run_folder import RunFolder
-from soupmerge.weights import classes, ledger, mixing
+from soupmerge.weights import classes, ledger, mixing, saving
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.in_memory import in_memory
 from soupmerge.weights.ingredients import Ingredients
@@ -280,4 +280,4 @@ def write_choice(
         fix = "pick other soups of the run by soupmerge select, or start over with --force"
         raise OutputError(what, where=folder.path, fix=fix)
     commit.write_json(file, recipe.to_json(), force=True)
-    mixing.mix_to_file(folder.file(SOUP), ingredients, recipe, model=model, force=True)
+    saving.mix_to_file(folder.file(SOUP), ingredients, recipe, model=model, force=True)
