@@ -59,7 +59,7 @@ class Replay:
         self.asked += 1
         return value
 
-    def require_room(self, pieces: int, what: str) -> None:
+    def require_at_most(self, pieces: int, what: str) -> None:
         """Reject a journal with more records than *pieces*; *what* names them in the plural.
 
         Raises:

@@ -25,7 +25,7 @@ ALL = "all blocks"
 SAMPLE = 1 << 12
 """Numbers per tensor from which similarity is estimated: few, so that mixing is not slowed down."""
 
-ALIKE, FOREIGN = 0.9, 0.5
+ALIKE, UNRELATED = 0.9, 0.5
 """Cosines between matrices and convolutions. Those of fine-tunes of one base are above the first,
 those of networks trained apart near 0; a warning is given below the second (docs/basins.md)."""
 
@@ -70,7 +70,7 @@ class Geometry:
             ]
 
 
-def signs(ingredients: Ingredients, origin: Checkpoint | None = None) -> Geometry:
+def geometry_of(ingredients: Ingredients, origin: Checkpoint | None = None) -> Geometry:
     """Return distances and directions of *ingredients* from *origin*, or from their mean.
 
     Differences of K unrelated ingredients from their mean have cosines of −1/(K − 1), not 0.
@@ -96,7 +96,7 @@ def _gram(checkpoints: Sequence[Checkpoint], name: str) -> Array:
     return gram
 
 
-def foreign(ingredients: Ingredients) -> str | None:
+def separation_warning(ingredients: Ingredients) -> str | None:
     """Return a warning if two of *ingredients* seem to have been trained apart, or None.
 
     Only some numbers of each matrix and convolution are compared. Scales and shifts of norms are
@@ -115,12 +115,12 @@ def foreign(ingredients: Ingredients) -> str | None:
         for i, j in combinations(range(len(ingredients)), 2)
         if scales[i, j] > 0
     }
-    apart = {pair: cosine for pair, cosine in cosines.items() if cosine < FOREIGN}
+    apart = {pair: cosine for pair, cosine in cosines.items() if cosine < UNRELATED}
     if not apart:
         return None
     (one, other), lowest = min(apart.items(), key=lambda item: item[1])
     shown = f"{round(lowest, 2) + 0.0:.2f}"  # not -0.00
-    more = f", and {len(apart) - 1} other pairs are below {FOREIGN}" if len(apart) > 1 else ""
+    more = f", and {len(apart) - 1} other pairs are below {UNRELATED}" if len(apart) > 1 else ""
     return (
         f"the weights of {one} and {other} have a cosine of {shown}{more}; fine-tunes of one "
         f"network have more than {ALIKE}, so a soup of these is unlikely to work"

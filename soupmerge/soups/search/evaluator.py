@@ -137,7 +137,7 @@ class Evaluator:
         Raises:
             InputError: the journal holds more of them than the search has asked for.
         """
-        self._replay.require_room(len(self.trials), "soups")
+        self._replay.require_at_most(len(self.trials), "soups")
         self.progress("soups", len(self.trials), len(self.trials))
         return Trials(tuple(self.trials))
 
