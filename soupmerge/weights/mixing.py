@@ -38,6 +38,15 @@ def mix(ingredients: Ingredients, recipe: Recipe) -> dict[str, Tensor]:
         NumericsError: an ingredient holds NaN, Inf or a variance below 0, or the soup would
             overflow its dtype or have a negative variance.
         InputError: the recipe's groups or selection are not those of *ingredients*.
+
+    Example:
+        >>> import tempfile, torch, soupmerge as sm
+        >>> paths = [f"{tempfile.mkdtemp()}/{name}.safetensors" for name in "ab"]
+        >>> for k, path in enumerate(paths):
+        ...     sm.save(path, {"weight": torch.tensor([k, 1.0])})
+        >>> ingredients = sm.load(*paths)
+        >>> sm.mix(ingredients, sm.Recipe.of(ingredients, [0.25, 0.75]))
+        {'weight': tensor([0.7500, 1.0000])}
     """
     infos = soup_infos(ingredients, recipe)
     return {

@@ -64,6 +64,14 @@ class Recipe:
     Raises:
         UsageError: a row does not sum to 1, an entry is not in [0, 1], or a policy, grouping or
             dtype is unknown; all problems are listed.
+
+    Example:
+        >>> sources = (Source("a.pt", "0" * 64), Source("b.pt", "1" * 64))
+        >>> recipe = Recipe(sources, ("features", "head"), ((0.5, 0.5), (1.0, 0.0)), by="block")
+        >>> recipe.mean_weights
+        (0.75, 0.25)
+        >>> Recipe.from_json(recipe.to_json()) == recipe
+        True
     """
 
     sources: tuple[Source, ...]

@@ -38,6 +38,13 @@ def save(
 
     Raises:
         OutputError: *path* exists (without *force*), or cannot be written.
+
+    Example:
+        >>> import tempfile, torch, soupmerge as sm
+        >>> path = f"{tempfile.mkdtemp()}/net.safetensors"
+        >>> sm.save(path, {"weight": torch.ones(2)}, model="digits-cnn")
+        >>> sm.load(path)[0].model, sm.load(path)[0]["weight"]
+        ('digits-cnn', tensor([1., 1.]))
     """
     _save(path, state, _notes(recipe, model, notes), force)
 
