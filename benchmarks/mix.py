@@ -28,7 +28,7 @@ for path in sys.argv[2:5]:
         while file.read(1 << 20):
             pass
 """
-IMPORTS = "import soupmerge.cli.mix, soupmerge.sources.refs, soupmerge.weights.mixing"
+IMPORTS = "import soupmerge.cli.mix, soupmerge.sources.refs, soupmerge.weights.saving"
 MAIN = "from soupmerge.cli.main import main; main()"
 SCANNING = f"""
 import atexit, sys, time

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from soupmerge.binding import bind as bind
     from soupmerge.exports.folder import Exported as Exported
     from soupmerge.exports.folder import export as export
+    from soupmerge.figures.style import save as save
     from soupmerge.robustness.attacks import APGD as APGD
     from soupmerge.robustness.attacks import FGSM as FGSM
     from soupmerge.robustness.attacks import PGD as PGD
@@ -80,7 +81,6 @@ if TYPE_CHECKING:
     from soupmerge.weights.files import Checkpoint as Checkpoint
     from soupmerge.weights.ingredients import Ingredients as Ingredients
     from soupmerge.weights.mixing import mix as mix
-    from soupmerge.weights.mixing import save as save
     from soupmerge.weights.plane import Plane as Plane
     from soupmerge.weights.recipe import Recipe as Recipe
     from soupmerge.weights.recipe import Source as Source
@@ -160,7 +160,7 @@ _HOMES = {
     "preset": "robustness.presets",
     "race": "soups.search.race",
     "recalibrate": "soups.recalibration",
-    "save": "weights.mixing",
+    "save": "figures.style",
     "search": "soups.search.simplex",
     "sweep": "soups.learn.sweep",
 }

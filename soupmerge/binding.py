@@ -1,4 +1,4 @@
-"""Module + state → classifier, on a copy: the caller's module is never touched."""
+"""Putting weights into networks. `bind` works on a copy: the caller's module is not changed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from soupmerge.wrappers import PREFIXES
 def bind(net: nn.Module, state: State, *, device: torch.device | str | None = None) -> nn.Module:
     """Return a copy of *net* with the weights of *state*: a classifier, ready to be judged.
 
-    The copy is in evaluation mode, its parameters take no gradient, and it stays on *device*
-    (default: where *net* is). *net* and *state* are left as they are.
+    The copy is in evaluation mode, its parameters require no gradient, and it is on *device*
+    (default: where *net* is). *net* and *state* are not changed.
 
     Raises:
-        InputError: a name or shape of *state* does not fit *net*; all offences are listed.
-        NumericsError: a batch-norm variance of *state* is below 0.
+        InputError: names or shapes of *state* do not fit *net*; all mismatches are listed.
+        NumericsError: a batch-norm variance in *state* is below 0.
 
     Example:
         >>> import torch, soupmerge as sm
@@ -40,13 +40,13 @@ def bind(net: nn.Module, state: State, *, device: torch.device | str | None = No
 
 
 def hollow(net: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
-    """Return a copy of *net* without numbers, in evaluation mode: its weights are given per call.
+    """Return a copy of *net* without weights, in evaluation mode, for `torch.func.functional_call`.
 
-    Parameters and buffers of its state are on torch's meta device, and take no memory; buffers
-    that are not of its state go to *device*.
+    Everything in its state dict is on torch's meta device and takes no memory; other buffers are
+    moved to *device*.
     """
     empty = {id(t): _like(t) for t in net.state_dict(keep_vars=True).values()}
-    made = copy.deepcopy(net, empty).eval()  # deepcopy takes what is there for a copy made
+    made = copy.deepcopy(net, empty).eval()  # the memo: these count as copied
     for module in made.modules():
         for name in module._non_persistent_buffers_set:
             buffer = module._buffers[name]
@@ -62,20 +62,20 @@ def _like(tensor: Tensor) -> Tensor:
 def set_size(bound: nn.Module, size: tuple[int, int], *, where: str = "model") -> None:
     """Make *bound* ready for images of *size* (height, width), in place.
 
-    Networks that know where they look have their position embeddings interpolated, and their
-    windows scaled, by what timm's offer: ``set_input_size``. All others, such as convolutional
-    networks, stay as they are. *where* names the network in errors.
+    Networks that depend on the image size have their position embeddings interpolated and their
+    windows scaled by timm's ``set_input_size``. All others, such as convolutional networks, are
+    left unchanged. *where* names the network in errors.
 
     Raises:
-        InputError: the network refuses the size.
+        InputError: the network does not accept the size.
     """
     try:
         for module in _outermost(bound, "set_input_size"):
             module.set_input_size(img_size=size)  # type: ignore[operator]
-    except Exception as error:  # the network may be anyone's
+    except Exception as error:  # foreign code may raise anything
         what = f"cannot be set to images of {size[0]}×{size[1]}: {_first_line(error)}"
         raise InputError(what, where=where, fix="choose another resolution") from error
-    bound.eval().requires_grad_(False)  # what was interpolated is new
+    bound.eval().requires_grad_(False)  # interpolated parameters are new ones
 
 
 def _outermost(net: nn.Module, method: str) -> Iterator[nn.Module]:
@@ -87,7 +87,7 @@ def _outermost(net: nn.Module, method: str) -> Iterator[nn.Module]:
 
 
 def load_into(bound: nn.Module, state: State) -> None:
-    """Put the weights of *state* into *bound*, in place.
+    """Load the weights of *state* into *bound*, in place.
 
     Raises:
         InputError, NumericsError: as `bind`.
@@ -100,22 +100,22 @@ def load_into(bound: nn.Module, state: State) -> None:
 
 
 def _require_variances(state: State, where: object) -> None:
-    """Refuse variances below 0: batch norm takes their root, and all logits would be NaN."""
+    """Reject variances below 0: batch norm takes their root, so all logits would be NaN."""
     variances = {n: t for n, t in state.items() if n.rpartition(".")[2] == "running_var"}
     counts = {name: int((variance < 0).sum()) for name, variance in variances.items()}
     problems = [
         f"{n}: {count:,} of {variances[n].numel():,}" for n, count in counts.items() if count
     ]
     if problems:
-        fix = "estimate its statistics again, or leave it out"
+        fix = "re-estimate its statistics, or leave it out"
         raise NumericsError("holds variances below 0", problems=problems, where=where, fix=fix)
 
 
 def align(state: State, net: nn.Module) -> State:
-    """Return *state* under the names of *net*, which may differ by a wrapper's prefix.
+    """Return *state* with the names of *net*, which may differ by a wrapper's prefix.
 
     Raises:
-        InputError: names or shapes differ; all offences are listed.
+        InputError: names or shapes differ; all mismatches are listed.
     """
     wanted = net.state_dict()
     renamed = _renamed(state, set(wanted))
@@ -125,14 +125,14 @@ def align(state: State, net: nn.Module) -> State:
             "the checkpoint does not fit the model",
             problems=problems,
             where=getattr(state, "ref", None),
-            fix="name the network it was trained with by --model",
+            fix="give the network it was trained with as --model",
         )
     return renamed
 
 
 def _misfits(state: State, wanted: State) -> Iterator[str]:
     if not set(state) & set(wanted):
-        yield f"no tensor name in common ({len(state)} tensors, the model has {len(wanted)})"
+        yield f"no tensor name in common (checkpoint: {len(state)} tensors, model: {len(wanted)})"
         return
     for name in sorted(set(wanted) - set(state)):
         yield f"{name}: missing from the checkpoint"
@@ -159,14 +159,14 @@ def probe(
     device: torch.device,
     *,
     where: str = "model",
-    fix: str = "choose data of the kind it was made for",
+    fix: str = "choose data of the kind it was trained on",
 ) -> None:
-    """Ask *classifier* about one image of *data*, to refuse what cannot work before any work.
+    """Run *classifier* on one image of *data*, so that a mismatch is reported before any work.
 
-    *where* names the classifier in errors; *fix* says what to do if it cannot take the images.
+    *where* names the classifier in errors; *fix* says what to do if it rejects the image.
 
     Raises:
-        InputError: it cannot take the images, gives no row of logits, or has other classes.
+        InputError: it rejects the image, does not return a row of logits, or has other classes.
     """
     x, _ = data.batch(torch.zeros(1, dtype=torch.long))
     try:
@@ -174,29 +174,29 @@ def probe(
             logits: object = classifier(x.to(device))
     except SoupmergeError:
         raise
-    except Exception as error:  # the network may be anyone's
+    except Exception as error:  # foreign code may raise anything
         what = f"cannot take images of shape {tuple(x.shape[1:])}: {_first_line(error)}"
         raise InputError(what, where=where, fix=fix) from error
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"gives {found}, not logits (1, classes)", where=where)
+        output = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"returns {output}, not logits (1, classes)", where=where)
     if not logits.is_floating_point():
-        raise InputError(f"gives logits of {logits.dtype}, not floating point", where=where)
+        raise InputError(f"returns logits of {logits.dtype}, not floating point", where=where)
     _require_classes(logits.shape[1], data, where)
 
 
 def _require_classes(outputs: int, data: Examples, where: str) -> None:
-    """Refuse *data* whose classes are not those of a network with so many *outputs*.
+    """Reject *data* whose classes are not those of a network with so many *outputs*.
 
-    A set that only has labels may lack the last of the network's classes by chance: it is refused
-    for a label too many, and a warning tells of labels that are too few for chance.
+    A set without class names may lack the network's last classes by chance. It is rejected if it
+    has a label too many; a warning is given if the missing labels are unlikely to be chance.
     """
     names, top = data.fingerprint().get("classes"), int(data.labels.max())
     if names is not None and len(names) != outputs:
         raise InputError(
             f"has {outputs} outputs, but {data.ref} has {len(names)} classes",
             where=where,
-            fix=f"give data with its {outputs} classes, or a network made for these {len(names)}",
+            fix=f"use data with its {outputs} classes, or a network for these {len(names)}",
         )
     if top >= outputs:
         raise InputError(
@@ -206,7 +206,7 @@ def _require_classes(outputs: int, data: Examples, where: str) -> None:
         )
     if names is None and min(data.classes / outputs, 1) ** len(data) < UNLIKELY:
         what = f"{where}: has {outputs} outputs, but {data.ref} has no label above"
-        fix = "make certain that its classes are numbered as the network's are"
+        fix = "check that its classes are numbered as the network's are"
         warnings.warn(f"{what} {data.classes - 1}; {fix}", stacklevel=4)
 
 
@@ -215,7 +215,7 @@ def _first_line(error: Exception) -> str:
 
 
 def ref_of(net: nn.Module) -> str | None:
-    """Return the written form of *net*, if soupmerge made it."""
+    """Return the reference of *net*, if soupmerge made it."""
     ref = getattr(net, "soupmerge_ref", None)
     return ref if isinstance(ref, str) else None
 
@@ -224,7 +224,7 @@ def device_of(name: str) -> torch.device:
     """Return the device called *name*: ``auto``, ``cpu`` or ``cuda[:i]``.
 
     Raises:
-        UsageError: there is no such device here; those present are listed.
+        UsageError: there is no such device here; the available ones are listed.
     """
     present = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if name == "auto":
@@ -237,7 +237,7 @@ def device_of(name: str) -> torch.device:
 
 
 UNLIKELY = 1e-3
-"""Chance of so few classes among so many images, above which they may be a sample's."""
+"""Probability below which missing labels are not put down to chance."""
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -245,10 +245,10 @@ PRECISIONS = ("fp32", "bf16")
 def cast(classifier: Classifier, precision: str, device: torch.device) -> Classifier:
     """Return *classifier* computing in *precision* (``fp32`` or ``bf16`` autocast).
 
-    Weights and images stay float32, and so do the logits that come out.
+    Weights, images and the resulting logits stay float32.
 
     Raises:
-        UsageError: there is no such precision.
+        UsageError: *precision* is neither.
     """
     if precision not in PRECISIONS:
         fix = "choose " + " or ".join(PRECISIONS)
@@ -264,16 +264,16 @@ def cast(classifier: Classifier, precision: str, device: torch.device) -> Classi
 
 
 def fused(net: nn.Module, x: Tensor) -> nn.Module:
-    """Return *net* with batch norms folded into the convolutions before them, where that works.
+    """Return *net* with batch norms folded into the convolutions before them, if possible.
 
-    It works if torch.fx can follow the forward pass, and the logits of images *x* come out the
-    same but for rounding; else *net* itself is returned. *net* is in evaluation mode.
+    Requires that torch.fx can trace the forward pass and that the logits of images *x* are the
+    same up to rounding; otherwise *net* itself is returned. *net* is in evaluation mode.
     """
     if any(m._forward_hooks or m._forward_pre_hooks for m in list(net.modules())[1:]):
         return net
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of what it imports
+            warnings.simplefilter("ignore", DeprecationWarning)  # raised by torch's own imports
             from torch.fx.experimental.optimization import fuse
 
             made = fuse(net).requires_grad_(False)
@@ -282,21 +282,21 @@ def fused(net: nn.Module, x: Tensor) -> nn.Module:
         made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad():
             same = torch.allclose(made(x), net(x), rtol=1e-3, atol=1e-3)
-    except Exception:  # the network may be anyone's
+    except Exception:  # foreign code may raise anything
         return net
     return made if same else net
 
 
 @contextlib.contextmanager
 def frozen(net: nn.Module) -> Iterator[None]:
-    """Hold *net* in evaluation mode, its parameters without gradient, and put both back after."""
+    """Keep *net* in evaluation mode and without gradients for the block, and restore it after."""
     modes = [(module, module.training) for module in net.modules()]
-    wants = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
+    flags = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
     net.eval().requires_grad_(False)
     try:
         yield
     finally:
         for module, training in modes:
             module.training = training
-        for parameter, want in wants:
-            parameter.requires_grad_(want)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)

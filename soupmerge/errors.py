@@ -1,11 +1,11 @@
-"""What can go wrong, in one tree; the command line turns each class into its exit status.
+"""All errors, in one tree; the command line turns each class into its exit status.
 
-SoupmergeError        70  a bug of ours
-├── UsageError         2  an option or argument cannot be meant
-├── InputError         3  a file, a data set or a model is not what was expected
-├── UnsafeError        4  reading on could run code or harm the machine
+SoupmergeError        70  a bug in soupmerge
+├── UsageError         2  an option or argument is invalid
+├── InputError         3  a file, data set or model is not what was expected
+├── UnsafeError        4  reading further could run code or harm the machine
 ├── OutputError        5  the result cannot be written, or the environment lacks something
-├── NetworkError       6  a site could not be reached or did not answer as it should
+├── NetworkError       6  a site could not be reached or gave an unexpected answer
 └── NumericsError      7  a number that must be finite is not
 """
 
@@ -18,9 +18,13 @@ from typing import Any
 
 
 class SoupmergeError(Exception):
-    """Base of all errors: *where* it is, *what* was expected and found, and the *fix*.
+    """Base class of all errors.
 
-    *problems* lists all offences, where there can be several; the text shows ten of them.
+    Args:
+        what: what was expected and what was found.
+        problems: every offence, where there can be several; the message shows ten of them.
+        where: the file, option or tensor concerned.
+        fix: what to do about it.
     """
 
     exit_status = 70
@@ -40,19 +44,19 @@ class SoupmergeError(Exception):
 
 
 class UsageError(SoupmergeError, ValueError):
-    """An option or argument cannot be meant."""
+    """An option or argument is invalid."""
 
     exit_status = 2
 
 
 class InputError(SoupmergeError, ValueError):
-    """A file, a data set or a model is not what was expected."""
+    """A file, data set or model is not what was expected."""
 
     exit_status = 3
 
 
 class UnsafeError(SoupmergeError):
-    """Reading on could run code or harm the machine."""
+    """Reading further could run code or harm the machine."""
 
     exit_status = 4
 
@@ -62,12 +66,12 @@ class OutputError(SoupmergeError, OSError):
 
     exit_status = 5
 
-    # OSError has a __str__ of its own for two and more arguments; ours has one.
+    # With two or more arguments OSError formats them in its own way; we always pass one.
     __str__ = Exception.__str__
 
 
 class NetworkError(SoupmergeError):
-    """A site could not be reached or did not answer as it should."""
+    """A site could not be reached or gave an unexpected answer."""
 
     exit_status = 6
 
@@ -79,15 +83,15 @@ class NumericsError(SoupmergeError, ArithmeticError):
 
 
 def printable(value: object) -> str:
-    """Return *value* as text that cannot steer a terminal: control characters are escaped."""
+    """Return *value* as text with control characters escaped: it cannot steer a terminal."""
     text = str(value)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-class _Brief(reprlib.Repr):
-    """Values of strangers: lists of lists of lists, integers of a million digits."""
+class _ShortRepr(reprlib.Repr):
+    """For values from untrusted files: deeply nested lists, integers of a million digits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,23 +106,23 @@ class _Brief(reprlib.Repr):
 
 
 def brief(value: Any) -> str:
-    """Return the ``repr`` of *value*, cut short, in a time that does not grow with its depth."""
-    return _Brief().repr(value)
+    """Return an abbreviated ``repr`` of *value*, in a time that does not grow with its depth."""
+    return _ShortRepr().repr(value)
 
 
 LISTED = 10
-"""Items of a list that are shown; of the others there is only the number."""
+"""How many items of a list are shown; the others are only counted."""
 
 
 def itemised(problems: Sequence[str]) -> str:
-    """Return *problems* as text: one alone on its line, several below each other, ten at most."""
+    """Return *problems* as text: one on the same line, several as a list of at most ten."""
     if len(problems) == 1:
         return problems[0]
     return f"{len(problems):,} problems:" + "".join(f"\n  - {line}" for line in _shown(problems))
 
 
 def enumerated(words: Sequence[str]) -> str:
-    """Return *words* on one line: ten at most, and the number of the others."""
+    """Return *words* on one line, separated by commas: at most ten, and how many more there are."""
     return ", ".join(_shown(words))
 
 
@@ -128,9 +132,9 @@ def _shown(lines: Sequence[str]) -> list[str]:
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
-    """Return ``"did you mean 'x'?"``, or a list of *known* words if none is near."""
+    """Return ``"did you mean 'x'?"``, or a list of the *known* words if none is similar."""
     known = list(known)
     matches = difflib.get_close_matches(word, known, n=1)
     if matches:
         return f"did you mean {matches[0]!r}?"
-    return f"known are {enumerated(known)}"
+    return f"choose from {enumerated(known)}"

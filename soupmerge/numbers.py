@@ -1,4 +1,4 @@
-"""Numbers as people write them, in ASCII digits: decimals, exact fractions, sizes, counts."""
+"""Parsing of numbers as people write them: decimals, exact fractions, sizes and counts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from soupmerge.errors import UsageError
 
-# Bounded, so that no exponent asks for gigabytes of digits. ASCII, as \d also matches digits of
-# other scripts, which read as something else than they look like.
+# The lengths are bounded, so that no exponent asks for gigabytes of digits. ASCII only, because \d
+# also matches digits of other scripts, whose values may differ from what they look like.
 _DECIMAL = r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?"
 _NUMBER = re.compile(rf"{_DECIMAL}(/\d{{1,20}})?", re.ASCII)
 _PLAIN = re.compile(_DECIMAL, re.ASCII)
@@ -16,18 +16,18 @@ _COUNT = re.compile(r"\d{1,18}", re.ASCII)
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-"""What a size in bytes may end in."""
+"""Unit of a size → bytes."""
 
 MOST = 10**300
-"""Still a float; so is one divided by it."""
+"""Largest absolute value accepted: it and its reciprocal are both finite, non-zero floats."""
 
 
 def exact(text: str, where: str) -> Fraction:
     """Return the number written in *text*: ``0.25``, ``1e-3`` or ``8/255``.
 
     Raises:
-        UsageError: it is no number, or one that is 0 or infinite as a float; *where* names the
-            option.
+        UsageError: *text* is not a number, or overflows or underflows as a float; *where* names
+            the option.
 
     Example:
         >>> exact("8/255", "--eps")
@@ -48,9 +48,9 @@ def exact(text: str, where: str) -> Fraction:
 
 
 def is_decimal(text: str) -> bool:
-    """Return whether *text* is one decimal number, which `int` or `float` may be given.
+    """Return whether *text* is a plain decimal number, safe to pass to `int` or `float`.
 
-    They themselves also take ``1_000``, ``nan`` and the digits of other scripts.
+    On their own, these also accept ``1_000``, ``nan`` and the digits of other scripts.
 
     Example:
         >>> [is_decimal(text) for text in ("1e-3", "1_000", "nan")]
@@ -60,7 +60,7 @@ def is_decimal(text: str) -> bool:
 
 
 def count(text: str) -> int | None:
-    """Return the whole number written in *text*, of 18 digits at most and without a sign, or None.
+    """Return the unsigned whole number of up to 18 digits written in *text*, or None.
 
     Example:
         >>> count("12"), count("-1"), count("1.5")
@@ -73,14 +73,14 @@ def size(text: str, where: str) -> int:
     """Return the number of bytes written in *text*: ``5000``, ``500MB`` or ``1.5GiB``.
 
     Raises:
-        UsageError: it is no size; *where* names the option.
+        UsageError: *text* is not a size; *where* names the option.
 
     Example:
         >>> size("500MB", "--max-shard-size")
         500000000
     """
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", text)
-    if not found or found[2].upper() not in UNITS:
-        fix = "write a number and B, KB, MB or GB"
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", text)
+    if not match or match[2].upper() not in UNITS:
+        fix = "write a number followed by B, KB, MB or GB"
         raise UsageError(f"{text!r} is not a size", where=where, fix=fix)
-    return int(exact(found[1], where) * UNITS[found[2].upper()])
+    return int(exact(match[1], where) * UNITS[match[2].upper()])

@@ -1,4 +1,4 @@
-"""Which images a set holds, in a few kilobytes: enough to tell whether two sets share any."""
+"""A summary of an image set in a few kilobytes, from which shared images can be found."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     from soupmerge.types import Examples
 
 MOST = 1024
-"""Marks that are kept of a set."""
+"""Hashes kept per set."""
 DIGITS = 12
-"""Hexadecimal digits of a mark: 48 bits, so that a mark in common is an image in common."""
+"""Hexadecimal digits of a hash: 48 bits, so a shared hash practically means a shared image."""
 
 
 @dataclass(frozen=True)
 class Sketch:
     """The smallest hashes of the images of a set ("bottom-k", Cohen & Kaplan 2007).
 
-    Of two sets that share images, the sketches share marks: of m common images of a set of n, about
-    1024 · m / n. Sets of up to 1024 images are held whole, and then not one is missed.
+    If m images of a set of n are also in another set, the two sketches share about 1024 · m / n
+    hashes. Sets of up to 1024 images are recorded completely, and no shared image is missed.
 
     Attributes:
-        marks: hashes of images, in order, 1024 at most.
-        whole: whether every image of the set has its mark here.
+        marks: hashes of images, sorted, at most 1024.
+        whole: whether every image of the set has its hash here.
     """
 
     marks: tuple[str, ...]
@@ -33,9 +33,9 @@ class Sketch:
 
     @classmethod
     def of(cls, examples: Examples) -> Sketch:
-        """Return the sketch of *examples*; an image is its pixels, in 256 steps, whatever its name.
+        """Return the sketch of *examples*; images are identified by 8-bit pixels, not by name.
 
-        The hash has no secret: who wants to hide a set can.
+        The hash is unkeyed, so it does not detect a set that was disguised on purpose.
         """
         import torch
 
@@ -47,16 +47,16 @@ class Sketch:
         return cls(tuple(marks[:MOST]), len(marks) <= MOST)
 
     def common(self, other: Sketch) -> int:
-        """Return how many images both sketches show to be in both sets; above 0 is certain."""
+        """Return how many images both sketches record: a lower bound on those the sets share."""
         return len(set(self.marks) & set(other.marks))
 
     def to_text(self) -> str:
-        """Return the sketch in one word."""
+        """Return the sketch as one word of text."""
         return ("whole:" if self.whole else "lowest:") + "".join(self.marks)
 
     @classmethod
     def from_text(cls, text: Any) -> Sketch | None:
-        """Return the sketch that `to_text` wrote, or None if it is none: files may say anything."""
+        """Return the sketch that `to_text` wrote, or None if *text* is not one."""
         kind, _, digits = text.partition(":") if isinstance(text, str) else ("", "", "")
         if kind not in ("whole", "lowest") or len(digits) % DIGITS or not digits:
             return None

@@ -1,4 +1,4 @@
-"""What training wrappers leave behind in the names of tensors."""
+"""Prefixes that training wrappers leave in the names of tensors."""
 
 PREFIXES = (
     "module.",
@@ -9,4 +9,4 @@ PREFIXES = (
     "net.",
     "1.",
 )
-"""Put before every tensor name: data parallelism, compilation, a normaliser in front."""
+"""Put before every tensor name by data parallelism, compilation or a normaliser in front."""

@@ -46,10 +46,10 @@ def command(
         else:
             show.table(["problem"], [[problem] for problem in problems])
         return 1
-    from soupmerge.weights.geometry import foreign, signs
+    from soupmerge.weights.geometry import geometry_of, separation_warning
     from soupmerge.weights.lineage import trained_apart
 
-    found = signs(ingredients, checked.opened_origin(ingredients))
+    found = geometry_of(ingredients, checked.opened_origin(ingredients))
     apart = trained_apart(tuple(ingredients))
     if data.given is None:
         segments.require_data()
@@ -60,7 +60,7 @@ def command(
     verdict = barriers.verdict if barriers else "unknown"
     if apart and verdict == "unknown":
         verdict = "separate"
-    remark = foreign(ingredients) if verdict != "shared" else None
+    remark = separation_warning(ingredients) if verdict != "shared" else None
     if as_json:
         basin = _unknown() if barriers is None else barriers.to_json()
         basin |= {"verdict": verdict, "reasons": apart}

@@ -26,7 +26,7 @@ def command(ref: str, out: str, weights_key: str | None, force: bool) -> None:
     """
     from soupmerge.sources.refs import opened
     from soupmerge.storage.commit import check_free
-    from soupmerge.weights.mixing import save
+    from soupmerge.weights.saving import save
 
     if not out.endswith(".safetensors"):
         raise UsageError("is not a .safetensors file", where=out, fix="name one")

@@ -45,8 +45,9 @@ def command(
     A recipe names its ingredients and their hashes; give REFs with it if they have moved. The soup
     carries its recipe: the same recipe gives the same bytes.
     """
-    from soupmerge.weights.geometry import foreign
-    from soupmerge.weights.mixing import mix_to_file, soup_infos
+    from soupmerge.weights.geometry import separation_warning
+    from soupmerge.weights.mixing import soup_infos
+    from soupmerge.weights.saving import mix_to_file
 
     shard = written.shard_bytes()
     ingredients, recipe = coefficients.load()
@@ -59,7 +60,7 @@ def command(
     size = sum(info.bytes for info in soup_infos(ingredients, recipe).values())
     written.check(ingredients, size)
     export.check(size)
-    if remark := foreign(ingredients):
+    if remark := separation_warning(ingredients):
         warnings.warn(remark, stacklevel=1)
     out, force = written.out, written.force
     if dry_run:
@@ -90,7 +91,7 @@ def _write_recalibrated(
     machine: Machine,
     written: Written,
 ) -> str:
-    from soupmerge.weights.mixing import save_soup
+    from soupmerge.weights.saving import save_soup
 
     device = machine.device()
     with show.Progress() as progress:

@@ -18,7 +18,8 @@ def show_mix(
     out: str, ingredients: sm.Ingredients, recipe: sm.Recipe, shard: int | None, *, as_json: bool
 ) -> None:
     """Print what mixing *ingredients* by *recipe* into *out* would take."""
-    from soupmerge.weights.mixing import memory_of, soup_infos
+    from soupmerge.weights.mixing import soup_infos
+    from soupmerge.weights.saving import memory_of
     from soupmerge.weights.writing import layout, shards_of
 
     weights = [f"{w:.6g}" for w in recipe.mean_weights]

@@ -84,7 +84,7 @@ def _write(
 ) -> None:
     from soupmerge.sources.refs import of_recipe
     from soupmerge.storage import commit
-    from soupmerge.weights.mixing import mix_to_file
+    from soupmerge.weights.saving import mix_to_file
 
     if not out.endswith(".safetensors"):
         raise UsageError("is not a .safetensors file", where=out, fix="name one")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError
+from soupmerge.references import without_folders
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.storage import journal
 from soupmerge.storage.run_folder import read_manifest
-from soupmerge.weights.places import without_folders
 
 
 @dataclass(frozen=True)

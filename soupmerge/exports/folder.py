@@ -19,8 +19,8 @@ from soupmerge.sources.refs import is_remote, opened
 from soupmerge.storage import commit
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
-from soupmerge.weights.mixing import save
 from soupmerge.weights.recipe import Recipe
+from soupmerge.weights.saving import save
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 RECIPE, EVALUATION = "recipe.json", "evaluation.json"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError, brief, printable
+from soupmerge.references import short_name
 from soupmerge.storage import journal, reading
 from soupmerge.storage.names import DOUBTS
 from soupmerge.storage.names import RECIPE as RECIPE
@@ -265,10 +266,8 @@ def against(record: dict[str, Any]) -> list[str]:
 
 
 def _short(ref: str) -> str:
-    """Return the file's name, or its run folder's if it is the soup of a run."""
-    path = Path(ref)
-    soup = path.stem == "soup" and path.parent.name
-    return printable(path.parent.name if soup else path.stem or ref)
+    """Return the short name of *ref* as text that cannot steer a terminal."""
+    return printable(short_name(ref))
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def download(
     network.require_online(target, "put the file there")
     _require_lawful(address, address)
     part = Partial(target)
-    with part.held():
+    with part.locked():
         if target.exists():  # another process was here first
             return StableFile.seen(target).sha256()
         _fetch_all(address, part, wanted, progress)
@@ -125,7 +125,7 @@ def _by_hand(part: Partial) -> str:
 
 def _fetch(address: str, part: Partial, wanted: Kind, progress: Progress | None) -> None:
     """Fetch what is missing of *part*, or all of it."""
-    come, tag = part.come(address)
+    come, tag = part.received(address)
     with _answer(address, come, tag, part) as answer:
         if answer.status != 206:
             come = 0
@@ -143,7 +143,7 @@ def _fetch(address: str, part: Partial, wanted: Kind, progress: Progress | None)
                 head += chunk
             _require_kind(wanted, head, address, part)
             part.begin(address, _tag_of(answer))
-        with part.growing() as append:
+        with part.appending() as append:
             come += append(head)
             for chunk in chunks:
                 come += append(chunk)

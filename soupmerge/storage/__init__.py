@@ -1,1 +1,1 @@
-"""The only room that writes to disk: whole files or none, and journals that survive a kill."""
+"""The only room that writes to disk: files appear whole or not at all, journals survive a kill."""

@@ -1,4 +1,4 @@
-"""One way to put a file on disk: beside the target, synced, renamed; whole or not at all."""
+"""Atomic writes: a file is written beside its target, synced and renamed, or does not appear."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from soupmerge.numbers import count
 
 @contextlib.contextmanager
 def committed(path: Path | str, *, force: bool = False, room: int = 0) -> Iterator[BinaryIO]:
-    """Open a file that appears at *path* when the block ends well, and not before.
+    """Open a file that appears at *path* only if and when the block succeeds.
 
     The bytes go to a temporary file in the target's folder, are synced to disk, and replace the
     target in one rename, after which the folder is synced. If *path* is a symbolic link, the file
     it points to is replaced and the link stays.
 
     Raises:
-        OutputError: *path* exists (without *force*), cannot be written, or has not *room* bytes.
+        OutputError: *path* exists (without *force*) or cannot be written, or fewer than *room*
+            bytes are free.
     """
     check_free(path, force=force)
     target = Path(os.path.realpath(path))
@@ -31,7 +32,7 @@ def committed(path: Path | str, *, force: bool = False, room: int = 0) -> Iterat
     _require_bytes(path, target.parent, room)
     draft = _draft(target)
     try:
-        # 0o666 lets the umask decide, as for any file a user makes; tempfile would give 0o600.
+        # 0o666 leaves the mode to the umask, as for any file a user makes; tempfile uses 0o600.
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -48,12 +49,12 @@ def committed(path: Path | str, *, force: bool = False, room: int = 0) -> Iterat
 
 @contextlib.contextmanager
 def committed_folder(path: Path | str, *, room: int = 0) -> Iterator[Path]:
-    """Make a folder that appears at *path* when the block ends well, and not before.
+    """Make a folder that appears at *path* only if and when the block succeeds.
 
-    A folder that is there is never replaced: no system call swaps two of them at once.
+    An existing folder is never replaced: there is no portable call that swaps two folders.
 
     Raises:
-        OutputError: *path* exists, cannot be written, or has not *room* bytes.
+        OutputError: *path* exists or cannot be written, or fewer than *room* bytes are free.
     """
     check_free_folder(path)
     target = Path(os.path.realpath(path))
@@ -72,22 +73,22 @@ def committed_folder(path: Path | str, *, room: int = 0) -> Iterator[Path]:
 
 
 def write_text(path: Path | str, text: str, *, force: bool = False) -> None:
-    """Put *text* at *path*, whole or not at all."""
+    """Write *text* to *path*, whole or not at all."""
     with committed(path, force=force) as file:
         file.write(text.encode())
 
 
 def write_json(path: Path | str, value: Any, *, force: bool = False) -> None:
-    """Put *value* at *path* as indented JSON; equal values give equal bytes."""
+    """Write *value* to *path* as indented JSON; equal values give equal bytes."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n", force=force)
 
 
 def check_free(path: Path | str, *, force: bool = False, inputs: Iterable[Path] = ()) -> None:
-    """Refuse an output that cannot be meant, before any work is done for it.
+    """Reject an invalid output path before any work is done for it.
 
     Raises:
-        UsageError: *path* is one of *inputs*, also through a link.
+        UsageError: *path* is one of *inputs*, possibly through a link.
         OutputError: *path* exists (without *force*), or its folder is missing or read-only.
     """
     path = Path(path)
@@ -96,10 +97,10 @@ def check_free(path: Path | str, *, force: bool = False, inputs: Iterable[Path] 
         if path.is_dir():
             raise OutputError("is a folder", where=path, fix="name a file in it")
         if path.exists() and not path.is_file():
-            raise OutputError("is no regular file", where=path, fix="choose another -o")
+            raise OutputError("is not a regular file", where=path, fix="choose another -o")
         if path.exists() and not force:
             raise OutputError(
-                "exists already", where=path, fix="choose another -o, or give --force"
+                "already exists", where=path, fix="choose another -o, or give --force"
             )
         if path.is_symlink() and Path(os.path.realpath(path)).is_symlink():
             raise OutputError("is a link to itself", where=path, fix="choose another -o")
@@ -117,23 +118,23 @@ def check_free(path: Path | str, *, force: bool = False, inputs: Iterable[Path] 
 
 
 def check_free_folder(path: Path | str) -> None:
-    """Refuse a folder to be made that is there already, or cannot be made.
+    """Reject the path of a new folder that already exists or cannot be created.
 
     Raises:
-        OutputError: as it says.
+        OutputError: it does, or it cannot.
     """
     if os.path.lexists(path):
-        fix = "choose another -o: a folder is never replaced"
-        raise OutputError("exists already", where=path, fix=fix)
+        fix = "choose another -o: existing folders are never replaced"
+        raise OutputError("already exists", where=path, fix=fix)
     check_free(path)
 
 
 def require_room(path: Path | str, needed: int) -> None:
-    """Try the place *path*, before long work is done for it: a file can be made, and there is room.
+    """Check, before long work, that a file can be created at *path* and that the disk has room.
 
     Args:
-        path: a file or folder that is to appear; what is there already still takes its room.
-        needed: the bytes that will be written there.
+        path: the future file or folder; an existing one is not counted as free space.
+        needed: how many bytes will be written there.
 
     Raises:
         OutputError: nothing can be written there, or fewer bytes are free.
@@ -154,12 +155,12 @@ def _require_bytes(path: Path | str, folder: Path, needed: int) -> None:
     with writing(path):
         free = shutil.disk_usage(folder).free
     if free < needed:
-        what = f"needs {needed:,} bytes, {free:,} are free there"
-        raise OutputError(what, where=path, fix="free some, or choose another -o")
+        what = f"needs {needed:,} bytes, but only {free:,} are free there"
+        raise OutputError(what, where=path, fix="free some space, or choose another -o")
 
 
 def check_not_input(path: Path, inputs: Iterable[Path]) -> None:
-    """Refuse an output that is also an input, through whatever links.
+    """Reject an output that is also an input, possibly through links.
 
     Raises:
         UsageError: *path* is one of *inputs*.
@@ -172,7 +173,7 @@ def check_not_input(path: Path, inputs: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """Turn what the system says against writing to *path* into an `OutputError`."""
+    """Turn an `OSError` about writing to *path* into an `OutputError`."""
     try:
         yield
     except OutputError:
@@ -193,12 +194,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def _draft(target: Path) -> Path:
-    """Return where *target* is written before it appears."""
+    """Return the temporary path at which *target* is written."""
     return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
 def _sweep(target: Path) -> None:
-    """Remove drafts of *target* whose writer is dead."""
+    """Remove drafts of *target* whose process has died."""
     for draft in target.parent.glob(f".{_escaped(target.name)}.*.tmp"):
         pid = count(draft.name.rsplit(".", 2)[-2])
         if pid is not None and not _alive(pid):
@@ -213,9 +214,9 @@ def _escaped(name: str) -> str:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # the latter: no system has such a process
+    except (ProcessLookupError, OverflowError):  # the latter: no valid process id
         return False
-    except OSError:  # it is another user's
+    except OSError:  # the process belongs to another user
         pass
     return True
 
@@ -223,5 +224,5 @@ def _alive(pid: int) -> bool:
 def _unwritable(path: Path | str, error: OSError) -> OutputError:
     reason = error.strerror or str(error)
     return OutputError(
-        f"cannot be written: {reason}", where=path, fix="check the place and its space"
+        f"cannot be written: {reason}", where=path, fix="check its folder and the free space"
     )

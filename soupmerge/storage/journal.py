@@ -1,4 +1,4 @@
-"""A journal: one JSON record a line, each with its checksum, only ever appended to."""
+"""Journals: append-only files of one JSON record per line, each with a checksum."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from soupmerge.storage.reading import parse_json, read_bytes
 
 
 class Journal:
-    """The records at *path*, as a list that survives a kill; for the one writer of a run.
+    """The records at *path*, a list that survives a kill; for the single writer of a run.
 
-    A last line that was torn by a kill is dropped (a copy is kept beside the journal); damage
-    anywhere else is an error, since later records may depend on what is lost.
+    An incomplete last line, left by a kill, is dropped, and the damaged file is copied beside the
+    journal. Damage anywhere else is an error, since later records may depend on what is lost.
 
     Example:
         >>> import tempfile, pathlib
@@ -33,13 +33,13 @@ class Journal:
         self.records: list[dict[str, Any]] = []
         if os.path.lexists(path):
             data = read_bytes(path)
-            self.records, good = _parse(path, data)
-            if good < len(data):
-                self._drop_tail(data, good)
+            self.records, intact = _parse(path, data)
+            if intact < len(data):
+                self._drop_tail(data, intact)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add *record*, and return when it is on disk."""
-        line = (_sealed(record) + "\n").encode()
+        """Append *record*, and return once it is on disk."""
+        line = (_encode(record) + "\n").encode()
         with commit.writing(self.path):
             new = not self.path.exists()
             with open(self.path, "ab") as file:
@@ -50,30 +50,32 @@ class Journal:
                 commit.sync_folder(self.path.parent)
         self.records.append(record)
 
-    def _drop_tail(self, data: bytes, good: int) -> None:
+    def _drop_tail(self, data: bytes, intact: int) -> None:
         copy = self.path.with_name(self.path.name + ".torn")
         with commit.committed(copy, force=True) as file:
             file.write(data)
         with commit.committed(self.path, force=True) as file:
-            file.write(data[:good])
-        warnings.warn(f"{self.path}: dropped a torn last line; {copy.name} keeps it", stacklevel=4)
+            file.write(data[:intact])
+        warnings.warn(
+            f"{self.path}: dropped an incomplete last line; {copy.name} keeps it", stacklevel=4
+        )
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the whole records at *path*, which someone may be writing to; empty if it is missing.
+    """Return the complete records at *path*, even while it is being written; empty if missing.
 
     Raises:
-        InputError: it cannot be read, or a line before the last is damaged.
+        InputError: the file cannot be read, or a line before the last is damaged.
     """
     return _parse(path, read_bytes(path))[0] if os.path.lexists(path) else []
 
 
 def _parse(path: Path, data: bytes) -> tuple[list[dict[str, Any]], int]:
-    """Return the records in *data*, and how many bytes of it are whole lines."""
-    records, good = [], 0
+    """Return the records in *data*, and how many bytes they take up."""
+    records, intact = [], 0
     lines = data.split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
-        record = _opened(line)
+        record = _decode(line)
         if record is None:
             if number < len(lines) - 1 or lines[-1]:
                 raise InputError(
@@ -83,11 +85,11 @@ def _parse(path: Path, data: bytes) -> tuple[list[dict[str, Any]], int]:
                 )
             break
         records.append(record)
-        good += len(line) + 1
-    return records, good
+        intact += len(line) + 1
+    return records, intact
 
 
-def _sealed(record: dict[str, Any]) -> str:
+def _encode(record: dict[str, Any]) -> str:
     return _with_checksum(json.dumps(record, ensure_ascii=False, allow_nan=False))
 
 
@@ -97,12 +99,13 @@ def _with_checksum(text: str) -> str:
     return f'{text[:-1]}{comma}"crc": "{zlib.crc32(text.encode()):08x}"}}'
 
 
-def _opened(line: bytes) -> dict[str, Any] | None:
+def _decode(line: bytes) -> dict[str, Any] | None:
+    """Return the record in *line*, or None if it is damaged."""
     try:
         text = line.decode()
         record = parse_json(text)
         del record["crc"]
-        # Checked on the text: to write thousands of records anew takes longer than to read them.
+        # Checked on the text, as serialising thousands of records takes longer than reading them.
         entries = text[: text.rindex('"crc": ')].removesuffix(", ")
         intact = _with_checksum(entries + "}") == text
     except (ValueError, KeyError, TypeError, RecursionError):

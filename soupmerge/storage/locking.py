@@ -1,4 +1,4 @@
-"""A lock that only one process holds, and that the system releases if the process dies."""
+"""File locks, which the operating system releases if their process dies."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from filelock import FileLock, Timeout
 from soupmerge.storage.commit import writing
 
 MODE = 0o644
-"""Given explicitly: without a mode, filelock 4.3 opens the folder as a probe before it makes the
-lock, and ignores what the system says against that."""
+"""Mode of lock files. It is given explicitly because without one filelock 4.3 probes the folder
+first, and ignores the errors of that."""
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, busy: Callable[[], Exception]) -> Iterator[None]:
-    """Hold the lock file *path* for the length of the block.
+    """Hold the lock file *path* during the block.
 
     Raises:
-        OutputError: the lock file cannot be made.
-        Exception: what *busy* returns, if another process holds the lock.
+        OutputError: the lock file cannot be created.
+        Exception: the result of *busy*, if another process holds the lock.
     """
     lock = FileLock(path, mode=MODE)
     with writing(path):

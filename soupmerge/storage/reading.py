@@ -1,4 +1,4 @@
-"""Reading files that are not to be trusted: regular ones only, with errors that name them."""
+"""Reading untrusted files: only regular ones, with errors that name them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from typing import Any, BinaryIO
 from soupmerge.errors import InputError, brief, near_miss
 
 MOST_BYTES = 1 << 30
-"""Of a text file; the largest are journals."""
+"""Size limit of JSON files and journals; journals are the largest."""
 
 
-class TwiceError(ValueError):
-    """A JSON object has a key twice."""
+class DuplicateKeyError(ValueError):
+    """A key appears twice in a JSON object."""
 
 
 @dataclass(frozen=True)
 class StableFile:
-    """A regular file that must stay as it was when it was first seen, while parts of it are read.
+    """A regular file that must not change while parts of it are read.
 
-    It is opened for each read and not mapped: if someone cuts or replaces a mapped file, the
-    process dies of it; here that is an error with a name.
+    It is opened for each read, not mapped into memory: if a mapped file is truncated, the process
+    is killed by a signal; here the change is reported as an error.
     """
 
     path: Path
@@ -37,36 +37,36 @@ class StableFile:
 
     @classmethod
     def seen(cls, path: Path | str) -> StableFile:
-        """Return the file at *path* as it is now.
+        """Return the file at *path* in its present state.
 
         Raises:
-            InputError: *path* is missing, out of reach, or something else than a file.
+            InputError: *path* is missing, inaccessible or not a regular file.
         """
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except FileNotFoundError as error:
             raise InputError("there is no such file", where=path, fix="check the path") from error
         except (OSError, ValueError) as error:
             raise _unreadable(path, error) from error
-        _require_file(path, found)
-        return cls(Path(path), found.st_size, _stamp(found))
+        _require_file(path, status)
+        return cls(Path(path), status.st_size, _stamp(status))
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Open the file for one look at it.
+        """Open the file for one read.
 
         Raises:
-            InputError: it cannot be read, or is not the file it was.
+            InputError: the file cannot be read or has changed.
         """
         try:
-            # Without O_NONBLOCK, a pipe put in its place would wait for a writer for ever.
+            # Without O_NONBLOCK, opening a pipe put in its place would wait forever for a writer.
             handle = os.open(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
             with open(handle, "rb", buffering=0) as file:
-                found = os.fstat(handle)
-                _require_file(self.path, found)
-                if _stamp(found) != self.stamp:
+                status = os.fstat(handle)
+                _require_file(self.path, status)
+                if _stamp(status) != self.stamp:
                     what = "has changed since it was first read"
-                    raise InputError(what, where=self.path, fix="run again when it is whole")
+                    raise InputError(what, where=self.path, fix="run again when it is complete")
                 yield file
         except InputError:
             raise
@@ -77,7 +77,7 @@ class StableFile:
         """Fill *buffer* with the bytes from *start* on.
 
         Raises:
-            InputError: there are not so many, or the file is not what it was.
+            InputError: there are fewer, or the file has changed.
         """
         with self.opened() as file:
             file.seek(start)
@@ -96,7 +96,7 @@ class StableFile:
         return bytes(buffer)
 
     def chunks(self, start: int = 0, count: int | None = None) -> Iterator[memoryview]:
-        """Yield the bytes from *start* on, some at a time, in a buffer that is used again."""
+        """Yield the bytes from *start* on in pieces, all in one buffer that is reused."""
         end = self.size if count is None else start + count
         buffer = memoryview(bytearray(min(1 << 20, max(end - start, 1))))
         while start < end:
@@ -114,23 +114,24 @@ class StableFile:
 
 
 def require_regular(path: Path | str) -> None:
-    """Refuse what is no regular file: opening a pipe or a device may wait for ever.
+    """Reject anything but a regular file: opening a pipe or device may block forever.
 
     Raises:
-        InputError: *path* is missing, out of reach, or something else than a file.
+        InputError: *path* is missing, inaccessible or not a regular file.
     """
     StableFile.seen(path)
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """Return what is in the regular file *path*.
+    """Return the contents of the regular file *path*.
 
     Raises:
-        InputError: it cannot be read, or is larger than any such file should be.
+        InputError: it cannot be read, or is larger than `MOST_BYTES`.
     """
     file = StableFile.seen(path)
     if file.size > MOST_BYTES:
-        raise InputError("is too large to be what it should be", where=path, fix="name another")
+        what = f"has {file.size:,} bytes, at most {MOST_BYTES:,} are expected"
+        raise InputError(what, where=path, fix="choose another file")
     return file.read(0, file.size)
 
 
@@ -138,7 +139,7 @@ def read_json(path: Path | str) -> Any:
     """Return the JSON value in *path*.
 
     Raises:
-        InputError: it cannot be read, is not JSON, or has an object with a key twice.
+        InputError: the file cannot be read, is not JSON, or has a duplicate key in an object.
     """
     try:
         return parse_json(read_bytes(path).decode("utf-8"))
@@ -149,49 +150,48 @@ def read_json(path: Path | str) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """Return the JSON value in *text*, of which no object has a key twice.
+    """Return the JSON value in *text*, in which no object may have a duplicate key.
 
-    Python keeps the last of two values, other readers the first: what is meant is not known.
+    Of two values Python keeps the last and other readers the first, so the meaning is ambiguous.
 
     Raises:
-        TwiceError: a key stands there twice.
-        ValueError: it is not JSON.
-        RecursionError: it is nested too deeply.
+        DuplicateKeyError: an object has a duplicate key.
+        ValueError: *text* is not JSON.
+        RecursionError: *text* is nested too deeply.
     """
     return _STRICT.decode(text)
 
 
-def strangers(value: Mapping[str, Any], known: Collection[str], place: str = "") -> list[str]:
-    """Return, in words, each key of *value* that is not *known*, with what may have been meant.
+def unknown_keys(value: Mapping[str, Any], known: Collection[str], place: str = "") -> list[str]:
+    """Return a message for each key of *value* that is not *known*, with the closest known key.
 
-    For files of soupmerge's own format; those of others may hold more than is read of them.
+    For files in soupmerge's own formats; other programs' files may hold more than is read.
     """
     keys = sorted(set(value) - set(known))
-    return [f"{place}{brief(key)} is not known; {near_miss(key, known)}" for key in keys]
+    return [f"{place}unknown key {brief(key)}; {near_miss(key, known)}" for key in keys]
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
         times = Counter(key for key, _ in pairs)
-        raise TwiceError(
-            f"{brief(next(key for key in times if times[key] > 1))} stands there twice"
-        )
-    return found
+        key = next(key for key in times if times[key] > 1)
+        raise DuplicateKeyError(f"the key {brief(key)} appears twice")
+    return value
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_once)
+_STRICT = json.JSONDecoder(object_pairs_hook=_object)
 
 
-def _require_file(path: Path | str, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
+def _require_file(path: Path | str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
         raise InputError("is not a regular file", where=path, fix="name a file")
 
 
-def _stamp(found: os.stat_result) -> tuple[int, int, int, int]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _unreadable(path: Path | str, error: Exception) -> InputError:
     reason = error.strerror if isinstance(error, OSError) else error
-    return InputError(f"cannot be read: {reason}", where=path, fix="check its path and its mode")
+    return InputError(f"cannot be read: {reason}", where=path, fix="check its path and permissions")

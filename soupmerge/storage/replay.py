@@ -1,4 +1,4 @@
-"""Work in a fixed order, each piece done once: a journal answers first, the rest is made."""
+"""Resumable work: pieces in a fixed order, each read from a journal or else computed once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ START_OVER = "start over with --force"
 
 
 class Replay:
-    """Pieces of work that are asked for in the same order whenever a run is started.
+    """Pieces of work that are requested in the same order every time a run is started.
 
-    A killed run is resumed by being run again: the pieces that *journal* holds are read from it,
-    the others are made and appended.
+    A killed run is resumed by running it again: pieces recorded in *journal* are read from it, and
+    the others are computed and appended.
 
     Attributes:
         journal: keeps a record for each piece; None keeps nothing.
-        asked: how many pieces have been asked for.
-        known: how many the journal held at first.
+        asked: how many pieces have been requested.
+        known: how many the journal held at the start.
     """
 
     def __init__(self, journal: Journal | None) -> None:
@@ -31,12 +31,12 @@ class Replay:
 
     @property
     def known(self) -> int:
-        """How many pieces the journal held at first."""
+        """How many pieces the journal held at the start."""
         return len(self._records)
 
     @property
     def is_known(self) -> bool:
-        """Whether the piece that is asked for next is in the journal."""
+        """Whether the next piece is in the journal."""
         return self.asked < len(self._records)
 
     def piece(
@@ -46,9 +46,9 @@ class Replay:
         read: Callable[[dict[str, Any]], T],
         write: Callable[[T], dict[str, Any]],
     ) -> T:
-        """Return the next piece of work, from the journal by *read*, or else by *make*.
+        """Return the next piece of work: *read* from its record, or else computed by *make*.
 
-        What was made is kept, as *write* puts it, before it is returned.
+        A computed piece is recorded in the journal, as given by *write*, before it is returned.
         """
         if self.is_known:
             value = read(self._records[self.asked])
@@ -59,24 +59,24 @@ class Replay:
         self.asked += 1
         return value
 
-    def require_room(self, pieces: int, what: str) -> None:
-        """Refuse a journal that holds more than *pieces*; *what* they are is said in plural.
+    def require_at_most(self, pieces: int, what: str) -> None:
+        """Reject a journal with more records than *pieces*; *what* names them in the plural.
 
         Raises:
-            InputError: it does.
+            InputError: it has more.
         """
         if self.journal and self.known > pieces:
-            found = f"holds {self.known} records of {pieces} {what}"
-            raise InputError(found, where=self.journal.path.name, fix=START_OVER)
+            message = f"holds {self.known} records for {pieces} {what}"
+            raise InputError(message, where=self.journal.path.name, fix=START_OVER)
 
 
 def require_same(
     record: Mapping[str, Any], identity: Mapping[str, Any], what: str, where: str
 ) -> None:
-    """Refuse a *record* that is not of the piece of work that *identity* describes.
+    """Reject a *record* that does not belong to the piece of work that *identity* describes.
 
     Raises:
-        InputError: it is of another *what*; *where* names the journal.
+        InputError: it belongs to another *what*; *where* names the journal.
     """
     if essence({key: record.get(key) for key in identity}) != essence(identity):
-        raise InputError(f"a record is of another {what}", where=where, fix=START_OVER)
+        raise InputError(f"a record belongs to another {what}", where=where, fix=START_OVER)

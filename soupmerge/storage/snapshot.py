@@ -1,4 +1,4 @@
-"""The state of a training run, kept so that a killed run goes on bit for bit."""
+"""Saved training states, from which a killed run continues bit for bit."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from soupmerge.storage.reading import StableFile, parse_json
 
 
 class Snapshot:
-    """Tensors and a position at *path*, replaced as a whole; saved at most every *seconds*."""
+    """Tensors and a position in the file *path*, replaced atomically every *seconds* or so."""
 
     def __init__(self, path: Path, *, seconds: float = 60.0) -> None:
         self.path, self.seconds = path, seconds
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Return whether so much time has passed that a kill now would hurt."""
+        """Return whether *seconds* have passed since the last save."""
         return time.monotonic() - self._last >= self.seconds
 
     def save(self, tensors: dict[str, Tensor], position: dict[str, Any]) -> None:
-        """Replace what is kept by *tensors* and *position*."""
+        """Save *tensors* and *position*, in place of what was saved before."""
         host = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
         data = safetensors.torch.save(host, {"position": json.dumps(position)})
         with commit.committed(self.path, force=True) as file:
@@ -39,20 +39,20 @@ class Snapshot:
         self._last = time.monotonic()
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return what is kept, or None if nothing is.
+        """Return the saved tensors and position, or None if there are none.
 
         Raises:
             InputError: the file is damaged.
         """
         if not os.path.lexists(self.path):
             return None
-        held = StableFile.seen(self.path)
+        file = StableFile.seen(self.path)
         try:
-            # The library takes a name twice, and believes one of them.
-            parse_json(held.read(8, int.from_bytes(held.read(0, 8), "little")).decode())
-            with safetensors.safe_open(self.path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return tensors, parse_json(file.metadata()["position"])
+            # The safetensors library accepts a duplicate name, and ignores one of the two tensors.
+            parse_json(file.read(8, int.from_bytes(file.read(0, 8), "little")).decode())
+            with safetensors.safe_open(self.path, framework="pt") as opened:
+                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                return tensors, parse_json(opened.metadata()["position"])
         except (
             *(safetensors.SafetensorError, KeyError, TypeError, ValueError),
             RecursionError,
@@ -63,7 +63,7 @@ class Snapshot:
 
     @contextlib.contextmanager
     def restoring(self) -> Iterator[None]:
-        """Turn what does not fit into an error that names the file."""
+        """Turn an error from restoring an unsuitable state into one that names the file."""
         try:
             yield
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -71,5 +71,5 @@ class Snapshot:
             raise InputError(what, where=self.path, fix="start over with --force") from error
 
     def clear(self) -> None:
-        """Forget what is kept."""
+        """Remove the saved state."""
         self.path.unlink(missing_ok=True)

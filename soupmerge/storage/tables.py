@@ -1,4 +1,4 @@
-"""Tables for spreadsheets: CSV whose cells no spreadsheet takes for a formula."""
+"""CSV tables whose cells no spreadsheet interprets as formulas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from soupmerge.types import Examples
 
 
 def images_table(data: Examples) -> str:
-    """Return ids and labels of *data* as CSV: which images were used."""
+    """Return the ids and labels of *data* as CSV."""
     return csv_text(["id", "label"], zip(data.ids, data.labels.tolist(), strict=True))
 
 
@@ -22,16 +22,16 @@ def csv_text(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     usual.writerow(header)
     for row in rows:
         cells = list(map(_plain, row))
-        # Python quotes the end of a line that it writes itself, but not the other one.
-        broken = any(isinstance(cell, str) and "\r" in cell for cell in cells)
-        (quoted if broken else usual).writerow(cells)
+        # Python quotes cells that contain the line ending it writes, but no other line ending.
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (quoted if has_return else usual).writerow(cells)
     return text.getvalue()
 
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""How a cell begins that a spreadsheet takes for a formula, or looks behind for one."""
+"""Beginnings of cells that a spreadsheet may interpret as formulas."""
 
 
 def _plain(cell: object) -> object:
-    """Return *cell* as no spreadsheet takes for a formula: names of files are anyone's."""
+    """Return *cell*, with a quote before a formula: file names may come from anyone."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell

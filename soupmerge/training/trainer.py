@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from soupmerge.binding import cast, frozen, load_into, probe, ref_of
 from soupmerge.errors import NumericsError
+from soupmerge.references import without_folders
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.storage import run_folder
 from soupmerge.storage.names import HISTORY, STATE
@@ -22,9 +23,8 @@ from soupmerge.storage.snapshot import Snapshot
 from soupmerge.training.augment import AUGMENTS
 from soupmerge.training.schedules import Schedule
 from soupmerge.types import Examples, Objective, Progress
-from soupmerge.weights import ledger, lineage, mixing
+from soupmerge.weights import ledger, lineage, saving
 from soupmerge.weights.files import Checkpoint
-from soupmerge.weights.places import without_folders
 
 
 @dataclass
@@ -211,7 +211,7 @@ class Trainer:
             before = [e for e in ledger.ledger_of(self.base) if e != self.entry]
         notes[ledger.SEEN] = [*before, self.entry]
         state = self.net.state_dict()
-        mixing.save(out, state, model=self.model_ref, notes=notes, force=True)
+        saving.save(out, state, model=self.model_ref, notes=notes, force=True)
 
 
 def _decisions(net: nn.Module) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""What ``torch.save`` writes, opened: one pickle, and where the storages it speaks of lie.
+"""Files written by ``torch.save``: a pickle, and the positions of the storages it refers to.
 
-Since torch 1.6 that is a zip archive with a record for each storage; before, five pickles in a row
-with the storages behind them.
+Since torch 1.6 they are zip archives with a record for each storage. Before, they were five pickles
+in a row, followed by the storages.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from soupmerge.weights import pickles
 from soupmerge.weights.pickles import Pickled, PickleError
 
 MOST_PICKLE = 1 << 26
-"""Bytes of a pickle without its storages: more than any network needs."""
+"""Largest size of a pickle without its storages: more than any network needs."""
 
 MOST_DIRECTORY = 1 << 23
-"""Bytes of a zip archive's list of contents."""
+"""Largest size of a zip archive's directory."""
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 AGAIN = "download or save it again"
-TRUSTED = "save its state_dict() where it is trusted"
+TRUSTED = "save its state_dict() on a machine where it is trusted"
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers in a file: *size* bytes from *start* on; *crc* if the archive gives one."""
+    """Numbers in a file: *size* bytes from *start* on, with the checksum *crc* if there is one."""
 
     start: int
     size: int
@@ -43,25 +43,25 @@ class Storage:
 
 @dataclass(frozen=True)
 class Archive:
-    """A torch file: what its pickle says, and the storages by their keys."""
+    """A torch file: the contents of its pickle, and storage key → storage."""
 
     file: StableFile
     pickled: Pickled
     storages: Mapping[str, Storage]
 
     def verify(self, keys: Iterable[str]) -> None:
-        """Compare the storages of *keys* with their checksums.
+        """Compare the storages *keys* with their checksums.
 
         Raises:
-            InputError: some differ; all are listed.
+            InputError: some do not match; all are listed.
         """
         bad = []
         for key in dict.fromkeys(keys):
-            storage, found = self.storages[key], 0
+            storage, crc = self.storages[key], 0
             if storage.crc is not None:
                 for part in self.file.chunks(storage.start, storage.size):
-                    found = zlib.crc32(part, found)
-                if found != storage.crc:
+                    crc = zlib.crc32(part, crc)
+                if crc != storage.crc:
                     bad.append(f"record {storage.record!r}")
         if bad:
             raise InputError(
@@ -76,8 +76,8 @@ def open_zip(file: StableFile) -> Archive:
     """Open the zip archive *file*.
 
     Raises:
-        InputError: it is damaged, or not torch's.
-        UnsafeError: it is a program, would grow when unpacked, or names a place out of itself.
+        InputError: the file is damaged, or was not written by torch.
+        UnsafeError: it is a program, is compressed, or names a path outside itself.
     """
     _check_directory(file)
     try:
@@ -89,42 +89,42 @@ def open_zip(file: StableFile) -> Archive:
     except InputError:
         raise
     except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OverflowError) as error:
-        raise _broken(file, f"its list of contents is broken ({error})") from error
+        raise _broken(file, f"its directory is broken ({error})") from error
     pickle = [name for name in stored if name.split("/")[1:] == ["data.pkl"]]
     if len(pickle) != 1:
-        what = "is a zip archive, but not one of torch's"
-        raise InputError(what, where=file.path, fix="name a file that torch.save wrote")
+        what = "is a zip archive, but not one written by torch"
+        raise InputError(what, where=file.path, fix="give a file that torch.save wrote")
     home = pickle[0].removesuffix("data.pkl")
     order = stored.get(f"{home}byteorder")
     if order and file.read(order.start, order.size) != b"little":
         raise InputError("was written on a big-endian machine", where=file.path, fix=TRUSTED)
-    found = stored[pickle[0]]
-    Archive(file, Pickled(None, (), 0), {"": found}).verify([""])
+    record = stored[pickle[0]]
+    Archive(file, Pickled(None, (), 0), {"": record}).verify([""])
     data = f"{home}data/"
     storages = {n.removeprefix(data): s for n, s in stored.items() if n.startswith(data)}
-    return Archive(file, _parsed(file, found.start, found.size), storages)
+    return Archive(file, _parsed(file, record.start, record.size), storages)
 
 
 def open_legacy(file: StableFile, itemsize: Callable[[Any], tuple[str, int]]) -> Archive:
     """Open *file*, written before torch 1.6 or with ``_use_new_zipfile_serialization=False``.
 
     Args:
-        itemsize: the id of a storage → its key, and the size of one of its numbers.
+        itemsize: the id of a storage → its key, and the bytes per number.
 
     Raises:
-        InputError: it is damaged, or not torch's.
+        InputError: the file is damaged, or was not written by torch.
     """
     data = file.read(0, MOST_PICKLE)
     values, at = [], 0
     for _ in range(5):
-        found = _parse(file, data, at)
-        values.append(found)
-        at = found.end
-        if len(values) == 1 and found.value != MAGIC:  # somebody's pickle: judged by what it names
-            return Archive(file, found, {})
+        pickled = _parse(file, data, at)
+        values.append(pickled)
+        at = pickled.end
+        if len(values) == 1 and pickled.value != MAGIC:  # the caller looks at what it refers to
+            return Archive(file, pickled, {})
     if values[1].value != PROTOCOL or not isinstance(values[4].value, list):
-        what = "is a pickle, but not one of torch's"
-        raise InputError(what, where=file.path, fix="name a file that torch.save wrote")
+        what = "is a pickle, but not one written by torch"
+        raise InputError(what, where=file.path, fix="give a file that torch.save wrote")
     sizes = {}
     for id in _ids(values[3].value):
         key, size = itemsize(id)
@@ -133,11 +133,11 @@ def open_legacy(file: StableFile, itemsize: Callable[[Any], tuple[str, int]]) ->
     for value in values[4].value:
         key = _legacy_key(file, value)
         if key in storages:
-            raise _broken(file, f"storage {key!r} stands there twice")
+            raise _broken(file, f"storage {key!r} appears twice")
         count = int.from_bytes(file.read(at, 8), "little", signed=True)
         size = count * sizes.get(key, 0)
         if key not in sizes or count < 0 or at + 8 + size > file.size:
-            raise _broken(file, f"storage {key!r} does not end within it")
+            raise _broken(file, f"storage {key!r} does not end within the file")
         storages[key] = Storage(at + 8, size, key)
         at += 8 + size
     return Archive(file, values[3], storages)
@@ -147,7 +147,7 @@ def key_of(value: Any) -> str:
     """Return the key of a storage as text.
 
     Raises:
-        ValueError: it is neither a text nor a number.
+        ValueError: *value* is neither a string nor a number.
     """
     if not isinstance(value, (str, int)):
         raise ValueError(f"storage {brief(value)} has no name")
@@ -165,15 +165,15 @@ def _check_directory(file: StableFile) -> None:
     tail = file.read(max(0, file.size - 65_558), 65_558)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) < at + 22:
-        raise _broken(file, "its list of contents is missing, so it was cut short")
+        raise _broken(file, "its directory is missing, so it was cut short")
     sizes = [int.from_bytes(tail[at + 12 : at + 16], "little")]
     if tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
-        # The 64-bit end lies right in front; readers believe it where there is one.
+        # The 64-bit end record lies right in front, and takes precedence.
         large = file.read(max(0, file.size - len(tail) + at - 76), 56)
         sizes.append(int.from_bytes(large[40:48], "little"))
         sizes = [size for size in sizes if size != 0xFFFFFFFF]
     if max(sizes, default=0) > MOST_DIRECTORY:
-        raise UnsafeError("lists more records than any network has", where=file.path, fix=AGAIN)
+        raise UnsafeError("has more records than any network needs", where=file.path, fix=AGAIN)
 
 
 def _check_records(file: StableFile, records: list[zipfile.ZipInfo]) -> None:
@@ -182,21 +182,21 @@ def _check_records(file: StableFile, records: list[zipfile.ZipInfo]) -> None:
         raise UnsafeError("is a TorchScript program, which is code", where=file.path, fix=TRUSTED)
     astray = [f"record {brief(name)}" for name in names if _leads_out(name)]
     if astray:
-        what = "names records that would be written out of their folder"
+        what = "has records that would be unpacked outside their folder"
         raise UnsafeError(what, problems=astray, where=file.path, fix=TRUSTED)
     packed = [f"record {r.filename!r}" for r in records if r.compress_type != zipfile.ZIP_STORED]
     if packed:
-        what = "is compressed, which torch's files never are"
+        what = "is compressed, which files from torch never are"
         raise UnsafeError(
             what, problems=packed, where=file.path, fix="unzip it, and zip it with -0"
         )
     twice = next((name for name, n in Counter(names).items() if n > 1), None)
     if twice is not None:
-        raise _broken(file, f"record {twice!r} stands there twice")
+        raise _broken(file, f"record {twice!r} appears twice")
 
 
 def _leads_out(name: str) -> bool:
-    """Return whether unpacking a record of this *name* may write beside the archive's folder."""
+    """Return whether unpacking a record of this *name* may write outside the archive's folder."""
     rooted = re.match(r"[\\/]|[A-Za-z]:[\\/]", name) is not None
     return rooted or ".." in re.split(r"[\\/]", name)
 
@@ -204,23 +204,23 @@ def _leads_out(name: str) -> bool:
 def _check_apart(
     file: StableFile, records: list[zipfile.ZipInfo], stored: Mapping[str, Storage]
 ) -> None:
-    """Refuse records that share bytes: a small file could hold any number of numbers so."""
+    """Reject records that share bytes: a small file could otherwise hold any number of them."""
     places = sorted(
         (r.header_offset, stored[r.filename].start + stored[r.filename].size, r.filename)
         for r in records
     )
     over = [
-        f"record {brief(name)} lies over {brief(before)}"
+        f"record {brief(name)} overlaps {brief(before)}"
         for (_, end, before), (start, _, name) in pairwise(places)
         if start < end
     ]
     if over:
-        what = "has records that share their bytes, which torch's files never do"
+        what = "has records that share bytes, which files from torch never do"
         raise UnsafeError(what, problems=over, where=file.path, fix=TRUSTED)
 
 
 def _located(file: StableFile, record: zipfile.ZipInfo, directory: int) -> Storage:
-    """Return where the bytes of *record* lie, which its local header says."""
+    """Return the storage in *record*, whose position is in its local header."""
     head = file.read(record.header_offset, 30)
     start = record.header_offset + 30
     start += int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
@@ -232,7 +232,7 @@ def _located(file: StableFile, record: zipfile.ZipInfo, directory: int) -> Stora
 
 def _parsed(file: StableFile, start: int, size: int) -> Pickled:
     if size > MOST_PICKLE:
-        what = f"has a pickle of {size:,} bytes, at most {MOST_PICKLE:,} are read"
+        what = f"has a pickle of {size:,} bytes, but at most {MOST_PICKLE:,} are allowed"
         raise UnsafeError(what, where=file.path, fix=TRUSTED)
     return _parse(file, file.read(start, size), 0)
 
@@ -245,22 +245,22 @@ def _parse(file: StableFile, data: bytes, at: int) -> Pickled:
 
 
 def _ids(value: Any) -> list[Any]:
-    """Return the ids of all storages that *value* speaks of."""
-    found, seen, todo = [], set(), [value]
+    """Return the ids of all storages that *value* refers to."""
+    ids, seen, todo = [], set(), [value]
     while todo:
         here = todo.pop()
         if id(here) in seen:
             continue
         seen.add(id(here))
         if isinstance(here, pickles.Persistent):
-            found.append(here.id)
+            ids.append(here.id)
         elif isinstance(here, pickles.Call):
             todo += [here.args, here.items, here.state]
         elif isinstance(here, dict):
             todo += here.values()
         elif isinstance(here, (list, tuple)):
             todo += cast(Any, here)
-    return found
+    return ids
 
 
 def _broken(file: StableFile, what: str) -> InputError:

@@ -1,4 +1,4 @@
-"""Tensors that are no parameters: batch-norm statistics, counters, a normaliser's constants."""
+"""Tensors that are not parameters: batch-norm statistics, counters, normalisers' constants."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import Protocol
 
 POLICIES = ("average", "base", "recalibrate")
-"""``average``: statistics are mixed like the weights of their module; ``base``: they come from one
-ingredient, as in the paper, where buffers are not averaged; ``recalibrate``: averaged, and then
-estimated anew on images by `soupmerge.soups.recalibration`."""
+"""``average``: statistics are mixed like the weights of their module. ``base``: they are copied
+from one ingredient, as in the paper, where buffers are not averaged. ``recalibrate``: they are
+averaged, and then re-estimated on images by `soupmerge.soups.recalibration`."""
 
 VARIANCE = "running_var"
 STATISTICS = ("running_mean", VARIANCE)
 CONSTANTS = ("mean", "std", "mu", "sigma", "new_mean", "new_std")
 
 
-class _HasKind(Protocol):
+class _FloatingPoint(Protocol):
     """A dtype, of torch or of a file."""
 
     @property
     def is_floating_point(self) -> bool:
-        """Whether it is for real numbers."""
+        """Whether it represents real numbers."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,20 @@ def is_statistic(name: str) -> bool:
 
 
 def is_variance(name: str) -> bool:
-    """Return whether *name* is a batch-norm variance, which cannot be below 0."""
+    """Return whether *name* is a batch-norm variance, which must not be negative."""
     return name.rpartition(".")[2] == VARIANCE
 
 
 def is_constant(name: str) -> bool:
-    """Return whether *name* is a normaliser's mean or standard deviation, which must agree."""
+    """Return whether *name* is a normaliser's mean or standard deviation: they must all agree."""
     return name.rpartition(".")[2] in CONSTANTS
 
 
-def is_mixed(name: str, dtype: _HasKind) -> bool:
-    """Return whether *name* has coefficients of its own: a parameter, not a buffer or a counter."""
+def is_mixed(name: str, dtype: _FloatingPoint) -> bool:
+    """Return whether *name* is a parameter, which has coefficients, and not a buffer or counter."""
     return dtype.is_floating_point and not is_statistic(name) and not is_constant(name)
 
 
 def weight_beside(name: str) -> str:
-    """Return the name of the weight in the module of the statistic *name*."""
+    """Return the name of the weight in the module to which the statistic *name* belongs."""
     return name.rpartition(".")[0] + ".weight"

@@ -1,7 +1,7 @@
-"""Weights on disk → `Checkpoint`: one file or folder, read lazily, unwrapped, said so.
+"""`Checkpoint`: the weights in a file or folder, read lazily, with wrappers removed.
 
-Reads safetensors and torch files, single or sharded. No code from a file ever runs: there is no
-step at which any could.
+Safetensors and torch files are read, single or sharded. Code in a file is never run: pickles are
+read as data.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soupmerge.errors import InputError, NumericsError, enumerated
-from soupmerge.storage.reading import StableFile, TwiceError, parse_json
+from soupmerge.storage.reading import DuplicateKeyError, StableFile, parse_json
 from soupmerge.weights import buffers, headers, torchfiles
 from soupmerge.weights.kinds import SAFETENSORS, kind_of
 from soupmerge.weights.places import place_of
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NOTES = "soupmerge"
-"""The key of soupmerge's notes in a file's metadata."""
+"""Key of soupmerge's notes in a file's metadata."""
 
 UNSOUND = "holds NaN, Inf or variances below 0"
-"""What is said of weights that no network can have."""
+"""Message about weights that no network can have."""
 
 LONGEST_NAME = 1000
 CHUNK = 1 << 20
-"""Numbers that are looked at in one go."""
+"""Numbers that are checked at a time."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One opened file: where each of its tensors lies."""
+    """The tensors of one file."""
 
     views: Mapping[str, View]
     metadata: Mapping[str, str]
@@ -49,16 +49,16 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint(Mapping[str, "Tensor"]):
-    """Weights at *ref*, read lazily: tensor name → tensor, in order of names.
+    """The weights at *ref*: tensor name → tensor, read on access, sorted by name.
 
     Attributes:
-        ref: the reference as it was given.
-        sources: the files that hold the tensors, as they were when first seen.
-        views: where each tensor lies.
-        metadata: what the writer noted; soupmerge's own notes are in `notes_of_soupmerge`.
-        notes: what was unwrapped, left aside or stripped to get at the tensors.
-        ties: names that share their numbers, where the file says so.
-        links: files of a folder that are links out of it, and where to; also said in *notes*.
+        ref: the reference as given.
+        sources: the files of the tensors, which must not change.
+        views: tensor name → its dtype, shape and position in a file.
+        metadata: the metadata in the files; `notes_of_soupmerge` parses soupmerge's own.
+        notes: what was unwrapped, ignored or stripped to get to the tensors.
+        ties: names that share their numbers, where the file records it.
+        links: a message for each file that is a link out of its folder; also in *notes*.
     """
 
     ref: str
@@ -97,13 +97,13 @@ class Checkpoint(Mapping[str, "Tensor"]):
 
     @property
     def numel(self) -> int:
-        """How many numbers all tensors hold."""
+        """How many numbers there are in all tensors."""
         return sum(info.numel for info in self.infos.values())
 
     @property
     def sha256(self) -> str:
         """Hash of the file, or of the list of all files' hashes if there are several."""
-        if "_digest" not in self.__dict__:  # no cached_property: it would hash one at a time
+        if "_digest" not in self.__dict__:  # before Python 3.12, cached_property has a lock
             digests = [source.sha256() for source in self.sources]
             self.__dict__["_digest"] = sha256_of(digests)
         digest: str = self.__dict__["_digest"]
@@ -116,7 +116,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
         )
 
     def negative_variances(self) -> dict[str, int]:
-        """Return the name of a batch-norm variance → how many of it are below 0, where any are."""
+        """Return name of a batch-norm variance → how many of its numbers are below 0, if any."""
         return self._counted(lambda piece: int((piece < 0).sum()), buffers.is_variance)
 
     def _counted(
@@ -124,45 +124,45 @@ class Checkpoint(Mapping[str, "Tensor"]):
     ) -> dict[str, int]:
         floats = (n for n, info in self.infos.items() if info.dtype.is_floating_point)
         with np.errstate(all="ignore"):
-            found = {n: sum(map(count, _pieces(self.views[n]))) for n in floats if wanted(n)}
-        return {name: number for name, number in found.items() if number}
+            counts = {n: sum(map(count, _pieces(self.views[n]))) for n in floats if wanted(n)}
+        return {name: number for name, number in counts.items() if number}
 
     def faults(self, names: Collection[str] | None = None) -> list[str]:
-        """Return, in words, what no network can hold: NaN, Inf and variances below 0.
+        """Return a message for each tensor with NaN, Inf or variances below 0.
 
         Args:
-            names: only of these tensors.
+            names: the tensors to check; default all.
         """
         kinds = (self.non_finite(), "NaN or Inf"), (self.negative_variances(), "variances below 0")
         return [
             f"{name}: {number:,} of {self.infos[name].numel:,} numbers are {kind}"
-            for found, kind in kinds
-            for name, number in found.items()
+            for counts, kind in kinds
+            for name, number in counts.items()
             if names is None or name in names
         ]
 
     def require_sound(self) -> None:
-        """Refuse weights that hold NaN, Inf or variances below 0.
+        """Reject weights that hold NaN, Inf or variances below 0.
 
         Raises:
-            NumericsError: they do; all tensors that do are listed.
+            NumericsError: they do; all such tensors are listed.
         """
         if faults := self.faults():
             raise NumericsError(UNSOUND, problems=faults, where=self.ref, fix="leave it out")
 
     @property
     def notes_of_soupmerge(self) -> dict[str, Any]:
-        """What soupmerge wrote about this file: the model's name, the recipe, the training.
+        """What soupmerge recorded in the file: the network, the recipe, the training.
 
-        Empty if it is not what soupmerge would write: the file may be anyone's.
+        Empty if the notes are malformed, as the file may come from anyone.
 
         Raises:
-            InputError: a key stands there twice, so that two readers would read two things.
+            InputError: a key appears twice, so that readers may disagree on its value.
         """
         try:
             notes = parse_json(self.metadata.get(NOTES, "{}"))
-        except TwiceError as error:
-            fix = "take the file as soupmerge wrote it"
+        except DuplicateKeyError as error:
+            fix = "use the file as soupmerge wrote it"
             raise InputError(f"in its notes, {error}", where=self.ref, fix=fix) from error
         except (ValueError, RecursionError):
             return {}
@@ -170,12 +170,12 @@ class Checkpoint(Mapping[str, "Tensor"]):
 
     @property
     def model(self) -> str | None:
-        """The network's written form, if the file names it."""
+        """The reference of the network, if the file names it."""
         model = self.notes_of_soupmerge.get("model")
         return model if isinstance(model, str) else None
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what is in the checkpoint, as rows to draw."""
+        """Return the contents of the checkpoint as table rows: label and text."""
         kinds = sorted({str(info.dtype) for info in self.infos.values()})
         return [
             ("files", ", ".join(str(file) for file in self.files)),
@@ -183,8 +183,8 @@ class Checkpoint(Mapping[str, "Tensor"]):
             ("tensors", str(len(self))),
             ("numbers", f"{self.numel:,}"),
             ("dtypes", ", ".join(kinds)),
-            ("NaN or Inf", enumerated(_told(self.non_finite())) or "none"),
-            ("variances below 0", enumerated(_told(self.negative_variances())) or "none"),
+            ("NaN or Inf", enumerated(_listed(self.non_finite())) or "none"),
+            ("variances below 0", enumerated(_listed(self.negative_variances())) or "none"),
             ("unwrapped", "; ".join(n for n in self.notes if n not in self.links) or "nothing"),
             ("links", enumerated(self.links) or "none out of their folder"),
             ("tied", enumerated([" = ".join(tie) for tie in self.ties]) or "none known"),
@@ -193,7 +193,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
 
 
 def sha256_of(digests: Sequence[str]) -> str:
-    """Return what stands for the files of *digests*: the hash of one, or of the list of several."""
+    """Return the one hash in *digests*, or the hash of their list if there are several."""
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
     )
@@ -202,18 +202,18 @@ def sha256_of(digests: Sequence[str]) -> str:
 def open_checkpoint(
     ref: str | Path, *, weights_key: str | None = None, foreign: bool = False
 ) -> Checkpoint:
-    """Open the file or folder *ref*; tensors are read when asked for.
+    """Open the file or folder *ref*; tensors are read on access.
 
     Args:
         ref: a file of weights, or a folder that holds one (or shards and their index).
         weights_key: which state dict to take from a file that wraps several, as ``a.b``.
-        foreign: read a torch file though it names code; nothing of it is run.
+        foreign: read a torch file even if it names code, none of which is run.
 
     Raises:
-        InputError: missing, truncated, foreign, or with several candidates and no *weights_key*;
-            all that is wrong is listed.
-        UnsafeError: it names code, would take more memory than its size, or its index points out
-            of its folder.
+        InputError: missing, truncated, not a checkpoint, or with several state dicts and no
+            *weights_key*; all problems are listed.
+        UnsafeError: it names code, would take more memory than its size, or its index refers to
+            files outside its folder.
     """
     place = place_of(Path(ref))
     files = tuple(StableFile.seen(path) for path in place.files)
@@ -221,33 +221,32 @@ def open_checkpoint(
     where = place.index or ref
     if problems := list(place.misplaced({path: set(part.views) for path, part in parts.items()})):
         fix = "download it again"
-        raise InputError("is not what its index says", problems=problems, where=where, fix=fix)
+        raise InputError("does not match its index", problems=problems, where=where, fix=fix)
     views = {name: view for part in parts.values() for name, view in part.views.items()}
     _require_names(where, views)
     notes = [*place.links, *(note for part in parts.values() for note in part.notes)]
     prefix = _shared_prefix(views)
     if prefix:
-        notes.append(f"stripped the prefix {prefix!r} that every name shares")
-    named = {name.removeprefix(prefix): views[name] for name in sorted(views)}
+        notes.append(f"stripped the prefix {prefix!r} that all names share")
+    stripped = {name.removeprefix(prefix): views[name] for name in sorted(views)}
     ties = tuple(
         tuple(sorted(name.removeprefix(prefix) for name in tie))
         for part in parts.values()
         for tie in part.ties
     )
-    told = {part.metadata[NOTES] for part in parts.values() if NOTES in part.metadata}
-    if len(told) > 1:
-        what = "is made of shards whose notes differ"
-        raise InputError(what, where=where, fix="take shards of one soup")
+    if len({part.metadata[NOTES] for part in parts.values() if NOTES in part.metadata}) > 1:
+        what = "consists of shards whose notes differ"
+        raise InputError(what, where=where, fix="use the shards of a single soup")
     metadata = {key: text for part in parts.values() for key, text in part.metadata.items()}
     notes = [*dict.fromkeys(notes)]
-    return Checkpoint(_legible(ref), files, named, metadata, tuple(notes), ties, place.links)
+    return Checkpoint(_legible(ref), files, stripped, metadata, tuple(notes), ties, place.links)
 
 
 def _open_part(file: StableFile, weights_key: str | None, foreign: bool) -> _Part:
     if kind_of(file) == SAFETENSORS:
         if weights_key is not None:
-            what = f"has no weights {weights_key!r}: it wraps nothing"
-            raise InputError(what, where=file.path, fix="leave out --weights-key")
+            what = f"has no weights {weights_key!r}: safetensors files are not nested"
+            raise InputError(what, where=file.path, fix="omit --weights-key")
         views, metadata = headers.read(file)
         return _Part(views, metadata)
     loaded = torchfiles.load(file, weights_key, foreign=foreign)
@@ -257,24 +256,24 @@ def _open_part(file: StableFile, weights_key: str | None, foreign: bool) -> _Par
 def _require_names(where: object, names: Iterable[str]) -> None:
     names = list(names)
     if not names:
-        raise InputError("holds no tensors", where=where, fix="name a file of weights")
+        raise InputError("holds no tensors", where=where, fix="give a file of weights")
     odd = [
         repr(name if len(name) <= LONGEST_NAME else f"{name[:60]}…")
         for name in names
         if not name or len(name) > LONGEST_NAME or not name.isprintable() or ".." in name
     ]
     if odd:
-        what = "has tensors whose names are empty, too long, or made to mislead"
+        what = "has tensors whose names are empty, too long or misleading"
         raise InputError(what, problems=sorted(odd), where=where, fix="rename them")
 
 
 def _legible(ref: str | Path) -> str:
-    """Return *ref* as text that can be written; bytes of a path that are no text are escaped."""
+    """Return *ref* as text, with bytes of a path that are not UTF-8 escaped."""
     return str(ref).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _shared_prefix(names: Iterable[str]) -> str:
-    """Return the run of wrappers' prefixes that all *names* begin with."""
+    """Return the sequence of wrappers' prefixes that all *names* begin with."""
     names, stripped = list(names), ""
     while True:
         for prefix in PREFIXES:
@@ -287,12 +286,12 @@ def _shared_prefix(names: Iterable[str]) -> str:
 
 
 def _pieces(view: View) -> Iterator[Array]:
-    """Yield the numbers of a tensor, some at a time, in memory that is used again."""
+    """Yield the numbers of a tensor in pieces, all in one buffer that is reused."""
     read, numel = view.reader(), view.info.numel
     buffer = np.empty(min(CHUNK, numel), view.info.dtype.numpy)
     for start in range(0, numel, CHUNK):
         yield read(start, buffer[: numel - start])
 
 
-def _told(counts: Mapping[str, int]) -> list[str]:
+def _listed(counts: Mapping[str, int]) -> list[str]:
     return [f"{name} ({number:,})" for name, number in counts.items()]

@@ -1,4 +1,4 @@
-"""Which tensors share one row of coefficients."""
+"""Groups of tensors: those of one group share a row of coefficients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from soupmerge.errors import UsageError, near_miss
 from soupmerge.weights import buffers
 
 REST = "rest"
-"""The group of what no pattern of ``glob=`` matches."""
+"""The group of tensors that no pattern of ``glob=`` matches."""
 
 NESTED = "blocks|block|layers|layer|units|stages"
 
@@ -18,14 +18,14 @@ NESTED = "blocks|block|layers|layer|units|stages"
 def block_of(name: str) -> str:
     """Return the block of the tensor *name*: its name up to the first number, or its first part.
 
-    Numbered blocks within numbered stages count by themselves.
+    Numbered blocks within numbered stages are blocks of their own.
 
     Example:
         >>> block_of("layer1.0.conv1.weight"), block_of("stages.2.blocks.5.norm.bias")
         ('layer1.0', 'stages.2.blocks.5')
     """
-    found = re.match(rf"(?:[^.]+\.)*?\d+(?:\.(?:{NESTED})\.\d+)*(?=\.)", name)
-    return found[0] if found else name.partition(".")[0]
+    match = re.match(rf"(?:[^.]+\.)*?\d+(?:\.(?:{NESTED})\.\d+)*(?=\.)", name)
+    return match[0] if match else name.partition(".")[0]
 
 
 GROUPINGS: dict[str, Callable[[str], str]] = {
@@ -34,39 +34,39 @@ GROUPINGS: dict[str, Callable[[str], str]] = {
     "module": lambda name: name.rpartition(".")[0] or "model",
     "tensor": lambda name: name,
 }
-"""A grouping's name → the group of a tensor name."""
+"""Name of a grouping → function from a tensor name to its group."""
 
 GLOB = "glob="
 KNOWN = (*GROUPINGS, f"{GLOB}PATTERN,PATTERN")
 
 
 def check_grouping(by: str) -> None:
-    """Refuse what is no grouping.
+    """Reject a *by* that is not a grouping.
 
     Raises:
-        UsageError: there is no grouping *by*.
+        UsageError: it is not.
     """
     if by not in GROUPINGS and not (by.startswith(GLOB) and all(_patterns(by))):
         raise UsageError(f"no grouping {by!r}", where="groups", fix=near_miss(by, KNOWN))
     if by.startswith(GLOB) and REST in _patterns(by):
-        what, fix = f"{REST!r} is the group of what no pattern matches", "write it as [r]est"
-        raise UsageError(what, where="groups", fix=fix)
+        what = f"{REST!r} is the group of tensors that no pattern matches"
+        raise UsageError(what, where="groups", fix="write it as [r]est")
 
 
 def group_by(
     by: str, names: Iterable[str], ties: Sequence[Sequence[str]] = ()
 ) -> dict[str, tuple[str, ...]]:
-    """Return group → tensor names, groups and names in order of *names*.
+    """Return group → tensor names, both in the order of *names*.
 
     Args:
         by: ``model`` (one row for all); ``block``, ``module`` or ``tensor`` (a row for each);
-            ``glob=A,B`` (a row for what each pattern matches, and one for the rest).
-        names: of the tensors that are mixed.
-        ties: names that share their numbers, and so must share their row.
+            ``glob=A,B`` (a row for the matches of each pattern, and one for the rest).
+        names: the names of the mixed tensors.
+        ties: names of one shared tensor, which must also share a row.
 
     Raises:
-        UsageError: there is no grouping *by*, or one of its patterns matches nothing, or two of
-            them match one tensor; such tensors are listed.
+        UsageError: there is no grouping *by*, a pattern matches nothing, or two patterns match
+            one tensor; all such tensors are listed.
 
     Example:
         >>> group_by("module", ["a.weight", "a.bias", "b.weight"])
@@ -89,11 +89,11 @@ def group_by(
 def rows_of(
     groups: Mapping[str, Sequence[str]], names: Iterable[str], policy: str
 ) -> dict[str, int]:
-    """Return tensor name → its row of W, for every tensor of *names* that is mixed.
+    """Return tensor name → the index of its row of W, for every mixed tensor of *names*.
 
     Unless the buffer policy is ``base``, a batch-norm statistic takes the row of its module's
-    weight, or row G, which stands for the mean of all rows, if its module has none. What is not in
-    the result is copied from the base ingredient.
+    weight, or, if there is none, row G, which stands for the mean of all rows. Tensors that are not
+    in the result are copied from the base ingredient.
     """
     rows = {name: g for g, members in enumerate(groups.values()) for name in members}
     statistics = () if policy == "base" else filter(buffers.is_statistic, names)
@@ -101,11 +101,11 @@ def rows_of(
 
 
 def _first_of_tie(names: Sequence[str], ties: Sequence[Sequence[str]]) -> dict[str, str]:
-    """Return name → the first of *names* that it is tied to, maybe through others."""
+    """Return name → the first of *names* that it is tied to, directly or through others."""
     first = {name: name for name in names}
     for tie in ties:
-        there = [first[name] for name in tie if name in first]
-        joined = {name: min(there, key=names.index) for name in there}
+        firsts = [first[name] for name in tie if name in first]
+        joined = {name: min(firsts, key=names.index) for name in firsts}
         first = {name: joined.get(one, one) for name, one in first.items()}
     return first
 
@@ -117,24 +117,22 @@ def _patterns(by: str) -> list[str]:
 def _by_pattern(
     patterns: Sequence[str], names: Sequence[str], first: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return pattern → names that it matches, and `REST`; tied names are matched together."""
+    """Return pattern, or `REST`, → the names it matches; a match of one name covers its ties."""
     hits: dict[str, list[str]] = {name: [] for name in names}
     for name in names:
         hits[first[name]] += [p for p in patterns if fnmatchcase(name, p)]
     groups: dict[str, tuple[str, ...]] = dict.fromkeys((*patterns, REST), ())
     doubled = []
     for name in names:
-        found = list(dict.fromkeys(hits[first[name]]))
-        group = found[0] if found else REST
+        matching = list(dict.fromkeys(hits[first[name]]))
+        group = matching[0] if matching else REST
         groups[group] = (*groups[group], name)
-        if len(found) > 1 or patterns.count(group) > 1:
-            both = " and ".join(repr(p) for p in patterns if p in found)
+        if len(matching) > 1 or patterns.count(group) > 1:
+            both = " and ".join(repr(p) for p in patterns if p in matching)
             doubled.append(f"{name}: {both}")
     if doubled:
-        what, fix = (
-            "some tensors are matched by several patterns",
-            "write patterns that do not overlap",
-        )
+        what = "some tensors are matched by several patterns"
+        fix = "write patterns that do not overlap"
         raise UsageError(what, problems=doubled, where="groups", fix=fix)
     for pattern in patterns:
         if not groups[pattern]:

@@ -1,8 +1,8 @@
-"""The header of a safetensors file: how to write it, and how to believe it.
+"""Writing and validating the headers of safetensors files.
 
-https://github.com/huggingface/safetensors#format. Read here and not by the library, which names
-neither the file nor the bytes that are wrong, takes a name that stands there twice, and needs
-20 seconds for a header of a million empty tensors.
+Format: https://github.com/huggingface/safetensors#format. The library itself is not used for
+reading: its errors name neither the file nor the wrong bytes, it accepts duplicate names, and it
+takes 20 seconds for a header of a million empty tensors.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from soupmerge.storage.reading import StableFile, parse_json
 from soupmerge.weights.tensors import DTYPES, MOST_DIMENSIONS, TensorInfo, View
 
 MOST_TENSORS = 100_000
-"""Of one file; the environment variable `LIMIT` raises it."""
+"""Largest number of tensors in one file; the environment variable `LIMIT` overrides it."""
 
 LIMIT = "SOUPMERGE_MAX_TENSORS"
 
 MOST_BYTES = 100_000_000
-"""Of a header; the safetensors library reads no longer one either."""
+"""Largest size of a header, as in the safetensors library."""
 
 AGAIN = "download or save it again"
 
@@ -32,11 +32,11 @@ def read(file: StableFile) -> tuple[dict[str, View], dict[str, str]]:
     """Return the tensors of the safetensors *file*, and its metadata.
 
     Raises:
-        InputError: it is damaged; every tensor that is wrong is listed.
+        InputError: it is damaged; every faulty tensor is listed.
     """
     raw = _header(file)
     try:
-        # Decoded here, as the parser would take bytes for UTF-16 where every second one is 0.
+        # Decoded here, because json would take bytes for UTF-16 if every other one is 0.
         header = parse_json(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _damaged(file, f"its header is not UTF-8 at byte {8 + error.start}") from error
@@ -48,7 +48,7 @@ def read(file: StableFile) -> tuple[dict[str, View], dict[str, str]]:
         raise _damaged(file, f"its header is a {type(header).__name__}, not an object")
     metadata = header.pop("__metadata__", {})
     if not _is_text_map(metadata):
-        raise _damaged(file, "its metadata are not texts by name")
+        raise _damaged(file, "its metadata are not a mapping of strings to strings")
     begin = 8 + len(raw)
     places: dict[str, tuple[int, int]] = {}
     views, problems = {}, []
@@ -72,7 +72,7 @@ def read(file: StableFile) -> tuple[dict[str, View], dict[str, str]]:
 
 
 def encode(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    """Return the header of a file that holds *infos*, in that order; equal values, equal bytes."""
+    """Return the header of a file with *infos*, in that order; equal values give equal bytes."""
     names = {dtype: name for name, dtype in DTYPES.items()}
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -91,27 +91,26 @@ def encode(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> byte
 
 def _header(file: StableFile) -> bytes:
     length = int.from_bytes(file.read(0, 8), "little")
+    expected = f"its header should be {length:,} bytes long"
     if length > file.size - 8:
-        found = f"its header should be {length:,} bytes long, the file has {file.size:,}"
-        raise _damaged(file, found)
+        raise _damaged(file, f"{expected}, but the file has {file.size:,}")
     if length > MOST_BYTES:
-        found = f"its header should be {length:,} bytes long, at most {MOST_BYTES:,} are read"
-        raise _damaged(file, found)
+        raise _damaged(file, f"{expected}, but at most {MOST_BYTES:,} are allowed")
     raw = file.read(8, length)
-    # Counted before it is parsed, which takes a hundred bytes of memory for each of these.
+    # Counted before parsing, which takes a hundred bytes of memory for each of these.
     tokens = sum(raw.count(sign) for sign in (b",", b"[", b"{"))
     _require_few(file, max(tokens // 16, raw.count(b'"data_offsets"')))
     return raw
 
 
 def _require_few(file: StableFile, tensors: int) -> None:
-    given = os.environ.get(LIMIT) or str(MOST_TENSORS)
-    most = count(given)
+    text = os.environ.get(LIMIT) or str(MOST_TENSORS)
+    most = count(text)
     if most is None:
-        raise UsageError(f"{given[:40]!r} is no number", where=LIMIT, fix="give a whole number")
+        raise UsageError(f"{text[:40]!r} is not a number", where=LIMIT, fix="give a whole number")
     if tensors > most:
         what = f"its header names more than {most:,} tensors"
-        raise InputError(what, where=file.path, fix=f"set {LIMIT} if it is meant")
+        raise InputError(what, where=file.path, fix=f"set {LIMIT} if that is right")
 
 
 def _is_text_map(value: Any) -> bool:
@@ -119,7 +118,7 @@ def _is_text_map(value: Any) -> bool:
 
 
 def _fault(entry: Any) -> str | None:
-    """Return what is wrong with one tensor's *entry*, taken by itself."""
+    """Return what is wrong with one tensor's *entry* by itself, or None."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         return "should have dtype, shape and data_offsets, and nothing else"
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -128,12 +127,12 @@ def _fault(entry: Any) -> str | None:
     if not _counts(shape):
         return f"shape {brief(shape)} is not a list of sizes"
     if len(shape) > MOST_DIMENSIONS:
-        return f"its shape has {len(shape):,} dimensions, at most {MOST_DIMENSIONS} are meant"
+        return f"its shape has {len(shape):,} dimensions, at most {MOST_DIMENSIONS} are allowed"
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         return f"data_offsets {brief(offsets)} are not a start and an end"
     expected = TensorInfo(DTYPES[dtype], tuple(shape)).bytes
     if offsets[1] - offsets[0] != expected:
-        return f"has {offsets[1] - offsets[0]:,} bytes, its shape and dtype make {expected:,}"
+        return f"has {offsets[1] - offsets[0]:,} bytes, its shape and dtype need {expected:,}"
     return None
 
 
@@ -142,17 +141,17 @@ def _counts(value: Any) -> bool:
 
 
 def _gaps(places: Mapping[str, tuple[int, int]], size: int) -> Iterator[str]:
-    """Yield where tensors overlap, and which bytes belong to none."""
+    """Yield a message for each overlap of tensors and for each gap between them."""
     at, before = 0, ""
     for name, (start, end) in sorted(places.items(), key=lambda item: (item[1], item[0])):
         if start < at:
-            yield f"{name!r} lies over {before!r}"
+            yield f"{name!r} overlaps {before!r}"
         elif start > at:
             yield f"byte {at:,} of the data belongs to no tensor"
         if end > at:
             at, before = end, name
     if at > size:
-        yield f"{before!r} ends at byte {at:,} of the data, the file at {size:,}"
+        yield f"{before!r} ends at byte {at:,} of the data, but the file ends at {size:,}"
     elif at < size:
         yield f"byte {at:,} of the data belongs to no tensor: {size - at:,} bytes too many"
 

@@ -1,4 +1,4 @@
-"""Ingredients held in memory: many soups of them are mixed without reading a file again."""
+"""Ingredients in memory, from which many soups can be mixed without reading files again."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.tensors import Array, Reader, View
 
 SHARE = 0.5
-"""Of the memory that is free, what ingredients may take."""
+"""Fraction of the free memory that ingredients may take."""
 
 
 @dataclass(frozen=True)
 class InMemoryView(View):
-    """A view whose *numbers*, flat, are in memory."""
+    """A view whose *numbers* are in memory, as a flat array."""
 
     numbers: Array = field(kw_only=True)
 
     @classmethod
     def of(cls, view: View) -> InMemoryView:
-        """Return *view*, its numbers read."""
+        """Return *view* with its numbers in memory."""
         return cls(view.info, view.file, view.start, view.stride, numbers=view.array())
 
     def reader(self) -> Reader:
-        """Return how to get the tensor a piece at a time, from memory."""
+        """Return a function that copies a piece of the tensor from memory."""
 
         def read(start: int, out: Array) -> Array:
             out[:] = self.numbers[start : start + len(out)]
@@ -34,20 +34,20 @@ class InMemoryView(View):
         return read
 
 
-def held(ingredients: Ingredients, *, most: int | None = None) -> Ingredients:
-    """Return *ingredients* with all numbers in memory, or unchanged if those exceed *most* bytes.
+def in_memory(ingredients: Ingredients, *, most: int | None = None) -> Ingredients:
+    """Return *ingredients* with all numbers in memory, or unchanged if they exceed *most* bytes.
 
-    `mixing.mix` gives the same soups of either, bit for bit: it asks views, not files. What the
-    files become meanwhile is seen when the chosen soup is written.
+    `mixing.mix` returns the same soups for both, bit for bit. A change of the files is noticed
+    when the chosen soup is written.
 
     Args:
-        most: default half of the memory that is free.
+        most: default half of the free memory.
     """
     size = sum(info.bytes for checkpoint in ingredients for info in checkpoint.infos.values())
-    if size > (_room() if most is None else most):
+    if size > (_free_share() if most is None else most):
         return ingredients
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # all was said when *ingredients* were made
+        warnings.simplefilter("ignore")  # these were given when *ingredients* was made
         return Ingredients(
             tuple(
                 replace(
@@ -59,8 +59,8 @@ def held(ingredients: Ingredients, *, most: int | None = None) -> Ingredients:
         )
 
 
-def _room() -> int:
+def _free_share() -> int:
     try:
         return int(SHARE * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):  # not told here
+    except (AttributeError, OSError, ValueError):  # unknown on this system
         return 4 << 30

@@ -1,9 +1,8 @@
-"""K checkpoints that fit together: the one place that compares names, shapes and dtypes."""
+"""K checkpoints that fit together; names, shapes and dtypes are compared only here."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,39 +15,39 @@ from typing import Any
 import numpy as np
 
 from soupmerge.errors import InputError, NumericsError, enumerated, near_miss
+from soupmerge.references import unique_names
 from soupmerge.weights import buffers
 from soupmerge.weights.files import UNSOUND, Checkpoint
 from soupmerge.weights.groups import group_by, rows_of
-from soupmerge.weights.places import is_at_site
 from soupmerge.weights.selection import EVERYTHING, Selection
 from soupmerge.weights.tensors import TensorInfo, View
 
 LISTED = 5
-"""Offences of one checkpoint that an error lists; `mismatches` returns all."""
+"""How many problems per checkpoint an error lists; `mismatches` returns all."""
 
 
 def mismatches(
     checkpoints: Sequence[Checkpoint], selection: Selection = EVERYTHING
 ) -> dict[str, list[str]]:
-    """Return ref → all that keeps it from being mixed with the first of *checkpoints*.
+    """Return ref → everything that prevents mixing it with the first of *checkpoints*.
 
     Tensors that *selection* copies or leaves out need not fit.
     """
     base = checkpoints[0]
-    found: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     for other in checkpoints[1:]:
-        found.setdefault(other.ref, []).extend(_differences(base, other, selection))
-    return {ref: lines for ref, lines in found.items() if lines}
+        problems.setdefault(other.ref, []).extend(_differences(base, other, selection))
+    return {ref: lines for ref, lines in problems.items() if lines}
 
 
 def _differences(base: Checkpoint, other: Checkpoint, selection: Selection) -> Iterator[str]:
-    ours = {name for name in base if selection.leaves(name)}
-    theirs = {name for name in other if selection.leaves(name)}
+    ours = {name for name in base if selection.mixes(name)}
+    theirs = {name for name in other if selection.mixes(name)}
     if not ours & theirs:
-        yield f"has no tensor name in common with {base.ref} ({len(theirs)} against {len(ours)})"
+        yield f"has no tensor name in common with {base.ref}"
         return
     if base.model and other.model and base.model != other.model:
-        yield f"was made for the network {other.model}, {base.ref} for {base.model}"
+        yield f"is for the network {other.model}, but {base.ref} is for {base.model}"
     for name in sorted(ours - theirs):
         near = f" ({near_miss(name, theirs - ours)})" if theirs - ours else ""
         yield f"{name}: missing{near}"
@@ -80,8 +79,7 @@ def _head(ours: TensorInfo, theirs: TensorInfo) -> str:
 
 def _untied(tie: Sequence[str], base: Checkpoint, other: Checkpoint) -> Iterator[str]:
     for checkpoint in (base, other):
-        there = [name for name in tie if name in checkpoint]
-        views = [checkpoint.views[name] for name in there]
+        views = [checkpoint.views[name] for name in tie if name in checkpoint]
         if not all(_equal(views[0], view) for view in views[1:]):
             yield f"{' and '.join(tie)} are one tensor elsewhere, but differ in {checkpoint.ref}"
 
@@ -91,10 +89,10 @@ def _equal(one: View, other: View) -> bool:
 
 
 def require_fit(checkpoints: Sequence[Checkpoint], selection: Selection = EVERYTHING) -> None:
-    """Refuse checkpoints that cannot be mixed.
+    """Reject checkpoints that cannot be mixed.
 
     Raises:
-        InputError: some do not fit; the first offences of each are listed.
+        InputError: some do not fit; the first problems of each are listed.
     """
     problems = []
     for ref, lines in mismatches(checkpoints, selection).items():
@@ -102,7 +100,7 @@ def require_fit(checkpoints: Sequence[Checkpoint], selection: Selection = EVERYT
         if len(lines) > LISTED:
             problems.append(f"{ref}: and {len(lines) - LISTED} more (soupmerge check lists all)")
     if problems:
-        fix = "soup only checkpoints of one network"
+        fix = "only mix checkpoints of the same network"
         raise InputError("the ingredients do not fit together", problems=problems, fix=fix)
 
 
@@ -115,7 +113,7 @@ class Ingredients:
         selection: which tensors are copied or left out instead of mixed.
 
     Raises:
-        InputError: they do not fit; missing, foreign and misshapen tensors are listed.
+        InputError: they do not fit; missing, unexpected and misshapen tensors are listed.
     """
 
     checkpoints: tuple[Checkpoint, ...]
@@ -128,15 +126,15 @@ class Ingredients:
         twice = [c.ref for c in self.checkpoints if places[c.sources[0].stamp[:2]] > 1]
         if twice:
             listed = enumerated([*dict.fromkeys(twice)])
-            warnings.warn(f"one file is given more than once: {listed}", stacklevel=3)
+            warnings.warn(f"the same file is given more than once: {listed}", stacklevel=3)
         _warn_of_dtypes(self.checkpoints)
 
     def _require_copied(self) -> None:
         copied = self.selection.copied.items()
-        lacking = [f"{self[k].ref}: {name}" for name, k in copied if name not in self[k]]
-        if lacking:
-            what = "the recipe copies tensors that are not there"
-            raise InputError(what, problems=lacking, fix="use the checkpoints that it names")
+        missing = [f"{self[k].ref}: {name}" for name, k in copied if name not in self[k]]
+        if missing:
+            what = "the recipe copies tensors that are missing"
+            raise InputError(what, problems=missing, fix="use the checkpoints that it names")
 
     def __len__(self) -> int:
         return len(self.checkpoints)
@@ -151,13 +149,13 @@ class Ingredients:
     def infos(self) -> dict[str, TensorInfo]:
         """Name → dtype and shape of the soup's tensors."""
         copied = self.selection.copied
-        mixed = {n: i for n, i in self.checkpoints[0].infos.items() if self.selection.leaves(n)}
+        mixed = {n: i for n, i in self.checkpoints[0].infos.items() if self.selection.mixes(n)}
         all_infos = {**mixed, **{n: self.checkpoints[k].infos[n] for n, k in copied.items()}}
         return dict(sorted(all_infos.items()))
 
     @property
     def bytes(self) -> int:
-        """Size of the soup's numbers, in the dtypes of the first ingredient."""
+        """Size of the soup in bytes, in the dtypes of the first ingredient."""
         return sum(info.bytes for info in self.infos.values())
 
     @property
@@ -166,11 +164,11 @@ class Ingredients:
         return tuple(
             name
             for name, info in self.infos.items()
-            if self.selection.leaves(name) and buffers.is_mixed(name, info.dtype)
+            if self.selection.mixes(name) and buffers.is_mixed(name, info.dtype)
         )
 
     def groups(self, by: str) -> dict[str, tuple[str, ...]]:
-        """Return group → tensor names, tied tensors in one group.
+        """Return group → tensor names; tied tensors are in one group.
 
         Raises:
             UsageError: there is no grouping *by*.
@@ -179,88 +177,78 @@ class Ingredients:
         return group_by(by, self.mixed, ties)
 
     def rows(self, by: str, buffers: str) -> dict[str, int]:
-        """Return tensor name → its row of W; all other tensors are those of `source_of`."""
+        """Return tensor name → the index of its row of W; others are copied from `source_of`."""
         copied, infos = self.selection.copied, self.infos
         names = [n for n, i in infos.items() if n not in copied and i.dtype.is_floating_point]
         return rows_of(self.groups(by), names, buffers)
 
     def source_of(self, name: str, base: int) -> int:
-        """Return the ingredient that the tensor *name*, which has no row, is copied from."""
+        """Return the ingredient that *name*, a tensor without a row, is copied from."""
         return self.selection.copied.get(name, base)
 
     def alone(self, k: int) -> Checkpoint:
-        """Return the soup that is ingredient *k*, but for what is copied or left out."""
-        places = {name: self.source_of(name, k) for name in self.infos}
-        views = {name: self[source].views[name] for name, source in places.items()}
+        """Return the soup of ingredient *k* alone, which differs from it by the selection."""
+        views = {name: self[self.source_of(name, k)].views[name] for name in self.infos}
         return dataclasses.replace(self[k], views=views)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """A short, distinct name for each ingredient."""
-        names: list[str] = []
-        for checkpoint in self.checkpoints:
-            path = Path(checkpoint.ref)
-            name = path.stem if path.suffix else path.name
-            if is_at_site(checkpoint.ref):
-                name = re.sub(r"@([0-9a-f]{7})[0-9a-f]{33}", r"@\1", path.name)
-            if name in names:
-                name = f"{path.parent.name}/{name}"
-            names.append(name if name not in names else f"{name}#{len(names) + 1}")
-        return tuple(names)
+        """A short, unique name for each ingredient."""
+        return unique_names(checkpoint.ref for checkpoint in self.checkpoints)
 
     @property
     def model(self) -> str | None:
-        """The network's written form, if the files name one and name the same."""
-        named = {c.model for c in self.checkpoints}
-        return named.pop() if len(named) == 1 else None
+        """The reference of the network, if all files name the same."""
+        models = {c.model for c in self.checkpoints}
+        return models.pop() if len(models) == 1 else None
 
     def require_sound(self) -> None:
-        """Refuse ingredients that hold NaN, Inf or variances below 0 in what is used of them.
+        """Reject ingredients with NaN, Inf or variances below 0 in the tensors that are used.
 
         Raises:
-            NumericsError: some do; they are named, with their tensors.
+            NumericsError: some have; they are listed with their tensors.
         """
-        found = {c.ref: c.faults(self._used(k)) for k, c in enumerate(self)}
-        found = {ref: lines for ref, lines in found.items() if lines}
-        if len(found) == 1:
-            [(ref, lines)] = found.items()
+        faults = {c.ref: c.faults(self._used(k)) for k, c in enumerate(self)}
+        faults = {ref: lines for ref, lines in faults.items() if lines}
+        if len(faults) == 1:
+            [(ref, lines)] = faults.items()
             raise NumericsError(UNSOUND, problems=lines, where=ref, fix="leave it out")
-        if found:
-            problems = [f"{ref}: {line}" for ref, lines in found.items() for line in lines]
+        if faults:
+            problems = [f"{ref}: {line}" for ref, lines in faults.items() for line in lines]
             what = f"more than one ingredient {UNSOUND}"
             raise NumericsError(what, problems=problems, fix="leave them out")
 
     def _used(self, k: int) -> set[str]:
-        """Return the tensors of ingredient *k* that the soup is made of."""
+        """Return the tensors of ingredient *k* that are used in the soup."""
         copied = self.selection.copied
-        return {n for n in self[k] if self.selection.leaves(n) or copied.get(n) == k}
+        return {n for n in self[k] if self.selection.mixes(n) or copied.get(n) == k}
 
     @cached_property
     def variances_below_0(self) -> bool:
-        """Whether a variance that the soup is made of is below 0, in any ingredient."""
+        """Whether any ingredient has a variance below 0 that is used in the soup."""
         return any(
             name in self._used(k) for k, c in enumerate(self) for name in c.negative_variances()
         )
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files behind the ingredients, which no output may replace."""
+        """All files of the ingredients, which no output may replace."""
         return tuple(file for checkpoint in self.checkpoints for file in checkpoint.files)
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
-        """The sha256 of each ingredient, taken side by side."""
+        """The sha256 of each ingredient, computed in parallel."""
         with ThreadPoolExecutor(max_workers=4) as pool:
-            found = tuple(pool.map(lambda checkpoint: checkpoint.sha256, self.checkpoints))
-        for digest, times in Counter(found).items():
-            refs = [c.ref for c, d in zip(self.checkpoints, found, strict=True) if d == digest]
+            digests = tuple(pool.map(lambda checkpoint: checkpoint.sha256, self.checkpoints))
+        for digest, times in Counter(digests).items():
+            refs = [c.ref for c, d in zip(self.checkpoints, digests, strict=True) if d == digest]
             if times > 1 and len({*refs}) > 1:
                 what = f"{' and '.join(refs)} are the same weights (sha256 {digest[:16]}…)"
                 warnings.warn(what, stacklevel=3)
-        return found
+        return digests
 
     def fingerprint(self) -> list[dict[str, Any]]:
-        """Return each source with its hash, and links that were followed to it, for a manifest."""
+        """Return the ref, sha256 and links of each ingredient, for a manifest."""
         return [
             {"ref": c.ref, "sha256": digest} | ({"links": list(c.links)} if c.links else {})
             for c, digest in zip(self.checkpoints, self.hashes, strict=True)
@@ -268,15 +256,17 @@ class Ingredients:
 
 
 def _warn_of_dtypes(checkpoints: Sequence[Checkpoint]) -> None:
-    kept = checkpoints[0].infos
-    other = {
+    base = checkpoints[0].infos
+    differing = {
         f"{name} ({info.dtype})": None
         for c in checkpoints[1:]
         for name, info in c.infos.items()
-        if name in kept and info.dtype.is_floating_point and info.dtype != kept[name].dtype
+        if name in base and info.dtype.is_floating_point and info.dtype != base[name].dtype
     }
-    if other:
-        first, more = next(iter(other)), len(other) - 1
+    if differing:
+        first, more = next(iter(differing)), len(differing) - 1
         listed = first + (f" and {more} more" if more else "")
-        what = f"ingredients of several dtypes, {listed}: those of {checkpoints[0].ref} are kept"
+        what = (
+            f"ingredients of several dtypes, {listed}: the soup has those of {checkpoints[0].ref}"
+        )
         warnings.warn(what, stacklevel=4)

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: names lie, and so do extensions."""
+"""File formats, recognised by their first bytes: file names may be wrong."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from soupmerge.storage.reading import StableFile
 SAFETENSORS, ZIP, PICKLE = "safetensors", "zip", "pickle"
 
 TORCH_NAMES = (".pt", ".pth", ".tar", ".th", ".ckpt", ".bin", ".pkl", ".pickle")
-"""Names by which a file says that it is torch's; no other is read as a pickle."""
+"""Suffixes of torch files; a file with any other suffix is not read as a pickle."""
 
 
 def kind_of(file: StableFile) -> str:
     """Return `SAFETENSORS`, `ZIP` or `PICKLE`.
 
     Raises:
-        InputError: it is none of them (what it seems to be is said), or a torch file under a name
-            that promises something else.
+        InputError: it is none of them (the error says what it seems to be), or it is a torch file
+            with the suffix of another format.
     """
     head = file.read(0, 64)
-    # First: the length in front of a safetensors header may begin with the bytes of other formats.
+    # Checked first, as the length of a safetensors header may look like another format's magic.
     if seems(head) == SAFETENSORS and int.from_bytes(head[:8], "little") <= file.size - 8:
         return SAFETENSORS
     kind = _torch_kind(head)
     if not kind:
-        fix = "name a safetensors or torch file"
+        fix = "give a safetensors or torch file"
         raise InputError(f"is not a checkpoint: {_guess(file, head)}", where=file.path, fix=fix)
     if file.path.suffix.lower() not in TORCH_NAMES:
-        found = "a zip archive" if kind == ZIP else "a pickle"
-        what = f"is {found}, which its name does not say"
+        content = "a zip archive" if kind == ZIP else "a pickle"
+        what = f"is {content}, but has the suffix {file.path.suffix!r}"
         raise InputError(what, where=file.path, fix="rename it to .pt if it is a torch file")
     return kind
 
 
 def seems(head: bytes) -> str:
-    """Return what a file that begins with *head* may be, or nothing if it holds no weights."""
+    """Return the format of a file that begins with *head*; empty if it is not one of weights."""
     return SAFETENSORS if head[8:9] == b"{" else _torch_kind(head)
 
 
@@ -49,13 +49,13 @@ def _guess(file: StableFile, head: bytes) -> str:
     if not head:
         return "the file is empty"
     if head.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer, whose data were not fetched (run git lfs pull)"
+        return "it is a Git LFS pointer whose data were not fetched (run git lfs pull)"
     if head.lstrip()[:1] == b"<":
-        return "it is a web page, perhaps a failed download"
+        return "it is a web page, perhaps from a failed download"
     if head[8:9] == b"{":
         length = int.from_bytes(head[:8], "little")
         return (
-            f"its safetensors header should be {length:,} bytes long, the file has {file.size:,}, "
-            "perhaps a broken download"
+            f"its safetensors header should be {length:,} bytes long, but the file has "
+            f"{file.size:,}, perhaps from an incomplete download"
         )
     return f"it begins with {head[:8]!r}"

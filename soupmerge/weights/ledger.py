@@ -1,4 +1,4 @@
-"""Which images made a checkpoint: a ledger that travels in its file, also through soups.
+"""The images behind a checkpoint: a ledger in its file, which soups inherit.
 
 An entry is ``{"by": …, "purpose": …, "ref": …, "split": …, "n": …, "sha256": …, "sketch": …}``: the
 command that used the images (``finetune``, ``learn``, ``grid`` …), what it used them for, the
@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from soupmerge.references import without_folders
 from soupmerge.sketch import Sketch
 from soupmerge.weights.files import Checkpoint
-from soupmerge.weights.places import without_folders
 
 if TYPE_CHECKING:
     from soupmerge.types import Examples
 
 SEEN = "seen"
-"""Where the ledger is in a file's notes, and in a recipe what its coefficients were chosen on."""
+"""Key of the ledger in a file's notes, and, in a recipe, of the images that chose coefficients."""
 
 TRAINED, STOPPED, CHOSEN, JUDGED = "trained on", "stopped on", "chosen on", "judged on"
 LEAKS = {
@@ -27,21 +27,21 @@ LEAKS = {
     CHOSEN: (TRAINED,),
     JUDGED: (TRAINED, STOPPED, CHOSEN),
 }
-"""What images are about to be used for → the earlier uses that make the new one too favourable.
+"""Intended use of images → the earlier uses that would make its result too favourable.
 
-One split may stop pretraining, fine-tuning and the learning of a soup, as in Huang 2023 (section
-4), but no network may have been trained on it. What judges may have been used for nothing else.
+One split may stop pretraining, fine-tuning and learning a soup, as in Huang 2023 (section 4), but
+no network may have been trained on it. Images used for judging must not have been used before.
 """
 
 
 def entry(by: str, examples: Examples, purpose: str) -> dict[str, Any]:
-    """Return the entry that says that the command *by* used *examples* for *purpose*."""
-    told = {**examples.fingerprint(), "ref": without_folders(examples.ref)}
-    return {"by": by, "purpose": purpose, **told, "sketch": Sketch.of(examples).to_text()}
+    """Return an entry: the command *by* used *examples* for *purpose*."""
+    fingerprint = {**examples.fingerprint(), "ref": without_folders(examples.ref)}
+    return {"by": by, "purpose": purpose, **fingerprint, "sketch": Sketch.of(examples).to_text()}
 
 
 def purpose_of(entry: Mapping[str, Any]) -> str:
-    """Return what the images of *entry* were used for; files of earlier versions tell by whom."""
+    """Return what the images of *entry* were used for; earlier versions only recorded by whom."""
     if entry.get("purpose") in LEAKS:
         return str(entry["purpose"])
     by = str(entry.get("by"))
@@ -49,45 +49,45 @@ def purpose_of(entry: Mapping[str, Any]) -> str:
 
 
 def ledger_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """Return all that *checkpoint* says of the images behind it: of its ingredients, and its own.
+    """Return the ledger of *checkpoint*: entries of its ingredients, and its own.
 
-    What is no entry is left out: the file may be anyone's.
+    Anything that is not a valid entry is ignored, as the file may come from anyone.
     """
     notes = checkpoint.notes_of_soupmerge
     recipe = notes.get("recipe")
     own = recipe.get(SEEN) if isinstance(recipe, dict) else None
-    told = [*_listed(notes.get(SEEN)), *_listed(own)]
-    return [e for e in told if isinstance(e, dict) and Sketch.from_text(e.get("sketch"))]
+    entries = [*_list(notes.get(SEEN)), *_list(own)]
+    return [e for e in entries if isinstance(e, dict) and Sketch.from_text(e.get("sketch"))]
 
 
-def merged(checkpoints: Iterable[Checkpoint]) -> list[dict[str, Any]]:
-    """Return the ledger of what is made of *checkpoints*, no set of images twice."""
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+def merge(checkpoints: Iterable[Checkpoint]) -> list[dict[str, Any]]:
+    """Return the ledger of a soup of *checkpoints*, each set of images once per use."""
+    entries: dict[tuple[str, str, str], dict[str, Any]] = {}
     for checkpoint in checkpoints:
-        for told in ledger_of(checkpoint):
-            found.setdefault((str(told.get("by")), purpose_of(told), told["sketch"]), told)
-    return list(found.values())
+        for entry in ledger_of(checkpoint):
+            entries.setdefault((str(entry.get("by")), purpose_of(entry), entry["sketch"]), entry)
+    return list(entries.values())
 
 
-def leaks(told: Sequence[Mapping[str, Any]], sketch: Sketch, purpose: str) -> list[str]:
-    """Return, in words, each entry of *told* that forbids to use the images of *sketch* again.
+def leaks(entries: Sequence[Mapping[str, Any]], sketch: Sketch, purpose: str) -> list[str]:
+    """Return a message for each of *entries* that rules out the images of *sketch* for *purpose*.
 
-    Whether it does depends on what they were used for, and on the *purpose* now: see `LEAKS`.
+    See `LEAKS` for which earlier uses do.
     """
     lines = []
-    for found in told:
-        theirs, earlier = Sketch.from_text(found.get("sketch")), purpose_of(found)
+    for entry in entries:
+        theirs, earlier = Sketch.from_text(entry.get("sketch")), purpose_of(entry)
         if theirs and earlier in LEAKS[purpose] and (common := theirs.common(sketch)):
             at_least = "" if theirs.whole and sketch.whole else "at least "
             images = "image" if common == 1 else "images"
-            lines.append(f"{in_words(found)}: {at_least}{common} {images} in common")
+            lines.append(f"{in_words(entry)}: {at_least}{common} {images} in common")
     return lines
 
 
 def in_words(entry: Mapping[str, Any]) -> str:
-    """Return what *entry* says, such as "trained on digits, train (by finetune)"."""
+    """Return *entry* in words, such as "trained on digits, train (by finetune)"."""
     return f"{purpose_of(entry)} {entry.get('ref')}, {entry.get('split')} (by {entry.get('by')})"
 
 
-def _listed(value: Any) -> list[Any]:
+def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []

@@ -1,32 +1,31 @@
-"""Where weights come from: a family tree that travels in the files, also for soups of soups."""
+"""Where weights come from: a family tree in the files, which soups of soups inherit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError
+from soupmerge.references import portable
 from soupmerge.weights.files import Checkpoint
-from soupmerge.weights.places import is_at_site
 from soupmerge.weights.recipe import Recipe
 
 DEEPEST = 16
-"""Generations that are told."""
+"""How many generations are read."""
 
 
 @dataclass(frozen=True)
 class Ancestor:
-    """Weights by their name and hash, how they were made, and of what.
+    """Weights in a family tree.
 
     Attributes:
         ref: the name of their file.
-        sha256: their hash; empty if this is no file, but a training run that others tell of.
-        made: how: ``mix``, ``grid``, ``learn``, ``finetune``, or nothing if that is not known.
+        sha256: their hash; empty for a training run that other files name, but no file.
+        made: how they were made: ``mix``, ``grid``, ``learn``, ``finetune`` …; empty if unknown.
         detail: coefficients or objective, in words.
-        parents: what they were made of.
+        parents: the weights that they were made from.
     """
 
     ref: str
@@ -37,20 +36,20 @@ class Ancestor:
 
     def lines(self, before: str = "", beneath: str = "") -> Iterator[str]:
         """Yield the tree as lines of text, the youngest first."""
-        how = ": " + ", ".join(filter(None, (self.made, self.detail))) if self.made else ""
+        origin = ": " + ", ".join(filter(None, (self.made, self.detail))) if self.made else ""
         digest = f" ({self.sha256[:12]})" if self.sha256 else ""
-        yield f"{before}{self.ref}{digest}{how}"
+        yield f"{before}{self.ref}{digest}{origin}"
         for parent in self.parents:
             last = parent is self.parents[-1]
             branch, trunk = ("└─ ", "   ") if last else ("├─ ", "│  ")
             yield from parent.lines(beneath + branch, beneath + trunk)
 
     def roots(self) -> set[str]:
-        """Return the hashes of the weights at the tree's ends, and the names of training runs."""
+        """Return the hashes of the oldest weights, and the names of training runs among them."""
         return {end.sha256 or end.ref for end in self.ends()}
 
     def ends(self) -> Iterator[Ancestor]:
-        """Yield the ancestors that nothing is known before."""
+        """Yield the oldest ancestors: those without known parents."""
         if not self.parents:
             yield self
         for parent in self.parents:
@@ -58,9 +57,9 @@ class Ancestor:
 
 
 def trained_apart(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    """Return, in words, which of *checkpoints* are known to have no ancestor in common.
+    """Return a message for each two of *checkpoints* known to have no common ancestor.
 
-    That is known of weights all of whose ancestry goes back to training runs from scratch.
+    This is known only where the whole ancestry goes back to training runs from scratch.
     """
     trees = [family_of(checkpoint) for checkpoint in checkpoints]
     runs = [tree.roots() if not any(e.sha256 for e in tree.ends()) else set() for tree in trees]
@@ -73,16 +72,15 @@ def trained_apart(checkpoints: Sequence[Checkpoint]) -> list[str]:
 
 
 def family_of(checkpoint: Checkpoint) -> Ancestor:
-    """Return the family tree that the notes of *checkpoint* tell; they may be anyone's."""
+    """Return the family tree in the notes of *checkpoint*, which may come from anyone."""
     return _ancestor(node_of(checkpoint), 0)
 
 
 def node_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what a child of *checkpoint* notes about it: its tree, as JSON values."""
+    """Return the tree of *checkpoint* as JSON values, for the notes of its children."""
     notes = checkpoint.notes_of_soupmerge
-    ref = checkpoint.ref if is_at_site(checkpoint.ref) else Path(checkpoint.ref).name
     licence = notes.get("licence")
-    node = {"ref": ref, "sha256": checkpoint.sha256}
+    node = {"ref": portable(checkpoint.ref), "sha256": checkpoint.sha256}
     node |= {"licence": licence} if isinstance(licence, str) else {}
     family = notes.get("family")
     try:
@@ -90,28 +88,28 @@ def node_of(checkpoint: Checkpoint) -> dict[str, Any]:
     except InputError:
         return {**node, **_training(notes)}
     sources = [{"ref": s.ref, "sha256": s.sha256} for s in recipe.sources]
-    told = isinstance(family, list) and len(family) == len(sources)
+    complete = isinstance(family, list) and len(family) == len(sources)
     shares = ", ".join(f"{w:.4g}" for w in recipe.mean_weights)
-    per = "" if recipe.by == "model" else f" (means over {len(recipe.groups)} groups)"
+    suffix = "" if recipe.by == "model" else f" (means over {len(recipe.groups)} groups)"
     return {
         **node,
         "made": recipe.origin,
-        "detail": shares + per,
-        "parents": family if told else sources,
+        "detail": shares + suffix,
+        "parents": family if complete else sources,
     }
 
 
 def _training(notes: dict[str, Any]) -> dict[str, Any]:
-    """Return what is noted of weights that were trained."""
+    """Return how weights were trained, from their notes."""
     training = notes.get("training")
     if not isinstance(training, dict):
         return {}
     objective = training.get("objective")
-    told = objective.items() if isinstance(objective, dict) else ()
+    settings = objective.items() if isinstance(objective, dict) else ()
     base = training.get("base")
     return {
         "made": "finetune" if base else "train",
-        "detail": ", ".join(f"{key} {value}" for key, value in told),
+        "detail": ", ".join(f"{key} {value}" for key, value in settings),
         "parents": notes.get("family") or ([base] if base else []),
     }
 
@@ -120,11 +118,11 @@ def _ancestor(node: Any, depth: int) -> Ancestor:
     if not isinstance(node, dict):
         return Ancestor("?", "?")
     parents = node.get("parents")
-    known = parents if isinstance(parents, list) and depth < DEEPEST else []
+    parents = parents if isinstance(parents, list) and depth < DEEPEST else []
     return Ancestor(
         ref=str(node.get("ref", "?")),
         sha256=str(node.get("sha256", "?")),
         made=str(node.get("made", "")),
         detail=str(node.get("detail", "")),
-        parents=tuple(_ancestor(parent, depth + 1) for parent in known),
+        parents=tuple(_ancestor(parent, depth + 1) for parent in parents),
     )

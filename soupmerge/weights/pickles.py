@@ -1,8 +1,8 @@
 """Pickles read as data: a stack machine that imports nothing, calls nothing and allocates little.
 
-What a pickle would have Python call becomes a `Call` that nobody makes. Read here and not by
-``torch.load``, whose restricted reader names no tensor in its errors, lets a file of 2 kB ask for
-gigabytes, and can be switched off by an environment variable.
+A call that a pickle asks for becomes a `Call`, which is never made. ``torch.load`` is not used: its
+restricted reader names no tensor in its errors, lets a file of 2 kB ask for gigabytes, and can be
+switched off by an environment variable.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 from soupmerge.errors import brief
 
 MOST_STEPS = 800_000
-"""Instructions of one pickle: some 35 a tensor, each of 80 bytes of memory at most."""
+"""Limit of instructions per pickle: about 35 per tensor, each of at most 80 bytes of memory."""
 
 
 class PickleError(ValueError):
-    """The bytes are no pickle, or no pickle that torch would write."""
+    """The bytes are not a pickle, or not one that torch would write."""
 
 
 @dataclass(eq=False, slots=True)
 class Global:
-    """Something by its name, ``module.name``; it is not looked up."""
+    """A reference to ``module.name``, which is not looked up."""
 
     name: str
 
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """What *of* would return for *args*, and what would be done to it then; it is not called."""
+    """The result of calling *of* with *args*, with *items* and *state* set; it is not called."""
 
     of: Any
     args: Any
@@ -41,14 +41,14 @@ class Call:
 
 @dataclass(eq=False, slots=True)
 class Persistent:
-    """Something outside of the pickle, such as a storage."""
+    """A reference to something outside the pickle, such as a storage."""
 
     id: Any
 
 
 @dataclass
 class Pickled:
-    """What a pickle holds: its value, the globals it names, and where it ends."""
+    """The value in a pickle, the globals it refers to, and where it ends."""
 
     value: Any
     globals: tuple[str, ...]
@@ -56,10 +56,10 @@ class Pickled:
 
 
 def read(data: bytes, start: int = 0) -> Pickled:
-    """Return the pickle at *start* in *data*: dicts, lists, numbers, texts, and the classes above.
+    """Return the pickle at *start* in *data*: dicts, lists, numbers, strings, the classes above.
 
     Raises:
-        PickleError: there is none, or it is damaged, or too long.
+        PickleError: there is none, or it is damaged or too long.
     """
     machine = _Machine(data, start)
     try:
@@ -67,12 +67,12 @@ def read(data: bytes, start: int = 0) -> Pickled:
     except PickleError:
         raise
     except (IndexError, KeyError, TypeError, ValueError, struct.error, AttributeError) as error:
-        raise PickleError(f"makes no sense at byte {machine.at}") from error
+        raise PickleError(f"is invalid at byte {machine.at}") from error
     return Pickled(value, tuple(machine.globals), machine.at)
 
 
 class _Machine:
-    """Protocols 2 to 5 (PEP 307, 3154, 574), of which 2 is what torch writes."""
+    """Protocols 2 to 5 (PEP 307, 3154, 574); torch writes protocol 2."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
@@ -87,7 +87,7 @@ class _Machine:
             if code == b".":
                 return self.stack.pop()
             if code not in STEPS:
-                raise PickleError(f"has an instruction {code!r} at byte {self.at - 1}")
+                raise PickleError(f"has an unknown instruction {code!r} at byte {self.at - 1}")
             STEPS[code](self)
         raise PickleError(f"is longer than {MOST_STEPS:,} instructions")
 
@@ -128,7 +128,7 @@ class _Machine:
 
     def name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise PickleError(f"names a global by no text at byte {self.at}")
+            raise PickleError(f"has a global whose name is not a string at byte {self.at}")
         full = f"{module}.{name}"
         self.globals[full] = None
         self.push(Global(full))
@@ -146,15 +146,15 @@ class _Machine:
     def set_items(self, pairs: list[Any]) -> None:
         target = self.stack[-1]
         if isinstance(target, Call):
-            target.items = found = target.items or {}
+            target.items = items = target.items or {}
         else:
-            found = target
+            items = target
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            # Other keys may take for ever to hash (tuples of tuples of …); no weights are there.
+            # Other keys may take forever to hash (tuples of tuples of …), and hold no weights.
             if isinstance(key, (str, int, float, bool, bytes, type(None))):
-                if key in found:
+                if key in items:
                     raise PickleError(f"has the key {brief(key)} twice, at byte {self.at}")
-                found[key] = value
+                items[key] = value
 
     def dictionary(self) -> None:
         pairs = self.since_mark()
@@ -185,7 +185,7 @@ class _Machine:
 
     def protocol(self) -> None:
         if self.number("B") > 5:
-            raise PickleError("is of a protocol above 5")
+            raise PickleError("has a protocol above 5")
 
     def named(self) -> None:
         self.name(self.line(), self.line())
@@ -266,4 +266,4 @@ STEPS: dict[bytes, Step] = {
     b"b": lambda m: m.build(m.pop()),
     b"Q": lambda m: m.push(Persistent(m.pop())),
 }
-"""Instruction → what it does to the machine."""
+"""Instruction → its effect on the machine."""

@@ -1,4 +1,4 @@
-"""From a reference to the files behind it: a file, a folder, an index of shards."""
+"""The files behind a path: a single file, a folder, or the shards of an index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from soupmerge.errors import InputError, UnsafeError, enumerated
 from soupmerge.storage.reading import read_json
@@ -20,56 +19,40 @@ PREFERRED = (
     ("soup.safetensors",),
     ("pytorch_model.bin", "pytorch_model.bin" + INDEX),
 )
-"""What stands for a folder, best first; of one row there may be only one."""
-
-
-def is_at_site(ref: str) -> bool:
-    """Return whether *ref* names weights at a site, ``hf-hub:owner/name`` say, and not a path."""
-    return re.match(r"[a-z][a-z-]+:[^\\/]", ref) is not None
-
-
-def without_folders(ref: str) -> str:
-    """Return the written form *ref* with a name for a path: what travels tells of no folder.
-
-    Example:
-        >>> without_folders("blur-3:folder:/home/me/cats"), without_folders("cifar10")
-        ('blur-3:folder:cats', 'cifar10')
-    """
-    head, slash, tail = ref.rstrip("/").rpartition("/")
-    return head[: head.rfind(":") + 1] + tail if slash else ref
+"""The files that represent a folder, best first; a folder may hold only one of each row."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The files behind a reference, and which of them holds what, if an index says so."""
+    """The files of one checkpoint; if they are shards, their index and its weight map."""
 
     files: tuple[Path, ...]
     index: Path | None = None
     weight_map: Mapping[str, str] = field(default_factory=dict)
     links: tuple[str, ...] = ()
-    """Files of a folder that are links out of it, and where to, in words."""
+    """A message for each file that is a link out of its folder."""
 
-    def misplaced(self, held: Mapping[Path, set[str]]) -> Iterator[str]:
-        """Yield how what the files hold differs from what the index says."""
+    def misplaced(self, contents: Mapping[Path, set[str]]) -> Iterator[str]:
+        """Yield a message for each difference between the *contents* of the files and the index."""
         homes: dict[str, Path] = {}
-        for file, names in held.items():
+        for file, names in contents.items():
             for name in sorted(names & set(homes)):
                 yield f"{name!r} is in {homes[name].name} and in {file.name}"
             homes.update(dict.fromkeys(names, file))
         if self.index is None:
             return
         for name in sorted(set(self.weight_map) - set(homes)):
-            yield f"{name!r} should be in {self.weight_map[name]}, no shard holds it"
+            yield f"{name!r} should be in {self.weight_map[name]}, but no shard holds it"
         for name in sorted(set(homes) - set(self.weight_map)):
-            yield f"{name!r} is in {homes[name].name}, the index does not name it"
+            yield f"{name!r} is in {homes[name].name}, but not in the index"
 
 
 def place_of(path: Path) -> Place:
     """Return the files that hold the weights at *path*.
 
     Raises:
-        InputError: nothing is there, or not one set of weights.
-        UnsafeError: an index points out of its folder.
+        InputError: there are none, or more than one set of weights.
+        UnsafeError: an index refers to files outside its folder.
     """
     try:
         if path.is_dir():
@@ -79,18 +62,17 @@ def place_of(path: Path) -> Place:
         if not path.exists():
             raise InputError("there is no such file or folder", where=path, fix=_neighbour(path))
         if not path.is_file():
-            raise InputError("is not a regular file", where=path, fix="name a file of weights")
+            raise InputError("is not a regular file", where=path, fix="give a file of weights")
     except OSError as error:
-        fix = "check its path and its mode"
-        raise InputError(f"cannot be reached: {error.strerror}", where=path, fix=fix) from error
+        fix = "check its path and permissions"
+        raise InputError(f"cannot be read: {error.strerror}", where=path, fix=fix) from error
     return Place((path,))
 
 
 def _neighbour(path: Path) -> str:
-    found = (
-        [f for f in path.parent.glob("*") if f.stem == path.stem] if path.parent.is_dir() else []
-    )
-    return f"did you mean {found[0]}?" if found else "check the path"
+    siblings = path.parent.glob("*") if path.parent.is_dir() else ()
+    near = next((file for file in siblings if file.stem == path.stem), None)
+    return f"did you mean {near}?" if near else "check the path"
 
 
 def _in_folder(folder: Path) -> Place:
@@ -105,28 +87,28 @@ def _in_folder(folder: Path) -> Place:
 def preferred(
     names: Sequence[str], where: object, *, near: Sequence[str] = (), written: str = ""
 ) -> str:
-    """Return which of the files *names* stands for the folder *where*: weights, or an index.
+    """Return which of the files *names* represents the folder *where*: weights, or an index.
 
     Args:
-        near: what else could be meant.
-        written: what to put before a name to have what people can write.
+        near: other references to suggest if there are no weights.
+        written: prefix that makes a name a reference to suggest.
 
     Raises:
-        InputError: none does, or several may.
+        InputError: none does, or several could.
     """
     for row in PREFERRED:
-        there = [name for name in row if name in names]
-        if len(there) > 1:
-            what = f"holds both {' and '.join(there)}, which may be two models"
-            raise InputError(what, where=where, fix="name the one that is meant")
-        if there:
-            return there[0]
-    found = sorted(name for name in names if Path(name).suffix in SUFFIXES)
-    if len(found) == 1:
-        return found[0]
-    what = f"this folder should hold one file of weights, found {enumerated(found) or 'none'}"
-    close = [written + name for name in found] or near
-    fix = f"did you mean {close[0]}?" if close else "name a file of weights"
+        present = [name for name in row if name in names]
+        if len(present) > 1:
+            what = f"holds both {' and '.join(present)}, which may be two models"
+            raise InputError(what, where=where, fix="give the path of one of them")
+        if present:
+            return present[0]
+    files = sorted(name for name in names if Path(name).suffix in SUFFIXES)
+    if len(files) == 1:
+        return files[0]
+    what = f"should hold one file of weights, found {enumerated(files) or 'none'}"
+    close = [written + name for name in files] or near
+    fix = f"did you mean {close[0]}?" if close else "give a file of weights"
     raise InputError(what, where=where, fix=fix)
 
 
@@ -136,7 +118,7 @@ def _shards(index: Path) -> Place:
     problems = [
         f"shard {name!r} is missing" for name in shards if not (index.parent / name).is_file()
     ]
-    problems += [f"{name} is no shard of it" for name in _strays(index, shards)]
+    problems += [f"{name} is not in the index" for name in _strays(index, shards)]
     if problems:
         raise InputError("is incomplete", problems=problems, where=index, fix="download it again")
     files = tuple(index.parent / name for name in shards)
@@ -147,8 +129,8 @@ def shards_of(index: Path) -> Mapping[str, str]:
     """Return tensor name → the shard that holds it, a file beside *index*.
 
     Raises:
-        InputError: *index* is none.
-        UnsafeError: it points out of its folder.
+        InputError: *index* is not an index of shards.
+        UnsafeError: it refers to files outside its folder.
     """
     value = read_json(index)
     names = value.get("weight_map") if isinstance(value, dict) else None
@@ -160,8 +142,10 @@ def shards_of(index: Path) -> Mapping[str, str]:
     first = {shard: key for key, shard in reversed(names.items())}
     harmful = [f"{first[s]!r} is in {fault}" for s in shards for fault in _harm(s, suffix)]
     if harmful:
-        fix = "take it from where it is trusted"
-        raise UnsafeError("names what is no shard", problems=harmful, where=index, fix=fix)
+        fix = "get it from a trusted source"
+        raise UnsafeError(
+            "names files that cannot be shards", problems=harmful, where=index, fix=fix
+        )
     return names
 
 
@@ -174,7 +158,7 @@ def _links(files: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _leads_out(link: Path) -> bool:
-    """Return whether *link* leads out of its folder, other than to the blobs of the Hub's cache."""
+    """Return whether *link* leads out of its folder; the blobs of the Hub's cache do not count."""
     folder, target = Path(os.path.realpath(link.parent)), Path(os.path.realpath(link))
     snapshots = [parent for parent in (folder, *folder.parents) if parent.name == "snapshots"]
     homes = [folder, *(parent.with_name("blobs") for parent in snapshots)]
@@ -182,19 +166,19 @@ def _leads_out(link: Path) -> bool:
 
 
 def _harm(name: str, suffix: str) -> Iterator[str]:
-    # An allow-list: no folder, drive, share, device or stream has a name made of these alone.
+    # An allow-list: these characters cannot name a folder, drive, share, device or stream.
     if not re.fullmatch(r"\w[\w. =+-]*", name) or ".." in name:
-        yield f"{name!r}, which may lie out of its folder"
+        yield f"{name!r}, which may be outside its folder"
     elif not name.endswith(suffix):
-        yield f"{name!r}, which is no {suffix} file"
+        yield f"{name!r}, which is not a {suffix} file"
 
 
 def _strays(index: Path, shards: list[str]) -> list[str]:
-    """Return files that look like shards of *index*, which does not name them."""
+    """Return files that look like shards of *index* but are not in it."""
 
     def pattern(name: str) -> str:
         return re.sub(r"\d+", "#", name)
 
     patterns = {pattern(name) for name in shards if re.search(r"-of-\d+", name)}
-    there: list[Any] = sorted(f.name for f in index.parent.iterdir())
-    return [name for name in there if pattern(name) in patterns and name not in shards]
+    files = sorted(f.name for f in index.parent.iterdir())
+    return [name for name in files if pattern(name) in patterns and name not in shards]

@@ -1,4 +1,4 @@
-"""What torch would rebuild from a pickle → where each tensor lies, held against its storage."""
+"""Locating the tensors that torch would rebuild from a pickle, checked against their storages."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ STORAGES = {
     "QUInt4x2": "quint4x2",
     "QUInt2x4": "quint2x4",
 }
-"""``torch.XStorage`` → the dtype of its numbers."""
+"""X of ``torch.XStorage`` → the dtype of its numbers."""
 
 DTYPE = re.compile(
     r"torch\.((b?float|complex|q?u?int|bits)\d+\w*|bool|float|double|half|long)", re.ASCII
 )
-"""How dtypes are named."""
+"""Names of dtypes."""
 
 REBUILD = "torch._utils._rebuild_"
-STRANGE = {
+UNSUPPORTED = {
     f"{REBUILD}sparse_tensor": "is sparse; make it dense first",
     f"{REBUILD}sparse_csr_tensor": "is sparse; make it dense first",
     f"{REBUILD}qtensor": "is quantised; dequantise it first",
     f"{REBUILD}meta_tensor_no_storage": "is a meta tensor, which holds no numbers",
-    f"{REBUILD}nested_tensor": "is a nested tensor, which has no shape",
-    f"{REBUILD}device_tensor_from_numpy": "lies on a device that torch keeps apart; save it on cpu",
-    f"{REBUILD}wrapper_subclass": "is of a class of its own; save plain tensors",
+    f"{REBUILD}nested_tensor": "is a nested tensor, which has no single shape",
+    f"{REBUILD}device_tensor_from_numpy": "is on a special device; save it on cpu",
+    f"{REBUILD}wrapper_subclass": "is of a tensor subclass; save plain tensors",
 }
-"""What may stand in the place of a plain tensor, and what is said of it."""
+"""Special kinds of tensors → what an error says of them."""
 
 PLAIN = {
     "collections.OrderedDict",
@@ -78,54 +78,54 @@ PLAIN = {
     f"{REBUILD}tensor_v3",
     f"{REBUILD}parameter",
     f"{REBUILD}parameter_with_state",
-    *STRANGE,
+    *UNSUPPORTED,
 }
-"""What a file of weights may name besides storages and dtypes; anything else is somebody's code."""
+"""What a file of weights may refer to besides storages and dtypes; anything else is code."""
 
 
 def is_plain(name: str) -> bool:
     """Return whether the global *name* stands for plain values, storages or dtypes."""
     storage = re.fullmatch(r"torch\.(?:cuda\.|storage\.)?(\w+)Storage", name)
-    known = storage is not None and storage[1] in STORAGES
-    return known or name in PLAIN or DTYPE.fullmatch(name) is not None
+    is_storage = storage is not None and storage[1] in STORAGES
+    return is_storage or name in PLAIN or DTYPE.fullmatch(name) is not None
 
 
 def name_of(call: Any) -> str:
-    """Return what *call* would call, or nothing."""
+    """Return the name of what *call* would call; empty if it has none."""
     return call.of.name if isinstance(call, Call) and isinstance(call.of, Global) else ""
 
 
 def is_tensor(value: Any) -> bool:
-    """Return whether *value* stands for a tensor."""
+    """Return whether *value* represents a tensor."""
     name = name_of(value)
     return name.startswith(REBUILD) or name == "torch._tensor._rebuild_from_type_v2"
 
 
 @dataclass
 class Faults:
-    """What is wrong with tensors: what cannot be used, and what could do harm."""
+    """Messages about tensors that cannot be used, and about those that could do harm."""
 
     unusable: list[str] = field(default_factory=list)
     harmful: list[str] = field(default_factory=list)
 
 
 def view_of(archive: Archive, name: str, call: Call, faults: Faults) -> tuple[View, str] | None:
-    """Return where the tensor *call* would make lies, and its storage; or note what is wrong."""
+    """Return the tensor that *call* would make, and its storage's key; else add to *faults*."""
     try:
         call = _innermost(call)
-        if name_of(call) in STRANGE:
-            raise ValueError(STRANGE[name_of(call)])
+        if name_of(call) in UNSUPPORTED:
+            raise ValueError(UNSUPPORTED[name_of(call)])
         persistent, offset, shape, stride, *more = call.args
-        key, held, base, count = _storage(persistent.id)
+        key, stored, base, count = _storage(persistent.id)
         typed = name_of(call) == f"{REBUILD}tensor_v3"
-        dtype = DType(more[2].name.removeprefix("torch.")) if typed else held
+        dtype = DType(more[2].name.removeprefix("torch.")) if typed else stored
         if dtype not in DTYPES.values():
             raise ValueError(f"dtype {dtype} is not one of {', '.join(map(str, DTYPES.values()))}")
         if any(isinstance(m, dict) and m for m in more[2:]):
             raise ValueError("is a lazily negated or conjugated view; save a copy of it")
         shape, stride = _sizes(shape), _sizes(stride)
         info = TensorInfo(dtype, shape)
-        storage = _whole(archive.storages, key, count * held.itemsize)
+        storage = _whole(archive.storages, key, count * stored.itemsize)
         start = _start(storage, info, stride, _offset(offset) + _offset(base))
         contiguous = dense(shape, stride)
     except _HarmfulError as error:
@@ -133,18 +133,18 @@ def view_of(archive: Archive, name: str, call: Call, faults: Faults) -> tuple[Vi
     except ValueError as error:
         faults.unusable.append(f"{name}: {error}")
     except (AttributeError, IndexError, KeyError, TypeError):
-        faults.unusable.append(f"{name}: is not described as a tensor is")
+        faults.unusable.append(f"{name}: has a malformed description")
     else:
         return View(info, archive.file, start, None if contiguous else stride), key
     return None
 
 
 class _HarmfulError(Exception):
-    """A tensor would take more memory than the file has bytes for it."""
+    """A tensor would take more memory than the file stores for it."""
 
 
 def _innermost(call: Call) -> Call:
-    """Return the tensor inside of parameters and of tensors with attributes."""
+    """Return the tensor inside parameters and tensors with attributes."""
     for _ in range(4):
         if name_of(call).startswith(f"{REBUILD}parameter"):
             call = call.args[0]
@@ -154,21 +154,21 @@ def _innermost(call: Call) -> Call:
 
 
 def _whole(storages: Mapping[str, Storage], key: str, size: int) -> Storage:
-    """Return the storage *key*, if it is as long as the pickle says."""
+    """Return the storage *key*, which must have the *size* that the pickle states."""
     storage = storages.get(key)
     if storage is None:
         raise ValueError(f"storage {key!r} is missing")
     if storage.size < size:
-        what = f"should hold {brief(size)} bytes, it has {storage.size:,}"
+        what = f"should have {brief(size)} bytes, but has {storage.size:,}"
         raise ValueError(f"record {storage.record!r} {what}")
     return storage
 
 
 def _start(storage: Storage, info: TensorInfo, stride: tuple[int, ...], offset: int) -> int:
-    """Return the tensor's first byte in the file, once it is known to end within its storage."""
+    """Return the tensor's first byte in the file, having checked that it ends within *storage*."""
     repeated = any(step == 0 and size > 1 for size, step in zip(info.shape, stride, strict=True))
     if repeated or info.bytes > storage.size:
-        raise _HarmfulError(f"shape {info.shape} on {storage.size:,} stored bytes")
+        raise _HarmfulError(f"has shape {info.shape}, but only {storage.size:,} stored bytes")
     last = offset + sum((n - 1) * step for n, step in zip(info.shape, stride, strict=True))
     if offset < 0 or (info.numel and (last + 1) * info.dtype.itemsize > storage.size):
         raise ValueError(
@@ -184,28 +184,28 @@ def _sizes(value: Any) -> tuple[int, ...]:
     if not all(type(n) is int and 0 <= n < 1 << 63 for n in value):
         raise ValueError(f"has sizes or strides {brief(value)}")
     if len(value) > MOST_DIMENSIONS:
-        raise ValueError(f"has {len(value):,} dimensions, at most {MOST_DIMENSIONS} are meant")
+        raise ValueError(f"has {len(value):,} dimensions, at most {MOST_DIMENSIONS} are allowed")
     return tuple(value)
 
 
 def _offset(value: Any) -> int:
     if type(value) is not int:
-        raise ValueError(f"begins at {brief(value)}, which is no whole number")
+        raise ValueError(f"begins at {brief(value)}, which is not a whole number")
     return value
 
 
 def _storage(id: Any) -> tuple[str, DType, int, int]:
-    """Return key and dtype of the storage *id*, where a legacy view in it begins, its length."""
+    """Return the key and dtype of the storage *id*, the start of a legacy view, and its length."""
     word, kind, key, _, count, *view = id
     short = kind.name.rpartition(".")[2].removesuffix("Storage")
     if word != "storage" or short not in STORAGES:
-        raise ValueError(f"lies in {kind.name}, which is not known")
+        raise ValueError(f"is in an unknown storage {kind.name}")
     base = view[0][1] if view and view[0] else 0
     return key_of(key), DType(STORAGES[short]), base, _offset(count)
 
 
 def key_and_size(id: Any) -> tuple[str, int]:
-    """Return the key of the storage *id*, and the size of one of its numbers."""
+    """Return the key of the storage *id*, and the bytes per number."""
     try:
         key, dtype, _, _ = _storage(id)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):

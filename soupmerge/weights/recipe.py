@@ -1,4 +1,4 @@
-"""Recipe: the coefficients of a soup, with all that is needed to make it again."""
+"""Recipes: the coefficients of a soup, and everything else that is needed to rebuild it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 from soupmerge.choices import require_origin
 from soupmerge.errors import InputError, UsageError, near_miss
-from soupmerge.storage.reading import read_json, strangers
+from soupmerge.references import portable, without_folders
+from soupmerge.storage.reading import read_json, unknown_keys
 from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.groups import check_grouping
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.places import INDEX, is_at_site, without_folders
+from soupmerge.weights.places import INDEX
 from soupmerge.weights.selection import EVERYTHING, Selection
 from soupmerge.weights.tensors import DTYPES
 
@@ -25,18 +26,18 @@ KEYS = (
     *("format", "ingredients", "groups", "weights", "buffers", "origin"),
     *("affine", "copied", "skipped", "calibration", "dtype", "seen"),
 )
-"""What a recipe's JSON may hold."""
+"""The keys of a recipe in JSON."""
 
-RESTORE = "take the recipe as soupmerge wrote it"
-FIX = "give one number for each checkpoint, which sum to 1"
+RESTORE = "use the recipe as soupmerge wrote it"
+FIX = "give one number per checkpoint, with a sum of 1"
 FLOATS = tuple(dtype.name for dtype in DTYPES.values() if dtype.is_floating_point)
 TOLERANCE = 1e-6
-"""How far a row of coefficients may sum from 1: what writing them as decimals may cost."""
+"""How far the sum of a row may be from 1, to allow for rounding to decimals."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """An ingredient: where it came from, and the hash of what was there."""
+    """An ingredient: its reference and the hash of its weights."""
 
     ref: str
     sha256: str
@@ -44,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Recipe:
-    """θ_soup[g] = Σ_k W[g, k] · θ_k[g], for a group of tensors g and an ingredient k.
+    """θ_soup[g] = Σ_k W[g, k] · θ_k[g], for groups of tensors g and ingredients k.
 
     Attributes:
         sources: the K ingredients, in the order of the columns.
@@ -53,15 +54,24 @@ class Recipe:
         by: the grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
         buffers: policy for batch-norm statistics: ``average``, ``base`` or ``recalibrate``.
         base: the ingredient that counters, constants and (policy ``base``) statistics come from.
-        origin: who chose the coefficients, one of `soupmerge.choices.ORIGINS`: ``mix`` is by hand.
-        affine: entries may lie outside of [0, 1]; rows sum to 1 all the same.
+        origin: what chose the coefficients, one of `soupmerge.choices.ORIGINS`; ``mix`` is by hand.
+        affine: entries may be outside [0, 1]; rows must still sum to 1.
         selection: tensors that are copied from one ingredient, or left out.
-        calibration: on what the statistics of policy ``recalibrate`` were estimated.
-        dtype: of the soup's floating-point tensors; None keeps those of the first ingredient.
-        seen: images that chose the coefficients, as `soupmerge.weights.ledger.entry` tells them.
+        calibration: the data on which statistics were re-estimated (policy ``recalibrate``).
+        dtype: the soup's floating-point dtype; None keeps the dtypes of the first ingredient.
+        seen: the images that chose the coefficients, as entries of `soupmerge.weights.ledger`.
 
     Raises:
-        UsageError: a row does not sum to 1, or an entry is not in [0, 1]; all rows are listed.
+        UsageError: a row does not sum to 1, an entry is not in [0, 1], or a policy, grouping or
+            dtype is unknown; all problems are listed.
+
+    Example:
+        >>> sources = (Source("a.pt", "0" * 64), Source("b.pt", "1" * 64))
+        >>> recipe = Recipe(sources, ("features", "head"), ((0.5, 0.5), (1.0, 0.0)), by="block")
+        >>> recipe.mean_weights
+        (0.75, 0.25)
+        >>> Recipe.from_json(recipe.to_json()) == recipe
+        True
     """
 
     sources: tuple[Source, ...]
@@ -101,7 +111,7 @@ class Recipe:
         if not 0 <= self.base < len(self.sources):
             problems.append(f"base ingredient {self.base} is not one of {len(self.sources)}")
         if problems:
-            raise UsageError("cannot be meant", problems=problems, where="coefficients", fix=FIX)
+            raise UsageError("invalid coefficients", problems=problems, fix=FIX)
 
     def _faults(self, group: str, row: Sequence[float]) -> list[str]:
         name = "" if group == "model" else f"{group}: "
@@ -113,7 +123,7 @@ class Recipe:
             fix = "write exact fractions such as 1/3,1/3,1/3"
             return [f"{name}{_listed(row)} sum to {sum(row):.9g}, not 1; {fix}"]
         if not self.affine and (min(row) < 0 or max(row) > 1):
-            fix = "give --affine if that is meant"
+            fix = "give --affine to allow that"
             return [f"{name}{_listed(row)} are not all between 0 and 1; {fix}"]
         return []
 
@@ -128,7 +138,7 @@ class Recipe:
     ) -> Recipe:
         """Return the recipe that mixes *ingredients* with *weights*: a row per group, or one row.
 
-        *policy* is ``buffers``, ``base``, ``origin``, ``affine`` and ``dtype``, as above.
+        *policy* may hold ``buffers``, ``base``, ``origin``, ``affine`` and ``dtype``, as above.
         """
         require_origin(policy.get("origin", "mix"))
         nested = any(isinstance(row, Sequence) for row in weights)
@@ -144,43 +154,42 @@ class Recipe:
 
     @classmethod
     def uniform(cls, ingredients: Ingredients, **policy: Any) -> Recipe:
-        """Return the recipe of the uniform soup, (1/K) Σ θ_k."""
+        """Return the recipe of the uniform soup, (1/K) Σ_k θ_k."""
         return cls.of(ingredients, [1 / len(ingredients)] * len(ingredients), **policy)
 
     def require_made_of(self, ingredients: Ingredients, *, where: object = None) -> None:
-        """Refuse ingredients that are not those of the recipe.
+        """Reject ingredients that are not those of the recipe.
 
         Raises:
-            InputError: their number or a hash is another; all are listed.
+            InputError: their number or hashes differ; all differences are listed.
         """
         if len(ingredients) != len(self.sources):
             what = f"has {len(self.sources)} ingredients, not {len(ingredients)}"
             raise InputError(what, where=where, fix="give a REF for each")
         wrong = [
-            f"{ingredient.ref} has sha256 {digest[:16]}…, the recipe wants {source.sha256[:16]}…"
+            f"{ingredient.ref} has sha256 {digest[:16]}…, expected {source.sha256[:16]}…"
             for ingredient, digest, source in zip(
                 ingredients, ingredients.hashes, self.sources, strict=True
             )
             if digest != source.sha256
         ]
         if wrong:
-            fix = "name the files it was made from, in the same order"
-            raise InputError("not its ingredients", problems=wrong, where=where, fix=fix)
+            fix = "give the files that the soup was made from, in the same order"
+            raise InputError("these are not its ingredients", problems=wrong, where=where, fix=fix)
 
     def rows_by_tensor(self, ingredients: Ingredients) -> dict[str, tuple[float, ...]]:
         """Return tensor name → its K coefficients, for every tensor of the soup.
 
-        What is not mixed takes the base ingredient alone.
+        Tensors that are not mixed have a coefficient of 1 for one ingredient.
 
         Raises:
             InputError: the groups are not those of *ingredients*.
         """
         groups = ingredients.groups(self.by)
         if tuple(groups) != self.groups:
-            raise InputError(
-                f"the recipe has {len(self.groups)} groups, these checkpoints {len(groups)} others",
-                fix="use the checkpoints that it names",
-            )
+            ours, theirs = len(self.groups), len(groups)
+            what = f"the recipe's groups ({ours}) are not those of the files ({theirs})"
+            raise InputError(what, fix="use the checkpoints that it names")
         table, rows = [*self.weights, self.mean_weights], ingredients.rows(self.by, self.buffers)
         return {
             name: table[rows[name]]
@@ -194,11 +203,11 @@ class Recipe:
 
     @property
     def mean_weights(self) -> tuple[float, ...]:
-        """The K coefficients, averaged over groups: how much of each ingredient is in the soup."""
+        """The K coefficients averaged over groups: the share of each ingredient in the soup."""
         return tuple(sum(column) / len(self.weights) for column in zip(*self.weights, strict=True))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the recipe as JSON values; numbers survive exactly."""
+        """Return the recipe as JSON values; numbers are preserved exactly."""
         value = {
             "format": FORMAT,
             "ingredients": [{"ref": s.ref, "sha256": s.sha256} for s in self.sources],
@@ -207,7 +216,7 @@ class Recipe:
             "buffers": {"policy": self.buffers, "base": self.base},
             "origin": self.origin,
         }
-        given = {
+        optional = {
             "affine": self.affine,
             "copied": dict(self.selection.copied),
             "skipped": sorted(self.selection.skipped),
@@ -215,18 +224,16 @@ class Recipe:
             "dtype": self.dtype,
             "seen": list(self.seen),
         }
-        return value | {key: found for key, found in given.items() if found}
+        return value | {key: entry for key, entry in optional.items() if entry}
 
     def portable(self) -> Recipe:
-        """Return the recipe with names for paths: the same in every folder, and telling of none."""
-        sources = tuple(
-            s if is_at_site(s.ref) else Source(Path(s.ref).name, s.sha256) for s in self.sources
-        )
+        """Return the recipe with file names only: independent of folders, and revealing none."""
+        sources = tuple(Source(portable(s.ref), s.sha256) for s in self.sources)
         calibration = self.calibration
         data = calibration.get("data") if calibration else None
         if calibration and isinstance(data, dict) and "ref" in data:
-            named = {**data, "ref": without_folders(str(data["ref"]))}
-            calibration = {**calibration, "data": named}
+            data = {**data, "ref": without_folders(str(data["ref"]))}
+            calibration = {**calibration, "data": data}
         return dataclasses.replace(self, sources=sources, calibration=calibration)
 
     @classmethod
@@ -234,15 +241,15 @@ class Recipe:
         """Return the recipe that `to_json` wrote.
 
         Raises:
-            InputError: *value* is no recipe of this version, or has keys that none has.
+            InputError: *value* is not a recipe of this version, or has unknown keys.
         """
         form = value.get("format") if isinstance(value, dict) else None
         if form != FORMAT:
             newer = isinstance(form, str) and form.startswith("soupmerge-recipe/")
-            fix = "take a newer soupmerge" if newer else "name a recipe.json, or a soup"
+            fix = "use a newer soupmerge" if newer else "give a recipe.json or a soup"
             raise InputError(f"is not a recipe of format {FORMAT!r}", where=where, fix=fix)
-        if problems := _strange(value):
-            what = "has keys that no recipe has"
+        if problems := _unknown_keys(value):
+            what = "has unknown keys"
             raise InputError(what, problems=problems, where=where, fix="correct or remove them")
         try:
             return cls(
@@ -268,29 +275,29 @@ class Recipe:
             raise InputError(what, where=where, fix=RESTORE) from error
 
 
-def _strange(value: Mapping[str, Any]) -> list[str]:
-    """Return what is said of keys that `Recipe.to_json` never writes."""
-    found = strangers(value, KEYS)
+def _unknown_keys(value: Mapping[str, Any]) -> list[str]:
+    """Return a message for each key that `Recipe.to_json` never writes."""
+    problems = unknown_keys(value, KEYS)
     ingredients, statistics = value.get("ingredients"), value.get("buffers")
     for i, source in enumerate(ingredients if isinstance(ingredients, list) else (), start=1):
         if isinstance(source, dict):
-            found += strangers(source, ("ref", "sha256"), f"ingredient {i}: ")
+            problems += unknown_keys(source, ("ref", "sha256"), f"ingredient {i}: ")
     if isinstance(statistics, dict):
-        found += strangers(statistics, ("policy", "base"), "buffers: ")
-    return found
+        problems += unknown_keys(statistics, ("policy", "base"), "buffers: ")
+    return problems
 
 
 def _selection(value: Mapping[str, Any]) -> Selection:
     k = len(value["ingredients"])
     copied = {_text(name): _index(i) for name, i in value.get("copied", {}).items()}
     if not all(0 <= i < k for i in copied.values()):
-        raise ValueError("it copies from an ingredient that it does not have")
+        raise ValueError("copies from an ingredient that is not listed")
     return Selection(copied, frozenset(_text(name) for name in value.get("skipped", [])))
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
+        raise TypeError(f"{value!r} is not a string")
     return value
 
 

@@ -1,7 +1,7 @@
 """Which tensors are mixed, which are copied from one ingredient, and which are left out.
 
-One meaning everywhere: what is copied or left out has no coefficients and no gradient, need not
-fit in the other ingredients, and is in the soup as the one ingredient has it.
+Copied tensors and those left out have no coefficients and no gradients, and need not fit the other
+ingredients. A copied tensor is in the soup exactly as in its ingredient.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from soupmerge.errors import UsageError, near_miss
 from soupmerge.weights.files import Checkpoint
 
 HEADS = ("fc", "head", "heads", "classifier", "linear", "logits", "last_linear")
-"""How networks call their last layer: the first part of its tensors' names."""
+"""Names of the last layer: the first component of its tensors' names."""
 
 HEAD_CHOICES = ("base", "first", "skip")
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What becomes of tensors that are not mixed.
+    """The tensors that are not mixed.
 
     Attributes:
-        copied: tensor name → the ingredient that it is copied from, which alone must have it.
-        skipped: names that the soup does without.
+        copied: tensor name → the ingredient it is copied from; the others need not have it.
+        skipped: names that are left out of the soup.
     """
 
     copied: Mapping[str, int] = field(default_factory=dict)
     skipped: frozenset[str] = frozenset()
 
-    def leaves(self, name: str) -> bool:
+    def mixes(self, name: str) -> bool:
         """Return whether *name* is mixed, and so must fit in all ingredients."""
         return name not in self.copied and name not in self.skipped
 
     def noted(self) -> dict[str, Any]:
-        """Return an entry for a manifest; nothing if all is mixed."""
-        told = {"copied": dict(self.copied), "skipped": sorted(self.skipped)}
-        return {"selection": told} if any(told.values()) else {}
+        """Return an entry for a manifest; empty if everything is mixed."""
+        selection = {"copied": dict(self.copied), "skipped": sorted(self.skipped)}
+        return {"selection": selection} if any(selection.values()) else {}
 
 
 EVERYTHING = Selection()
@@ -53,17 +53,17 @@ def select(
     head: str | None = None,
     base: int = 0,
 ) -> Selection:
-    """Return which tensors of *checkpoints* are not mixed.
+    """Return the selection that excludes tensors of *checkpoints* from mixing.
 
     Args:
         exclude: patterns of names to copy from the base ingredient.
         only: patterns of names to mix; all others are copied from the base ingredient.
         head: where the classifier comes from: ``base``, ``first``, or ``skip`` to leave it out;
-            None mixes it like all else.
+            None mixes it like everything else.
         base: index of the base ingredient.
 
     Raises:
-        UsageError: a pattern matches nothing, or there is no such choice, or no head is found.
+        UsageError: a pattern matches nothing, *head* is not one of these, or no head is found.
     """
     names = sorted({name for checkpoint in checkpoints for name in checkpoint})
     for pattern in (*exclude, *only):
@@ -78,10 +78,10 @@ def select(
         return _present(checkpoints, sources, frozenset())
     if head not in HEAD_CHOICES:
         fix = near_miss(head, HEAD_CHOICES)
-        raise UsageError(f"no choice {head!r}", where="--head", fix=fix)
+        raise UsageError(f"unknown choice {head!r}", where="--head", fix=fix)
     heads = head_of(checkpoints)
     if not heads:
-        fix = "name its tensors by --exclude"
+        fix = "name its tensors with --exclude"
         raise UsageError("no classifier was found", where="--head", fix=fix)
     if head == "skip":
         return _present(checkpoints, sources, frozenset(heads))
@@ -89,15 +89,15 @@ def select(
 
 
 def head_of(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    """Return the tensors of the classifier: called so, or of different numbers of classes."""
+    """Return the classifier's tensors, found by name or by differing numbers of classes."""
     names = {name for checkpoint in checkpoints for name in checkpoint}
-    called = {name for name in names if name.split(".")[0] in HEADS}
+    by_name = {name for name in names if name.split(".")[0] in HEADS}
     shapes = {n: {c.infos[n].shape for c in checkpoints if n in c} for n in names}
-    differ = {n for n, found in shapes.items() if len(found) > 1 and _differ_in_classes(found)}
-    return sorted(called | differ)
+    by_shape = {n for n, several in shapes.items() if len(several) > 1 and _are_heads(several)}
+    return sorted(by_name | by_shape)
 
 
-def _differ_in_classes(shapes: set[tuple[int, ...]]) -> bool:
+def _are_heads(shapes: set[tuple[int, ...]]) -> bool:
     return {len(shape) for shape in shapes} <= {1, 2} and len({shape[1:] for shape in shapes}) == 1
 
 
@@ -106,7 +106,7 @@ def _present(
     sources: Mapping[str, int],
     skipped: frozenset[str] = frozenset(),
 ) -> Selection:
-    """Return the selection, without what the ingredient to copy from does not have."""
+    """Return the selection; tensors that the ingredient to copy from does not have are left out."""
     absent = {name for name, k in sources.items() if name not in checkpoints[k]}
     copied = {n: k for n, k in sorted(sources.items()) if n not in absent and n not in skipped}
     return Selection(copied, skipped | absent)

@@ -1,4 +1,4 @@
-"""Torch files → one state dict, each tensor held against its storage before anything is read."""
+"""The state dict in a torch file; each tensor is checked against its storage before reading."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from soupmerge.weights.rebuilding import Faults, is_plain, is_tensor, key_and_si
 from soupmerge.weights.tensors import View
 
 SKIPPED = ("optim", "sched", "scaler")
-"""Entries beside the weights that hold tensors, but no network."""
+"""Prefixes of entries that hold tensors but not a network's weights."""
 
 MOST_TIED = 64
-"""How often, on average, a number may be named: written out, each name costs its bytes again."""
+"""How many names a stored number may have on average: every name costs its bytes when written."""
 
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """A state dict, and what was done to get at it; *ties* are names that share their numbers."""
+    """A state dict, *notes* on how it was extracted, and *ties*: names that share their numbers."""
 
     views: Mapping[str, View]
     notes: tuple[str, ...] = ()
@@ -33,57 +33,57 @@ class Unwrapped:
 
 
 def load(file: StableFile, weights_key: str | None = None, *, foreign: bool = False) -> Unwrapped:
-    """Return the state dict in the torch file *file*; no number is read but to compare checksums.
+    """Return the state dict in the torch *file*; numbers are read only to verify checksums.
 
     Args:
-        weights_key: which one to take if it wraps several.
-        foreign: read on though the file names code, of which nothing is run; see `convert`.
+        weights_key: which state dict to take if there are several.
+        foreign: accept a file that names code, none of which is run; see `soupmerge convert`.
 
     Raises:
-        InputError: damaged, without a state dict, or with several and no *weights_key*.
-        UnsafeError: the file asks for more than tensors and plain values.
+        InputError: the file is damaged, has no state dict, or has several without *weights_key*.
+        UnsafeError: the file refers to more than tensors and plain values.
     """
     zipped = kind_of(file) == ZIP
     archive = archives.open_zip(file) if zipped else archives.open_legacy(file, key_and_size)
-    strangers = [name for name in archive.pickled.globals if not is_plain(name)]
+    code = [name for name in archive.pickled.globals if not is_plain(name)]
     notes = []
-    if strangers and not foreign:
+    if code and not foreign:
         raise UnsafeError(
-            "names more than tensors and plain values",
-            problems=strangers,
+            "refers to more than tensors and plain values",
+            problems=code,
             where=file.path,
-            fix=f"{TRUSTED}, or take its numbers alone by soupmerge convert",
+            fix=f"{TRUSTED}, or extract only its numbers with soupmerge convert",
         )
-    if strangers:
-        notes.append(f"left out what it names: {enumerated(strangers)}")
+    if code:
+        notes.append(f"ignored references to {enumerated(code)}")
     try:
-        key, found, beside = _choose(file, archive.pickled.value, weights_key)
+        key, tensors, beside = _choose(file, archive.pickled.value, weights_key)
     except PickleError as error:
         what = f"is a damaged torch file: its pickle {error}"
         raise InputError(what, where=file.path, fix=AGAIN) from error
     notes += [f"unwrapped {key!r}"] if key else []
-    notes += [f"left aside {enumerated([*map(repr, beside)])}"] if beside else []
-    return _checked(archive, found, notes)
+    notes += [f"ignored {enumerated([*map(repr, beside)])}"] if beside else []
+    return _checked(archive, tensors, notes)
 
 
 def _choose(
     file: StableFile, value: Any, weights_key: str | None
 ) -> tuple[str, dict[str, Call], list[str]]:
-    """Return the key of the state dict, its tensors, and what stands beside it."""
-    found = dict(_candidates(value, "", 0, set()))
-    listed = enumerated([repr(key) for key in found])
-    if weights_key is not None and weights_key not in found:
+    """Return the key of the state dict, its tensors, and the keys of entries beside it."""
+    candidates = dict(_candidates(value, "", 0, set()))
+    listed = enumerated([repr(key) for key in candidates])
+    if weights_key is not None and weights_key not in candidates:
         raise InputError(
             f"has no weights {weights_key!r}", where=file.path, fix=f"it has {listed or 'none'}"
         )
-    if not found:
+    if not candidates:
         kind = "a mapping without tensors" if _is_mapping(value) else _kind(value)
         what = f"holds no state dict (names to tensors), but {kind}"
         raise InputError(what, where=file.path, fix="save the network's state_dict()")
-    if len(found) > 1 and weights_key is None:
+    if len(candidates) > 1 and weights_key is None:
         what = f"holds several state dicts: {listed}"
-        raise InputError(what, where=file.path, fix="choose one by --weights-key")
-    key = next(iter(found)) if weights_key is None else weights_key
+        raise InputError(what, where=file.path, fix="choose one with --weights-key")
+    key = next(iter(candidates)) if weights_key is None else weights_key
     outer = _items(value)
     beside = (
         [k for k in outer if isinstance(k, str) and k != key.split(".")[0]]
@@ -92,13 +92,13 @@ def _choose(
             k for k, v in outer.items() if isinstance(k, str) and v is not None and not is_tensor(v)
         ]
     )
-    return key, found[key], beside
+    return key, candidates[key], beside
 
 
 def _candidates(
     value: Any, path: str, depth: int, seen: set[int]
 ) -> Iterator[tuple[str, dict[str, Call]]]:
-    """Yield each mapping of names to tensors, at most two wrappers deep, with its path."""
+    """Yield each mapping of names to tensors, at most two levels deep, with its path."""
     if not _is_mapping(value) or id(value) in seen:
         return
     seen.add(id(value))
@@ -117,7 +117,7 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _items(value: Any) -> dict[Any, Any]:
-    """Return the entries of a mapping; of a whole module, its parameters by their names."""
+    """Return the entries of a mapping, or the parameters and buffers of a module by name."""
     if isinstance(value, dict):
         return value
     if isinstance(value.state, dict) and "_modules" in value.state:
@@ -125,12 +125,12 @@ def _items(value: Any) -> dict[Any, Any]:
     args = value.args if isinstance(value.args, tuple) else ()
     pairs = args[0] if args and isinstance(args[0], list) else []
     pairs = [pair for pair in pairs if isinstance(pair, (list, tuple)) and len(pair) == 2]
-    listed = [(k, v) for k, v in pairs if isinstance(k, str)]
-    both = [k for k, _ in listed] + list(value.items or {})
-    if len(set(both)) < len(both):
-        twice = next(k for k, n in Counter(both).items() if n > 1)
+    named = [(k, v) for k, v in pairs if isinstance(k, str)]
+    keys = [k for k, _ in named] + list(value.items or {})
+    if len(set(keys)) < len(keys):
+        twice = next(k for k, n in Counter(keys).items() if n > 1)
         raise PickleError(f"has the key {brief(twice)} twice")
-    return {**dict(listed), **(value.items or {})}
+    return {**dict(named), **(value.items or {})}
 
 
 def _module_items(module: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -151,27 +151,27 @@ def _kind(value: Any) -> str:
 
 
 def _stored_bytes(archive: Archive, keys: Mapping[str, str]) -> int:
-    """Return the size of the storages that *keys*, name → key, speak of."""
+    """Return the total size of the storages in *keys*, tensor name → storage key."""
     return sum(archive.storages[key].size for key in {*keys.values()})
 
 
-def _checked(archive: Archive, found: Mapping[str, Call], notes: list[str]) -> Unwrapped:
+def _checked(archive: Archive, tensors: Mapping[str, Call], notes: list[str]) -> Unwrapped:
     faults, views, keys = Faults(), {}, {}
-    for name, call in found.items():
-        made = view_of(archive, name, call, faults)
-        if made:
-            views[name], keys[name] = made
+    for name, call in tensors.items():
+        view_and_key = view_of(archive, name, call, faults)
+        if view_and_key:
+            views[name], keys[name] = view_and_key
     where = archive.file.path
     if faults.harmful:
-        what = "has tensors larger than what is stored of them"
+        what = "has tensors that are larger than their stored data"
         raise UnsafeError(what, problems=faults.harmful, where=where, fix=TRUSTED)
     if faults.unusable:
         raise InputError(
             "has tensors that cannot be used", problems=faults.unusable, where=where, fix=TRUSTED
         )
-    named, stored = sum(v.info.bytes for v in views.values()), _stored_bytes(archive, keys)
-    if named > MOST_TIED * stored:
-        what = f"has {len(views):,} names for the same {stored:,} bytes, {named:,} in all"
+    total, stored = sum(v.info.bytes for v in views.values()), _stored_bytes(archive, keys)
+    if total > MOST_TIED * stored:
+        what = f"has {len(views):,} tensors of {total:,} bytes in the same {stored:,} bytes"
         raise UnsafeError(what, where=where, fix=TRUSTED)
     archive.verify(keys.values())
     places: dict[View, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Writing safetensors files: canonical bytes, piece by piece, in one file or in shards."""
+"""Writing safetensors files with canonical bytes, piece by piece, in one file or in shards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from soupmerge.types import State
 
 Pieces: TypeAlias = Iterable[tuple[str, Iterable[Array]]]
-"""Tensor name → its numbers, flat, some at a time."""
+"""Pairs of a tensor name and its numbers, as flat pieces."""
 
 
 def save(
@@ -34,28 +34,28 @@ def save(
     shard_bytes: int | None = None,
     force: bool = False,
 ) -> str:
-    """Write *tensors*, as they come, to *path*, whole or not at all; return their sha256.
+    """Write *tensors* to *path* as they are produced; return their sha256.
+
+    The file or folder appears whole or not at all. Equal arguments give equal bytes.
 
     Args:
         path: a ``.safetensors`` file; or, with *shard_bytes*, a folder that must not exist.
-        infos: dtype and shape of every tensor, in the order in which *tensors* come.
-        notes: what to note about the weights, as JSON under the metadata key ``soupmerge``.
-        shard_bytes: the most bytes of tensors in one shard; a larger tensor has its own.
-
-    Equal arguments give equal bytes: one canonical header, tensors in the order of *infos*.
+        infos: dtype and shape of every tensor, in the order of *tensors*.
+        notes: information about the weights, stored as JSON under the metadata key ``soupmerge``.
+        shard_bytes: most bytes of tensors in one shard; a larger tensor has a shard of its own.
     """
-    # safetensors' own writer needs all in memory, and orders metadata differently each time.
+    # The safetensors library needs everything in memory, and its order of metadata varies.
     metadata = {"format": "pt", NOTES: json.dumps(notes)}
     room = sum(info.bytes for info in infos.values())
     if shard_bytes is None:
         with commit.committed(path, force=force, room=room) as file:
             return _write(file, infos, tensors, metadata)
     shards = shards_of(infos, shard_bytes)
-    coming, digests = iter(tensors), []
+    stream, digests = iter(tensors), []
     with commit.committed_folder(path, room=room) as folder:
-        for name, held in shards.items():
+        for name, shard in shards.items():
             with commit.committed(folder / name) as file:
-                digests.append(_write(file, held, islice(coming, len(held)), metadata))
+                digests.append(_write(file, shard, islice(stream, len(shard)), metadata))
             metadata = {"format": "pt"}  # notes are in the first shard
         commit.write_json(folder / "model.safetensors.index.json", _index(shards))
     return sha256_of(digests)
@@ -64,14 +64,15 @@ def save(
 def shards_of(
     infos: Mapping[str, TensorInfo], shard_bytes: int
 ) -> dict[str, dict[str, TensorInfo]]:
-    """Return the name of each shard, and what goes into it, in order.
+    """Return shard name → the tensors it holds, in order.
 
     Raises:
         UsageError: *shard_bytes* is not positive.
     """
     if shard_bytes < 1:
-        fix = "write a size such as 500MB"
-        raise UsageError(f"{shard_bytes} bytes hold nothing", where="--max-shard-size", fix=fix)
+        fix = "give a size such as 500MB"
+        what = f"{shard_bytes} bytes are too few for a shard"
+        raise UsageError(what, where="--max-shard-size", fix=fix)
     shards: list[dict[str, TensorInfo]] = [{}]
     room = shard_bytes
     for name, info in infos.items():
@@ -81,11 +82,11 @@ def shards_of(
         shards[-1][name] = info
         room -= info.bytes
     n = len(shards)
-    return {f"model-{i:05d}-of-{n:05d}.safetensors": held for i, held in enumerate(shards, 1)}
+    return {f"model-{i:05d}-of-{n:05d}.safetensors": shard for i, shard in enumerate(shards, 1)}
 
 
 def layout(infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
-    """Return *infos* in file order: widest dtype first, so that all data stay aligned."""
+    """Return *infos* in file order: widest dtype first, so that all data are aligned."""
     return dict(sorted(infos.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
 
 
@@ -95,7 +96,7 @@ def whole(state: State, names: Iterable[str]) -> Iterator[tuple[str, list[Array]
 
     for name in names:
         flat = state[name].detach().cpu().reshape(-1)
-        if flat.stride() != (1,):  # so may be one number, or none, that counts as contiguous
+        if flat.stride() != (1,):  # torch calls up to one number contiguous
             flat = flat.clone(memory_format=torch.contiguous_format)
         yield name, [flat.view(torch.uint8).numpy()]
 
@@ -114,12 +115,12 @@ def _write(
                 out.write(piece.view(np.uint8).data)
                 written += piece.nbytes
             if written != infos[name].bytes:
-                raise AssertionError(f"{name}: {written} bytes, {infos[name].bytes} were announced")
+                raise AssertionError(f"{name}: wrote {written} bytes, expected {infos[name].bytes}")
     return out.digest.hexdigest()
 
 
 class _Hashing:
-    """A file that is hashed as it is written, on the side: the next piece is mixed meanwhile."""
+    """A file that is hashed in a thread while the next piece is mixed."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest, self.pool = file, hashlib.sha256(), ThreadPoolExecutor(1)
@@ -133,12 +134,12 @@ class _Hashing:
 
     def write(self, data: bytes | memoryview) -> None:
         if self.last:
-            self.last.result()  # one piece waits at most
+            self.last.result()  # at most one piece waits
         self.last = self.pool.submit(self.digest.update, data)
         self.file.write(data)
 
 
 def _index(shards: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, Any]:
-    total = sum(info.bytes for held in shards.values() for info in held.values())
-    homes = {name: shard for shard, held in shards.items() for name in held}
-    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(homes.items()))}
+    total = sum(info.bytes for infos in shards.values() for info in infos.values())
+    weight_map = {name: shard for shard, infos in shards.items() for name in infos}
+    return {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}

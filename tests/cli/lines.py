@@ -93,7 +93,7 @@ LINES: dict[str, Line] = {
     ),
     "convert": Line(
         "convert {a} -o out.safetensors",
-        ("soupmerge.weights.mixing.save",),
+        ("soupmerge.weights.saving.save",),
         {
             "-o other.safetensors": {"path": "other.safetensors"},
             **FORCE,
@@ -103,7 +103,7 @@ LINES: dict[str, Line] = {
     ),
     "mix": Line(
         "mix {a} {b} -w 0.25,0.75 -o out.safetensors",
-        ("soupmerge.weights.mixing.mix_to_file",),
+        ("soupmerge.weights.saving.mix_to_file",),
         {
             "-w head=1,0 --groups module": {"recipe.groups": "module", "recipe.weights.*": SOME},
             "--groups block": {"recipe.groups": "block", "recipe.weights.*": SOME},
@@ -123,14 +123,14 @@ LINES: dict[str, Line] = {
     ),
     "mix -w": Line(
         "mix {a} {b} -w 1,3 --normalize -o out.safetensors",
-        ("soupmerge.weights.mixing.mix_to_file",),
+        ("soupmerge.weights.saving.mix_to_file",),
         {
             "--dtype float64": {"recipe.dtype": "float64"},
         },
     ),
     "mix --recipe": Line(
         "mix --recipe {recipe} -o out.safetensors",
-        ("soupmerge.weights.mixing.mix_to_file",),
+        ("soupmerge.weights.saving.mix_to_file",),
         {
             "-o other.safetensors": {"path": "other.safetensors"},
             **KEY,
@@ -221,7 +221,7 @@ LINES: dict[str, Line] = {
     ),
     "select -o": Line(
         "select {grid} -o out.safetensors",
-        ("soupmerge.weights.mixing.mix_to_file",),
+        ("soupmerge.weights.saving.mix_to_file",),
         {
             "-o other.safetensors": {"path": "other.safetensors"},
             "--ref {a} --ref {copy}": {"ingredients.refs.1": "{copy}"},

@@ -23,7 +23,7 @@ from soupmerge.robustness.presets import PRESETS
 from soupmerge.soups.geometry import basin
 from soupmerge.soups.search import choice
 from soupmerge.soups.search.grid import parts_of
-from soupmerge.weights import mixing
+from soupmerge.weights import saving
 
 DOCS = Path(__file__).parents[2] / "docs"
 Row = tuple[str, str, Any, "tuple[Callable[..., Any], str] | None", str]
@@ -108,7 +108,7 @@ ROWS: list[Row] = [
     ("mix", "affine", False, (sm.Recipe, "affine"), ""),
     ("mix", "dtype", None, (sm.Recipe, "dtype"), ""),
     ("mix", "normalize", False, None, ""),
-    ("mix", "max_shard_size", None, (mixing.mix_to_file, "shard_bytes"), ""),
+    ("mix", "max_shard_size", None, (saving.mix_to_file, "shard_bytes"), ""),
     ("mix", "batch_size", 128, (sm.Calibration, "batch_size"), ""),
     ("mix", "seed", 0, (sm.Calibration, "seed"), ""),
     ("mix", "split", "train", None, ""),

@@ -233,7 +233,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     (MIX + " -o {home}/s.safetensors", None, 2, "give one of the two"),
     (MIX + " -w .5,.5 -o {home}/s.pt", None, 2, "cannot write '.pt' files"),
     ("mix --recipe {good} -o {home}/s.safetensors", None, 3, "is not a recipe"),
-    ("finetune {good} --threat linf:0.1 --data digits -o {x}", occupied, 5, "exists already"),
+    ("finetune {good} --threat linf:0.1 --data digits -o {x}", occupied, 5, "already exists"),
     ("eval {x} --data digits", sinister, 4, "could run code"),
     ("eval {good} --data npz:{x}", rgb, 3, "cannot take images of shape (3, 8, 8)"),
     ("learn {good} {good2} --eps 0 --data npz:{x} -o {home}/r", rgb, 3, "cannot take images"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import soupmerge as sm
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from tests.shared import near
 
 TIMM = "timm:test_resnet?num_classes=5&mean=0.5,0.4,0.3&std=0.2,0.2,0.1"

@@ -22,7 +22,7 @@ from soupmerge.exports import card
 from soupmerge.exports.folder import export
 from soupmerge.storage import run_folder
 from soupmerge.weights.files import open_checkpoint
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from tests.exports.soups import TIMM, soup_of
 from tests.shared import Outcome, near
 

@@ -20,7 +20,7 @@ from soupmerge.exports import folder as exporting
 from soupmerge.exports import networks
 from soupmerge.exports.folder import export, require_export
 from soupmerge.weights.files import open_checkpoint
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from tests.exports.soups import TIMM, VIT, soup_of
 from tests.shared import Outcome
 
@@ -92,7 +92,7 @@ def test_what_does_not_load_back_never_appears(
 @pytest.mark.parametrize(
     ("spoil", "status", "words"),
     [
-        (lambda home: (home / "out").mkdir(), 5, "exists already"),
+        (lambda home: (home / "out").mkdir(), 5, "already exists"),
         (lambda home: (home / "soup.safetensors").unlink(), 3, "no such file"),
         (lambda home: nan(home / "soup.safetensors"), 7, "NaN"),
         (lambda home: unnamed(home / "soup.safetensors"), 2, "--model"),
@@ -331,7 +331,7 @@ def test_a_disk_without_room_is_found_before_anything_is_written(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(OutputError, match="bytes, 100 are free there"):
+    with pytest.raises(OutputError, match="bytes, but only 100 are free there"):
         export(tmp_path / "out", soup)
     assert sorted(tmp_path.iterdir()) == before
 

@@ -24,7 +24,7 @@ from soupmerge.soups.geometry.landscape import Point
 from soupmerge.soups.judge.comparison import compare
 from soupmerge.soups.judge.entries import EnsembleEntry, Entry
 from soupmerge.storage import commit, run_folder
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 
 MODEL = "digits-cnn?width=1"
 N = 40

@@ -142,7 +142,7 @@ def test_every_misfit_is_listed(net: Net, state: dict[str, Tensor], tmp_path: Pa
     with pytest.raises(InputError) as strange:
         sm.bind(net, {"a": torch.zeros(1)})
     assert strange.value.problems == (
-        f"no tensor name in common (1 tensors, the model has {len(net.state_dict())})",
+        f"no tensor name in common (checkpoint: 1 tensors, model: {len(net.state_dict())})",
     )
     assert strange.value.where is None
 
@@ -241,11 +241,11 @@ def raising(error: Exception) -> Callable[[Tensor], Tensor]:
             r"cannot take images of shape \(1, 4, 4\): bad shape",
         ),
         (raising(KeyError()), "cannot take images.*: KeyError"),
-        (lambda x: [1, 2], r"gives list, not logits \(1, classes\)"),
-        (lambda x: torch.zeros(3), r"gives \(3,\), not logits"),
-        (lambda x: torch.zeros(2, 3), r"gives \(2, 3\), not logits"),
-        (lambda x: torch.zeros(1, 3, 1), r"gives \(1, 3, 1\), not logits"),
-        (lambda x: torch.zeros(1, 3, dtype=torch.long), "gives logits of torch.int64"),
+        (lambda x: [1, 2], r"returns list, not logits \(1, classes\)"),
+        (lambda x: torch.zeros(3), r"returns \(3,\), not logits"),
+        (lambda x: torch.zeros(2, 3), r"returns \(2, 3\), not logits"),
+        (lambda x: torch.zeros(1, 3, 1), r"returns \(1, 3, 1\), not logits"),
+        (lambda x: torch.zeros(1, 3, dtype=torch.long), "returns logits of torch.int64"),
         (lambda x: torch.zeros(1, 2), "has 2 classes, but the data have a label 2"),
     ],
 )
@@ -258,7 +258,7 @@ def test_what_cannot_classify_the_data_is_refused_before_any_work(
     assert "of it" not in str(refused.value)
     if "cannot take" in words:
         assert refused.value.fix == "take others"
-        with pytest.raises(InputError, match="choose data of the kind it was made for") as told:
+        with pytest.raises(InputError, match="choose data of the kind it was trained on") as told:
             probe(classifier, OneImage(), CPU)
         assert told.value.where == "model"
 
@@ -280,7 +280,7 @@ def test_data_that_name_their_classes_have_those_of_the_network() -> None:
     named = OneImage(top=1, n=100, names=("cat", "dog", "emu"))
     probe(lambda x: torch.zeros(1, 3), named, CPU)
     for outputs in (2, 4):
-        words = f"has {outputs} outputs, but one has 3 classes; give data with its {outputs}"
+        words = f"has {outputs} outputs, but one has 3 classes; use data with its {outputs}"
         with pytest.raises(InputError, match=words) as refused:
             probe(lambda x, k=outputs: torch.zeros(1, k), named, CPU, where="mine.pt")
         assert refused.value.where == "mine.pt"
@@ -295,7 +295,7 @@ def test_labels_that_are_too_few_for_chance_are_warned_of(
         warnings.simplefilter("always")
         probe(lambda x: torch.zeros(1, outputs), OneImage(top=2, n=n), CPU, where="mine.pt")
     words = [str(warning.message) for warning in told]
-    expected = f"mine.pt: has {outputs} outputs, but one has no label above 2; make certain"
+    expected = f"mine.pt: has {outputs} outputs, but one has no label above 2; check that"
     assert [line.startswith(expected) for line in words] == [True] * warned
 
 

@@ -52,7 +52,7 @@ def test_a_list_shows_ten_and_says_how_many_more_there_are(count: int) -> None:
 
 def test_a_near_miss_is_named_and_else_what_is_known() -> None:
     assert near_miss("wieghts", ["weights", "groups"]) == "did you mean 'weights'?"
-    assert near_miss("x", ["weights", "groups"]) == "known are weights, groups"
+    assert near_miss("x", ["weights", "groups"]) == "choose from weights, groups"
     assert near_miss("x", map(str, range(15))).endswith("9, and 5 more")
 
 

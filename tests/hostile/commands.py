@@ -435,8 +435,8 @@ for key in ("seen", "recipe", "model"):
 MIX = "mix {good} --recipe {x} -o {out}"
 for id, value, word in (
     ("a key mistyped", {**RECIPE, "wieghts": RECIPE["weights"]}, "did you mean 'weights'?"),
-    ("an option mistyped", {**RECIPE, "affien": True}, "'affien' is not known"),
-    ("a key of none", {**RECIPE, "optimiser": "sgd"}, "'optimiser' is not known"),
+    ("an option mistyped", {**RECIPE, "affien": True}, "unknown key 'affien'"),
+    ("a key of none", {**RECIPE, "optimiser": "sgd"}, "unknown key 'optimiser'"),
     ("a policy mistyped", {**RECIPE, "buffers": {"polcy": "base", **STATISTICS}}, "'policy'?"),
     ("a source's key mistyped", {**RECIPE, "ingredients": [{**SOURCE, "hsa256": ""}]}, "'sha256'?"),
     ("weights in quotes", {**RECIPE, "weights": {"model": ["1.0"]}}, "'1.0' is not a number"),

@@ -36,6 +36,7 @@ LOADED = (
     "soupmerge.sources.readers",
     "soupmerge.weights.coefficients",
     "soupmerge.weights.mixing",
+    "soupmerge.weights.saving",
     "sklearn.datasets",
     "torch._dynamo",
     "soupmerge.cli.finetune",

@@ -311,7 +311,7 @@ for id, text in (
     ("a tensor", b'{"weight_map": {"a": "1.safetensors", "a": "2.safetensors"}}'),
     ("its weight_map", b'{"weight_map": {"a": "1.safetensors"}, "weight_map": {}}'),
 ):
-    add(f"A9 an index with {id} twice", partial(raw_index, text), 3, "stands there twice", INDEX)
+    add(f"A9 an index with {id} twice", partial(raw_index, text), 3, "appears twice", INDEX)
 
 
 @TABLE.row("A22 an index that says more than a weight map works", 0)

@@ -189,7 +189,7 @@ for id, edit in (
     add(f"H2 a manifest that is {id}", partial(edited, "manifest.json", edit), 3, "manifest.json")
 
 
-TWICE = "stands there twice"
+TWICE = "appears twice"
 add("A9 a manifest with a key twice", partial(edited, "manifest.json", doubled), 3, TWICE)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import soupmerge as sm
 from soupmerge.errors import InputError
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from tests.hostile.rows import save
 
 CHANGES: dict[str, Callable[[Path], object]] = {

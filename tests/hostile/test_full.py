@@ -136,7 +136,7 @@ def test_the_place_is_tried_before_work(
         raise AssertionError("it worked")
 
     monkeypatch.setattr(sm, "recalibrate", worked)
-    monkeypatch.setattr("soupmerge.weights.mixing.mixed", worked)
+    monkeypatch.setattr("soupmerge.weights.mixing.soup_tensors", worked)
     free(size - 1)
     line = f"mix {{x}} {{y}} -w uniform -o {{home}}/s.safetensors {option}"
     require_refused(soupmerge(*words(line, tmp_path)), size, size - 1)

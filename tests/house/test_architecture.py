@@ -19,6 +19,7 @@ GROUND = {
     "choices",
     "types",
     "numbers",
+    "references",
     "run",
     "schedule",
     "binding",

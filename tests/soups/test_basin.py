@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.geometry.basin import SEPARATE, SHARED, UNKNOWN, Barrier, Barriers
-from soupmerge.weights.geometry import signs
+from soupmerge.weights.geometry import geometry_of
 from tests.shared import Outcome, Stop, files_of, in_folder, stop_at
 from tests.soups import planted
 from tests.soups.planted import (
@@ -384,7 +384,7 @@ def test_fine_tunes_of_one_base_share_a_basin(trained: list[Path]) -> None:
     )
     assert found.verdict == SHARED
     assert [b.metric for b in found] == ["clean", "linf:0.1"]
-    assert signs(ingredients).blocks[0].alike[0] > 0.8
+    assert geometry_of(ingredients).blocks[0].alike[0] > 0.8
 
 
 def test_networks_of_different_seeds_do_not(trained: list[Path], stranger: Path) -> None:
@@ -392,7 +392,7 @@ def test_networks_of_different_seeds_do_not(trained: list[Path], stranger: Path)
     found = sm.barrier(sm.model(like=ingredients), ingredients, benchmark(), tolerance=0.1)
     assert found.verdict == SEPARATE
     assert all(b.error[0] < 0.3 and b.error[-1] < 0.3 for b in found)
-    assert signs(ingredients).blocks[0].alike[0] < 0.7
+    assert geometry_of(ingredients).blocks[0].alike[0] < 0.7
 
 
 def test_check_says_separate_with_exit_status_1(

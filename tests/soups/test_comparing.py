@@ -24,7 +24,7 @@ from soupmerge.soups.judge.entries import EnsembleEntry, Entry
 from soupmerge.storage.tables import csv_text, images_table
 from soupmerge.weights import ledger
 from soupmerge.weights.files import sha256_of
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, asked, benchmark, images, make_ingredients, some_flags
 

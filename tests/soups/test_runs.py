@@ -197,8 +197,8 @@ def test_a_folder_with_a_stranger_s_manifest_is_left_alone(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (lambda lines: lines[::-1], "a record is of another soup; start over with --force"),
-        (lambda lines: lines * 2, "holds 6 records of 3 soups; start over with --force"),
+        (lambda lines: lines[::-1], "a record belongs to another soup; start over with --force"),
+        (lambda lines: lines * 2, "holds 6 records for 3 soups; start over with --force"),
     ],
 )
 def test_a_journal_of_other_soups_is_not_believed(tmp_path: Path, harm: Any, says: str) -> None:

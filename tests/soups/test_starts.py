@@ -104,7 +104,7 @@ def test_a_recipe_of_other_ingredients_is_no_start(
 ) -> None:
     recipe = sm.Recipe.of(sm.Ingredients(ingredients.checkpoints[::-1]), [0.2, 0.8, 0.0])
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
-    with pytest.raises(SoupmergeError, match="not its ingredients"):
+    with pytest.raises(SoupmergeError, match="these are not its ingredients"):
         start(
             f"recipe:{tmp_path}/recipe.json",
             ingredients,

@@ -151,6 +151,6 @@ def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any],
 def test_soups_of_other_ingredients_are_not_put_beside(tmp_path: Path) -> None:
     ingredients = tiny.make_ingredients(tmp_path / "in")
     other = sm.Recipe.uniform(sm.Ingredients(ingredients.checkpoints[::-1]))
-    with pytest.raises(InputError, match="^mine: not its ingredients"):
+    with pytest.raises(InputError, match="^mine: these are not its ingredients"):
         sweep(tmp_path, beside={"mine": other})
     assert not (tmp_path / "run").exists()

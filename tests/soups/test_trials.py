@@ -194,7 +194,9 @@ def test_a_record_gives_its_trial_again_and_no_other() -> None:
     assert again == trial
     assert Trial.from_record(record, trial.recipe, None) == Trial(trial.recipe)
     other = judged(*first(9, 3, n=10), weights=(0.5, 0.5)).recipe
-    with pytest.raises(InputError, match=r"trials\.jsonl: a record is of another soup; .*--force"):
+    with pytest.raises(
+        InputError, match=r"trials\.jsonl: a record belongs to another soup; .*--force"
+    ):
         Trial.from_record(record, other, told)
     moved = sm.Recipe(
         tuple(type(s)(f"/elsewhere/{s.ref}", s.sha256) for s in trial.recipe.sources),

@@ -69,9 +69,9 @@ def test_a_later_run_takes_it_up(server: Server, target: Path) -> None:
 
 
 def test_part_of_another_file_is_not_continued(server: Server, target: Path) -> None:
-    with Partial(target).held():
+    with Partial(target).locked():
         Partial(target).begin(server.address, '"old"')
-        with Partial(target).growing() as append:
+        with Partial(target).appending() as append:
             append(b"other bytes")
     server.acts = [rest]
     assert download(server.address, target) == DIGEST
@@ -375,7 +375,7 @@ def test_offline_opens_no_connection(
 
 def test_one_process_at_a_time(server: Server, target: Path) -> None:
     server.acts = [whole]
-    with Partial(target).held(), pytest.raises(OutputError, match="is being written"):
+    with Partial(target).locked(), pytest.raises(OutputError, match="is being written"):
         download(server.address, target)
 
 

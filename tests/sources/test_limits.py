@@ -173,7 +173,7 @@ def test_what_a_trickle_brought_is_taken_up_again(typed: Typed, tmp_path: Path) 
     act = SITES["in a body that seems right"]
     with peer(act) as address, pytest.raises(NetworkError, match=words):
         downloads.download(f"http://{address}/file", tmp_path / "net.pt")
-    came, tag = Partial(tmp_path / "net.pt").come(f"http://{address}/file")
+    came, tag = Partial(tmp_path / "net.pt").received(f"http://{address}/file")
     assert (came >= 604, tag) == (True, '"one"')
 
 

@@ -398,7 +398,7 @@ def test_networks_that_differ_in_what_no_tensor_tells_do_not_fit(
     put(models, STANDARD, weights(0))
     other = "cifar10/Linf/Hendrycks2019Using"
     put(models, other, weights(1))
-    with pytest.raises(InputError, match="was made for the network"):
+    with pytest.raises(InputError, match="is for the network"):
         sm.load(f"rb:{STANDARD}", f"rb:{other}")
     assert soupmerge("check", f"rb:{STANDARD}", f"rb:{other}").status == 1
 

@@ -63,7 +63,7 @@ def test_a_failing_disk_is_an_output_error(
     target = tmp_path / "a"
     target.write_bytes(b"old")
     monkeypatch.setattr(call, fail)
-    with pytest.raises(OutputError, match=r"/a: .*No space left.*; check the place"):
+    with pytest.raises(OutputError, match=r"/a: .*No space left.*; check its folder"):
         commit.write_text(target, "new", force=True)
     monkeypatch.undo()
     assert target.read_bytes() == b"old"
@@ -155,7 +155,7 @@ def test_json_is_one_text_for_one_value(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         commit.write_json(tmp_path / "b", float("nan"))
     assert not (tmp_path / "b").exists()
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         commit.write_json(tmp_path / "a", value)
     commit.write_json(tmp_path / "a", 1, force=True)
     assert (tmp_path / "a").read_text() == "1\n"
@@ -225,10 +225,10 @@ def plant(home: Path) -> None:
 
 
 REFUSED = [
-    ("file", "exists already", "--force"),
-    ("to file", "exists already", "--force"),
+    ("file", "already exists", "--force"),
+    ("to file", "already exists", "--force"),
     ("folder", "is a folder", "name a file in it"),
-    ("pipe", "is no regular file", "choose another -o"),
+    ("pipe", "is not a regular file", "choose another -o"),
     ("loop", "link to itself|symbolic links", "; "),
     ("nowhere/a", "there is no folder .*nowhere", "create it first"),
     ("astray", "there is no folder .*nowhere", "create it first"),
@@ -275,7 +275,7 @@ def test_a_folder_never_replaces_anything(tmp_path: Path, name: str) -> None:
             pass
 
     for refuse in (lambda: commit.check_free_folder(tmp_path / name), make):
-        with pytest.raises(OutputError, match="exists already; .*never replaced"):
+        with pytest.raises(OutputError, match="already exists; .*never replaced"):
             refuse()
 
 
@@ -339,7 +339,9 @@ def test_room_is_looked_for_before_anything_is_written(
         return shutil._ntuple_diskusage(9, 9, 1234)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
-    with pytest.raises(OutputError, match=r"/a: needs 1,235 bytes, 1,234 are free there; free"):
+    with pytest.raises(
+        OutputError, match=r"/a: needs 1,235 bytes, but only 1,234 are free there; free"
+    ):
         write(1235)
     assert list(tmp_path.iterdir()) == []
     assert asked[-1] == tmp_path

@@ -100,7 +100,9 @@ def test_a_torn_last_line_is_dropped_and_kept_aside(tmp_path: Path, lost: int) -
     path.write_bytes(whole[:-lost])
     assert journal.read(path) == written[:2]
     assert path.read_bytes() == whole[:-lost]
-    with pytest.warns(UserWarning, match=r"j\.jsonl: dropped a torn last line; j\.jsonl\.torn"):
+    with pytest.warns(
+        UserWarning, match=r"j\.jsonl: dropped an incomplete last line; j\.jsonl\.torn"
+    ):
         assert Journal(path).records == written[:2]
     assert (tmp_path / "j.jsonl.torn").read_bytes() == whole[:-lost]
     with warnings.catch_warnings():

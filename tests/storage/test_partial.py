@@ -21,9 +21,9 @@ ORIGIN, TAG = "https://site/a", "etag-1"
 def part(tmp_path: Path) -> Partial:
     """Half a file, of which seven bytes have come."""
     made = Partial(tmp_path / "deep" / "a.pt")
-    with made.held():
+    with made.locked():
         made.begin(ORIGIN, TAG)
-        with made.growing() as append:
+        with made.appending() as append:
             assert append(b"1234") == 4
             assert append(b"567") == 3
     return made
@@ -37,18 +37,18 @@ def test_what_has_come_goes_on_growing_and_appears_whole(part: Partial) -> None:
     home = part.target.parent
     assert names(home) == [".a.pt.part", ".a.pt.part.json"]
     again = Partial(part.target)
-    assert again.come(ORIGIN) == (7, TAG)
+    assert again.received(ORIGIN) == (7, TAG)
     assert again.sha256() == hashlib.sha256(b"1234567").hexdigest()
-    with again.growing() as append:
+    with again.appending() as append:
         append(b"89")
     again.finish()
     assert part.target.read_bytes() == b"123456789"
     assert names(home) == ["a.pt"]
-    assert again.come(ORIGIN) == (0, "")
+    assert again.received(ORIGIN) == (0, "")
 
 
 def test_every_chunk_is_on_disk_when_it_is_counted(part: Partial) -> None:
-    with part.growing() as append:
+    with part.appending() as append:
         append(b"89")
         assert part.path.read_bytes() == b"123456789"
 
@@ -76,26 +76,26 @@ def test_a_finished_file_is_synced_and_replaces_the_old_one(
 
 
 def test_bytes_from_elsewhere_or_without_a_note_count_as_none(part: Partial) -> None:
-    assert part.come("https://other/a") == (0, "")
+    assert part.received("https://other/a") == (0, "")
     note = part.target.with_name(".a.pt.part.json")
     for text in ("{", "[]", "3", '{"origin": 3}', f'{{"origin": "{ORIGIN}"}}'):
         note.write_text(text)
-        assert part.come(ORIGIN) == (0, "")
+        assert part.received(ORIGIN) == (0, "")
     note.write_text(f'{{"origin": "{ORIGIN}", "tag": ""}}')
-    assert part.come(ORIGIN) == (0, "")
+    assert part.received(ORIGIN) == (0, "")
     note.unlink()
-    assert part.come(ORIGIN) == (0, "")
+    assert part.received(ORIGIN) == (0, "")
     part.begin(ORIGIN, TAG)
-    assert part.come(ORIGIN) == (0, "")
+    assert part.received(ORIGIN) == (0, "")
 
 
 def test_to_begin_is_to_forget(part: Partial) -> None:
     part.begin("https://other/a", "etag-2")
     assert not part.path.exists()
-    with part.growing() as append:
+    with part.appending() as append:
         append(b"x")
-    assert part.come("https://other/a") == (1, "etag-2")
-    assert part.come(ORIGIN) == (0, "")
+    assert part.received("https://other/a") == (1, "etag-2")
+    assert part.received(ORIGIN) == (0, "")
 
 
 def test_what_is_discarded_is_gone(part: Partial) -> None:
@@ -112,7 +112,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from soupmerge.storage.partial import Partial\n"
         "try:\n"
-        "    with Partial(Path(sys.argv[1])).held(): pass\n"
+        "    with Partial(Path(sys.argv[1])).locked(): pass\n"
         "except Exception as error: print(error); sys.exit(error.exit_status)"
     )
     target = tmp_path / "a.pt"
@@ -121,10 +121,10 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         words = [sys.executable, "-c", code, str(target)]
         return subprocess.run(words, capture_output=True, text=True)
 
-    with Partial(target).held():
+    with Partial(target).locked():
         ended = another()
         assert ended.returncode == 5
-        assert f"{target}: is being written; wait for it" in ended.stdout
+        assert f"{target}: is being written by another process; wait" in ended.stdout
     assert another().returncode == 0
 
 
@@ -134,7 +134,7 @@ def test_a_disk_that_fails_is_an_output_error_that_names_the_target(
     def fails(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(OutputError, match=r"a\.pt: cannot be written: odd"), part.growing():
+    with pytest.raises(OutputError, match=r"a\.pt: cannot be written: odd"), part.appending():
         raise OSError(5, "odd")
     monkeypatch.setattr(os, "fsync", fails)
     for call in (part.finish, lambda: part.begin(ORIGIN, TAG)):
@@ -142,7 +142,7 @@ def test_a_disk_that_fails_is_an_output_error_that_names_the_target(
             call()
     (part.target.parent / "file").write_text("x")
     stuck = Partial(part.target.parent / "file" / "a.pt")
-    with pytest.raises(OutputError, match=r"file/a\.pt: cannot be written"), stuck.held():
+    with pytest.raises(OutputError, match=r"file/a\.pt: cannot be written"), stuck.locked():
         pass
     with pytest.raises(OutputError, match="cannot be written"):
         stuck.discard()

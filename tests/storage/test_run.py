@@ -169,7 +169,7 @@ NO_MANIFEST = {
     "a list": ("[]", "choose another folder"),
     "without a command": ('{"format": "soupmerge-run/1"}', "names no command"),
     "no JSON": ("{", "JSON"),
-    "a key twice": ('{"format": "soupmerge-run/1", "format": 1}', "stands there twice"),
+    "a key twice": ('{"format": "soupmerge-run/1", "format": 1}', "appears twice"),
 }
 
 

@@ -186,7 +186,7 @@ def test_progress_counts_steps_and_what_is_finished_takes_none(
 def test_another_s_output_is_left_alone(net: nn.Module, digits: sm.Images, tmp_path: Path) -> None:
     out = tmp_path / "a.safetensors"
     out.write_text("precious")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
     assert out.read_text() == "precious"
     assert not (tmp_path / "a.run").exists(), "nothing is left behind of what was refused"
@@ -282,7 +282,7 @@ def test_inputs_and_strangers_are_never_overwritten(
     sm.finetune(net, digits, sm.against(None), other, schedule=SHORT, seed=1)
     for stranger in (b"a stranger's", other.read_bytes()):
         out.write_bytes(stranger)
-        with pytest.raises(OutputError, match="exists already"):
+        with pytest.raises(OutputError, match="already exists"):
             sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)
         assert out.read_bytes() == stranger
 

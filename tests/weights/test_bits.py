@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import soupmerge as sm
 from soupmerge.weights import mixing
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from soupmerge.weights.tensors import DTYPES
 from tests.weights.drawing import (
     QUIET,

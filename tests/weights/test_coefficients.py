@@ -73,8 +73,11 @@ def test_a_row_is_for_its_group_or_for_all_that_have_none(
     ("texts", "words"),
     [
         (["hade=1,0", "uniform"], "no group 'hade'; did you mean 'head'"),
-        (["uniform", "1,0"], "all groups should have one row, not two"),
-        (["head=1,0", "uniform", "head=0,1"], "group 'head' should have one row, not two"),
+        (["uniform", "1,0"], "all groups should have one row, but two are given"),
+        (
+            ["head=1,0", "uniform", "head=0,1"],
+            "group 'head' should have one row, but two are given",
+        ),
         (["head=1,0"], "groups without a row: a; add a row for all others"),
         ([], "groups without a row: 2 problems"),
         (["1,x"], "'x' is not a number"),

@@ -114,8 +114,8 @@ def test_what_was_unwrapped_and_stripped_is_said(tmp_path: Path) -> None:
     notes = open_checkpoint(wrapped_with_an_optimiser(tmp_path)).notes
     assert notes == (
         "unwrapped 'net'",
-        "left aside 'epoch', 'optimizer'",
-        "stripped the prefix 'module.' that every name shares",
+        "ignored 'epoch', 'optimizer'",
+        "stripped the prefix 'module.' that all names share",
     )
 
 
@@ -240,14 +240,14 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[SoupmergeError], str]] = {
     "header too long": (
         text((1 << 62).to_bytes(8, "little") + b"{}"),
         InputError,
-        "4,611,686,018,427,387,904 bytes long, the file has 10",
+        "4,611,686,018,427,387,904 bytes long, but the file has 10",
     ),
     "truncated safetensors": (truncated(single_safetensors, 0.9), InputError, "damaged"),
     "truncated zip": (truncated(torch_zip, 0.5), InputError, "damaged"),
     "truncated legacy": (truncated(torch_legacy, 0.5), InputError, "damaged"),
     "code": (with_code, UnsafeError, "mkdir"),
     "plain pickle": (plain_pickle, UnsafeError, "more than tensors"),
-    "index out of its folder": (traversal, UnsafeError, "may lie out of its folder"),
+    "index out of its folder": (traversal, UnsafeError, "may be outside its folder"),
     "missing shard": (missing_shard, InputError, "part-1.bin"),
     "empty folder": (lambda home: home, InputError, "found none"),
     "torchscript": (torchscript, UnsafeError, "TorchScript"),

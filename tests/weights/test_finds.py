@@ -24,5 +24,5 @@ def test_a_tensor_of_a_class_that_lacks_its_arguments(tmp_path: Path) -> None:
     rebuild = Global("torch._utils", "_rebuild_tensor_v2")
     odd = Reduce(Global("torch._tensor", "_rebuild_from_type_v2"), (rebuild,))
     path = zipped(tmp_path / "x.pt", {"w": odd})
-    with pytest.raises(InputError, match="w: is not described as a tensor is"):
+    with pytest.raises(InputError, match="w: has a malformed description"):
         open_checkpoint(path)

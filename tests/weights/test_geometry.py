@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import soupmerge as sm
-from soupmerge.weights import geometry
-from soupmerge.weights.geometry import ALL, FOREIGN, SAMPLE, foreign, signs
+from soupmerge.weights import tensors
+from soupmerge.weights.geometry import ALL, SAMPLE, UNRELATED, geometry_of, separation_warning
 from tests.shared import Outcome, near
 
 State = dict[str, torch.Tensor]
@@ -38,12 +38,12 @@ def drawn(seed: int, *shape: int) -> torch.Tensor:
 def test_signs_are_those_of_plain_vectors(
     net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, k: int, with_origin: bool
 ) -> None:
-    monkeypatch.setattr(geometry, "CHUNK", 100)  # so that tensors are read in pieces
+    monkeypatch.setattr(tensors, "PIECE", 100)  # so that tensors are read in pieces
     *states, base = (near(net, seed) for seed in range(k + 1))
     ingredients = written(tmp_path, *states)
     sm.save(tmp_path / "origin.safetensors", base)
     origin = sm.load(tmp_path / "origin.safetensors")[0] if with_origin else None
-    found = signs(ingredients, origin)
+    found = geometry_of(ingredients, origin)
     blocks = {ALL: ingredients.mixed, **ingredients.groups("block")}
     assert [sign.block for sign in found.blocks] == list(blocks)
     assert (found.names, found.reference) == (ingredients.names, origin.ref if origin else "mean")
@@ -74,15 +74,19 @@ def test_an_outlier_lies_more_than_three_times_as_far_as_the_median(tmp_path: Pa
 
     sm.save(tmp_path / "origin.safetensors", {"a.w": torch.tensor([1.0, 0.0])})
     origin = sm.load(tmp_path / "origin.safetensors")[0]
-    far = signs(ingredients_at("far", 1.0, -1.0, 3.01), origin)
+    far = geometry_of(ingredients_at("far", 1.0, -1.0, 3.01), origin)
     assert [sign.outliers for sign in far.blocks] == [("2",), ("2",)]
     assert far.blocks[0].distances == pytest.approx((1, 1, 3.01), rel=1e-6)
-    assert signs(ingredients_at("near", 1.0, -1.0, 2.99), origin).blocks[0].outliers == ()
-    assert signs(ingredients_at("two", 1.0, 9.0), origin).blocks[0].outliers == ()
+    assert geometry_of(ingredients_at("near", 1.0, -1.0, 2.99), origin).blocks[0].outliers == ()
+    assert geometry_of(ingredients_at("two", 1.0, 9.0), origin).blocks[0].outliers == ()
     # cosines of (1, ±1) and (1, 3.01): 0, 4.01/√2·√10.06 and −2.01/√2·√10.06
     cells = [ALL, "1 1 3.01", "-0.448 to 0.894", "-1.000 to 1.000", "2"]
     assert next(far.rows()) == cells
-    assert next(signs(ingredients_at("one", 1.0), origin).rows())[2:] == ["1.000", "1.000", "-"]
+    assert next(geometry_of(ingredients_at("one", 1.0), origin).rows())[2:] == [
+        "1.000",
+        "1.000",
+        "-",
+    ]
 
 
 def test_unrelated_directions_from_their_mean_have_the_cosine_that_geometry_forces(
@@ -90,7 +94,7 @@ def test_unrelated_directions_from_their_mean_have_the_cosine_that_geometry_forc
 ) -> None:
     k, size = 4, 6
     states = [{"a.w": torch.eye(size)[i]} for i in range(k)]
-    sign = signs(written(tmp_path, *states)).blocks[0]
+    sign = geometry_of(written(tmp_path, *states)).blocks[0]
     assert sign.alike == (0.0, 0.0)
     assert sign.aligned == pytest.approx((-1 / (k - 1),) * 2)
 
@@ -112,7 +116,7 @@ def test_a_cosine_far_below_that_of_fine_tunes_is_warned_of(
     tmp_path: Path, cosine: float, warned: bool
 ) -> None:
     one, other = at_cosine(cosine, 32, 16)
-    found = foreign(written(tmp_path, {"w": one}, {"w": other}))
+    found = separation_warning(written(tmp_path, {"w": one}, {"w": other}))
     assert (found is not None) == warned
     if found:
         assert f"the weights of 0 and 1 have a cosine of {cosine:.2f};" in found
@@ -121,7 +125,7 @@ def test_a_cosine_far_below_that_of_fine_tunes_is_warned_of(
 
 def test_the_farthest_pair_is_named_and_the_others_are_counted(tmp_path: Path) -> None:
     one, other = at_cosine(-0.25, 32, 16)
-    found = foreign(written(tmp_path, {"w": one}, {"w": one * 1.5}, {"w": other}))
+    found = separation_warning(written(tmp_path, {"w": one}, {"w": one * 1.5}, {"w": other}))
     assert found
     assert "cosine of -0.25" in found
     assert "of 0 and 2" in found or "of 1 and 2" in found
@@ -131,7 +135,7 @@ def test_the_farthest_pair_is_named_and_the_others_are_counted(tmp_path: Path) -
 def test_norms_and_biases_do_not_make_strangers_alike(tmp_path: Path) -> None:
     one, other = at_cosine(0.0, 32, 16)
     norm = {"bn.weight": torch.full((1000,), 9.0), "bn.running_var": torch.full((1000,), 9.0)}
-    assert foreign(written(tmp_path, {"w": one, **norm}, {"w": other, **norm}))
+    assert separation_warning(written(tmp_path, {"w": one, **norm}, {"w": other, **norm}))
 
 
 def test_a_large_tensor_counts_as_much_as_its_size(tmp_path: Path) -> None:
@@ -139,12 +143,12 @@ def test_a_large_tensor_counts_as_much_as_its_size(tmp_path: Path) -> None:
     large, small = at_cosine(0.9, 8, SAMPLE), at_cosine(-0.9, 1, SAMPLE, seed=2)
     states: list[State] = [{"a": large[k], "b": small[k]} for k in range(2)]
     exact = (8 * 0.9 - 0.9) / 9
-    assert exact > FOREIGN
-    assert foreign(written(tmp_path, *states)) is None
+    assert exact > UNRELATED
+    assert separation_warning(written(tmp_path, *states)) is None
     (tmp_path / "more").mkdir()
     flipped: list[State] = [{"a": large[k], "b": small[k], "c": -small[k]} for k in range(2)]
     flipped[0]["d"], flipped[1]["d"] = at_cosine(-0.9, 8, SAMPLE, seed=4)
-    assert foreign(written(tmp_path / "more", *flipped)) is not None
+    assert separation_warning(written(tmp_path / "more", *flipped)) is not None
 
 
 def test_the_order_of_numbers_in_files_decides_nothing(tmp_path: Path) -> None:
@@ -154,7 +158,7 @@ def test_the_order_of_numbers_in_files_decides_nothing(tmp_path: Path) -> None:
     for name, tensor in (("a", weights), ("b", turned), ("c", turned)):
         torch.save({"w": tensor}, tmp_path / f"{name}.pt")
     for pair in ("ab", "bc"):
-        assert foreign(sm.load(*(tmp_path / f"{name}.pt" for name in pair))) is None
+        assert separation_warning(sm.load(*(tmp_path / f"{name}.pt" for name in pair))) is None
 
 
 def test_where_there_is_nothing_to_compare_nothing_is_said(tmp_path: Path) -> None:
@@ -163,10 +167,10 @@ def test_where_there_is_nothing_to_compare_nothing_is_said(tmp_path: Path) -> No
         {"w": torch.zeros(2, 2)},
         {"w": torch.full((2, 2), float("nan"))},
     ]
-    assert foreign(written(tmp_path, *nothing)) is None
+    assert separation_warning(written(tmp_path, *nothing)) is None
     (tmp_path / "vectors").mkdir()
     vectors: list[State] = [{"b": sign * torch.ones(3), "e": torch.ones(0, 2)} for sign in (1, -1)]
-    assert foreign(written(tmp_path / "vectors", *vectors)) is None
+    assert separation_warning(written(tmp_path / "vectors", *vectors)) is None
 
 
 @pytest.mark.parametrize("apart", [True, False], ids=["two seeds", "fine-tunes"])

@@ -118,7 +118,7 @@ def test_patterns_that_two_tied_tensors_match_overlap() -> None:
         ("glob=", "no grouping"),
         ("glob=a.*,", "no grouping"),
         ("a.*", "no grouping"),
-        ("glob=a.*,rest", "'rest' is the group of what no pattern matches"),
+        ("glob=a.*,rest", "'rest' is the group of tensors that no pattern"),
     ],
 )
 def test_what_is_no_grouping_is_refused(by: str, words: str) -> None:

@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_named_with_its_file(
     assert len(found[bad.ref]) == len(lines)
     for line, wanted in zip(found[bad.ref], lines, strict=True):
         assert line.startswith(wanted)
-    with pytest.raises(InputError, match="soup only checkpoints of one network") as caught:
+    with pytest.raises(InputError, match="only mix checkpoints of the same network") as caught:
         sm.load(good.ref, bad.ref)
     assert [problem.split(": ", 1) for problem in caught.value.problems] == [
         [bad.ref, line] for line in found[bad.ref]
@@ -96,7 +96,7 @@ def test_networks_that_files_name_must_agree(tmp_path: Path) -> None:
         sm.save(tmp_path / f"{name}.safetensors", GOOD, model=model)
     one, other, silent = (sm.load(tmp_path / f"{n}.safetensors")[0] for n in "abc")
     found = mismatches([one, other, silent])
-    assert found == {other.ref: [f"was made for the network digits-cnn, {one.ref} for resnet9"]}
+    assert found == {other.ref: [f"is for the network digits-cnn, but {one.ref} is for resnet9"]}
     with pytest.warns(UserWarning, match="more than once"):
         assert sm.load(one.ref, one.ref).model == "resnet9"
     assert sm.load(one.ref, silent.ref).model is None
@@ -163,7 +163,7 @@ def test_one_file_twice_is_warned_of(tmp_path: Path, alias: Callable[[Path], Pat
     path = tmp_path / "a.safetensors"
     again = alias(path)
     listed = str(path) if again == path else f"{path}, {again}"
-    with pytest.warns(UserWarning, match=f"one file is given more than once: {listed}$"):
+    with pytest.warns(UserWarning, match=f"the same file is given more than once: {listed}$"):
         sm.load(path, again, tmp_path / "b.safetensors")
 
 

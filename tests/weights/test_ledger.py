@@ -15,7 +15,7 @@ from soupmerge.errors import UsageError
 from soupmerge.sketch import Sketch
 from soupmerge.weights import ledger
 from soupmerge.weights.ledger import CHOSEN, JUDGED, STOPPED, TRAINED
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from tests.shared import Outcome
 
 ALLOWED = {

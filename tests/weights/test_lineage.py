@@ -13,7 +13,7 @@ import torch
 
 import soupmerge as sm
 from soupmerge.weights.lineage import DEEPEST, family_of, node_of, trained_apart
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 
 RUN_A, RUN_B = {"ref": "the run of a", "sha256": ""}, {"ref": "the run of b", "sha256": ""}
 

@@ -12,8 +12,8 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, NumericsError, UsageError
-from soupmerge.weights.mixing import mix_to_file
 from soupmerge.weights.recipe import TOLERANCE, Source, read_recipe
+from soupmerge.weights.saving import mix_to_file
 from soupmerge.weights.selection import Selection
 
 SOURCES = (Source("/home/me/a.safetensors", "0" * 64), Source("hf-hub:me/b@main", "1" * 64))
@@ -60,7 +60,7 @@ def recipe(*rows: tuple[float, ...], **more: Any) -> sm.Recipe:
 def test_a_row_that_cannot_be_meant_is_refused_with_its_group(
     row: tuple[float, ...], words: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"^coefficients: cannot be meant: .*{words}"):
+    with pytest.raises(UsageError, match=f"^invalid coefficients: .*{words}"):
         recipe(row)
     with pytest.raises(UsageError, match=f"head: .*{words}"):
         recipe((0.5, 0.5), row, by="block")
@@ -167,18 +167,18 @@ def test_what_travels_tells_of_no_folder() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format": "soupmerge-recipe/2"}, "recipe/1.*take a newer soupmerge"),
-        ({"format": "cake"}, "recipe/1.*name a recipe.json, or a soup"),
-        ({"format": 3}, "name a recipe.json, or a soup"),
+        ({"format": "soupmerge-recipe/2"}, "recipe/1.*use a newer soupmerge"),
+        ({"format": "cake"}, "recipe/1.*give a recipe.json or a soup"),
+        ({"format": 3}, "give a recipe.json or a soup"),
         ({"ingredients": None}, "is a damaged recipe"),
-        ({"ingredients": [{"ref": 1, "sha256": ""}]}, "is a damaged recipe.*1 is not text"),
+        ({"ingredients": [{"ref": 1, "sha256": ""}]}, "is a damaged recipe.*1 is not a string"),
         ({"ingredients": [{"ref": "a"}]}, "is a damaged recipe.*sha256"),
         ({"weights": {"stem": [0.5, 0.6], "head": [1, 0]}}, "stem: 0.5, 0.6 sum to 1.1"),
-        ({"copied": {"x": 2}}, "copies from an ingredient that it does not have"),
-        ({"copied": {"x": -1}}, "copies from an ingredient that it does not have"),
-        ({"skipped": [3]}, "3 is not text"),
+        ({"copied": {"x": 2}}, "copies from an ingredient that is not listed"),
+        ({"copied": {"x": -1}}, "copies from an ingredient that is not listed"),
+        ({"skipped": [3]}, "3 is not a string"),
         ({"seen": [3]}, "is a damaged recipe"),
-        ({"dtype": 3}, "3 is not text"),
+        ({"dtype": 3}, "3 is not a string"),
     ],
 )
 def test_what_is_no_recipe_is_refused_by_name(change: dict[str, Any], words: str) -> None:
@@ -222,7 +222,7 @@ def test_other_ingredients_than_the_recipe_s_are_refused_and_all_listed(
         made.require_made_of(turned, where="here")
     wanted = [
         f"{ingredients[j].ref} has sha256 {ingredients[j].sha256[:16]}…, "
-        f"the recipe wants {ingredients[i].sha256[:16]}…"
+        f"expected {ingredients[i].sha256[:16]}…"
         for i, j in ((1, 2), (2, 1))
     ]
     assert list(caught.value.problems) == wanted
@@ -231,7 +231,9 @@ def test_other_ingredients_than_the_recipe_s_are_refused_and_all_listed(
 def test_groups_of_another_network_are_refused(ingredients: sm.Ingredients, tmp_path: Path) -> None:
     made = sm.Recipe.of(ingredients, [[1, 0, 0]] * len(ingredients.groups("block")), by="block")
     other = dataclasses.replace(made, groups=tuple(f"x{g}" for g in made.groups))
-    with pytest.raises(InputError, match=r"has \d+ groups, these checkpoints \d+ others"):
+    with pytest.raises(
+        InputError, match=r"the recipe's groups .\d+. are not those of the files .\d+."
+    ):
         sm.mix(ingredients, other)
     few = sm.load(*(ingredient.ref for ingredient in ingredients), exclude=["head.*"])
     with pytest.raises(InputError, match="the recipe copies or leaves out other tensors"):

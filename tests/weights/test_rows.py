@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import soupmerge as sm
 from soupmerge.errors import SoupmergeError
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from tests.weights.drawing import (
     BLOCKS,
     COUNTERS,

@@ -53,7 +53,7 @@ def test_patterns_and_heads_say_what_is_copied_and_from_whom(
     found = select(checkpoints(tmp_path, {}, {}), **how)
     assert found == Selection(copied)
     assert list(found.copied) == sorted(copied)
-    assert [name for name in NAMES if found.leaves(name)] == [n for n in NAMES if n not in copied]
+    assert [name for name in NAMES if found.mixes(name)] == [n for n in NAMES if n not in copied]
 
 
 def test_a_skipped_head_is_nowhere_and_so_is_what_the_base_lacks(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_skipped_head_is_nowhere_and_so_is_what_the_base_lacks(tmp_path: Path)
     assert select([one, other], head="skip") == Selection({}, frozenset({"fc.weight", "fc.bias"}))
     both = select([one, other], head="skip", exclude=["conv.bias", "fc.bias"], base=1)
     assert both == Selection({}, frozenset({"fc.weight", "fc.bias", "conv.bias"}))
-    assert not both.leaves("conv.bias")
+    assert not both.mixes("conv.bias")
     assert select([one, other], exclude=["conv.bias"]) == Selection({"conv.bias": 0})
 
 
@@ -74,7 +74,7 @@ def test_a_skipped_head_is_nowhere_and_so_is_what_the_base_lacks(tmp_path: Path)
         ),
         ({"only": ["*.bn"]}, "'\\*.bn' matches no tensor"),
         ({"exclude": ["conv.*", "x"]}, "'x' matches no tensor"),
-        ({"head": "second"}, "no choice 'second'"),
+        ({"head": "second"}, "unknown choice 'second'"),
     ],
 )
 def test_what_selects_nothing_is_refused(tmp_path: Path, how: dict[str, Any], words: str) -> None:
@@ -107,5 +107,5 @@ def test_a_head_is_known_by_another_number_of_classes(tmp_path: Path) -> None:
     assert select(found, head="base", base=1).copied == {"out.bias": 1, "out.weight": 1}
     one = found[:1]
     assert head_of(one) == []
-    with pytest.raises(UsageError, match="--head: no classifier was found; name its tensors by"):
+    with pytest.raises(UsageError, match="--head: no classifier was found; name its tensors with"):
         select(one, head="base")

@@ -14,7 +14,7 @@ from torch import nn
 import soupmerge as sm
 from soupmerge.errors import NumericsError
 from soupmerge.weights.files import CHUNK
-from soupmerge.weights.mixing import mix_to_file
+from soupmerge.weights.saving import mix_to_file
 from tests.shared import Outcome, near
 
 Typed = Callable[..., Outcome]

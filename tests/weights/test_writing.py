@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import soupmerge as sm
 from soupmerge.errors import OutputError, UsageError
 from soupmerge.weights import writing
-from soupmerge.weights.mixing import memory_of, mix_to_file, save_soup
+from soupmerge.weights.saving import memory_of, mix_to_file, save_soup
 from soupmerge.weights.tensors import DTYPES, DType, TensorInfo
 
 infos_of = st.dictionaries(
@@ -66,7 +66,9 @@ def test_shards_are_filled_in_order_and_no_further_than_asked(
 
 @pytest.mark.parametrize("most", [0, -1])
 def test_a_shard_of_nothing_is_refused(most: int) -> None:
-    with pytest.raises(UsageError, match=f"--max-shard-size: {most} bytes hold nothing; write"):
+    with pytest.raises(
+        UsageError, match=f"--max-shard-size: {most} bytes are too few for a shard; give"
+    ):
         writing.shards_of({"w": TensorInfo(DType("float32"), (1,))}, most)
 
 
@@ -146,7 +148,7 @@ def test_pieces_that_are_not_what_was_announced_are_a_bug(tmp_path: Path) -> Non
     def pieces() -> Iterator[Any]:
         yield "w", [np.zeros(2, "f4")]
 
-    with pytest.raises(AssertionError, match="w: 8 bytes, 12 were announced"):
+    with pytest.raises(AssertionError, match="w: wrote 8 bytes, expected 12"):
         writing.save(tmp_path / "a.safetensors", infos, pieces(), notes={})
     assert list(tmp_path.iterdir()) == []
 
@@ -166,7 +168,7 @@ def test_what_is_there_is_replaced_by_force_alone(
         )
 
     write()
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write()
     if kind == "folder":
         with pytest.raises(OutputError, match="never replaced"):
@@ -182,7 +184,7 @@ def test_a_recipe_that_needs_images_is_not_mixed_to_a_file(
     ingredients: sm.Ingredients, tmp_path: Path
 ) -> None:
     recipe = sm.Recipe.uniform(ingredients, buffers="recalibrate")
-    with pytest.raises(UsageError, match="its statistics need images; mix"):
+    with pytest.raises(UsageError, match="re-estimating statistics needs images; call mix"):
         mix_to_file(tmp_path / "a.safetensors", ingredients, recipe)
 
 

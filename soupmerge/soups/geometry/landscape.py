@@ -204,7 +204,7 @@ class _Surveyor:
     ) -> Iterator[Point]:
         """Yield the points at *places*; what *journal* holds is not measured again."""
         replay = Replay(journal)
-        replay.require_room(len(places), "points")
+        replay.require_at_most(len(places), "points")
         for i, (x, y) in enumerate(places):
             if not replay.is_known:
                 self.run.progress("points", i, len(places))

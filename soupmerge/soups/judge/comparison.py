@@ -70,7 +70,7 @@ def compare(
     files = [file for entry in entries for c in entry.checkpoints for file in c.files]
     with run.opened(manifest, inputs=files) as folder:
         replay = Replay(folder.journal(TRIALS) if folder else None)
-        replay.require_room(len(due), "networks")
+        replay.require_at_most(len(due), "networks")
         _require_fit(due[replay.known :], torch.device(run.device))
         _warn_of_seen(due)
         reports: list[Report] = []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from torch import nn
 
 from soupmerge.binding import bind, ref_of, set_size
+from soupmerge.references import short_name
 from soupmerge.robustness.ensembles import Ensemble
 from soupmerge.weights.files import Checkpoint, sha256_of
 
@@ -60,7 +60,7 @@ class EnsembleEntry:
     @property
     def ref(self) -> str:
         """What the entry is called."""
-        return f"{self.average} ensemble of {', '.join(_short(m.ref) for m in self.members)}"
+        return f"{self.average} ensemble of {', '.join(short_name(m.ref) for m in self.members)}"
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -84,9 +84,3 @@ class EnsembleEntry:
 
 
 AnyEntry: TypeAlias = Entry | EnsembleEntry
-
-
-def _short(ref: str) -> str:
-    """Return the file's name, or its run folder's if it is the soup of a run."""
-    path = Path(ref)
-    return path.parent.name if path.stem == "soup" and path.parent.name else path.stem

@@ -24,7 +24,7 @@ from soupmerge.storage.names import RECIPE, SOUP, STATE, TRIALS
 from soupmerge.storage.run_folder import RunFolder
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Examples, Objective
-from soupmerge.weights import classes, ledger, mixing
+from soupmerge.weights import classes, ledger, mixing, saving
 from soupmerge.weights.buffers import is_statistic
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
@@ -232,9 +232,9 @@ def _write(
     commit.write_json(folder.file(RECIPE), trial.recipe.to_json(), force=True)
     soup = folder.file(SOUP)
     if state is None:
-        mixing.mix_to_file(soup, ingredients, trial.recipe, model=model, force=True)
+        saving.mix_to_file(soup, ingredients, trial.recipe, model=model, force=True)
     else:
-        mixing.save_soup(soup, state, ingredients, trial.recipe, model=model, force=True)
+        saving.save_soup(soup, state, ingredients, trial.recipe, model=model, force=True)
     journal = folder.journal(TRIALS)
     if not journal.records:
         journal.append({**trial.to_record(), "depth": depth})

@@ -25,7 +25,7 @@ from soupmerge.soups.learn.run import learn
 from soupmerge.storage import commit
 from soupmerge.storage.names import SOUP
 from soupmerge.types import Examples, Objective
-from soupmerge.weights import mixing
+from soupmerge.weights import saving
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
@@ -164,7 +164,7 @@ def _judged(
     entries = {n: open_checkpoint(out / SOUPS / n / SOUP) for n in names}
     for name, recipe in others.items():
         path = folder / f"{name}.safetensors"
-        mixing.mix_to_file(path, ingredients, recipe, model=ref_of(net), force=True)
+        saving.mix_to_file(path, ingredients, recipe, model=ref_of(net), force=True)
         entries[name] = open_checkpoint(path)
     entries |= dict(zip(ingredients.names, ingredients, strict=True))
     judged = [Entry(checkpoint, net) for checkpoint in entries.values()]

@@ -29,9 +29,9 @@ from soupmerge.storage import commit, reading
 from soupmerge.storage.names import DOUBTS, PLAN, RECIPE, SOUP, TRIALS
 from soupmerge.storage.replay import Replay
 from soupmerge.storage.run_folder import RunFolder
-from soupmerge.weights import classes, ledger, mixing
+from soupmerge.weights import classes, ledger, mixing, saving
 from soupmerge.weights.buffers import Buffers
-from soupmerge.weights.in_memory import held
+from soupmerge.weights.in_memory import in_memory
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe, read_recipe
 
@@ -71,7 +71,7 @@ class Evaluator:
         self._replay = Replay(folder.journal(TRIALS) if folder else None)
         self._described = benchmark.describe()
         self._places: dict[tuple[tuple[float, ...], ...], int] = {}
-        self._stacked = held(ingredients)
+        self._stacked = in_memory(ingredients)
         self._bound = bind(net, ingredients.alone(0), device=run.device)
 
     def soup(self, weights: Sequence[float]) -> Trial:
@@ -137,7 +137,7 @@ class Evaluator:
         Raises:
             InputError: the journal holds more of them than the search has asked for.
         """
-        self._replay.require_room(len(self.trials), "soups")
+        self._replay.require_at_most(len(self.trials), "soups")
         self.progress("soups", len(self.trials), len(self.trials))
         return Trials(tuple(self.trials))
 
@@ -280,4 +280,4 @@ def write_choice(
         fix = "pick other soups of the run by soupmerge select, or start over with --force"
         raise OutputError(what, where=folder.path, fix=fix)
     commit.write_json(file, recipe.to_json(), force=True)
-    mixing.mix_to_file(folder.file(SOUP), ingredients, recipe, model=model, force=True)
+    saving.mix_to_file(folder.file(SOUP), ingredients, recipe, model=model, force=True)

@@ -1,4 +1,4 @@
-"""Ingredients held in memory give the soups that those in files give."""
+"""Ingredients in memory give the soups that those in files give."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pytest
 import torch
 
 import soupmerge as sm
-from soupmerge.weights.in_memory import InMemoryView, held
+from soupmerge.weights.in_memory import InMemoryView, in_memory
 
 
 @pytest.mark.parametrize("policy", ["average", "base"])
-def test_soups_of_held_ingredients_are_those_of_files_bit_for_bit(
+def test_soups_of_ingredients_in_memory_are_those_of_files_bit_for_bit(
     ingredients: sm.Ingredients, policy: str
 ) -> None:
-    stacked = held(ingredients)
+    stacked = in_memory(ingredients)
     assert all(
         isinstance(view, InMemoryView)
         for ingredient in stacked
@@ -28,9 +28,9 @@ def test_soups_of_held_ingredients_are_those_of_files_bit_for_bit(
         assert all(torch.equal(ours[n], plain[n]) for n in plain)
 
 
-def test_held_ingredients_need_no_files(ingredients: sm.Ingredients) -> None:
+def test_ingredients_in_memory_need_no_files(ingredients: sm.Ingredients) -> None:
     recipe = sm.Recipe.uniform(ingredients)
-    before, stacked = sm.mix(ingredients, recipe), held(ingredients)
+    before, stacked = sm.mix(ingredients, recipe), in_memory(ingredients)
     for file in ingredients.files:
         file.unlink()
     after = sm.mix(stacked, recipe)
@@ -38,4 +38,4 @@ def test_held_ingredients_need_no_files(ingredients: sm.Ingredients) -> None:
 
 
 def test_what_does_not_fit_stays_in_files(ingredients: sm.Ingredients) -> None:
-    assert held(ingredients, most=1000) is ingredients
+    assert in_memory(ingredients, most=1000) is ingredients
