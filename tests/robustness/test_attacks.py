@@ -226,12 +226,12 @@ def test_a_cascade_stops_when_nothing_is_left_and_gives_survivors_their_own_gene
         (lambda: sm.PGD(LINF, restarts=0), "restarts", "0 is not a number"),
         (lambda: sm.PGD(LINF, steps=-2), "steps", "-2 is not a number"),
         (lambda: sm.PGD(LINF, loss="dl"), "loss", "no loss 'dl'.*did you mean 'dlr'"),
-        (lambda: FGSM(LINF, loss="dlr-t"), "loss dlr-t", "needs targets; take APGD"),
-        (lambda: sm.PGD(LINF, loss="margin-t"), "loss margin-t", "needs targets"),
+        (lambda: FGSM(LINF, loss="dlr-t"), "loss dlr-t", "has no target classes; use APGD"),
+        (lambda: sm.PGD(LINF, loss="margin-t"), "loss margin-t", "has no target classes"),
         (lambda: sm.APGD(LINF, long_eps=True), "long_eps", "L1 alone"),
-        (lambda: sm.APGD(sm.L1(1), steps=2, long_eps=True), "long_eps", "3 steps or more"),
-        (lambda: sm.Cascade((sm.APGD(LINF), sm.APGD(sm.L2(1)))), "cascade", "of one threat"),
-        (lambda: sm.Cascade(()), "cascade", "of one threat"),
+        (lambda: sm.APGD(sm.L1(1), steps=2, long_eps=True), "long_eps", "at least 3 steps"),
+        (lambda: sm.Cascade((sm.APGD(LINF), sm.APGD(sm.L2(1)))), "cascade", "under one threat"),
+        (lambda: sm.Cascade(()), "cascade", "under one threat"),
     ],
 )
 def test_settings_that_cannot_be_meant(make: Any, place: str, words: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import soupmerge as sm
-from soupmerge.robustness.waiting import Batch
+from soupmerge.types import Batch
 from tests.robustness.cases import Recorder, right, small_network, streams
 
 THREATS = [sm.Linf(0.02), sm.L2(0.1), sm.L1(0.4)]
@@ -47,12 +47,12 @@ def streamed(attack: Any, net: Any, x: Tensor, y: Tensor, width: int) -> tuple[T
         return Batch(places, x[places], y[places], [generators[i] for i in some]) if some else None
 
     out = torch.full_like(x, torch.nan)
-    for left in attack.stream(seen, feed, width=width):
-        assert bool(out[left.place].isnan().all()), "an image leaves once"
+    for finished in attack.propose(seen, feed, width=width):
+        assert bool(out[finished.indices].isnan().all()), "an image leaves once"
         assert torch.equal(
-            left.fooled, ~right(net, left.x_adv, y[left.place]) & attack.until_fooled
+            finished.fooled, ~right(net, finished.x_adv, y[finished.indices]) & attack.until_fooled
         )
-        out[left.place] = left.x_adv
+        out[finished.indices] = finished.x_adv
     sizes = zip(seen.points, seen.with_gradient, strict=True)
     return out, [len(points) for points, gradient in sizes if gradient]
 
