@@ -91,7 +91,7 @@ class SearchAttack(Attack):
         """Return the benchmark, which gives hopeless images up unless it is to be thorough."""
         judge = super().benchmark(images, name, machine)
         judge = replace(judge, transfer=self.transfer)
-        return judge if self.thorough else judge.brief()
+        return judge if self.thorough else judge.giving_up()
 
 
 threats = click.option(
