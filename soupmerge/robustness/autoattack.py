@@ -26,7 +26,8 @@ from soupmerge.robustness.cascade import run_stages
 from soupmerge.robustness.threats import Threat
 from soupmerge.types import Attack, Classifier, Generators
 
-ATTACKS = ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t")
+ATTACKS = AUTOATTACK_VERSIONS["plus"]
+"""All attacks of AutoAttack."""
 REFERENCE_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 STEPS = 100
 
