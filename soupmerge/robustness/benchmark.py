@@ -27,7 +27,7 @@ from soupmerge.types import (
 )
 
 FEW = 10
-"""Steps within which most of the images fall that fall at all."""
+"""Steps within which most of the images are fooled that are fooled at all."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Benchmark:
             that are fooled are confirmed in float32, and attacked again in float32 if they are not
             fooled there. Of the survivors, a sample is attacked again in float32, and the report
             notes the outcome.
-        only_union: judge the union of threats alone; images that fall under one threat are not
+        only_union: judge the union of threats alone; images fooled under one threat are not
             attacked under the others.
         transfer: in a search, first try the images that fooled earlier soups; verdicts then depend
             on those soups.
@@ -170,14 +170,14 @@ class Benchmark:
         """Return ``(N,)`` bool: which images survive under every threat.
 
         The first batch is attacked under every threat. The other images are attacked until they
-        fall, under the threats in the order of images that fell there per gradient evaluation.
+        are fooled, under the threat first that fooled most images per gradient evaluation.
         """
         todo = clean.nonzero().squeeze(1)
         pilot, rest = todo[: self.batch_size], todo[self.batch_size :]
         on_pilot = {attack: judge.survivors(attack, pilot) for attack in self.attacks}
         robust = torch.stack(list(on_pilot.values())).all(0)
-        fell = {a: 1 - int(flags.sum()) / max(len(pilot), 1) for a, flags in on_pilot.items()}
-        ordered = sorted(self.attacks, key=lambda a: -fell[a] / _expected_cost(a, fell[a]))
+        fooled = {a: 1 - int(flags.sum()) / max(len(pilot), 1) for a, flags in on_pilot.items()}
+        ordered = sorted(self.attacks, key=lambda a: -fooled[a] / _expected_cost(a, fooled[a]))
         for attack in ordered:
             rest = judge.survivors(attack, rest).nonzero().squeeze(1)
         judge.notes["order"] = [str(attack.threat) for attack in ordered]
@@ -189,11 +189,11 @@ def _is_streaming(attack: Attack) -> bool:
     return all(isinstance(stage, StreamingAttack) for stage in stages_of(attack))
 
 
-def _expected_cost(attack: Attack, fell: float) -> float:
-    """Return the expected gradient evaluations for an image, if the fraction *fell* falls."""
+def _expected_cost(attack: Attack, fooled: float) -> float:
+    """Return the expected gradient evaluations for an image, if a fraction *fooled* is fooled."""
     stages = [stage.describe() for stage in stages_of(attack)]
     most = sum(s["steps"] * s.get("restarts", 1) * s.get("targets", 1) for s in stages)
-    return float(fell * min(FEW, most) + (1 - fell) * max(most, 1))
+    return float(fooled * min(FEW, most) + (1 - fooled) * max(most, 1))
 
 
 def evaluate(classifier: Classifier, benchmark: Benchmark, *, progress: Progress = quiet) -> Report:

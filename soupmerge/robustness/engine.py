@@ -124,8 +124,8 @@ class Rule(Protocol):
 class Patience:
     """Gives an image up after *after* steps that left more than *share* of its margin.
 
-    Most images that survive many steps hardly move in the first few, and those that fall late come
-    close to it early. An image that is given up counts as one that survived all steps.
+    Most images that survive many steps hardly move in the first few, and images that are fooled
+    late come close early. An image that is given up counts as one that survived all steps.
 
     Attributes:
         after: number of steps.

@@ -27,9 +27,9 @@ from soupmerge.types import (
 )
 
 LEAST_RECHECKED, MOST_RECHECKED, RECHECKED_PART = 16, 64, 10
-"""Of the images that survive in bfloat16, one in *RECHECKED_PART* is attacked again in float32, to
-estimate how many would fall; at least *LEAST_RECHECKED* and at most *MOST_RECHECKED*, because
-survivors take all steps and are the costliest to attack."""
+"""Of the images that survive in bfloat16, one in `RECHECKED_PART` is attacked again in float32, to
+estimate how many would be fooled; at least `LEAST_RECHECKED`, and at most `MOST_RECHECKED`, because
+that can cost as much as everything else."""
 
 
 class Ledger(Protocol):
@@ -70,9 +70,9 @@ class Meter:
 
 
 class _Verdict(NamedTuple):
-    """Whether an image fell, in float32, and whether the attack claimed that it did."""
+    """Whether an image survived, in float32, and whether the attack claimed that it did not."""
 
-    fell: bool
+    survived: bool
     claimed: bool
 
 
@@ -130,30 +130,30 @@ class Judge:
         if self.cache is None:
             return todo
         threat, ids = str(attack.threat), [self.data.ids[i] for i in todo]
-        fell: set[int] = set()
+        fooled: set[int] = set()
         for places in _split(self.cache.known(threat, ids), self.width):
             indices = torch.tensor(todo)[places]
             x_adv = self.cache.images(threat, [ids[place] for place in places.tolist()])
             proposed = Finished(indices, x_adv, torch.ones_like(indices, dtype=torch.bool))
             survives = self._confirm(attack, Finished(*(t.to(self.meter.device) for t in proposed)))
-            fell |= set(indices[~survives.cpu()].tolist())
-        return [i for i in todo if i not in fell]
+            fooled |= set(indices[~survives.cpu()].tolist())
+        return [i for i in todo if i not in fooled]
 
     def _stage(self, key: str, name: str, attack: Attack, todo: list[int]) -> dict[int, bool]:
         """Return example → whether it survives *attack*, for all of *todo*."""
         if self.precision == "fp32" or not isinstance(attack, StreamingAttack):
             verdicts = self._run(key, name, attack, todo)
-            return {i: not verdict.fell for i, verdict in verdicts.items()}
+            return {i: verdict.survived for i, verdict in verdicts.items()}
         cheap = self._run(f"{key} {self.precision}", name, attack, todo, self.precision)
-        survives = {i: not verdict.fell for i, verdict in cheap.items()}
+        survives = {i: verdict.survived for i, verdict in cheap.items()}
         # Images that are fooled in the lower precision but not in float32 are attacked again.
         disputed = [i for i in todo if survives[i] and cheap[i].claimed]
         drawn = torch.randperm(len(self.data), generator=stream("recheck", self.seed)).tolist()
         undisputed = [i for i in drawn if survives.get(i) and not cheap[i].claimed]
-        wanted = max(LEAST_RECHECKED, len(undisputed) // RECHECKED_PART)
-        sample = undisputed[: min(MOST_RECHECKED, wanted)]
+        size = max(LEAST_RECHECKED, len(undisputed) // RECHECKED_PART)
+        sample = undisputed[: min(MOST_RECHECKED, size)]
         again = self._run(key, f"{name} again", attack, sorted(disputed + sample))
-        survives |= {i: not verdict.fell for i, verdict in again.items()}
+        survives |= {i: verdict.survived for i, verdict in again.items()}
         self.notes.setdefault("float32", {})[name] = {
             "precision": self.precision,
             "survivors": len(undisputed),
@@ -171,12 +171,14 @@ class Judge:
         if precision != "fp32":
             classifier = cast(self._fast_meter(), precision, self.meter.device)
         for proposed in self._proposals(classifier, attack, todo, set(verdicts)):
-            survives = self._confirm(attack, proposed).tolist()
-            indices, claimed = proposed.indices.tolist(), proposed.fooled.tolist()
-            rows = list(zip(indices, survives, claimed, strict=True))
-            verdicts |= {i: _Verdict(not holds, claim) for i, holds, claim in rows}
-            self.ledger.add(key, dict(zip(indices, survives, strict=True)))
-            disputed = {i: True for i, holds, claim in rows if holds and claim}
+            survived = self._confirm(attack, proposed).tolist()
+            pairs = map(_Verdict, survived, proposed.fooled.tolist())
+            new = dict(zip(proposed.indices.tolist(), pairs, strict=True))
+            verdicts |= new
+            self.ledger.add(key, {i: verdict.survived for i, verdict in new.items()})
+            disputed = {
+                i: True for i, verdict in new.items() if verdict.survived and verdict.claimed
+            }
             if disputed:
                 self.ledger.add(f"{key} claims", disputed)
             self.progress(name, len(verdicts), len(todo))
@@ -184,12 +186,10 @@ class Judge:
 
     def _known(self, key: str, todo: list[int]) -> dict[int, _Verdict]:
         """Return the verdicts of the ledger that need not be reached again."""
-        kept, claims = self.ledger.known(key), self.ledger.known(f"{key} claims")
-        known = {i: _Verdict(not kept[i], not kept[i] or i in claims) for i in todo if i in kept}
-        if self.cache is None:
-            return known
-        # The ledger does not hold adversarial images. They are found again, in a few steps.
-        return {i: verdict for i, verdict in known.items() if not verdict.fell}
+        survived, claims = self.ledger.known(key), self.ledger.known(f"{key} claims")
+        # The ledger has no adversarial images; the cache needs them found again, in a few steps.
+        usable = [i for i in todo if i in survived and (survived[i] or self.cache is None)]
+        return {i: _Verdict(survived[i], not survived[i] or i in claims) for i in usable}
 
     def _fast_meter(self) -> Meter:
         """Return the classifier with fused layers; attacks that use it are confirmed anyway."""
@@ -260,8 +260,8 @@ class Judge:
         x_adv = attack.threat.project(x_adv, x)
         survives = answers_right(self.meter, x_adv, y)
         if self.cache is not None:
-            fell = (~survives).cpu()
-            ids = [self.data.ids[i] for i in proposed.indices.cpu()[fell].tolist()]
+            fooled = proposed.indices[~survives].tolist()
+            ids = [self.data.ids[i] for i in fooled]
             self.cache.keep(str(attack.threat), ids, x_adv[~survives])
         return survives
 

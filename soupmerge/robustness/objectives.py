@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from soupmerge.choices import OBJECTIVES
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.robustness.attacks import APGD, GradientAttack, ascend
 from soupmerge.robustness.queues import SingleTry
@@ -84,8 +85,8 @@ class Adversarial:
         if not 0 <= self.alpha <= 1:
             fix = "give the weight of the clean loss"
             raise UsageError(f"{self.alpha} is not in [0, 1]", where="trades", fix=fix)
-        if self.form != "mix" and self.form not in FORMS:
-            fix = near_miss(self.form, ["mix", *FORMS])
+        if self.form not in OBJECTIVES:
+            fix = near_miss(self.form, OBJECTIVES)
             raise UsageError(f"no form {self.form!r}", where="objective", fix=fix)
         if not 0 <= self.beta < MOST_BETA:
             what = f"beta {self.beta:g} is not at least 0 and below {MOST_BETA:g}"

@@ -13,7 +13,8 @@ from soupmerge.errors import UsageError
 from soupmerge.robustness.attacks import FGSM
 from soupmerge.robustness.losses import LOSSES
 from soupmerge.robustness.presets import PRESETS
-from tests.robustness.cases import Recorder, Stub, pixels, right, streams, threshold
+from soupmerge.types import StagedAttack, StreamingAttack, SupportsGivingUp
+from tests.robustness.cases import Recorder, Streaming, Stub, pixels, right, streams, threshold
 
 EPS = 8 / 255
 LINF = sm.Linf(EPS)
@@ -215,6 +216,37 @@ def test_a_cascade_stops_when_nothing_is_left_and_gives_survivors_their_own_gene
     own = torch.rand(2, generator=second).tolist()
     assert [len(row) for row in drawn] == [2, 1]
     assert [drawn[0][1], drawn[1][0]] == own
+
+
+def test_an_image_whose_logits_are_not_finite_is_fooled_and_meets_no_further_stage() -> None:
+    def fragile(x: Tensor) -> Tensor:
+        z = torch.stack([1 - x.flatten(1).sum(1), x.flatten(1).sum(1) - 1], 1)
+        return torch.where(x.flatten(1) > 0.3, torch.tensor([torch.inf, 0.0]), z)
+
+    met: list[float] = []
+    x, y = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1), torch.zeros(2, dtype=torch.long)
+    first = Stub(LINF, lambda x: torch.where(x < 0.15, x + 0.25, x))
+    second = Stub(LINF, lambda x: (met.extend(x.flatten().tolist()), x)[1])
+    found = sm.Cascade((first, second))(fragile, x, y, generator=streams(2))
+    assert found.flatten().tolist() == pytest.approx([0.35, 0.2])
+    assert met == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize(
+    ("attack", "protocols"),
+    [
+        (FGSM(LINF), {StreamingAttack}),
+        (sm.PGD(LINF), {StreamingAttack}),
+        (sm.APGD(LINF), {StreamingAttack, SupportsGivingUp}),
+        (sm.AutoAttack(LINF), {StagedAttack}),
+        (sm.Cascade((sm.APGD(LINF),)), {StagedAttack}),
+        (Stub(LINF), set()),
+        (Streaming(LINF), {StreamingAttack}),
+    ],
+)
+def test_what_an_attack_offers_is_declared(attack: Any, protocols: set[type]) -> None:
+    every = {StreamingAttack, StagedAttack, SupportsGivingUp}
+    assert {protocol for protocol in every if isinstance(attack, protocol)} == protocols
 
 
 @pytest.mark.parametrize(
