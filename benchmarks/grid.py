@@ -86,8 +86,8 @@ def measured(
     grids: dict[str, tuple[sm.Trials, float, int]] = {}
     ways = {
         "grid --thorough": judge,
-        "grid": judge.brief(),
-        "grid --transfer": replace(judge.brief(), transfer=True),
+        "grid": judge.giving_up(),
+        "grid --transfer": replace(judge.giving_up(), transfer=True),
     }
     for name, judging in ways.items():
         with counting() as spent:
@@ -95,7 +95,8 @@ def measured(
         grids[name] = (trials, ours, sum(spent))
         tell(f"{name}: {ours:.0f} s, {sum(spent):,} gradients")
     with counting() as spent:
-        raced, race_time, _ = timed(lambda: sm.race(net, ingredients, judge.brief(), goal="best"))
+        quick = judge.giving_up()
+        raced, race_time, _ = timed(lambda: sm.race(net, ingredients, quick, goal="best"))
     race_cost = sum(spent)
     tell(f"race: {race_time:.0f} s, {race_cost:,} gradients")
     naive, gradients, seconds = judged_alone(net, ingredients, judge, grids["grid"][0])
@@ -222,7 +223,7 @@ def switching(net: Any, ingredients: sm.Ingredients, judge: sm.Benchmark, trials
     data: Any = judge.data
     some_images = data.take(torch.arange(min(32, len(judge.data))), "some")
     bound = evaluator.load_into(trials[0].recipe)
-    small = sm.Benchmark(some_images, judge.brief().attacks, batch_size=32)
+    small = sm.Benchmark(some_images, judge.giving_up().attacks, batch_size=32)
     whole = timed(lambda: small(bound))[1] * 256 / len(some_images)
     return common.ratio(float(np.median(changes)) / whole, "<= 0.03")
 

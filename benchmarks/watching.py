@@ -64,7 +64,7 @@ class Case:
         device, found = next(net.parameters()).device, []
         for indices in torch.split(todo, self.batch):
             x, y = (t.to(device) for t in self.data.batch(indices))
-            found.append(judging.right(net, attack(x, y), y).cpu())
+            found.append(judging.answers_right(net, attack(x, y), y).cpu())
         return torch.cat(found)
 
 
@@ -106,13 +106,20 @@ class Recorded:
     def __repr__(self) -> str:  # starts depend on it
         return repr(self.attack)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.attack, name)
+    @property
+    def threat(self) -> Any:
+        return self.attack.threat
 
-    def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        for left in self.attack.stream(*args, **kwargs):
-            self.points |= dict(zip(left.place.tolist(), left.x_adv, strict=True))
-            yield left
+    def describe(self) -> dict[str, Any]:
+        return self.attack.describe()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self.attack(*args, **kwargs)
+
+    def propose(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        for finished in self.attack.propose(*args, **kwargs):
+            self.points |= dict(zip(finished.indices.tolist(), finished.x_adv, strict=True))
+            yield finished
 
 
 def clock() -> float:

@@ -64,3 +64,38 @@ def require_origin(origin: str) -> None:
     """
     if origin not in ORIGINS:
         raise UsageError(f"no origin {origin!r}", where="origin", fix=near_miss(origin, ORIGINS))
+
+
+NORMS = ("linf", "l2", "l1")
+"""Norms of threat models."""
+
+ATTACKS = (
+    "fgsm",
+    "pgd",
+    "fast",
+    "apgd",
+    "apgd-dlr",
+    "apgd-t",
+    "apgd-ce+t",
+    "apgd-100",
+    "train-2",
+    "autoattack",
+)
+"""Names of attacks; `robustness.presets` makes them."""
+
+AUTOATTACK_VERSIONS: Mapping[str, tuple[str, ...]] = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+    "custom": (),
+}
+"""Version of AutoAttack → its attacks, in the order in which they run; ``custom`` lists its own."""
+
+AUGMENTATIONS = ("crop-flip", "none")
+"""Augmentations of training images; `training.augment` has the functions."""
+
+AVERAGES = ("prob", "logit")
+"""What ensembles average; `robustness.ensembles` has the functions."""
+
+OBJECTIVES = ("mix", "trades-kl", "mart")
+"""Forms of adversarial training; `robustness.objectives` has the losses."""

@@ -1,12 +1,12 @@
-"""The shapes in which the rooms know each other: protocols, and no code that works.
+"""Protocols and types by which the parts of soupmerge know each other; no implementation.
 
 Images are ``(B, C_in, H, W)`` float32 in ``[0, 1]``; labels ``(B,)`` int64; logits ``(B, C)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,15 +15,14 @@ State: TypeAlias = Mapping[str, Tensor]
 """Weights of one network: tensor name to tensor."""
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator]
-"""A source of randomness for a batch: one for all examples, or one for each."""
-
+"""Randomness for a batch: one generator for all examples, or one for each."""
 
 Augment: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
-"""Changes training images ``(B, C_in, H, W)``, drawn from the generator, and keeps their labels."""
+"""Changes training images ``(B, C_in, H, W)`` at random, in a way that keeps their labels."""
 
 
 class Classifier(Protocol):
-    """Images ``(B, C_in, H, W)`` to logits ``(B, C)``."""
+    """A function from images ``(B, C_in, H, W)`` to logits ``(B, C)``."""
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Return the logits of *x*."""
@@ -33,21 +32,21 @@ class ThreatModel(Protocol):
     """What an attacker may do to an image: a ball around it, within the pixel box."""
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Return *x_adv* brought back into the ball around *x* and into ``[0, 1]``."""
+        """Return *x_adv* projected onto the ball around *x* and ``[0, 1]``."""
 
     def sample(self, x: Tensor, generator: Generators) -> Tensor:
-        """Return a random start in the ball around *x*."""
+        """Return a random starting point in the ball around *x*."""
 
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Return ``(B,)`` bool: is each image of *x_adv* allowed?"""
+        """Return ``(B,)`` bool: whether each image of *x_adv* is allowed."""
 
 
 class Attack(Protocol):
-    """Proposes an adversarial image for each image; whoever asked re-checks it."""
+    """Proposes an adversarial image for each image; the caller checks it again."""
 
     @property
     def threat(self) -> ThreatModel:
-        """The threat model the attack stays in."""
+        """The threat model that the attack stays in."""
 
     def describe(self) -> dict[str, Any]:
         """Return the attack's name and every setting that changes its result."""
@@ -56,6 +55,72 @@ class Attack(Protocol):
         self, classifier: Classifier, x: Tensor, y: Tensor, *, generator: Generators
     ) -> Tensor:
         """Return adversarial images, of the shape of *x*."""
+
+
+class Batch(NamedTuple):
+    """Examples handed to an attack.
+
+    Attributes:
+        indices: ``(B,)`` int64: which of the caller's examples these are.
+        x: images.
+        y: labels.
+        generator: randomness for their starting points.
+    """
+
+    indices: Tensor
+    x: Tensor
+    y: Tensor
+    generator: Generators
+
+
+class Feed(Protocol):
+    """Supplies an attack with examples as it has room for them."""
+
+    def __call__(self, count: int, /) -> Batch | None:
+        """Return at most *count* examples, or None if there are no more."""
+
+
+class Finished(NamedTuple):
+    """Examples that an attack is done with.
+
+    Attributes:
+        indices: ``(B,)`` int64: which of the caller's examples these are.
+        x_adv: the adversarial images proposed for them.
+        fooled: ``(B,)`` bool: whether the attack saw the classifier fooled.
+    """
+
+    indices: Tensor
+    x_adv: Tensor
+    fooled: Tensor
+
+
+@runtime_checkable
+class StreamingAttack(Attack, Protocol):
+    """An attack that takes in new examples as others finish.
+
+    What it proposes for an example must not depend on the others, so it may run in a lower
+    precision than the one that verdicts are made in.
+    """
+
+    def propose(self, classifier: Classifier, feed: Feed, *, width: int) -> Iterator[Finished]:
+        """Yield examples of *feed* as they finish, in any order, attacking *width* at a time."""
+
+
+@runtime_checkable
+class StagedAttack(Attack, Protocol):
+    """An attack made of several, each of which sees only the images that survived those before."""
+
+    @property
+    def stages(self) -> Sequence[Attack]:
+        """The attacks, in the order in which they run."""
+
+
+@runtime_checkable
+class SupportsGivingUp(Attack, Protocol):
+    """An attack that can stop early on images it is unlikely to fool."""
+
+    def giving_up(self) -> Attack:
+        """Return the attack that does so; itself where that would change too many verdicts."""
 
 
 class Objective(Protocol):
@@ -67,10 +132,10 @@ class Objective(Protocol):
     def craft(
         self, classifier: Classifier, x: Tensor, y: Tensor, *, generator: Generators
     ) -> Tensor:
-        """Return the images to train on, of the shape of *x*; no weight takes a gradient."""
+        """Return the images to train on, of the shape of *x*, without gradients in the weights."""
 
     def loss(self, classifier: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss, a scalar, to be differentiated in the weights."""
+        """Return the mean loss, a scalar that is differentiable in the weights."""
 
 
 class Examples(Protocol):
@@ -78,11 +143,11 @@ class Examples(Protocol):
 
     @property
     def ref(self) -> str:
-        """The written form that gives this set again."""
+        """The reference from which the set can be loaded again."""
 
     @property
     def ids(self) -> Sequence[str]:
-        """One name per example, stable across runs."""
+        """One name for each example, the same in every run."""
 
     @property
     def labels(self) -> Tensor:
@@ -101,16 +166,16 @@ class Examples(Protocol):
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the set: ref, split, number of examples, sha256.
 
-        A set that knows the names of its classes lists them as ``classes``, by their labels.
+        A set that knows the names of its classes lists them under ``classes``, in label order.
         """
 
 
 class Progress(Protocol):
-    """Is told how far long work has come."""
+    """A callback that reports the progress of long work."""
 
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Say that *done* of *total* units of *what* are done."""
+        """Report that *done* of *total* units of *what* are done."""
 
 
 def quiet(what: str, done: int, total: int, note: str = "") -> None:
-    """Tell nobody."""
+    """Report nothing: the default `Progress`."""

@@ -1,1 +1,1 @@
-"""Images, never a weight file: threats, attacks, and verdicts that can be trusted."""
+"""Threat models, attacks and benchmarks; this part handles images and never weight files."""

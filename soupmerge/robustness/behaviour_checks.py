@@ -1,6 +1,6 @@
-"""How a classifier behaves, whatever attacks it: what makes gradients, or verdicts, misleading.
+"""Checks of how a classifier behaves, for what makes gradients or verdicts misleading.
 
-Each function yields what it found, in sentences; `doubts` has the table.
+Each function yields its findings, in sentences; `doubts` has the table.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from soupmerge.robustness.attacks import APGD
-from soupmerge.robustness.check_case import CHANCE, STEPS, Case, Snapshot
+from soupmerge.robustness.benchmark import training_modules
+from soupmerge.robustness.check_case import CHANCE, STEPS, Case, ModuleBackup
 from soupmerge.robustness.losses import classes_needed
 from soupmerge.robustness.report import CLEAN
 
-# The thresholds of pyautoattack's checks.py.
-PASSES, RANDOM = 5, 1e-4
+PASSES = 5
+"""Passes over the same images; this and the thresholds are those of pyautoattack's checks.py."""
+RANDOM = 1e-4
+"""Distance between normalised logits of two passes."""
 PROBABILITY = 1e-5
+"""Distance of outputs from being probabilities."""
 
 LOSS_OF = {
     "apgd-t": "dlr-t",
@@ -25,11 +29,11 @@ LOSS_OF = {
     "autoattack-plus": "dlr-t",
     "autoattack-rand": "dlr",
 }
-"""Names of AutoAttack's → the loss among theirs that needs most classes."""
+"""AutoAttack's versions and attacks → their loss that needs the most classes."""
 
 
 def randomised(case: Case) -> Iterator[str]:
-    """Yield whether passes over the same images differ."""
+    """Yield a finding if passes over the same images differ."""
     x, y = case.images
     passes = [case.logits(x).nan_to_num() for _ in range(PASSES)]
     counts = {int((logits.argmax(1) == y).sum()) for logits in passes}
@@ -39,44 +43,44 @@ def randomised(case: Case) -> Iterator[str]:
     apart = max(float(torch.linalg.vector_norm(units - unit, dim=2).max()) for unit in units)
     if len(counts) > 1 or apart > RANDOM:
         yield (
-            f"{PASSES} passes over the same {len(y)} images get from {min(counts)} to "
-            f"{max(counts)} right, and normalised logits differ by {apart:.2g}, above {RANDOM:g}"
+            f"in {PASSES} passes over the same {len(y)} images, {min(counts)} to {max(counts)} "
+            f"are right, and normalised logits differ by {apart:.2g}; {RANDOM:g} is tolerated"
         )
 
 
 def dynamic(case: Case) -> Iterator[str]:
-    """Yield whether it differentiates while it classifies."""
-    asked = 0
+    """Yield a finding if the classifier computes gradients while it classifies."""
+    differentiates = False
 
     def unpack(tensor: Tensor) -> Tensor:
-        nonlocal asked
-        asked += 1
+        nonlocal differentiates
+        differentiates = True
         return tensor
 
-    x, _, _ = next(case.parts)
+    x, _, _ = next(case.batches)
     try:
-        # What a forward pass saves is taken out again only if something is differentiated.
+        # Tensors that a forward pass saves are unpacked only for a gradient.
         hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach(), unpack)
         with torch.enable_grad(), hooks:
             case.classifier(x)
     except RuntimeError as error:
-        if "saved tensor hooks" not in str(error):  # torch.func refuses to differentiate
+        if "saved tensor hooks" not in str(error):  # torch.func refuses to work with hooks
             raise
-        asked += 1
-    if asked:
-        yield "it takes gradients while it classifies"
+        differentiates = True
+    if differentiates:
+        yield "it computes gradients while it classifies"
 
 
 def training(case: Case) -> Iterator[str]:
-    """Yield whether it is, or acts as, in training mode."""
+    """Yield findings if the classifier is in training mode, or acts as if it were."""
     if not isinstance(case.classifier, nn.Module):
         return
-    modules = [n or "the model" for n, m in case.classifier.named_modules() if m.training]
+    modules = training_modules(case.classifier)
     if modules:
         yield f"{modules[0]} is in training mode" + _others(modules, "modules")
-    before = Snapshot(case.classifier)
+    backup = ModuleBackup(case.classifier)
     case.logits(case.images[0])
-    changed = before.changed()
+    changed = backup.changed()
     if changed:
         yield f"classifying images changes {changed[0]}" + _others(changed, "tensors")
 
@@ -86,17 +90,17 @@ def _others(names: Sequence[str], what: str) -> str:
 
 
 def probabilities(case: Case) -> Iterator[str]:
-    """Yield whether it returns probabilities for logits."""
+    """Yield a finding if the classifier returns probabilities instead of logits."""
     z = case.logits(case.images[0])
     off = (z.sum(1) - 1).abs().max()
     if z.min() > -PROBABILITY and z.max() < 1 + PROBABILITY and off < PROBABILITY:
-        yield f"every row of outputs lies in 0 … 1 and sums to 1 within {PROBABILITY:g}"
+        yield f"each row of outputs is in [0, 1] and sums to 1, within {PROBABILITY:g}"
 
 
 def not_finite(case: Case) -> Iterator[str]:
-    """Yield whether logits are not finite, clean or under attack."""
+    """Yield findings if logits are not finite, without or under attack."""
     logits = {CLEAN: case.logits(case.images[0])}
-    logits |= {str(threat): case.under(APGD(threat, steps=STEPS)) for threat in case.held}
+    logits |= {str(threat): case.under(APGD(threat, steps=STEPS)) for threat in case.reported}
     for name, z in logits.items():
         bad = int((~torch.isfinite(z).all(1)).sum())
         if bad:
@@ -104,30 +108,30 @@ def not_finite(case: Case) -> Iterator[str]:
 
 
 def zero_gradient(case: Case) -> Iterator[str]:
-    """Yield whether no gradient comes through."""
-    flat = int((case.clean & (case.steepness() == 0)).sum())
+    """Yield a finding if gradients vanish."""
+    flat = int((case.clean & (case.gradient_norms() == 0)).sum())
     if flat:
-        share = f"{flat} of {int(case.clean.sum())} images that are right"
+        share = f"{flat} of {int(case.clean.sum())} images that are classified correctly"
         yield f"the gradient of the cross-entropy is exactly 0 on {share}"
 
 
 def chance(case: Case) -> Iterator[str]:
-    """Yield whether it may as well guess."""
+    """Yield a finding if the clean accuracy may be that of guessing."""
     labels = case.benchmark.data.labels
     most = float(labels.bincount().max()) / len(labels)
     low, _ = case.report.interval(CLEAN)
     if low <= most + CHANCE:
         yield (
-            f"clean accuracy {case.report.accuracy(CLEAN):.1%} (95% from {low:.1%}) is not above "
-            f"{most:.1%}, the share of the most frequent label, by more than {CHANCE:.0%}"
+            f"clean accuracy {case.report.accuracy(CLEAN):.1%} (95% interval from {low:.1%}) may "
+            f"not be more than {CHANCE:.0%} above the share of the most frequent label, {most:.1%}"
         )
 
 
 def classes(case: Case) -> Iterator[str]:
-    """Yield whether a reported loss needs more classes than it has."""
-    found = case.logits(case.images[0][:1]).shape[1]
-    for threat, told in case.report.attacks.items():
-        names = [*told["attack"].split(" + "), *told.get("attacks", ())]
+    """Yield findings if a reported loss needs more classes than there are."""
+    count = case.logits(case.images[0][:1]).shape[1]
+    for threat, attack in case.report.attacks.items():
+        names = [*attack["attack"].split(" + "), *attack.get("attacks", ())]
         needed = max(classes_needed(LOSS_OF.get(name, name.partition("-")[2])) for name in names)
-        if found < needed:
-            yield f"{threat}: a loss of {told['attack']} needs {needed} classes, not {found}"
+        if count < needed:
+            yield f"{threat}: a loss of {attack['attack']} needs {needed} classes, not {count}"

@@ -1,4 +1,4 @@
-"""Benchmark: data + attacks → a report. The one place that decides what counts as fooled."""
+"""Benchmarks: data and attacks, which make a report of a classifier."""
 
 from __future__ import annotations
 
@@ -13,36 +13,51 @@ from torch import Tensor, nn
 from soupmerge.binding import PRECISIONS, probe
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.robustness.adversarial_cache import AdversarialCache
+from soupmerge.robustness.cascade import stages_of
 from soupmerge.robustness.judging import Judge, Ledger, Meter, NullLedger
 from soupmerge.robustness.report import CLEAN, UNION, Report
-from soupmerge.types import Attack, Classifier, Examples, Progress, quiet
+from soupmerge.types import (
+    Attack,
+    Classifier,
+    Examples,
+    Progress,
+    StreamingAttack,
+    SupportsGivingUp,
+    quiet,
+)
 
 FEW = 10
-"""Steps after which most images that fall have fallen."""
+"""Steps within which most of the images are fooled that are fooled at all."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Judges classifiers on *data*, clean and under *attacks*: called with one, gives a `Report`.
+    """Judges classifiers on *data*, without and under *attacks*: calling it returns a `Report`.
 
-    An image counts as robust if it is right clean and after each attack; every adversarial image
-    is projected onto its threat model and asked once more here, in float32. The start noise of an
-    image depends on *seed*, attack and the image's id alone, so its verdict does not depend on
-    its batch.
+    An image counts as robust if it is classified correctly as it is and after each attack. Every
+    adversarial image is projected onto its threat model and classified once more, in float32. The
+    starting point for an image depends on *seed*, the attack and the image's id alone, so its
+    verdict does not depend on its batch.
 
     Attributes:
         data: the examples.
-        attacks: one for each threat.
-        name: what the set is for: ``val`` chooses, ``test`` judges.
-        seed: for the attacks' starting points.
+        attacks: one attack for each threat.
+        name: the purpose of the data: ``val`` to choose, ``test`` to judge.
+        seed: seed of the attacks' starting points.
         batch_size: images at a time; changes speed, not verdicts.
-        precision: ``fp32``; or ``bf16``, in which attacks only propose: what they fool is confirmed
-            in float32 and attacked on if it holds there, and of what they cannot fool a sample is
-            attacked again in float32, the outcome being noted.
-        transfer: in a search, try on each image first what fooled the soups before: a verdict then
-            depends on them.
-        only_union: judge the union of threats alone: an image that one has broken is left alone
-            by the others.
+        precision: the precision in which attacks run, ``fp32`` or ``bf16``. With ``bf16``, images
+            that are fooled are confirmed in float32, and attacked again in float32 if they are not
+            fooled there. Of the survivors, a sample is attacked again in float32, and the report
+            notes the outcome.
+        only_union: judge the union of threats alone; images fooled under one threat are not
+            attacked under the others.
+        transfer: in a search, first try the images that fooled earlier soups; verdicts then depend
+            on those soups.
+
+    Raises:
+        UsageError: two attacks have the same threat, or the precision is unknown or does not go
+            with the attacks.
+        InputError: the data set is empty.
 
     Example:
         >>> import soupmerge as sm
@@ -65,25 +80,26 @@ class Benchmark:
         threats = [str(attack.threat) for attack in self.attacks]
         twice = sorted({t for t in threats if threats.count(t) > 1})
         if twice:
-            raise UsageError(f"{twice[0]} is given more than once", where="threat")
+            fix = "give one attack for each threat"
+            raise UsageError(f"{twice[0]} is given more than once", where="threat", fix=fix)
         if self.precision not in PRECISIONS:
             fix = near_miss(self.precision, PRECISIONS)
             raise UsageError(f"no precision {self.precision!r}", where="precision", fix=fix)
-        if self.precision != "fp32" and not all(map(_streams, self.attacks)):
-            fix = "take apgd-ce+t, or judge in fp32"
+        if self.precision != "fp32" and not all(map(_is_streaming, self.attacks)):
+            fix = "use apgd-ce+t, or fp32"
             raise UsageError("AutoAttack computes in float32", where="precision", fix=fix)
         if not len(self.data):
             raise InputError("holds no images", where=self.data.ref)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics of its reports; the last is what chooses if none is named."""
+        """Names of the metrics of its reports; searches maximise the last unless told otherwise."""
         threats = tuple(str(attack.threat) for attack in self.attacks)
         single = () if self.only_union and len(threats) > 1 else threats
         return (CLEAN, *single, UNION) if threats else (CLEAN,)
 
     def describe(self) -> dict[str, Any]:
-        """Return all that changes a verdict, for a manifest."""
+        """Return everything that can change a verdict, for a manifest."""
         return {
             "data": self.data.fingerprint(),
             "name": self.name,
@@ -94,15 +110,15 @@ class Benchmark:
         }
 
     def _attacks(self) -> dict[str, dict[str, Any]]:
-        more = {"transfer": True} if self.transfer else {}
-        return {str(attack.threat): {**attack.describe(), **more} for attack in self.attacks}
+        transfer = {"transfer": True} if self.transfer else {}
+        return {str(attack.threat): {**attack.describe(), **transfer} for attack in self.attacks}
 
-    def brief(self) -> Benchmark:
-        """Return the benchmark with attacks that give hopeless images up early, where they can.
+    def giving_up(self) -> Benchmark:
+        """Return the benchmark with attacks that give up on hopeless images, where they can.
 
-        For comparing many soups with each other; see `engine.Patience`.
+        It is meant for comparing many soups with each other; see `engine.Patience`.
         """
-        attacks = [getattr(attack, "brief", lambda a=attack: a)() for attack in self.attacks]
+        attacks = [a.giving_up() if isinstance(a, SupportsGivingUp) else a for a in self.attacks]
         return replace(self, attacks=attacks)
 
     def __call__(
@@ -111,74 +127,94 @@ class Benchmark:
         *,
         progress: Progress = quiet,
         ledger: Ledger | None = None,
-        fooling: AdversarialCache | None = None,
+        cache: AdversarialCache | None = None,
     ) -> Report:
-        """Return the report on *classifier*, which must be in evaluation mode if it is a module.
+        """Return the report on *classifier*.
 
-        Verdicts that *ledger* keeps are not found out again. What *fooling* holds is tried first,
-        one forward evaluation each, and what fools this classifier is held for the next.
+        Args:
+            classifier: the classifier; if it is a module, it must be in evaluation mode.
+            progress: callback for progress, in images; see `types.Progress`.
+            ledger: keeps verdicts; those that it has are not reached again.
+            cache: adversarial images that are tried first, at one forward evaluation each; those
+                that fool this classifier are added.
 
         Raises:
-            InputError: the classifier does not give a row of logits for an image, or its classes
-                do not cover the labels, or an attack left its threat model.
+            InputError: the classifier is in training mode, it does not return a row of logits for
+                each image, its classes do not cover the labels, or an attack left its threat model.
         """
         if isinstance(classifier, nn.Module):
             _require_evaluation(classifier)
         began, meter = time.perf_counter(), Meter(classifier)
         probe(classifier, self.data, meter.device)
-        keeps = NullLedger() if ledger is None else ledger
-        how = (self.seed, self.batch_size, self.precision, keeps, progress, fooling)
-        judge = Judge(meter, self.data, *how)
+        judge = Judge(
+            meter,
+            self.data,
+            seed=self.seed,
+            width=self.batch_size,
+            precision=self.precision,
+            ledger=NullLedger() if ledger is None else ledger,
+            progress=progress,
+            cache=cache,
+        )
         clean = judge.clean()
         if self.only_union and len(self.attacks) > 1:
-            flags = {CLEAN: clean, UNION: self._under_all(judge, clean)}
+            flags = {CLEAN: clean, UNION: self._union(judge, clean)}
         else:
             todo = clean.nonzero().squeeze(1)
-            found = {str(a.threat): judge.holding(a, todo) for a in self.attacks}
-            flags = {CLEAN: clean, **found}
+            robust = {str(a.threat): judge.survivors(a, todo) for a in self.attacks}
+            flags = {CLEAN: clean, **robust}
         cost = {**meter.counts, "seconds": round(time.perf_counter() - began, 3)}
         return Report(self.data.fingerprint(), flags, self._attacks(), cost, judge.notes)
 
-    def _under_all(self, judge: Judge, clean: Tensor) -> Tensor:
-        """Return ``(N,)`` bool: who holds under every threat; nobody is broken twice.
+    def _union(self, judge: Judge, clean: Tensor) -> Tensor:
+        """Return ``(N,)`` bool: which images survive under every threat.
 
-        The first batch is attacked under every threat; for the others, threats come in the order
-        of the images that they broke there for a gradient evaluation.
+        The first batch is attacked under every threat. The other images are attacked until they
+        are fooled, under the threat first that fooled most images per gradient evaluation.
         """
         todo = clean.nonzero().squeeze(1)
         pilot, rest = todo[: self.batch_size], todo[self.batch_size :]
-        under = {attack: judge.holding(attack, pilot) for attack in self.attacks}
-        holds = torch.stack(list(under.values())).all(0)
-        broken = {a: 1 - int(flags.sum()) / max(len(pilot), 1) for a, flags in under.items()}
-        ordered = sorted(self.attacks, key=lambda a: -broken[a] / _expected_cost(a, broken[a]))
+        on_pilot = {attack: judge.survivors(attack, pilot) for attack in self.attacks}
+        robust = torch.stack(list(on_pilot.values())).all(0)
+        fooled = {a: 1 - int(flags.sum()) / max(len(pilot), 1) for a, flags in on_pilot.items()}
+        ordered = sorted(self.attacks, key=lambda a: -fooled[a] / _expected_cost(a, fooled[a]))
         for attack in ordered:
-            rest = judge.holding(attack, rest).nonzero().squeeze(1)
+            rest = judge.survivors(attack, rest).nonzero().squeeze(1)
         judge.notes["order"] = [str(attack.threat) for attack in ordered]
-        holds[rest] = True
-        return holds
+        robust[rest] = True
+        return robust
 
 
-def _streams(attack: Attack) -> bool:
-    """Return whether *attack* can be run in another precision than that of the verdicts."""
-    return all(hasattr(stage, "stream") for stage in getattr(attack, "stages", (attack,)))
+def _is_streaming(attack: Attack) -> bool:
+    return all(isinstance(stage, StreamingAttack) for stage in stages_of(attack))
 
 
-def _expected_cost(attack: Attack, broken: float) -> float:
-    """Return gradient evaluations for an image: some for one that falls, all for one that holds."""
-    stages = getattr(attack, "stages", (attack,))
-    told = [stage.describe() for stage in stages]
-    whole = sum(t["steps"] * t.get("restarts", 1) * t.get("targets", 1) for t in told)
-    return float(broken * min(FEW, whole) + (1 - broken) * max(whole, 1))
+def _expected_cost(attack: Attack, fooled: float) -> float:
+    """Return the expected gradient evaluations for an image, if a fraction *fooled* is fooled."""
+    stages = [stage.describe() for stage in stages_of(attack)]
+    most = sum(s["steps"] * s.get("restarts", 1) * s.get("targets", 1) for s in stages)
+    return float(fooled * min(FEW, most) + (1 - fooled) * max(most, 1))
 
 
 def evaluate(classifier: Classifier, benchmark: Benchmark, *, progress: Progress = quiet) -> Report:
-    """Return what *benchmark* says of *classifier*."""
+    """Return the report of *benchmark* on *classifier*; see `Benchmark`.
+
+    Example:
+        >>> import soupmerge as sm
+        >>> test = sm.Benchmark(sm.data("digits", limit=8))
+        >>> evaluate(sm.model("digits-cnn"), test).n
+        8
+    """
     return benchmark(classifier, progress=progress)
 
 
 def _require_evaluation(net: nn.Module) -> None:
-    training = [name or "the model" for name, module in net.named_modules() if module.training]
+    training = training_modules(net)
     if training:
-        raise InputError(
-            f"{training[0]} is in training mode", where="model", fix="use bind(), or eval()"
-        )
+        fix = "call its eval(), or use bind()"
+        raise InputError(f"{training[0]} is in training mode", where="model", fix=fix)
+
+
+def training_modules(net: nn.Module) -> list[str]:
+    """Return the names of the modules of *net* that are in training mode."""
+    return [name or "the model" for name, module in net.named_modules() if module.training]

@@ -1,7 +1,7 @@
-"""The case of one classifier: images and verdicts to look at, a fence to look from.
+"""What checks examine: a classifier, some images, and what was reported of them.
 
-All of it depends on the benchmark's seed and the images alone, and leaves classifier and process
-as they were.
+Everything here depends on the benchmark's seed and the images alone, and leaves the classifier
+and the state of the process as they were.
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ from torch import Tensor, nn
 from soupmerge.errors import InputError
 from soupmerge.robustness.attacks import APGD
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.robustness.losses import cross_entropy
+from soupmerge.robustness.losses import cross_entropy, is_right
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.robustness.threats import Threat
 from soupmerge.schedule import stream
 from soupmerge.types import Classifier
 
 STEPS = 20
-"""Of APGD: without masking it breaks most of what 100 steps break."""
+"""Steps of APGD; without gradient masking, it breaks most of the images that 100 steps break."""
 
 CHANCE = 0.02
-"""Accuracy above chance that says nothing yet."""
+"""Accuracy above chance that may still be chance."""
 
 
 @dataclass(eq=False)
 class Case:
-    """A classifier, images that it was right on, and what was reported of them.
+    """A classifier, images on which it was right if possible, and what was reported of them.
 
     Attributes:
-        classifier: the one examined.
-        benchmark, report: what judged it, and the verdicts.
-        n: how many images, at most; the benchmark's seed draws them, and those that are wrong
-            come last.
+        classifier: the classifier to examine.
+        benchmark: the benchmark that judged it.
+        report: the report of that benchmark.
+        n: number of images, at most. They are drawn by the benchmark's seed, and images that are
+            wrong without attack are drawn last.
         sources: classifiers whose adversarial images are tried on it.
 
     Raises:
-        InputError: the report is not of this benchmark.
+        InputError: the report was not made by this benchmark.
     """
 
     classifier: Classifier
@@ -59,45 +60,45 @@ class Case:
         judged = set(self.report.attacks if UNION in self.report.flags else self.report.flags)
         if self.report.n != len(self.benchmark.data) or threats - judged:
             fix = "give the benchmark that made the report"
-            raise InputError("is not of this benchmark", where="report", fix=fix)
+            raise InputError("was not made by this benchmark", where="report", fix=fix)
 
     @cached_property
     def indices(self) -> Tensor:
-        """``(n,)``: which images of the data."""
+        """``(n,)``: the indices of the images in the data, in ascending order."""
         drawn = torch.randperm(self.report.n, generator=stream("doubts", self.benchmark.seed))
         wrong = (~self.clean_by_report[drawn]).int()
         return drawn[wrong.argsort(stable=True)][: self.n].sort().values
 
     @property
     def clean_by_report(self) -> Tensor:
-        """``(N,)`` bool: right without attack, by the report."""
+        """``(N,)`` bool: whether each image of the data is right without attack, by the report."""
         return self.report.flags[CLEAN].cpu()
 
     @cached_property
     def images(self) -> tuple[Tensor, Tensor]:
-        """Images ``(n, C_in, H, W)`` and labels ``(n,)``, where the classifier is."""
+        """Images ``(n, C_in, H, W)`` and labels ``(n,)``, on the classifier's device."""
         parameters = self.classifier.parameters() if isinstance(self.classifier, nn.Module) else ()
         device = next((p.device for p in parameters), torch.device("cpu"))
         x, y = self.benchmark.data.batch(self.indices)
         return x.to(device), y.to(device)
 
     @cached_property
-    def held(self) -> dict[Threat, Tensor]:
-        """Threat → ``(n,)`` bool: robust by the report? Radii of 0 are left out.
+    def reported(self) -> dict[Threat, Tensor]:
+        """Threat → ``(n,)`` bool: whether each image is robust by the report.
 
-        Where the report is of the union alone, robust under all.
+        Radii of 0 are left out. If the report has the union alone, its flags stand for each threat.
         """
         threats = [a.threat for a in self.benchmark.attacks if isinstance(a.threat, Threat)]
         flags = {t: self.report.flags.get(str(t)) for t in threats if t.eps > 0}
         union = self.report.right(UNION)
-        where = self.images[1].device
+        device = self.images[1].device
         return {
-            t: (union if f is None else f).cpu()[self.indices].to(where) for t, f in flags.items()
+            t: (union if f is None else f).cpu()[self.indices].to(device) for t, f in flags.items()
         }
 
     @property
-    def parts(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-        """Images, labels and ids, no more at a time than the benchmark takes."""
+    def batches(self) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+        """Images, labels and ids, in batches of the benchmark's size."""
         size = self.benchmark.batch_size
         ids = [self.benchmark.data.ids[i] for i in self.indices.tolist()]
         x, y = (t.split(size) for t in self.images)
@@ -109,31 +110,27 @@ class Case:
         with torch.no_grad():
             return torch.cat([self.classifier(p) for p in x.split(self.benchmark.batch_size)])
 
-    def right(self, logits: Tensor) -> Tensor:
-        """Return ``(n,)`` bool: is the answer right, and finite?"""
-        return (logits.argmax(1) == self.images[1]) & torch.isfinite(logits).all(1)
-
     @cached_property
     def clean(self) -> Tensor:
-        """``(n,)`` bool: right without attack, now."""
-        return self.right(self.logits(self.images[0]))
+        """``(n,)`` bool: whether each image is right without attack, asked anew."""
+        return is_right(self.logits(self.images[0]), self.images[1])
 
-    def steepness(self) -> Tensor:
+    def robust(self, logits: Tensor) -> Tensor:
+        """Return ``(n,)`` bool: whether each image is right without attack and by *logits*."""
+        return self.clean & is_right(logits, self.images[1])
+
+    def gradient_norms(self) -> Tensor:
         """Return ``(n,)``: Σ |∂ cross-entropy / ∂ pixel| at each image."""
-        return torch.cat([_steepness(self.classifier, x, y) for x, y, _ in self.parts])
-
-    def robust(self, attack: APGD, made_on: Classifier | None = None) -> Tensor:
-        """Return ``(n,)`` bool: right without and under *attack*, made on this or another."""
-        return self.clean & self.right(self.under(attack, made_on))
+        return torch.cat([_gradient_norms(self.classifier, x, y) for x, y, _ in self.batches])
 
     def under(self, attack: APGD, made_on: Classifier | None = None) -> Tensor:
         """Return the logits ``(n, C)`` under *attack*, made on this classifier or another.
 
-        An image starts from the same noise, whatever the attack.
+        The noise from which the attack of an image starts is the same for all attacks.
         """
         if made_on is not None:
-            parts = [self._attacked(attack, made_on, *part) for part in self.parts]
-            return self.logits(torch.cat(parts))
+            x_adv = [self._attacked(attack, made_on, *batch) for batch in self.batches]
+            return self.logits(torch.cat(x_adv))
         if attack not in self._logits:
             self._logits[attack] = self.under(attack, self.classifier)
         return self._logits[attack]
@@ -147,30 +144,30 @@ class Case:
 
 
 def _differentiable(classifier: Classifier) -> Classifier:
-    """Return *classifier* with a gradient of zero where it has none, which is no error here."""
+    """Return *classifier*, with a gradient of zero instead of an error if it has none."""
 
-    def reached(x: Tensor, /) -> Tensor:
+    def differentiable(x: Tensor, /) -> Tensor:
         logits = classifier(x)
         return logits + 0 * x.flatten(1).sum(1, keepdim=True).to(logits)
 
-    return reached
+    return differentiable
 
 
-def _steepness(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
+def _gradient_norms(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
     with torch.enable_grad():
         point = x.detach().requires_grad_()
         loss = cross_entropy(_differentiable(classifier)(point), y).sum()
         (grad,) = torch.autograd.grad(loss, point)
-    steepness: Tensor = grad.abs().flatten(1).sum(1)
-    return steepness
+    norms: Tensor = grad.abs().flatten(1).sum(1)
+    return norms
 
 
-class Snapshot:
-    """The tensors of a module, as they were; of another classifier nothing can be kept."""
+class ModuleBackup:
+    """A copy of the tensors of a module; of classifiers that are no modules, it has none."""
 
     def __init__(self, classifier: Classifier) -> None:
         modules = classifier.named_modules() if isinstance(classifier, nn.Module) else ()
-        self._kept = [
+        self._tensors = [
             (f"{path}.{name}".lstrip("."), module, name, tensor, _copy(tensor), tensor.grad)
             for path, module in modules
             for name, tensor in (
@@ -178,26 +175,26 @@ class Snapshot:
                 *module.named_buffers(recurse=False),
             )
         ]
-        self._grads = [_copy(grad) for *_, grad in self._kept]
+        self._grads = [_copy(grad) for *_, grad in self._tensors]
 
     def changed(self) -> list[str]:
-        """Return the names of the tensors whose numbers are others now."""
+        """Return the names of the tensors whose values have changed."""
         return [
             path
-            for path, module, name, _, value, _ in self._kept
+            for path, module, name, _, value, _ in self._tensors
             if not _same(getattr(module, name), value)
         ]
 
-    def put_back(self) -> None:
-        """Give the module its tensors again, their numbers and their gradients."""
-        for (_, module, name, tensor, value, grad), slope in zip(
-            self._kept, self._grads, strict=True
+    def restore(self) -> None:
+        """Restore the tensors of the module, their values and their gradients."""
+        for (_, module, name, tensor, value, grad), grad_value in zip(
+            self._tensors, self._grads, strict=True
         ):
             if getattr(module, name) is not tensor:
                 setattr(module, name, tensor)
             _restore(tensor, value)
             tensor.grad = grad
-            _restore(grad, slope)
+            _restore(grad, grad_value)
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:
@@ -219,12 +216,16 @@ def _restore(tensor: Tensor | None, value: Tensor | None) -> None:
 
 
 @contextlib.contextmanager
-def untouched(classifier: Classifier, seed: int) -> Iterator[None]:
-    """Seed all randomness, and afterwards put it back, with the tensors of *classifier*.
+def state_restored(classifier: Classifier, seed: int) -> Iterator[None]:
+    """Seed all randomness, and afterwards restore it and the tensors of *classifier*.
 
-    A forward pass may change both: statistics of a batch, weights fitted to the images at hand.
+    A forward pass may change both: it may draw noise, update batch statistics, or fit weights.
     """
-    kept, numpy_state, python_state = Snapshot(classifier), np.random.get_state(), random.getstate()
+    backup, numpy_state, python_state = (
+        ModuleBackup(classifier),
+        np.random.get_state(),
+        random.getstate(),
+    )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
@@ -232,6 +233,6 @@ def untouched(classifier: Classifier, seed: int) -> Iterator[None]:
         try:
             yield
         finally:
-            kept.put_back()
+            backup.restore()
             np.random.set_state(numpy_state)
             random.setstate(python_state)

@@ -1,8 +1,8 @@
-"""Reasons to doubt a robust accuracy: what masks gradients, and what other attacks still find.
+"""Reasons to doubt a robust accuracy: masked gradients, and images that other attacks break.
 
 After pyautoattack's ``checks.py`` (Croce & Hein 2020, arXiv 2003.01690), Athalye et al. 2018,
-"Obfuscated gradients give a false sense of security" (arXiv 1802.00420) and Carlini et al. 2019,
-"On evaluating adversarial robustness" (arXiv 1902.06705). ``docs/flags.md`` has a heading for each.
+"Obfuscated gradients give a false sense of security" (arXiv 1802.00420), and Carlini et al. 2019,
+"On evaluating adversarial robustness" (arXiv 1902.06705). ``docs/flags.md`` explains each check.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from soupmerge.errors import UsageError
 from soupmerge.robustness import attack_checks as attack
 from soupmerge.robustness import behaviour_checks as behaviour
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.robustness.check_case import Case, untouched
+from soupmerge.robustness.check_case import Case, state_restored
 from soupmerge.robustness.report import Report
 from soupmerge.types import Classifier, Progress, quiet
 
@@ -25,9 +25,9 @@ class Doubt:
     """One reason not to believe a robust accuracy.
 
     Attributes:
-        name: of the check, and of the heading in ``docs/flags.md``.
-        what: what was found, with the figures and the threshold.
-        fix: what to do.
+        name: name of the check, which has a section of that name in ``docs/flags.md``.
+        what: what the check found, with figures and the threshold.
+        fix: what to do about it.
     """
 
     name: str
@@ -48,26 +48,26 @@ def doubts(
     transfer_from: Sequence[Classifier] = (),
     progress: Progress = quiet,
 ) -> tuple[Doubt, ...]:
-    """Return the reasons to doubt what *report* says of *classifier*; none is no proof.
+    """Return the reasons to doubt *report*; if there are none, that does not prove it right.
 
-    They depend on the benchmark's seed alone, and leave the classifier, also its mode and its
-    batch statistics, and all global randomness as they were.
+    They depend on the benchmark's seed alone. The classifier, including its mode and its batch
+    statistics, and all global randomness are left as they were.
 
     Args:
         classifier: images ``(B, C_in, H, W)`` in [0, 1] to logits ``(B, C)``. It is examined as it
-            is, also in training mode.
-        benchmark: made the report.
-        report: one flag per image and threat.
-        n: images that are examined, at most: first those that are right. The cost is about that of
-            150 steps of APGD on them for each threat.
-        checks: names of the checks to make, of `CHECKS`; None makes all.
+            is, even in training mode.
+        benchmark: the benchmark that made the report.
+        report: the report on *classifier*.
+        n: how many images to examine, at most; those that are right without attack come first. The
+            cost is about 150 steps of APGD on them for each threat.
+        checks: names of the checks to make, from `CHECKS`; None makes all.
         transfer_from: classifiers whose adversarial images are tried too, such as the ingredients
             of a soup.
-        progress: is told of each check.
+        progress: callback for progress, in checks; see `types.Progress`.
 
     Raises:
         UsageError: *n* is below 1.
-        InputError: the report is not of this benchmark.
+        InputError: the report was not made by this benchmark.
 
     Example:
         >>> import soupmerge as sm
@@ -77,50 +77,48 @@ def doubts(
         ['chance']
     """
     if n < 1:
-        raise UsageError(f"{n} is not a number of images ≥ 1", where="n")
+        raise UsageError(f"{n} is not a number of images ≥ 1", where="n", fix="give at least 1")
     case = Case(classifier, benchmark, report, n, transfer_from)
     due = {name: CHECKS[name] for name in CHECKS if checks is None or name in checks}
     found = []
     for done, (name, check) in enumerate(due.items()):
         progress("doubts", done, len(due), name)
-        with untouched(classifier, benchmark.seed):
-            found += [Doubt(name, what, check.fix) for what in check.look(case)]
+        with state_restored(classifier, benchmark.seed):
+            found += [Doubt(name, what, check.fix) for what in check.examine(case)]
     progress("doubts", len(due), len(due))
-    return tuple(dict.fromkeys(found))  # two radii share a ladder's top
+    return tuple(dict.fromkeys(found))  # the ladders of two threats may share radii
 
 
 class Check(NamedTuple):
-    """What a check does: say what it found, in sentences; and what is to be done then."""
+    """A check: a function that yields its findings, in sentences, and what to do about them."""
 
-    look: Callable[[Case], Iterator[str]]
+    examine: Callable[[Case], Iterator[str]]
     fix: str
 
 
-_BETTER = "its robust accuracy is lower than reported; judge it by AutoAttack"
+_BETTER = "the robust accuracy is lower than reported; judge by AutoAttack"
 
 CHECKS: dict[str, Check] = {
-    "training": Check(behaviour.training, "call eval(), or use bind()"),
-    "dynamic": Check(behaviour.dynamic, "attack what it optimises, too (Croce et al. 2022)"),
-    "randomised": Check(behaviour.randomised, "judge it by AutoAttack's version rand"),
+    "training": Check(behaviour.training, "call its eval(), or use bind()"),
+    "dynamic": Check(behaviour.dynamic, "attack through what it optimises (Croce et al. 2022)"),
+    "randomised": Check(behaviour.randomised, "judge by AutoAttack's version rand"),
     "probabilities": Check(behaviour.probabilities, "return the logits, without softmax"),
     "not-finite": Check(
-        behaviour.not_finite, "find the layer that overflows; these count as wrong"
+        behaviour.not_finite, "find the layer that overflows; such answers count as wrong"
     ),
-    "classes": Check(
-        behaviour.classes, "the margin takes the place of such losses; judge by APGD-CE"
-    ),
-    "chance": Check(behaviour.chance, "check the order of labels, and mean and std"),
+    "classes": Check(behaviour.classes, "the margin replaces such losses; judge by APGD-CE"),
+    "chance": Check(behaviour.chance, "check the order of the labels, the mean and the std"),
     "zero-gradient": Check(
-        behaviour.zero_gradient, "judge it by attacks without gradients, such as Square"
+        behaviour.zero_gradient, "judge by attacks without gradients, such as Square"
     ),
-    "scale": Check(attack.scale, "judge it by a loss that no scale changes, such as DLR"),
-    "ladder": Check(attack.ladder, "the gradients mislead attacks; judge it by AutoAttack"),
-    "steps": Check(attack.steps, "judge it with 100 steps or more, or by AutoAttack"),
+    "scale": Check(attack.scale, "judge by a loss that is independent of scale, such as DLR"),
+    "ladder": Check(attack.ladder, "its gradients mislead attacks; judge by AutoAttack"),
+    "steps": Check(attack.steps, "judge with 100 steps or more, or by AutoAttack"),
     "black-box": Check(attack.black_box, _BETTER),
     "noise": Check(attack.noise, _BETTER),
     "transfer": Check(attack.transfer, _BETTER),
 }
-"""Name → check, in the order in which they are made."""
+"""Name → check, in the order in which they run."""
 
 CHEAP = (
     "training",
@@ -133,4 +131,4 @@ CHEAP = (
     "zero-gradient",
     "scale",
 )
-"""Checks that take no more than some forward passes and two short attacks for each threat."""
+"""Checks that cost no more than a few forward passes and two short attacks for each threat."""

@@ -1,7 +1,14 @@
-"""The climb that all gradient attacks share.
+"""The loop that all gradient attacks share.
 
-Every piece of state is per example: one that is fooled leaves at once, a fresh one takes its place,
-and its verdict depends on no other.
+Each pass of `run` over the batch does four things:
+
+1. It queries the classifier at the current points, and records loss, gradient and best points.
+2. Examples that are fooled, out of steps or given up leave: they are yielded as `Finished`, or
+   their `Queue` takes them back for another try.
+3. The others move one step, as the attack's `Rule` says.
+4. New examples from the queue take the free places.
+
+All state has one row for each example, so what becomes of an example depends on no other.
 """
 
 from __future__ import annotations
@@ -9,37 +16,41 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from soupmerge.robustness.losses import Loss
-from soupmerge.types import Classifier
+from soupmerge.robustness.losses import Loss, is_right, margin
+from soupmerge.robustness.memory import halving
+from soupmerge.robustness.threats import over_images
+from soupmerge.types import Classifier, Finished
 
 REFILL = 1 / 16
-"""Part of a batch that must be free before fresh examples are let in: joining copies the batch."""
+"""Fraction of the batch that must be free before new examples join, which copies the batch."""
 
 
 @dataclass
 class AttackState:
-    """Where each example is on its way up; every field has the leading dimension B.
+    """The state of the examples under attack; every field has the leading dimension B.
 
     Attributes:
-        x: clean images; y: labels; target: classes to be taken for, if the loss has targets.
-        place: what the example is known by outside; i: steps it has taken.
-        x_adv: the current point, *x_old* the one before; grad: the loss's gradient at *x_adv*.
-        loss: at *x_adv*; x_best, grad_best, loss_best: where the loss was highest so far.
-        step: current step size; wins: rises since the last checkpoint.
-        loss_mark: best loss at the last checkpoint; halved: was the step cut there?
-        density, support: L1 only: fraction of coordinates to move, and ‖x_best − x‖₀ at the mark.
-        margin: lowest so far, of the label's logit over all others; margin_start: at the start.
+        x, y: clean images and labels; target: classes that a targeted loss aims at.
+        indices: which of the caller's examples these are; i: steps taken.
+        x_adv: current points; x_old: those one step before; grad: gradient of the loss at *x_adv*.
+        loss: at *x_adv*; x_best, loss_best, grad_best: where the loss was highest so far.
+        step: current step sizes; rises: steps since the last checkpoint that raised the loss.
+        loss_mark: highest loss at the last checkpoint; halved: whether the step was halved there.
+        density: L1 only: fraction of the coordinates that the next step changes.
+        support: L1 only: ‖x_best − x‖₀ at the last checkpoint.
+        margin: lowest lead so far of the label's logit over all others; margin_start: at the start.
     """
 
     x: Tensor
     y: Tensor
     target: Tensor
-    place: Tensor
+    indices: Tensor
     i: Tensor
     x_adv: Tensor
     x_old: Tensor
@@ -49,7 +60,7 @@ class AttackState:
     grad_best: Tensor
     loss_best: Tensor
     step: Tensor
-    wins: Tensor
+    rises: Tensor
     loss_mark: Tensor
     halved: Tensor
     density: Tensor
@@ -71,47 +82,39 @@ class AttackState:
             both = (getattr(self, field.name), getattr(other, field.name))
             setattr(self, field.name, torch.cat(both))
 
-    def wide(self, values: Tensor) -> Tensor:
-        """Return *values* ``(B,)`` in a shape that spreads over images."""
-        return values.view(-1, *[1] * (self.x.ndim - 1))
+    def over_images(self, values: Tensor) -> Tensor:
+        """Return *values* ``(B,)`` in a shape that broadcasts over images."""
+        return over_images(values, self.x)
 
 
-class Fresh(NamedTuple):
-    """Examples about to begin: clean, labels, targets, places, and where they start."""
+class NewExamples(NamedTuple):
+    """Examples about to be attacked: as in `AttackState`, and their starting points."""
 
     x: Tensor
     y: Tensor
     target: Tensor
-    place: Tensor
+    indices: Tensor
     start: Tensor
 
 
-class Finished(NamedTuple):
-    """Examples that have left: their places, their points, and which of them fooled."""
+class Queue(Protocol):
+    """Examples that wait to be attacked."""
 
-    place: Tensor
-    x_adv: Tensor
-    fooled: Tensor
+    def take(self, count: int) -> NewExamples | None:
+        """Return at most *count* examples, or None if there are no more."""
 
-
-class Source(Protocol):
-    """Where examples come from, and where those go whose steps are over."""
-
-    def take(self, count: int) -> Fresh | None:
-        """Return *count* examples at most; None if there are no more."""
-
-    def back(self, state: AttackState, over: Tensor) -> Tensor:
-        """Take back the examples of the mask *over* that shall try again; return which."""
+    def requeue(self, state: AttackState, unsuccessful: Tensor) -> Tensor:
+        """Take back examples of the mask *unsuccessful* for another try; return which, a mask."""
 
 
 class Rule(Protocol):
-    """How an attack moves: where to go next, and what to learn from having gone."""
+    """How an attack moves: in each pass, `adapt` and then `move`."""
 
     def begin(self, state: AttackState) -> None:
-        """Set step sizes and whatever else the rule keeps."""
+        """Set the step sizes, and whatever else the rule uses, of new examples."""
 
     def adapt(self, state: AttackState) -> None:
-        """Before a step, adapt step sizes to what was seen, and perhaps go back to the best."""
+        """Adapt step sizes to the losses so far, and possibly return to the best points."""
 
     def move(self, state: AttackState) -> Tensor:
         """Return the next points."""
@@ -119,27 +122,27 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Patience:
-    """When to give an image up: after so many steps, if they left more than a share of its margin.
+    """Gives an image up after *after* steps that left more than *share* of its margin.
 
-    Most images that hold against many steps have hardly moved in the first few, and those that fall
-    late are close to it early. An image that is given up holds, as one does that took all steps.
+    Most images that survive many steps hardly move in the first few, and images that are fooled
+    late come close early. An image that is given up counts as one that survived all steps.
 
     Attributes:
-        after: steps.
-        share: of the margin at the start, logit of the label over the highest other.
+        after: number of steps.
+        share: of the margin at the start, which is the label's logit minus the highest other.
     """
 
     after: int = 10
     share: float = 0.2
 
-    def over(self, state: AttackState) -> Tensor:
-        """Return ``(B,)`` bool: who is given up."""
+    def is_over(self, state: AttackState) -> Tensor:
+        """Return ``(B,)`` bool: which examples are given up."""
         return (state.i >= self.after) & (state.margin > self.share * state.margin_start)
 
 
 def run(
     classifier: Classifier,
-    source: Source,
+    queue: Queue,
     rule: Rule,
     *,
     steps: int,
@@ -148,70 +151,78 @@ def run(
     width: int,
     patience: Patience | None = None,
 ) -> Iterator[Finished]:
-    """Yield images of higher loss, each reached in at most *steps* gradient steps.
+    """Yield points of higher loss for the examples of *queue*, as each of them finishes.
 
-    With *until_fooled* an example leaves at the first point that the classifier gets wrong;
-    otherwise every example takes all steps. What was not fooled leaves with its point of highest
-    loss. At most *width* examples are on their way at a time. With *patience* some leave early.
+    Args:
+        classifier: the classifier under attack.
+        queue: supplies the examples, and takes back those that are to be tried again.
+        rule: how to move.
+        steps: gradient steps for each example.
+        loss: what to maximise.
+        until_fooled: an example finishes at the first point that the classifier gets wrong.
+            Otherwise, or if there is no such point, it finishes with its point of highest loss.
+        width: how many examples are attacked at a time.
+        patience: when to give an example up before its last step.
     """
-    state = _filled(None, source, rule, width)
+    state = _refilled(None, queue, rule, width)
     while state is not None and len(state):
-        # Where all have taken their last step, it is only judged: no gradient is needed.
-        more = bool((state.i < steps).any())
-        found = ask(classifier, state.x_adv, state.y, state.target, loss, need_grad=more)
-        _remember(state, found)
-        fooled = found.fooled & until_fooled
+        # Examples that have taken their last step are only judged, which needs no gradient.
+        need_grad = bool((state.i < steps).any())
+        query = partial(_query, classifier, loss=loss, need_grad=need_grad)
+        response = _Response(*halving(query, state.x_adv, state.y, state.target))
+        _record(state, response)
+        fooled = response.fooled & until_fooled
         leaving = fooled | (state.i >= steps)
         if patience:
-            leaving |= patience.over(state)
+            leaving |= patience.is_over(state)
         if bool(leaving.any()):
-            gone = leaving & ~source.back(state, leaving & ~fooled)
-            x_adv = torch.where(state.wide(fooled), state.x_adv, state.x_best)
-            yield Finished(state.place[gone], x_adv[gone], fooled[gone])
+            done = leaving & ~queue.requeue(state, leaving & ~fooled)
+            x_adv = torch.where(state.over_images(fooled), state.x_adv, state.x_best)
+            yield Finished(state.indices[done], x_adv[done], fooled[done])
             state.keep(~leaving)
         if len(state):
             rule.adapt(state)
             state.x_old, state.x_adv = state.x_adv, rule.move(state)
             state.i = state.i + 1
-        state = _filled(state, source, rule, width)
+        state = _refilled(state, queue, rule, width)
 
 
-def _filled(
-    state: AttackState | None, source: Source, rule: Rule, width: int
+def _refilled(
+    state: AttackState | None, queue: Queue, rule: Rule, width: int
 ) -> AttackState | None:
-    """Return *state* with fresh examples in the places of those that have left."""
-    room = width - (len(state) if state else 0)
-    if state and room < max(1, width * REFILL):
+    """Return *state* with new examples from *queue* in its free places, if there are enough."""
+    free = width - (len(state) if state else 0)
+    if state and free < max(1, width * REFILL):
         return state
-    fresh = source.take(room)
-    if fresh is None:
+    new = queue.take(free)
+    if new is None:
         return state
-    begun = _begun(fresh)
-    rule.begin(begun)
+    joining = _initial_state(new)
+    rule.begin(joining)
     if state:
-        state.join(begun)
-    return state or begun
+        state.join(joining)
+    return state or joining
 
 
-def _begun(fresh: Fresh) -> AttackState:
-    zero = fresh.x.new_zeros(len(fresh.x))
+def _initial_state(new: NewExamples) -> AttackState:
+    zero = new.x.new_zeros(len(new.x))
     return AttackState(
-        x=fresh.x,
-        y=fresh.y,
-        target=fresh.target,
-        place=fresh.place,
-        i=torch.zeros_like(fresh.y),
-        x_adv=fresh.start,
-        x_old=fresh.start,
-        grad=torch.zeros_like(fresh.start),
+        x=new.x,
+        y=new.y,
+        target=new.target,
+        indices=new.indices,
+        i=torch.zeros_like(new.y),
+        x_adv=new.start,
+        x_old=new.start,
+        grad=torch.zeros_like(new.start),
         loss=zero,
-        x_best=fresh.start,
-        grad_best=torch.zeros_like(fresh.start),
+        x_best=new.start,
+        grad_best=torch.zeros_like(new.start),
         loss_best=torch.full_like(zero, -torch.inf),
-        step=zero.view(-1, *[1] * (fresh.x.ndim - 1)),
-        wins=zero,
+        step=over_images(zero, new.x),
+        rises=zero,
         loss_mark=zero,
-        halved=torch.ones_like(fresh.y, dtype=torch.bool),
+        halved=torch.ones_like(new.y, dtype=torch.bool),
         density=zero,
         support=zero,
         margin=torch.full_like(zero, torch.inf),
@@ -219,8 +230,8 @@ def _begun(fresh: Fresh) -> AttackState:
     )
 
 
-class Answer(NamedTuple):
-    """What the classifier says of points: loss ``(B,)``, its gradient, who is fooled, margin."""
+class _Response(NamedTuple):
+    """The classifier's response at the points of a batch; all but the gradient are ``(B,)``."""
 
     loss: Tensor
     grad: Tensor
@@ -228,53 +239,37 @@ class Answer(NamedTuple):
     margin: Tensor
 
 
-def ask(
+def _query(
     classifier: Classifier,
     x_adv: Tensor,
     y: Tensor,
     target: Tensor,
-    loss: Loss,
     *,
+    loss: Loss,
     need_grad: bool,
-) -> Answer:
-    """Return the classifier's answer; where memory does not do, by halves of the batch."""
-    try:
-        return _asked(classifier, x_adv, y, target, loss, need_grad)
-    except torch.OutOfMemoryError:
-        if len(x_adv) == 1:
-            raise
-        torch.cuda.empty_cache()
-    parts = zip(*(t.chunk(2) for t in (x_adv, y, target)), strict=True)
-    halves = [ask(classifier, a, b, c, loss, need_grad=need_grad) for a, b, c in parts]
-    return Answer(*(torch.cat(both) for both in zip(*halves, strict=True)))
-
-
-def _asked(
-    classifier: Classifier, x_adv: Tensor, y: Tensor, target: Tensor, loss: Loss, need_grad: bool
-) -> Answer:
+) -> _Response:
     with torch.set_grad_enabled(need_grad):
         point = x_adv.detach().requires_grad_(need_grad)
         logits = classifier(point)
         values = loss(logits, y, target)
         grad = torch.autograd.grad(values.sum(), point)[0] if need_grad else torch.zeros_like(x_adv)
     logits = logits.detach()
-    # Logits that are not finite are no right answer, and their gradient leads nowhere.
-    fooled = (logits.argmax(1) != y) | ~torch.isfinite(logits).all(1)
-    others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
-    margin = logits.gather(1, y[:, None]).squeeze(1) - others
-    return Answer(values.detach(), torch.nan_to_num(grad, 0.0, 0.0, 0.0), fooled, margin)
+    # The gradient of logits that are not finite leads nowhere.
+    grad = torch.nan_to_num(grad, 0.0, 0.0, 0.0)
+    return _Response(values.detach(), grad, ~is_right(logits, y), -margin(logits, y))
 
 
-def _remember(state: AttackState, found: Answer) -> None:
-    first, values = state.i == 0, found.loss
-    state.margin = torch.minimum(state.margin, found.margin)
-    state.margin_start = torch.where(first, found.margin, state.margin_start)
-    state.grad = found.grad
+def _record(state: AttackState, response: _Response) -> None:
+    first, values = state.i == 0, response.loss
+    state.margin = torch.minimum(state.margin, response.margin)
+    state.margin_start = torch.where(first, response.margin, state.margin_start)
+    state.grad = response.grad
     better = values > state.loss_best
-    state.x_best = torch.where(state.wide(better), state.x_adv, state.x_best)
-    state.grad_best = torch.where(state.wide(better), state.grad, state.grad_best)
+    state.x_best = torch.where(state.over_images(better), state.x_adv, state.x_best)
+    state.grad_best = torch.where(state.over_images(better), state.grad, state.grad_best)
     state.loss_best = torch.where(better, values, state.loss_best)
     state.loss_mark = torch.where(first, values, state.loss_mark)
-    state.wins = state.wins + ((values > state.loss) & ~first)
-    # The reference compares the first step's loss with an empty slot (zero), not the start's.
+    state.rises = state.rises + ((values > state.loss) & ~first)
+    # The reference compares the loss after the first step with an empty slot, zero, and not with
+    # the loss at the start.
     state.loss = torch.where(first, torch.zeros_like(values), values)

@@ -1,4 +1,4 @@
-"""Ensembles: several networks judged as one, at a forward pass of each for every image."""
+"""Ensembles: several networks judged as one, which cost a forward pass each."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from soupmerge.errors import UsageError, near_miss
 
 
 def mean_probabilities(logits: Tensor) -> Tensor:
-    """Return log((1/K) Σ_k softmax(logits_k)), ``(B, C)``, of logits ``(K, B, C)``.
+    """Return log((1/K) Σ_k softmax(logits_k)) ``(B, C)`` for logits ``(K, B, C)``.
 
-    Log-probabilities are logits of the mean probabilities, so losses on logits make sense on them.
+    Log-probabilities are logits whose softmax is the mean, so losses on logits apply to them.
     """
     return torch.logsumexp(logits.log_softmax(-1), 0) - math.log(len(logits))
 
 
 def mean_logits(logits: Tensor) -> Tensor:
-    """Return (1/K) Σ_k logits_k, ``(B, C)``, of logits ``(K, B, C)``."""
+    """Return (1/K) Σ_k logits_k ``(B, C)`` for logits ``(K, B, C)``."""
     return logits.mean(0)
 
 
@@ -28,21 +28,22 @@ AVERAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "prob": mean_probabilities,
     "logit": mean_logits,
 }
-"""The name of what is averaged → the average, as logits."""
+"""What is averaged → function from the members' logits to those of the ensemble."""
 
 
 class Ensemble(nn.Module):
-    """One classifier of K *members*, which averages what they say; attacks go through all of them.
+    """A classifier that averages the outputs of K *members*; attacks differentiate all of them.
 
-    It is in evaluation mode; the modes of its members are theirs.
+    The ensemble is in evaluation mode; the modes of its members are left as they are.
 
     Args:
         members: K ≥ 1 networks, images ``(B, C_in, H, W)`` to logits ``(B, C)``.
-        average: ``prob`` averages softmax probabilities and gives their logarithms (as deep
-            ensembles do, Lakshminarayanan et al. 2017), ``logit`` averages logits.
+        average: ``prob`` averages softmax probabilities and returns their logarithms, as deep
+            ensembles do (Lakshminarayanan et al. 2017); ``logit`` averages logits.
 
     Raises:
-        UsageError: there is no such average, no member; when called, members differ in classes.
+        UsageError: the average is unknown or there is no member; when called, if the members
+            differ in their number of classes.
 
     Example:
         >>> import soupmerge as sm
@@ -57,17 +58,17 @@ class Ensemble(nn.Module):
             fix = near_miss(average, AVERAGES)
             raise UsageError(f"no average {average!r}", where="ensemble", fix=fix)
         if not members:
-            raise UsageError("has no members", where="ensemble", fix="give two networks or more")
+            raise UsageError("has no members", where="ensemble", fix="give at least two networks")
         self.members = nn.ModuleList(members)
         self.average = average
         self.training = self.members.training = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits of the average."""
+        """Return the logits ``(B, C)`` of the average for images *x*."""
         logits = [member(x) for member in self.members]
         shapes = [tuple(out.shape) for out in logits]
         if len(set(shapes)) > 1:
             classes = ", ".join(str(shape[-1]) for shape in shapes)
-            fix = "choose networks that know the same classes"
+            fix = "choose networks with the same classes"
             raise UsageError(f"its members have {classes} classes", where="ensemble", fix=fix)
         return AVERAGES[self.average](torch.stack(logits))

@@ -1,10 +1,10 @@
-"""One classifier before the judge: who holds against an attack, whatever the attack says."""
+"""The judge of one classifier: which images survive an attack, whatever the attack claims."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,21 +12,31 @@ from torch import Tensor, nn
 from soupmerge.binding import cast, fused
 from soupmerge.errors import InputError
 from soupmerge.robustness.adversarial_cache import AdversarialCache
-from soupmerge.robustness.engine import Finished
-from soupmerge.robustness.waiting import Batch
+from soupmerge.robustness.cascade import stages_of
+from soupmerge.robustness.losses import is_right
+from soupmerge.robustness.memory import halving
 from soupmerge.schedule import stream
-from soupmerge.types import Attack, Classifier, Examples, Progress
+from soupmerge.types import (
+    Attack,
+    Batch,
+    Classifier,
+    Examples,
+    Finished,
+    Progress,
+    StreamingAttack,
+)
 
-LEAST, MOST, PART = 16, 64, 10
-"""Of the images that hold in bfloat16, one in *PART* is attacked again in float32, to see how many
-would fall; no less than *LEAST* and no more than *MOST*, as that costs as much as all else."""
+LEAST_RECHECKED, MOST_RECHECKED, RECHECKED_PART = 16, 64, 10
+"""Of the images that survive in bfloat16, one in `RECHECKED_PART` is attacked again in float32, to
+estimate how many would be fooled; at least `LEAST_RECHECKED`, and at most `MOST_RECHECKED`, because
+that can cost as much as everything else."""
 
 
 class Ledger(Protocol):
-    """Keeps verdicts as they are made, so that a killed evaluation repeats none."""
+    """Keeps verdicts as they are reached, so that a resumed evaluation repeats none."""
 
     def known(self, key: str) -> Mapping[int, bool]:
-        """Return example → does it hold, as far as it was kept under *key*."""
+        """Return index of the example → whether it survived, for all verdicts under *key*."""
 
     def add(self, key: str, verdicts: Mapping[int, bool]) -> None:
         """Keep *verdicts* under *key*."""
@@ -36,7 +46,7 @@ class NullLedger:
     """A ledger that keeps nothing."""
 
     def known(self, key: str) -> Mapping[int, bool]:
-        """Return nothing."""
+        """Return no verdicts."""
         return {}
 
     def add(self, key: str, verdicts: Mapping[int, bool]) -> None:
@@ -44,7 +54,7 @@ class NullLedger:
 
 
 class Meter:
-    """A classifier that counts what it is asked, image by image."""
+    """A classifier that counts its gradient and forward evaluations, image by image."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
@@ -53,26 +63,33 @@ class Meter:
         self.device = next((p.device for p in parameters), torch.device("cpu"))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the logits, and count the images."""
+        """Return the logits of *x*, and count its images."""
         kind = "gradient" if torch.is_grad_enabled() and x.requires_grad else "forward"
         self.counts[f"{kind}_evaluations"] += len(x)
         return self.classifier(x)
 
 
+class _Verdict(NamedTuple):
+    """Whether an image survived, in float32, and whether the attack claimed that it did not."""
+
+    survived: bool
+    claimed: bool
+
+
 @dataclass
 class Judge:
-    """Finds out which of *data* a classifier gets right, clean and under attack.
+    """Finds out which examples a classifier gets right, without and under attack.
 
     Attributes:
         meter: the classifier.
         data: the examples.
-        seed: of the attacks' starting points.
-        width: images at a time.
-        precision: what attacks compute in; verdicts are always in float32.
-        ledger: keeps verdicts.
-        progress: is told of images.
-        fooling: images that fooled others before, which are tried first; None to try none.
-        notes: what a reader of the numbers must know.
+        seed: seed of the attacks' starting points.
+        width: how many images are attacked at a time.
+        precision: the precision in which attacks run; verdicts are always reached in float32.
+        ledger: keeps the verdicts.
+        progress: callback for progress, in images; see `types.Progress`.
+        cache: images that fooled other classifiers, which are tried first; None tries none.
+        notes: what readers of the results must know.
     """
 
     meter: Meter
@@ -82,127 +99,135 @@ class Judge:
     precision: str
     ledger: Ledger
     progress: Progress
-    fooling: AdversarialCache | None = None
+    cache: AdversarialCache | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def clean(self) -> Tensor:
-        """Return ``(N,)`` bool: right on the image as it is."""
-        known = dict(self.ledger.known("clean"))
-        todo = torch.tensor([i for i in range(len(self.data)) if i not in known], dtype=torch.long)
-        for indices in todo.split(self.width) if len(todo) else ():
-            found = right(self.meter, *self.load(indices)).tolist()
-            known |= dict(zip(indices.tolist(), found, strict=True))
-            self.ledger.add("clean", {i: known[i] for i in indices.tolist()})
-            self.progress("clean", len(known), len(self.data))
-        return self._flags(known)
+        """Return ``(N,)`` bool: whether each image is classified correctly without attack."""
+        verdicts = dict(self.ledger.known("clean"))
+        todo = [i for i in range(len(self.data)) if i not in verdicts]
+        for indices in _split(todo, self.width):
+            right = answers_right(self.meter, *self.load(indices)).tolist()
+            new = dict(zip(indices.tolist(), right, strict=True))
+            verdicts |= new
+            self.ledger.add("clean", new)
+            self.progress("clean", len(verdicts), len(self.data))
+        return self._flags(i for i, right in verdicts.items() if right)
 
-    def holding(self, attack: Attack, todo: Tensor) -> Tensor:
-        """Return ``(N,)`` bool: which of the examples *todo* hold against all of *attack*."""
-        stages: Sequence[Attack] = getattr(attack, "stages", (attack,))
-        todo = self._transferred(attack, todo)
+    def survivors(self, attack: Attack, todo: Tensor) -> Tensor:
+        """Return ``(N,)`` bool: which of the examples *todo* survive all stages of *attack*."""
+        stages = stages_of(attack)
+        remaining = self._after_transfer(attack, todo.tolist())
         for number, stage in enumerate(stages):
             name = str(attack.threat)
             name += f" {stage.describe()['attack']}" if len(stages) > 1 else ""
-            found = self._stage(f"{attack.threat} {number}", name, stage, todo.tolist())
-            todo = torch.tensor([i for i in todo.tolist() if found[i]], dtype=torch.long)
-        return self._flags(dict.fromkeys(todo.tolist(), True))
+            survives = self._stage(f"{attack.threat} {number}", name, stage, remaining)
+            remaining = [i for i in remaining if survives[i]]
+        return self._flags(remaining)
 
-    def _transferred(self, attack: Attack, todo: Tensor) -> Tensor:
-        """Return which of the examples *todo* hold against what fooled others before."""
-        if self.fooling is None:
+    def _after_transfer(self, attack: Attack, todo: list[int]) -> list[int]:
+        """Return the examples of *todo* that survive the images that fooled other classifiers."""
+        if self.cache is None:
             return todo
-        threat, ids = str(attack.threat), [self.data.ids[i] for i in todo.tolist()]
-        holds = torch.ones(len(todo), dtype=torch.bool)
-        places = torch.tensor(self.fooling.known(threat, ids), dtype=torch.long)
-        for some in places.split(self.width) if len(places) else ():
-            x_adv = self.fooling.images(threat, [ids[i] for i in some.tolist()])
-            device = self.meter.device
-            left = Finished(todo[some].to(device), x_adv.to(device), torch.ones_like(some).bool())
-            holds[some] = self._confirm(attack, left).cpu()
-        return todo[holds]
+        threat, ids = str(attack.threat), [self.data.ids[i] for i in todo]
+        fooled: set[int] = set()
+        for places in _split(self.cache.known(threat, ids), self.width):
+            indices = torch.tensor(todo)[places]
+            x_adv = self.cache.images(threat, [ids[place] for place in places.tolist()])
+            proposed = Finished(indices, x_adv, torch.ones_like(indices, dtype=torch.bool))
+            survives = self._confirm(attack, Finished(*(t.to(self.meter.device) for t in proposed)))
+            fooled |= set(indices[~survives.cpu()].tolist())
+        return [i for i in todo if i not in fooled]
 
     def _stage(self, key: str, name: str, attack: Attack, todo: list[int]) -> dict[int, bool]:
-        if self.precision == "fp32" or not hasattr(attack, "stream"):
-            return {i: not fell for i, (fell, _) in self._run(key, name, attack, todo).items()}
+        """Return example → whether it survives *attack*, for all of *todo*."""
+        if self.precision == "fp32" or not isinstance(attack, StreamingAttack):
+            verdicts = self._run(key, name, attack, todo)
+            return {i: verdict.survived for i, verdict in verdicts.items()}
         cheap = self._run(f"{key} {self.precision}", name, attack, todo, self.precision)
-        holds = {i: not fell for i, (fell, _) in cheap.items()}
-        # What it took for fooled, and float32 does not, is attacked in float32.
-        disputed = [i for i in todo if holds[i] and cheap[i][1]]
-        draw = torch.randperm(len(self.data), generator=stream("recheck", self.seed)).tolist()
-        survivors = [i for i in draw if holds.get(i) and not cheap[i][1]]
-        sample = survivors[: min(MOST, max(LEAST, len(survivors) // PART))]
+        survives = {i: verdict.survived for i, verdict in cheap.items()}
+        # Images that are fooled in the lower precision but not in float32 are attacked again.
+        disputed = [i for i in todo if survives[i] and cheap[i].claimed]
+        drawn = torch.randperm(len(self.data), generator=stream("recheck", self.seed)).tolist()
+        undisputed = [i for i in drawn if survives.get(i) and not cheap[i].claimed]
+        size = max(LEAST_RECHECKED, len(undisputed) // RECHECKED_PART)
+        sample = undisputed[: min(MOST_RECHECKED, size)]
         again = self._run(key, f"{name} again", attack, sorted(disputed + sample))
-        holds |= {i: not fell for i, (fell, _) in again.items()}
-        fell = sum(not holds[i] for i in sample)
+        survives |= {i: verdict.survived for i, verdict in again.items()}
         self.notes.setdefault("float32", {})[name] = {
             "precision": self.precision,
-            "survivors": len(survivors),
+            "survivors": len(undisputed),
             "rechecked": len(sample),
-            "fell": fell,
+            "fell": sum(not survives[i] for i in sample),
         }
-        return holds
+        return survives
 
     def _run(
         self, key: str, name: str, attack: Attack, todo: list[int], precision: str = "fp32"
-    ) -> dict[int, tuple[bool, bool]]:
-        """Return example → did it fall, and did the attack say so."""
-        told = self.ledger.known(key)
-        # What is to fool others is not in the ledger: it is found again, which takes few steps.
-        told = {i: h for i, h in told.items() if h or self.fooling is None}
-        known = {i: (not told[i], not told[i]) for i in todo if i in told}
-        claims = self.ledger.known(f"{key} claims")
-        known |= {i: (known[i][0], True) for i in known if i in claims}
+    ) -> dict[int, _Verdict]:
+        """Return example → verdict, for all of *todo*."""
+        verdicts = self._known(key, todo)
         classifier: Classifier = self.meter
         if precision != "fp32":
-            classifier = cast(self._proposer(), precision, self.meter.device)
-        for left in self._proposals(classifier, attack, todo, set(known)):
-            holds = self._confirm(attack, left).tolist()
-            places, said = left.place.tolist(), left.fooled.tolist()
-            known |= {i: (not h, s) for i, h, s in zip(places, holds, said, strict=True)}
-            self.ledger.add(key, dict(zip(places, holds, strict=True)))
-            odd = {i: True for i, h, s in zip(places, holds, said, strict=True) if h and s}
-            if odd:
-                self.ledger.add(f"{key} claims", odd)
-            self.progress(name, len(known), len(todo))
-        return known
+            classifier = cast(self._fast_meter(), precision, self.meter.device)
+        for proposed in self._proposals(classifier, attack, todo, set(verdicts)):
+            survived = self._confirm(attack, proposed).tolist()
+            pairs = map(_Verdict, survived, proposed.fooled.tolist())
+            new = dict(zip(proposed.indices.tolist(), pairs, strict=True))
+            verdicts |= new
+            self.ledger.add(key, {i: verdict.survived for i, verdict in new.items()})
+            disputed = {
+                i: True for i, verdict in new.items() if verdict.survived and verdict.claimed
+            }
+            if disputed:
+                self.ledger.add(f"{key} claims", disputed)
+            self.progress(name, len(verdicts), len(todo))
+        return verdicts
 
-    def _proposer(self) -> Meter:
-        """Return the classifier as fast as it can be had: what it says is asked again anyway."""
+    def _known(self, key: str, todo: list[int]) -> dict[int, _Verdict]:
+        """Return the verdicts of the ledger that need not be reached again."""
+        survived, claims = self.ledger.known(key), self.ledger.known(f"{key} claims")
+        # The ledger has no adversarial images; the cache needs them found again, in a few steps.
+        usable = [i for i in todo if i in survived and (survived[i] or self.cache is None)]
+        return {i: _Verdict(survived[i], not survived[i] or i in claims) for i in usable}
+
+    def _fast_meter(self) -> Meter:
+        """Return the classifier with fused layers; attacks that use it are confirmed anyway."""
         net = self.meter.classifier
         if isinstance(net, nn.Module):
             x, _ = self.load(torch.arange(min(4, len(self.data))))
             net = fused(net, x)
-        proposer = Meter(net)
-        proposer.device, proposer.counts = self.meter.device, self.meter.counts
-        return proposer
+        meter = Meter(net)
+        meter.device, meter.counts = self.meter.device, self.meter.counts
+        return meter
 
     def _proposals(
         self, classifier: Classifier, attack: Attack, todo: list[int], known: set[int]
     ) -> Iterator[Finished]:
-        """Yield adversarial images, some at a time."""
-        if not hasattr(attack, "stream"):
+        """Yield adversarial images for the examples of *todo* that are not *known*, in parts."""
+        if not isinstance(attack, StreamingAttack):
             yield from self._by_batches(classifier, attack, todo, known)
             return
-        queue = [i for i in todo if i not in known]
+        waiting = [i for i in todo if i not in known]
 
         def feed(count: int) -> Batch | None:
-            nonlocal queue
-            some, queue = queue[:count], queue[count:]
+            nonlocal waiting
+            some, waiting = waiting[:count], waiting[count:]
             return self._batch(attack, some) if some else None
 
-        waiting: list[Finished] = []
-        for left in attack.stream(classifier, feed, width=self.width):
-            waiting.append(left)
-            if sum(len(part.place) for part in waiting) >= self.width // 4:
-                yield _together(waiting)
-                waiting = []
-        if waiting:
-            yield _together(waiting)
+        parts: list[Finished] = []
+        for finished in attack.propose(classifier, feed, width=self.width):
+            parts.append(finished)
+            if sum(len(part.indices) for part in parts) >= self.width // 4:
+                yield _concatenated(parts)
+                parts = []
+        if parts:
+            yield _concatenated(parts)
 
     def _by_batches(
         self, classifier: Classifier, attack: Attack, todo: list[int], known: set[int]
     ) -> Iterator[Finished]:
-        # A foreign attack may draw for a batch as a whole: batches are those of an unbroken run.
+        # Such attacks may draw noise for a batch as a whole, so a resumed run keeps the batches.
         for at in range(0, len(todo), self.width):
             some = todo[at : at + self.width]
             if not known.issuperset(some):
@@ -210,9 +235,9 @@ class Judge:
                 x_adv = attack(classifier, batch.x, batch.y, generator=batch.generator)
                 if x_adv.shape != batch.x.shape:
                     shapes = f"{tuple(x_adv.shape)}, not {tuple(batch.x.shape)}"
-                    raise InputError(f"gave images of shape {shapes}", where=attack)
+                    raise InputError(f"returned images of shape {shapes}", where=attack)
                 none = torch.zeros(len(some), dtype=torch.bool)
-                yield Finished(batch.place, x_adv, none)
+                yield Finished(batch.indices, x_adv, none)
 
     def _batch(self, attack: Attack, some: list[int]) -> Batch:
         indices = torch.tensor(some, dtype=torch.long)
@@ -220,45 +245,46 @@ class Judge:
         return Batch(indices.to(self.meter.device), *self.load(indices), generators)
 
     def load(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images and labels on the classifier's device."""
+        """Return images and labels at *indices*, on the classifier's device."""
         x, y = self.data.batch(indices)
         return x.to(self.meter.device), y.to(self.meter.device)
 
-    def _confirm(self, attack: Attack, left: Finished) -> Tensor:
-        """Return which images hold, judged here, in float32, inside the threat."""
-        x, y = self.load(left.place.cpu())
-        x_adv = left.x_adv.detach().float()
+    def _confirm(self, attack: Attack, proposed: Finished) -> Tensor:
+        """Return ``(B,)`` bool: which images survive, judged in float32 and within the threat."""
+        x, y = self.load(proposed.indices.cpu())
+        x_adv = proposed.x_adv.detach().float()
         outside = ~attack.threat.contains(x_adv, x)
         if bool(outside.any()):
             what = f"left its threat model {attack.threat} on {int(outside.sum())} of {len(x)}"
             raise InputError(f"{what} images", where=attack, fix="its verdicts cannot be used")
         x_adv = attack.threat.project(x_adv, x)
-        holds = right(self.meter, x_adv, y)
-        if self.fooling is not None:
-            fell = (~holds).cpu()
-            ids = [self.data.ids[i] for i in left.place.cpu()[fell].tolist()]
-            self.fooling.keep(str(attack.threat), ids, x_adv[~holds])
-        return holds
+        survives = answers_right(self.meter, x_adv, y)
+        if self.cache is not None:
+            fooled = proposed.indices[~survives].tolist()
+            ids = [self.data.ids[i] for i in fooled]
+            self.cache.keep(str(attack.threat), ids, x_adv[~survives])
+        return survives
 
-    def _flags(self, holds: Mapping[int, bool]) -> Tensor:
+    def _flags(self, indices: Iterable[int]) -> Tensor:
         flags = torch.zeros(len(self.data), dtype=torch.bool)
-        flags[[i for i, held in holds.items() if held]] = True
+        flags[list(indices)] = True
         return flags
 
 
-def right(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
-    """Return ``(B,)`` bool: right, with finite logits. What is not finite is never right."""
-    try:
+def answers_right(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
+    """Return ``(B,)`` bool: whether *classifier* answers each image right, with finite logits."""
+
+    def query(x: Tensor, y: Tensor) -> list[Tensor]:
         with torch.no_grad():
-            logits = classifier(x)
-    except torch.OutOfMemoryError:
-        if len(x) == 1:
-            raise
-        torch.cuda.empty_cache()
-        halves = zip(x.chunk(2), y.chunk(2), strict=True)
-        return torch.cat([right(classifier, *half) for half in halves])
-    return (logits.argmax(1) == y) & torch.isfinite(logits).all(1)
+            return [is_right(classifier(x), y)]
+
+    return halving(query, x, y)[0]
 
 
-def _together(parts: Sequence[Finished]) -> Finished:
+def _split(indices: Sequence[int], size: int) -> tuple[Tensor, ...]:
+    """Return *indices* in tensors of at most *size*; none if there are no indices."""
+    return torch.tensor(indices, dtype=torch.long).split(size) if indices else ()
+
+
+def _concatenated(parts: Sequence[Finished]) -> Finished:
     return Finished(*(torch.cat(column) for column in zip(*parts, strict=True)))

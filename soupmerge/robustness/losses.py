@@ -1,6 +1,7 @@
-"""What an attack raises: logits ``(B, C)``, labels ``(B,)``, targets ``(B,)`` → ``(B,)``.
+"""Losses that attacks maximise: logits ``(B, C)``, labels and target classes ``(B,)`` → ``(B,)``.
 
-All in float32 or wider, whatever the network computes in. Targets matter to targeted losses alone.
+They are computed in float32 or wider, whatever the network computes in. Only targeted losses use
+the target classes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Te
 
 
 def margin(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-    """Return max_{i ≠ y} z_i − z_y (Carlini & Wagner 2017): above 0 the answer is wrong."""
+    """Return max_{i ≠ y} z_i − z_y (Carlini & Wagner 2017), which is above 0 for wrong answers."""
     z = _wide(logits)
     others = z.scatter(1, y[:, None], -torch.inf)
     return others.amax(1) - _at(z, y)
@@ -38,8 +39,8 @@ def margin_to_target(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 def dlr(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
     """Return the difference of logits ratio, −(z_y − max_{i ≠ y} z_i) / (z_π1 − z_π3).
 
-    z_π is z sorted, largest first (Croce & Hein 2020, equation 6). Scaling the logits changes
-    nothing. Below 3 classes there is no z_π3: the margin takes its place.
+    z_π is z in descending order (Croce & Hein 2020, equation 6). Scaling the logits does not
+    change the loss. With fewer than 3 classes there is no z_π3, and the margin is returned.
     """
     if logits.shape[1] < 3:
         return margin(logits, y)
@@ -50,7 +51,7 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
 def dlr_to_target(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """Return −(z_y − z_t) / (z_π1 − (z_π3 + z_π4) / 2) (Croce & Hein 2020, equation 7).
 
-    Below 4 classes there is no z_π4: the margin to the target takes its place.
+    With fewer than 4 classes there is no z_π4, and the margin to the target is returned.
     """
     if logits.shape[1] < 4:
         return margin_to_target(logits, y, target)
@@ -66,17 +67,22 @@ LOSSES: dict[str, Loss] = {
     "dlr-t": dlr_to_target,
     "margin-t": margin_to_target,
 }
-"""The name of a loss → the loss; those of ``-t`` need a target."""
+"""Name → loss; those whose names end in ``-t`` need target classes."""
 
 
 def is_targeted(name: str) -> bool:
-    """Return whether the loss *name* pulls towards a class."""
+    """Return whether the loss *name* needs target classes."""
     return name.endswith("-t")
 
 
 def classes_needed(name: str) -> int:
-    """Return how many classes the loss *name* needs to be what it is called."""
+    """Return the least number of classes for which the loss *name* is not replaced by a margin."""
     return {"dlr": 3, "dlr-t": 4}.get(name, 2)
+
+
+def is_right(logits: Tensor, y: Tensor) -> Tensor:
+    """Return ``(B,)`` bool: whether each answer is right, and all its logits are finite."""
+    return (logits.argmax(1) == y) & torch.isfinite(logits).all(1)
 
 
 def _at(z: Tensor, index: Tensor) -> Tensor:

@@ -1,22 +1,24 @@
-"""What training minimises: clean loss, adversarial loss, and ways to weigh the two."""
+"""Objectives of training: clean loss, adversarial loss, and combinations of the two."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from soupmerge.choices import OBJECTIVES
 from soupmerge.errors import UsageError, near_miss
-from soupmerge.robustness import engine
-from soupmerge.robustness.attacks import APGD
-from soupmerge.robustness.rules import Adaptive, SparseAdaptive
+from soupmerge.robustness.attacks import APGD, GradientAttack, ascend
+from soupmerge.robustness.queues import SingleTry
 from soupmerge.robustness.threats import Threat
-from soupmerge.robustness.waiting import Given
 from soupmerge.types import Attack, Classifier, Generators
+
+MOST_BETA = 1e6
 
 Form: TypeAlias = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 """``(logits of x, logits of x_adv, y, β)`` → loss ``(B,)``."""
@@ -35,35 +37,42 @@ def mart(clean: Tensor, robust: Tensor, y: Tensor, beta: float) -> Tensor:
     p = robust.softmax(1)
     wrong = p.scatter(1, y[:, None], 0.0).amax(1)
     bce = F.cross_entropy(robust, y, reduction="none") - (1 - wrong).clamp(min=1e-4).log()
-    unsure = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
-    return bce + beta * divergence(clean, robust) * unsure
+    uncertainty = 1 - clean.softmax(1).gather(1, y[:, None]).squeeze(1)
+    return bce + beta * divergence(clean, robust) * uncertainty
 
 
 def divergence(clean: Tensor, robust: Tensor) -> Tensor:
     """Return KL(softmax(clean) ‖ softmax(robust)) ``(B,)``."""
-    both = robust.log_softmax(1), clean.log_softmax(1)
-    return F.kl_div(*both, log_target=True, reduction="none").sum(1)
+    log_p, log_q = clean.log_softmax(1), robust.log_softmax(1)
+    return F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(1)
 
 
 FORMS: dict[str, Form] = {"trades-kl": trades, "mart": mart}
-"""Ways to weigh clean and adversarial answers, beside the mix of two cross-entropies."""
+"""Forms of the loss other than ``mix``, the weighted mean of two cross-entropies."""
 
 
 @dataclass(frozen=True)
 class Adversarial:
-    """α · CE(f(x), y) + (1 − α) · CE(f(x_adv), y), or another *form*; x_adv by *attacks*.
+    """α · CE(f(x), y) + (1 − α) · CE(f(x_adv), y), or another *form*, with x_adv from *attacks*.
 
-    Adversarial training for α = 0 (Huang 2023, equation 1), clean training without an attack, and
-    what that paper calls TRADES in between (its equation 2). Several attacks share a batch: image
-    i meets attack i mod T, which costs no more than one of them.
+    With α = 0 this is adversarial training (Huang 2023, equation 1), without attacks it is clean
+    training, and in between it is what that paper calls TRADES (its equation 2). Several attacks
+    share each batch: image i is attacked by attack i mod T, so they cost no more than one.
 
     Attributes:
-        attacks: craft x_adv; none trains on clean images.
+        attacks: the attacks that craft x_adv; without any, training is on clean images.
         alpha: weight of the clean loss in the mix, in [0, 1].
-        form: ``mix``, or ``trades-kl`` (whose images raise the divergence, not the loss) or
-            ``mart``, as their authors have them.
+        form: ``mix``, or as published ``mart`` or ``trades-kl``, whose images maximise the
+            divergence instead of the loss.
         beta: weight of the divergence in those two.
-        smoothing: of labels in the mix (Szegedy et al. 2016), in [0, 1).
+        smoothing: label smoothing in the mix (Szegedy et al. 2016), in [0, 1).
+
+    Raises:
+        UsageError: a number is out of range, or an argument does not go with the form.
+
+    Example:
+        >>> Adversarial((APGD.training(Threat("linf", 0.1)),), alpha=0.5).describe()["objective"]
+        'trades-mix'
     """
 
     attacks: tuple[Attack, ...] = ()
@@ -74,48 +83,54 @@ class Adversarial:
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
-            fix = "it is the weight of the clean loss"
+            fix = "give the weight of the clean loss"
             raise UsageError(f"{self.alpha} is not in [0, 1]", where="trades", fix=fix)
-        if self.form != "mix" and self.form not in FORMS:
-            fix = near_miss(self.form, ["mix", *FORMS])
+        if self.form not in OBJECTIVES:
+            fix = near_miss(self.form, OBJECTIVES)
             raise UsageError(f"no form {self.form!r}", where="objective", fix=fix)
-        if not (0 <= self.beta < 1e6 and 0 <= self.smoothing < 1):
-            what = "beta must be ≥ 0 and finite, label smoothing in [0, 1)"
-            raise UsageError(what, where="objective", fix="change what is not")
+        if not 0 <= self.beta < MOST_BETA:
+            what = f"beta {self.beta:g} is not at least 0 and below {MOST_BETA:g}"
+            raise UsageError(what, where="objective", fix="change beta")
+        if not 0 <= self.smoothing < 1:
+            what = f"label smoothing {self.smoothing:g} is not in [0, 1)"
+            raise UsageError(what, where="objective", fix="change it")
         if self.form != "mix" and not self.attacks:
-            fix = "give a threat of a radius above 0, or leave the form out"
+            fix = "give a threat with a radius above 0, or leave the form out"
             raise UsageError("needs an attack", where=f"objective {self.form}", fix=fix)
         if self.form != "mix" and (self.alpha or self.smoothing):
-            what = "alpha and label smoothing belong to the mix"
+            what = "alpha and label smoothing apply to the mix only"
             raise UsageError(what, where=f"objective {self.form}", fix="leave them out")
-        if self.form == "trades-kl" and not all(isinstance(a, APGD) for a in self.attacks):
-            raise UsageError("climbs as APGD does", where="objective trades-kl", fix="take APGD")
+        others = [a for a in self.attacks if not isinstance(a, GradientAttack)]
+        if self.form == "trades-kl" and others:
+            what = f"cannot maximise the divergence by {others[0].describe()['attack']}"
+            fix = "use a gradient attack, such as APGD"
+            raise UsageError(what, where="objective trades-kl", fix=fix)
 
     def describe(self) -> dict[str, Any]:
         """Return name and settings."""
-        smoothed = {"label smoothing": self.smoothing} if self.smoothing else {}
+        smoothing = {"label smoothing": self.smoothing} if self.smoothing else {}
         if not self.attacks:
-            return {"objective": "clean", **smoothed}
-        told = [{"threat": str(a.threat), **a.describe()} for a in self.attacks]
-        crafted: dict[str, Any] = told[0] if len(told) == 1 else {"threats": told}
+            return {"objective": "clean", **smoothing}
+        each = [{"threat": str(a.threat), **a.describe()} for a in self.attacks]
+        attacks: dict[str, Any] = each[0] if len(each) == 1 else {"threats": each}
         if self.form != "mix":
-            return {"objective": self.form, "beta": self.beta, **crafted}
-        mixed = {"objective": "trades-mix", "alpha": self.alpha}
-        return {**(mixed if self.alpha else {"objective": "adversarial"}), **crafted, **smoothed}
+            return {"objective": self.form, "beta": self.beta, **attacks}
+        mix = {"objective": "trades-mix", "alpha": self.alpha}
+        return {**(mix if self.alpha else {"objective": "adversarial"}), **attacks, **smoothing}
 
     def craft(
         self, classifier: Classifier, x: Tensor, y: Tensor, *, generator: Generators
     ) -> Tensor:
-        """Return x_adv; no weight takes a gradient."""
+        """Return x_adv, of the shape of *x*, without gradients in the weights."""
         x_adv = x.clone()
         for t, attack in enumerate(self.attacks):
             share = slice(t, None, len(self.attacks))
             if not len(x[share]):
                 continue
-            if self.form == "trades-kl" and isinstance(attack, APGD):
-                x_adv[share] = _diverging(attack, classifier, x[share], y[share], generator)
-            else:
-                x_adv[share] = attack(classifier, x[share], y[share], generator=generator)
+            craft: Callable[..., Tensor] = attack
+            if self.form == "trades-kl" and isinstance(attack, GradientAttack):
+                craft = partial(_maximise_divergence, attack)
+            x_adv[share] = craft(classifier, x[share], y[share], generator=generator)
         return x_adv
 
     def loss(self, classifier: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
@@ -130,22 +145,19 @@ class Adversarial:
         return self.alpha * clean + (1 - self.alpha) * loss
 
 
-def _diverging(
-    attack: APGD, classifier: Classifier, x: Tensor, y: Tensor, generator: Generators
+def _maximise_divergence(
+    attack: GradientAttack, classifier: Classifier, x: Tensor, y: Tensor, *, generator: Generators
 ) -> Tensor:
-    """Return the points at which *attack*'s climb finds the answers furthest from those for *x*."""
+    """Return points found by *attack* at which the answers diverge most from those for *x*."""
     with torch.no_grad():
         clean = classifier(x)
 
-    def away(logits: Tensor, y: Tensor, place: Tensor) -> Tensor:
-        return divergence(clean[place], logits)
+    def loss(logits: Tensor, y: Tensor, indices: Tensor) -> Tensor:
+        return divergence(clean[indices], logits)
 
-    start = attack.threat.sample(x, generator)  # at x itself the divergence has no gradient
-    rule = (SparseAdaptive if attack.threat.norm == "l1" else Adaptive)(attack.threat, attack.steps)
-    source = Given(x, y, torch.arange(len(x), device=x.device), start)
-    how: dict[str, Any] = {"steps": attack.steps, "until_fooled": False, "width": len(x)}
-    (left,) = engine.run(classifier, source, rule, loss=away, **how)
-    return x.index_copy(0, left.place, left.x_adv)
+    start = attack.threat.sample(x, generator)  # at x itself, the divergence has no gradient
+    queue = SingleTry(x, y, torch.arange(len(x), device=x.device), start)
+    return ascend(classifier, queue, attack.rule(), steps=attack.steps, loss=loss)
 
 
 def against(
@@ -157,15 +169,19 @@ def against(
     beta: float = 6.0,
     smoothing: float = 0.0,
 ) -> Adversarial:
-    """Return adversarial training against *threat* by *steps*-step APGD, as the papers train.
+    """Return the objective of adversarial training against *threat* by APGD, as in the papers.
 
     Args:
-        threat: one, or several that share each batch; None, or a radius of 0, is clean training.
+        threat: one threat, or several that share each batch; None or a radius of 0 is clean
+            training.
         alpha: weight of the clean loss; 0 is plain adversarial training.
-        steps: of APGD, for each batch.
+        steps: steps of APGD for each batch.
         form: ``mix`` of two cross-entropies, ``trades-kl`` or ``mart``.
         beta: weight of the divergence in ``trades-kl`` and ``mart``.
-        smoothing: of labels.
+        smoothing: label smoothing.
+
+    Raises:
+        UsageError: as for `Adversarial`, or only some of several radii are 0.
 
     Example:
         >>> against(Threat("linf", 8 / 255)).describe()["attack"]
@@ -175,5 +191,5 @@ def against(
     attacks = tuple(APGD.training(t, steps=steps) for t in threats if t.eps)
     if attacks and len(attacks) < len(threats):
         fix = "give --trades for a share of clean loss"
-        raise UsageError("a radius of 0 among others", where="threat", fix=fix)
+        raise UsageError("one of several radii is 0", where="threat", fix=fix)
     return Adversarial(attacks, alpha=alpha, form=form, beta=beta, smoothing=smoothing)

@@ -1,4 +1,4 @@
-"""What becomes of each example: its loss, and whether it is right; clean and under attack."""
+"""The loss and error of each example, without and under attack."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.robustness.losses import cross_entropy
+from soupmerge.robustness.losses import cross_entropy, is_right
 from soupmerge.robustness.report import CLEAN
 from soupmerge.schedule import stream
 from soupmerge.types import Classifier
 
 
 class Outcome(NamedTuple):
-    """Loss ``(N,)`` and error ``(N,)``, 0 or 1, of each example."""
+    """Loss ``(N,)`` and error ``(N,)``, 0 or 1, of each example, in float64."""
 
     loss: Tensor
     error: Tensor
@@ -24,21 +24,21 @@ class Outcome(NamedTuple):
 def outcomes(net: nn.Module, benchmark: Benchmark) -> dict[str, Outcome]:
     """Return metric → outcome of *net* on the data of *benchmark*, clean and under its attacks.
 
-    Unlike `Benchmark`, every image is attacked, also one that is wrong already: its loss counts.
-    For the loss to be the highest found, the attacks should not stop at the first wrong answer.
+    Unlike in `Benchmark`, images that are wrong without attack are attacked too, as their loss
+    counts. For the highest loss found, the attacks should not stop at the first wrong answer.
     """
     device = next(net.parameters()).device
     rows: dict[str, list[Outcome]] = {}
     for indices in torch.arange(len(benchmark.data)).split(benchmark.batch_size):
         x, y = benchmark.data.batch(indices)
         x, y = x.to(device), y.to(device)
-        clean = _judged(net, x, y)
+        clean = _outcome(net, x, y)
         rows.setdefault(CLEAN, []).append(clean)
         for attack in benchmark.attacks:
             ids = [benchmark.data.ids[i] for i in indices.tolist()]
             generators = [stream(benchmark.seed, attack, id) for id in ids]
             x_adv = attack(net, x, y, generator=generators)
-            loss, error = _judged(net, attack.threat.project(x_adv, x), y)
+            loss, error = _outcome(net, attack.threat.project(x_adv, x), y)
             robust = Outcome(loss, torch.maximum(error, clean.error))
             rows.setdefault(str(attack.threat), []).append(robust)
     return {
@@ -47,8 +47,7 @@ def outcomes(net: nn.Module, benchmark: Benchmark) -> dict[str, Outcome]:
     }
 
 
-def _judged(classifier: Classifier, x: Tensor, y: Tensor) -> Outcome:
+def _outcome(classifier: Classifier, x: Tensor, y: Tensor) -> Outcome:
     with torch.no_grad():
         logits = classifier(x)
-    right = (logits.argmax(1) == y) & torch.isfinite(logits).all(1)
-    return Outcome(cross_entropy(logits, y).double().cpu(), (~right).double().cpu())
+    return Outcome(cross_entropy(logits, y).double().cpu(), (~is_right(logits, y)).double().cpu())

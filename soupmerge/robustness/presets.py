@@ -1,4 +1,4 @@
-"""Attacks by name."""
+"""Attacks by name; `choices.ATTACKS` lists the names without loading torch."""
 
 from __future__ import annotations
 
@@ -23,14 +23,23 @@ PRESETS: dict[str, Callable[[Threat, int], Attack]] = {
     "apgd-100": lambda threat, steps: APGD.evaluation(threat),
     "autoattack": lambda threat, steps: AutoAttack(threat),
 }
-"""Name → the attack on a threat, in so many steps where the name does not say how many."""
+"""Name → (threat, steps) → attack; names that imply a number of steps ignore *steps*."""
 
 
 def preset(name: str, threat: Threat, steps: int = 100) -> Attack:
     """Return the attack called *name*.
 
+    Args:
+        name: one of `PRESETS`.
+        threat: the threat model.
+        steps: gradient steps, unless the name implies their number.
+
     Raises:
-        UsageError: there is none of that name.
+        UsageError: the name is unknown.
+
+    Example:
+        >>> preset("fast", Threat("linf", 0.1)).describe()
+        {'attack': 'apgd-ce', 'steps': 10}
     """
     if name not in PRESETS:
         raise UsageError(f"no attack {name!r}", where="attack", fix=near_miss(name, PRESETS))

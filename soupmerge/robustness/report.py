@@ -1,4 +1,4 @@
-"""Report: one flag per example per threat, and every number that follows from the flags."""
+"""Reports: one flag for each example and threat, and the numbers that follow from the flags."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Bits: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Recorded(Mapping[str, "Tensor"]):
-    """Flags from a record, as *bits*: tensors once one is asked for, since torch loads slowly."""
+    """Flags from a record, which become tensors on access only, because torch loads slowly."""
 
     def __init__(self, bits: Mapping[str, Bits]) -> None:
         self.bits = bits
@@ -45,14 +45,21 @@ class Recorded(Mapping[str, "Tensor"]):
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a classifier did on a data set.
+    """How a classifier fared on a data set.
 
     Attributes:
         data: fingerprint of the data set.
-        flags: metric → ``(N,)`` bool, right on this example? ``clean`` and one for each threat.
+        flags: metric → ``(N,)`` bool, whether each example is right; the metrics are ``clean`` and
+            each threat, or ``clean`` and ``union``.
         attacks: threat → the attack's name and settings.
-        cost: gradient evaluations, forward evaluations (both per image) and seconds.
-        notes: what a reader must know: float32 rechecks of a cheaper precision, order of threats.
+        cost: number of gradient and of forward evaluations, in images, and seconds.
+        notes: what readers must know: rechecks in float32, and the order of threats in a union.
+
+    Example:
+        >>> import torch
+        >>> flags = {"clean": torch.tensor([True] * 8 + [False] * 2)}
+        >>> Report({"ref": "digits"}, flags, {}).accuracy("clean")
+        0.8
     """
 
     data: Mapping[str, Any]
@@ -62,7 +69,7 @@ class Report:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        """Return whether *other* says the same of the same examples, whatever it cost."""
+        """Return whether *other* has the same flags, data, attacks and notes; costs may differ."""
         if not isinstance(other, Report):
             return NotImplemented
         ours, theirs = ((r.to_record(), r.data, r.attacks) for r in (self, other))
@@ -77,40 +84,39 @@ class Report:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of all metrics: clean, each threat, and their union if there are any."""
+        """Names of all metrics: clean, each threat, and the union if there are threats."""
         derived = self.attacks and UNION not in self.flags
         return (*self.flags, UNION) if derived else tuple(self.flags)
 
     def right(self, metric: str) -> Tensor:
-        """Return ``(N,)`` bool: which examples count for *metric*; union is right under all."""
+        """Return ``(N,)`` bool: whether each example is right for *metric*; for union, for all."""
         import torch
 
         return torch.from_numpy(self.bits(metric))
 
     def bits(self, metric: str) -> Bits:
-        """Return what `right` does, as an array."""
+        """Return `right` as an array."""
         if metric == UNION and UNION not in self.flags:
-            every: Bits = np.logical_and.reduce([self.bits(known) for known in self.flags])
-            return every
+            union: Bits = np.logical_and.reduce([self.bits(each) for each in self.flags])
+            return union
         if metric not in self.flags:
-            raise InputError(
-                f"no metric {metric!r} was judged", fix="known are " + ", ".join(self.metrics)
-            )
+            fix = "choose from " + ", ".join(self.metrics)
+            raise InputError(f"no metric {metric!r} was judged", fix=fix)
         if isinstance(self.flags, Recorded):
             return self.flags.bits[metric]
-        found: Bits = self.flags[metric].cpu().numpy()
-        return found
+        bits: Bits = self.flags[metric].cpu().numpy()
+        return bits
 
     def correct(self, metric: str) -> int:
-        """Return how many examples are right for *metric*."""
+        """Return the number of examples that are right for *metric*."""
         return int(self.bits(metric).sum())
 
     def accuracy(self, metric: str) -> float:
-        """Return the fraction that is right for *metric*; under attack, an upper bound."""
+        """Return the fraction of examples right for *metric*, an upper bound if it has attacks."""
         return self.correct(metric) / self.n
 
     def interval(self, metric: str, level: float = 0.95) -> tuple[float, float]:
-        """Return Wilson's interval for the accuracy on unseen examples of the same kind."""
+        """Return Wilson's interval for the accuracy on unseen examples of the same distribution."""
         return wilson(self.correct(metric), self.n, level)
 
     def to_metrics(self) -> dict[str, dict[str, Any]]:
@@ -119,38 +125,41 @@ class Report:
 
     def _metric(self, metric: str) -> dict[str, Any]:
         low, high = self.interval(metric)
-        counted = {"correct": self.correct(metric), "n": self.n}
-        interval = {"ci95": [round(low, 4), round(high, 4)]}
-        attack = dict(self.attacks.get(metric, {}))
-        return {"accuracy": self.accuracy(metric), **counted, **interval, **attack}
+        return {
+            "accuracy": self.accuracy(metric),
+            "correct": self.correct(metric),
+            "n": self.n,
+            "ci95": [round(low, 4), round(high, 4)],
+            **self.attacks.get(metric, {}),
+        }
 
     def to_record(self) -> dict[str, Any]:
-        """Return the report as JSON values that `from_record` turns back; without the cost."""
+        """Return the report without its cost as JSON values, for `from_record`."""
         packed = {metric: _pack(self.bits(metric)) for metric in self.flags}
-        told = {"notes": dict(self.notes)} if self.notes else {}
-        return {"metrics": self.to_metrics(), "flags": packed, **told}
+        notes = {"notes": dict(self.notes)} if self.notes else {}
+        return {"metrics": self.to_metrics(), "flags": packed, **notes}
 
     @classmethod
     def from_record(
         cls, record: Mapping[str, Any], data: Mapping[str, Any], attacks: Mapping[str, Any]
     ) -> Report:
-        """Return the report that `to_record` wrote about *data* under *attacks*."""
+        """Return the report on *data* under *attacks* from what `to_record` returned."""
         n = record["metrics"][CLEAN]["n"]
         flags = Recorded({m: _unpack(text, n) for m, text in record["flags"].items()})
         return cls(data, flags, attacks, notes=record.get("notes", {}))
 
 
 def told_apart_by(reports: Sequence[Report]) -> list[str]:
-    """Return what of the data's fingerprints tells *reports* apart: ``ref``, ``resolution``."""
+    """Return the keys of the fingerprints that tell *reports* apart: ``ref``, ``resolution``."""
     several = len({report.data["ref"] for report in reports}) > 1
     resized = any("resolution" in report.data for report in reports)
     return ["ref"] * several + ["resolution"] * resized
 
 
 def wilson(correct: int, n: int, level: float) -> tuple[float, float]:
-    """Return the score interval for *correct* of *n* (Wilson 1927, without a correction).
+    """Return the score interval for *correct* of *n* (Wilson 1927, without continuity correction).
 
-    (p + z²/2n ± z √(p (1 − p)/n + z²/4n²)) / (1 + z²/n); scipy has it, and takes 0.7 s to load.
+    (p + z²/2n ± z √(p (1 − p)/n + z²/4n²)) / (1 + z²/n). scipy has it, but takes 0.7 s to load.
     """
     z, p = NormalDist().inv_cdf((1 + level) / 2), correct / n
     middle, scale = p + z * z / (2 * n), 1 + z * z / n

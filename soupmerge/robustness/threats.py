@@ -1,33 +1,37 @@
-"""Threat models: a norm and a radius. A norm is a value, not a subclass.
+"""Threat models: balls of a norm and a radius, intersected with the pixel box ``[0, 1]``.
 
-``eps`` is always in units of images in ``[0, 1]``, and every set is the ball intersected with the
-pixel box ``[0, 1]``.
+The radius, ``eps``, is always in the units of images in ``[0, 1]``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from soupmerge.choices import NORMS
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.numbers import exact
 from soupmerge.types import Generators
 
-NORMS = ("linf", "l2", "l1")
+ORDERS = {"linf": math.inf, "l2": 2, "l1": 1}
+"""Norm → p of the p-norm."""
 MOST_EPS = 1e6
-"""Beyond any distance between two images."""
+"""More than the distance between any two images."""
 LEAST_EPS = float(torch.finfo(torch.float32).tiny)
-"""Below it, a number is 0 in float32, or may be taken for 0."""
+"""Smaller numbers are 0 in float32, or are treated as 0 on some devices."""
 
 
 @dataclass(frozen=True)
 class Threat:
     """All images within *eps* of an image in *norm*, and within the pixel box.
+
+    Attributes:
+        norm: ``linf``, ``l2`` or ``l1``.
+        eps: the radius, in the units of images in ``[0, 1]``.
 
     Raises:
         UsageError: the norm is unknown, or eps is negative, not finite, positive but 0 in float32,
@@ -46,11 +50,11 @@ class Threat:
             fix = near_miss(self.norm, NORMS)
             raise UsageError(f"no norm {self.norm!r}", where="threat", fix=fix)
         if not 0 <= self.eps <= MOST_EPS:
-            what = f"eps {self.eps} is not in 0…{MOST_EPS:g}"
-            raise UsageError(what, where="threat", fix="images are in [0, 1]; see soupmerge -h")
+            what = f"eps {self.eps} is not between 0 and {MOST_EPS:g}"
+            raise UsageError(what, where="threat", fix="eps is in the units of images in [0, 1]")
         if 0 < self.eps < LEAST_EPS:
-            what = f"eps {self.eps:g} is too small: it is 0 for images, which are float32"
-            raise UsageError(what, where="threat", fix="give 0 if no attack is meant")
+            what = f"eps {self.eps:g} is too small: in float32, the type of images, it is 0"
+            raise UsageError(what, where="threat", fix="give 0 for no attack")
         if self.norm == "linf" and self.eps > 1:
             raise UsageError(
                 f"eps {self.eps:g} is above 1, the width of the pixel box",
@@ -63,7 +67,7 @@ class Threat:
         """Return the threat written as ``norm:eps``, such as ``linf:8/255``; fractions are exact.
 
         Raises:
-            UsageError: the form, the norm or eps cannot be meant.
+            UsageError: the text has another form, or as for `Threat`.
         """
         norm, colon, eps = text.strip().partition(":")
         if not colon:
@@ -75,10 +79,10 @@ class Threat:
         return f"{self.norm}:{_written(self.eps)}"
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Return *x_adv* brought back into the set around *x*.
+        """Return *x_adv* ``(B, …)`` projected onto the set around *x*.
 
-        Linf and L1 give the nearest point of the set. L2 gives the nearest point of the ball,
-        then of the box, which stays in the ball because *x* is in the box. Shapes ``(B, …)``.
+        Linf and L1 give the nearest point of the set. L2 gives the nearest point of the ball and
+        then of the box, which stays in the ball because *x* is in the box.
         """
         if self.norm == "linf":
             near = torch.min(torch.max(x_adv, x - self.eps), x + self.eps)
@@ -89,11 +93,11 @@ class Threat:
         return x + _onto_l1_and_box(x_adv - x, x, self.eps)
 
     def sample(self, x: Tensor, generator: Generators) -> Tensor:
-        """Return a random start in the set around *x*, as AutoAttack draws it."""
+        """Return a random starting point in the set around *x*, drawn as AutoAttack does."""
         if self.norm == "linf":
             noise = 2 * _draw(torch.rand, x, generator) - 1
-            reach = noise.abs().flatten(1).amax(1).view(-1, *[1] * (x.ndim - 1))
-            return (x + self.eps * noise / (reach + 1e-12)).clamp(0.0, 1.0)
+            largest = over_images(noise.abs().flatten(1).amax(1), x)
+            return (x + self.eps * noise / (largest + 1e-12)).clamp(0.0, 1.0)
         noise = _draw(torch.randn, x, generator)
         if self.norm == "l2":
             return (x + self.eps * unit_l2(noise)).clamp(0.0, 1.0)
@@ -101,13 +105,12 @@ class Threat:
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Return ``(B,)`` float64: how far *x_adv* is from *x* in this norm."""
-        order = {"linf": math.inf, "l2": 2, "l1": 1}[self.norm]
         delta = (x_adv.double() - x.double()).flatten(1)
-        length: Tensor = torch.linalg.vector_norm(delta, ord=order, dim=1)
+        length: Tensor = torch.linalg.vector_norm(delta, ord=ORDERS[self.norm], dim=1)
         return length
 
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Return ``(B,)`` bool: is each image of *x_adv* in the set, but for float32 rounding?"""
+        """Return ``(B,)`` bool: whether *x_adv* is in the set, up to float32 rounding."""
         slack = 1e-6 if self.norm == "linf" else 1e-6 + 2e-5 * self.eps
         pixels = x_adv.flatten(1)
         in_box = (pixels.amin(1) >= 0) & (pixels.amax(1) <= 1)
@@ -117,8 +120,9 @@ class Threat:
     def steepest(self, grad: Tensor, density: Tensor | None = None) -> Tensor:
         """Return the direction of length 1 in which the loss rises fastest.
 
-        Linf: the sign; L2: the gradient itself; L1: the signs of its largest entries, a fraction
-        *density* ``(B,)`` of all (Croce & Hein 2021, "Mind the box", section 4).
+        Linf: the signs of the gradient; L2: the gradient, scaled; L1: the signs of its largest
+        entries, a fraction *density* ``(B,)`` of all (Croce & Hein 2021, "Mind the box",
+        section 4), by default 0.05.
         """
         if self.norm == "linf":
             return grad.sign()
@@ -130,17 +134,35 @@ class Threat:
 
 
 def Linf(eps: float | str) -> Threat:  # noqa: N802 - the field writes norms with capitals
-    """Return the threat of changing every pixel by at most *eps*, a number or text: "8/255"."""
+    """Return the threat of changing every pixel by at most *eps*: a number, or text like "8/255".
+
+    Raises:
+        UsageError: as for `Threat`, or the text is not a number.
+
+    Example:
+        >>> Linf("8/255")
+        Threat(norm='linf', eps=0.03137254901960784)
+    """
     return Threat("linf", _radius(eps))
 
 
 def L2(eps: float | str) -> Threat:  # noqa: N802
-    """Return the threat of a change of Euclidean length at most *eps*."""
+    """Return the threat of a change of Euclidean length at most *eps*; see `Linf`.
+
+    Example:
+        >>> L2("1/2")
+        Threat(norm='l2', eps=0.5)
+    """
     return Threat("l2", _radius(eps))
 
 
 def L1(eps: float | str) -> Threat:  # noqa: N802
-    """Return the threat of changes that sum to at most *eps*."""
+    """Return the threat of changes whose absolute values sum to at most *eps*; see `Linf`.
+
+    Example:
+        >>> L1(12)
+        Threat(norm='l1', eps=12.0)
+    """
     return Threat("l1", _radius(eps))
 
 
@@ -148,7 +170,7 @@ def parse_eps(text: str) -> float:
     """Return the radius written as a decimal or an exact fraction.
 
     Raises:
-        UsageError: it is no number.
+        UsageError: the text is not a number.
     """
     return float(exact(text, "eps"))
 
@@ -157,9 +179,14 @@ def _radius(eps: float | str) -> float:
     return parse_eps(eps) if isinstance(eps, str) else float(eps)
 
 
+def over_images(values: Tensor, images: Tensor) -> Tensor:
+    """Return *values* ``(B,)`` in a shape ``(B, 1, …)`` that broadcasts over *images*."""
+    return values.view(-1, *[1] * (images.ndim - 1))
+
+
 def norm_l2(delta: Tensor) -> Tensor:
     """Return the Euclidean length of each example, ``(B, 1, …)``."""
-    return (delta**2).flatten(1).sum(1).sqrt().view(-1, *[1] * (delta.ndim - 1))
+    return over_images((delta**2).flatten(1).sum(1).sqrt(), delta)
 
 
 def unit_l2(delta: Tensor) -> Tensor:
@@ -168,7 +195,7 @@ def unit_l2(delta: Tensor) -> Tensor:
 
 
 def _written(eps: float) -> str:
-    """Return *eps* as people write it: k/255 if it is one, else the shortest exact decimal."""
+    """Return *eps* as k/255 if it is one, else as the shortest exact decimal."""
     k = round(eps * 255)
     if 0 < k < 255 and eps == k / 255 and len(repr(eps)) > 6:
         return f"{k}/255"
@@ -176,43 +203,39 @@ def _written(eps: float) -> str:
 
 
 def _draw(kind: Any, x: Tensor, generator: Generators) -> Tensor:
-    """Return noise of the shape of *x*, drawn on the CPU: the same on every device."""
+    """Return noise of the shape of *x*, drawn on the CPU so that it is the same on every device."""
     if isinstance(generator, torch.Generator):
         noise = kind(x.shape, generator=generator)
     else:
-        noise = torch.stack([kind(x.shape[1:], generator=g) for g in _as_many(generator, x)])
+        if len(generator) != len(x):
+            raise ValueError(f"{len(generator)} generators for {len(x)} examples")
+        noise = torch.stack([kind(x.shape[1:], generator=own) for own in generator])
     return noise.to(x)  # type: ignore[no-any-return]
-
-
-def _as_many(generators: Sequence[torch.Generator], x: Tensor) -> Sequence[torch.Generator]:
-    if len(generators) != len(x):
-        raise ValueError(f"{len(generators)} generators for {len(x)} examples")
-    return generators
 
 
 def _sparse_signs(grad: Tensor, density: Tensor) -> Tensor:
     size = grad[0].numel()
-    kept = size - ((1 - density) * size).clamp(0, size - 1).long()
-    largest = grad.abs().flatten(1).topk(int(kept.max()), 1).values
-    least = largest.gather(1, kept[:, None] - 1).view(-1, *[1] * (grad.ndim - 1))
-    signs = grad.sign() * (grad.abs() >= least)
-    count = signs.abs().flatten(1).sum(1).view(-1, *[1] * (grad.ndim - 1))
-    return signs / (count + 1e-10)
+    count = size - ((1 - density) * size).clamp(0, size - 1).long()
+    largest = grad.abs().flatten(1).topk(int(count.max()), 1).values
+    least = largest.gather(1, count[:, None] - 1).squeeze(1)
+    signs = grad.sign() * (grad.abs() >= over_images(least, grad))
+    return signs / (over_images(signs.abs().flatten(1).sum(1), grad) + 1e-10)
 
 
 def _onto_l1_and_box(delta: Tensor, x: Tensor, eps: float) -> Tensor:
     """Return the nearest δ' to *delta* with ‖δ'‖₁ ≤ eps and x + δ' in the box.
 
-    δ'_i = sign(δ_i) · clip(|δ_i| − λ, 0, c_i), where c_i is the room to the box in the direction
-    of δ_i and λ ≥ 0 is the least for which the sum is at most eps (Croce & Hein 2021, "Mind the
-    box", proposition 3). The sum falls piecewise linearly in λ, with a kink wherever a coordinate
-    leaves the box's face (λ = |δ_i| − c_i) or reaches zero (λ = |δ_i|); sorting the kinks gives λ.
+    δ'_i = sign(δ_i) · clip(|δ_i| − λ, 0, c_i), where c_i is the distance to the face of the box in
+    the direction of δ_i and λ ≥ 0 is the least for which ‖δ'‖₁ ≤ eps (Croce & Hein 2021, "Mind the
+    box", proposition 3). The norm is piecewise linear in λ and falls, with a kink wherever a
+    coordinate leaves the face (λ = |δ_i| − c_i) or reaches zero (λ = |δ_i|). Sorting the kinks
+    gives λ.
     """
     shape = delta.shape
     d, sign = delta.flatten(1).abs(), delta.flatten(1).sign()
     room = torch.where(sign > 0, 1 - x.flatten(1), x.flatten(1))
     kinks, which = torch.cat([(d - room).clamp(min=0), d], 1).sort(1)
-    # Left of its first kink a coordinate is constant, between its kinks it falls with slope -1.
+    # Below its first kink, a coordinate is constant; between its kinks, it falls with slope -1.
     slope = torch.where(which < d.shape[1], -1.0, 1.0).to(d).cumsum(1)
     total = torch.minimum(d, room).sum(1, keepdim=True)
     steps = slope[:, :-1] * kinks.diff(dim=1)

@@ -1,1 +1,1 @@
-"""Making ingredients: fine-tuning a base towards a threat."""
+"""Training: fine-tuning a network under a threat, which makes an ingredient."""

@@ -1,4 +1,4 @@
-"""Changes to training images that keep their labels; each is drawn for every image anew."""
+"""Augmentations: random changes to training images, drawn for each image, that keep its label."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from soupmerge.types import Augment
 
 
 def none(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return *x* as it is."""
+    """Return *x* unchanged."""
     return x
 
 
 def crop_flip(x: Tensor, generator: torch.Generator, *, padding: int = 4) -> Tensor:
-    """Return *x* ``(B, C_in, H, W)`` shifted by up to *padding* pixels, and mirrored half the time.
+    """Return *x* ``(B, C_in, H, W)`` shifted by up to *padding* pixels, and half of it mirrored.
 
-    The usual augmentation for CIFAR: zero padding, a random crop of the old size, a random flip.
+    This is the usual augmentation for CIFAR: zero padding, a random crop of the original size, and
+    a random horizontal flip.
     """
     batch, _, height, width = x.shape
     shift = torch.randint(0, 2 * padding + 1, (2, batch, 1), generator=generator)
@@ -25,9 +26,10 @@ def crop_flip(x: Tensor, generator: torch.Generator, *, padding: int = 4) -> Ten
     rows = shift[0] + torch.arange(height)
     columns = shift[1] + torch.where(flip, torch.arange(width).flip(0), torch.arange(width))
     padded = F.pad(x, [padding] * 4)
-    picked = padded[torch.arange(batch)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return picked.permute(0, 3, 1, 2).contiguous()
+    images = torch.arange(batch)[:, None, None]
+    crops = padded[images, :, rows[:, :, None], columns[:, None, :]]
+    return crops.permute(0, 3, 1, 2).contiguous()
 
 
 AUGMENTS: dict[str, Augment] = {"crop-flip": crop_flip, "none": none}
-"""The name of an augmentation → the augmentation."""
+"""Name → augmentation; `choices.AUGMENTATIONS` lists the names without loading torch."""

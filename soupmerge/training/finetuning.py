@@ -1,4 +1,4 @@
-"""Making an ingredient: adversarial (or clean) training of a base, or from scratch."""
+"""Fine-tuning: adversarial or clean training from a base, or from scratch."""
 
 from __future__ import annotations
 
@@ -31,30 +31,37 @@ def finetune(
 ) -> Path:
     """Train *net* on *data*, from *base* or from scratch, and write the result to *out*.
 
-    Images are crafted with the network in evaluation mode; the step on them is taken in training
-    mode. State is kept in the folder ``OUT.run`` beside *out*, so that a killed training goes on
-    where it was, and gives the same bytes.
+    Images are crafted with the network in evaluation mode, and steps are taken in training mode.
+    The state of the training is kept in the run folder ``OUT.run`` beside *out*, so that a training
+    that was interrupted can be resumed and writes the same bytes.
 
     Args:
-        net: the network; it is copied, not changed.
-        data: training examples.
+        net: the network, which is copied and not changed.
+        data: the training examples.
         objective: what to minimise, such as ``against(Linf(8 / 255))``.
-        out: a ``.safetensors`` file; snapshots go to ``OUT-epochN`` beside it.
-        base: weights to start from; None starts from those of *net*.
-        schedule: length, learning rate, augmentation, precision.
-        seed: for order, augmentation and attacks.
-        device: where to train.
-        force: replace *out* and forget the state of an earlier training.
-        progress: is told of steps.
+        out: a ``.safetensors`` file; snapshots are written beside it, to ``OUT-epochN``.
+        base: the weights to start from; None starts from those of *net*.
+        schedule: length, learning rate, augmentation and precision.
+        seed: seed of the order of the examples, the augmentation and the attacks.
+        device: the device to train on.
+        force: replace *out*, and discard the state of an earlier training.
+        progress: callback for progress, in steps; see `types.Progress`.
 
     Returns:
         *out*.
 
     Raises:
-        UsageError: the folder ``OUT.run`` holds a training with other settings.
-        OutputError: *out* exists and is not this training's, or cannot be written.
+        UsageError: the run folder ``OUT.run`` is that of a training with other settings.
+        OutputError: *out* exists and was not written by this training, or cannot be written.
         InputError: *base* does not fit *net*.
-        NumericsError: the loss is not finite; the last good state is kept.
+        NumericsError: the loss is not finite; the last state before is kept.
+
+    Example:
+        >>> import tempfile, soupmerge as sm
+        >>> net, out = sm.model("digits-cnn"), Path(tempfile.mkdtemp()) / "net.safetensors"
+        >>> images, short = sm.data("digits", limit=16), sm.Schedule(epochs=1, augment="none")
+        >>> finetune(net, images, sm.against(sm.Linf(0.1)), out, schedule=short).name
+        'net.safetensors'
     """
     out = Path(out)
     outputs = [out, *(snapshot_of(out, n) for n in schedule.snapshots)]
@@ -65,8 +72,8 @@ def finetune(
     folder = out.with_suffix(".run")
     trainer = Trainer(net, data, objective, base, schedule, seed, torch.device(device))
     with commit.writing(folder):
-        begun = (folder / names.MANIFEST).exists()
-    if not begun:  # so that no folder is left behind for a training that is refused
+        started = (folder / names.MANIFEST).exists()
+    if not started:  # a training that is refused leaves no folder behind
         _require_own_or_free(outputs, trainer.training, force)
     with run_folder.opened(folder, trainer.manifest, force=force, room=trainer.room) as opened:
         _require_own_or_free(outputs, trainer.training, force)
@@ -83,9 +90,7 @@ def _require_own_or_free(outputs: list[Path], training: dict[str, Any], force: b
 def _made_by(output: Path, training: dict[str, Any]) -> bool:
     """Return whether *output* was written by *training*, and may be written again."""
     try:
-        found = open_checkpoint(output).notes_of_soupmerge["training"]
-        return bool(
-            run_folder.essence({**found, "epochs done": None}) == run_folder.essence(training)
-        )
+        notes = {**open_checkpoint(output).notes_of_soupmerge["training"], "epochs done": None}
+        return bool(run_folder.essence(notes) == run_folder.essence(training))
     except (SoupmergeError, KeyError, TypeError):
         return False

@@ -1,4 +1,4 @@
-"""How long and how fast to train."""
+"""Training schedules."""
 
 from __future__ import annotations
 
@@ -8,26 +8,33 @@ from soupmerge.errors import UsageError, near_miss
 from soupmerge.training.augment import AUGMENTS
 
 MOST = 1e9
-"""Above any rate that is meant."""
+"""An upper bound for rates, far above any sensible value."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train; the defaults are the papers' for fine-tuning.
+    """How long and how fast to train; the defaults are those of the papers for fine-tuning.
 
-    SGD with momentum 0.9 and no weight decay, batches of 128, learning rate 0.001 falling to 0 as
-    a cosine over 10 epochs (Huang 2023, section 4).
+    These are SGD with momentum 0.9 and no weight decay, batches of 128, and a learning rate that
+    falls from 0.001 to 0 as a cosine over 10 epochs (Huang 2023, section 4).
 
     Attributes:
         epochs: passes over the data.
-        lr: learning rate at the start; 0.1 is usual from scratch.
-        warmup: epochs over which the learning rate rises first; a few help from scratch.
-        batch_size: images a step.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        augment: ``crop-flip`` or ``none``.
+        lr: highest learning rate; 0.1 is usual for training from scratch.
+        warmup: epochs over which the learning rate rises; a few help training from scratch.
+        batch_size: images in a step.
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD.
+        augment: augmentation of the images: ``crop-flip`` or ``none``.
         precision: ``fp32``, or ``bf16`` autocast.
-        every: write a snapshot every so many epochs; 0 writes none.
+        every: number of epochs between snapshots; 0 writes none.
+
+    Raises:
+        UsageError: a number is out of range, or the augmentation is unknown.
+
+    Example:
+        >>> Schedule(epochs=5, every=2).snapshots
+        range(2, 6, 2)
     """
 
     epochs: int = 10
@@ -41,22 +48,24 @@ class Schedule:
     every: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size) < 1 or self.every < 0:
-            what = "epochs and batch size must be positive"
-            raise UsageError(what, where="finetune", fix="change what is not")
+        counts = {"epochs": (self.epochs, 1), "batch size": (self.batch_size, 1)}
+        for name, (count, least) in {**counts, "every": (self.every, 0)}.items():
+            if count < least:
+                what, fix = f"{name} {count} is below {least}", f"give at least {least}"
+                raise UsageError(what, where="finetune", fix=fix)
         if not 0 < self.lr < MOST:
             what = f"learning rate {self.lr:g} is not above 0 and below {MOST:g}"
-            raise UsageError(what, where="finetune", fix="the papers' is 0.001")
+            raise UsageError(what, where="finetune", fix="the papers use 0.001")
         rates = {"warmup": self.warmup, "momentum": self.momentum, "decay": self.weight_decay}
         for name, rate in rates.items():
             if not 0 <= rate < MOST:
                 what = f"{name} {rate:g} is not at least 0 and below {MOST:g}"
-                raise UsageError(what, where="finetune", fix="change it")
+                raise UsageError(what, where="finetune", fix=f"change the {name}")
         if self.augment not in AUGMENTS:
             fix = near_miss(self.augment, AUGMENTS)
             raise UsageError(f"no augmentation {self.augment!r}", where="augment", fix=fix)
 
     @property
     def snapshots(self) -> range:
-        """Epochs after which a snapshot is written."""
+        """The epochs after which a snapshot is written."""
         return range(self.every, self.epochs + 1, self.every) if self.every else range(0)

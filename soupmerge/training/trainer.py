@@ -1,4 +1,4 @@
-"""The training loop: craft, step, remember; resumable at any step."""
+"""The training loop, which can be resumed at any step."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from soupmerge.weights.files import Checkpoint
 
 
 @dataclass
-class _Progressed:
-    """Where training stands: the next step to take, and the sums over this epoch so far."""
+class _Position:
+    """The position in a training: its next step, and sums over the epoch so far."""
 
     epoch: int = 0
     step: int = 0
@@ -42,13 +42,13 @@ class _Progressed:
 
 
 def snapshot_of(out: Path, epoch: int) -> Path:
-    """Return where the snapshot after *epoch* goes, beside *out*."""
+    """Return the path of the snapshot after *epoch*, beside *out*."""
     return out.with_stem(f"{out.stem}-epoch{epoch}")
 
 
 @dataclass
 class Trainer:
-    """A network on its way: all that changes the result, and where it stands."""
+    """A network in training: everything that changes the result, and the position reached."""
 
     net: nn.Module
     data: Examples
@@ -57,7 +57,7 @@ class Trainer:
     schedule: Schedule
     seed: int
     device: torch.device
-    at: _Progressed = field(default_factory=_Progressed)
+    at: _Position = field(default_factory=_Position)
 
     def __post_init__(self) -> None:
         self.model_ref = ref_of(self.net)
@@ -78,10 +78,11 @@ class Trainer:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What changes a number of this training."""
-        # Its name, not its path: the same bytes in every folder, and telling of none.
-        named = Path(self.base.ref).name if self.base else ""
-        base = {"ref": named, "sha256": self.base.sha256} if self.base else None
+        """Everything that changes the result of the training."""
+        base = None
+        if self.base is not None:
+            # The name without its folders, so that the bytes are the same in every folder.
+            base = {"ref": Path(self.base.ref).name, "sha256": self.base.sha256}
         return {
             "command": "finetune",
             "model": self.model_ref,
@@ -96,87 +97,93 @@ class Trainer:
 
     @property
     def training(self) -> dict[str, Any]:
-        """How the weights are made, as it is noted in every file that is written."""
-        told = {k: v for k, v in self.manifest.items() if k not in ("command", "model")}
-        told["data"] = {**told["data"], "ref": without_folders(self.data.ref)}
-        # Through JSON, so that it compares as it is read back.
-        noted: dict[str, Any] = json.loads(json.dumps({**told, "epochs done": None}))
-        return noted
+        """How the weights are made, for the metadata of the files that are written."""
+        entries = {k: v for k, v in self.manifest.items() if k not in ("command", "model")}
+        entries["data"] = {**entries["data"], "ref": without_folders(self.data.ref)}
+        # Through JSON, so that it equals what is read from a file.
+        notes: dict[str, Any] = json.loads(json.dumps({**entries, "epochs done": None}))
+        return notes
 
     @property
     def room(self) -> int:
-        """Bytes on disk: what is written, and weights and momentum as they are kept, twice."""
+        """Bytes needed on disk: for the output, and for two copies of weights and momentum."""
         size: int = sum(t.nbytes for t in self.net.state_dict().values())
         return size * (1 + len(self.schedule.snapshots) + 2 * 2)
 
     @cached_property
     def entry(self) -> dict[str, Any]:
-        """What the ledger of the result says of its images."""
+        """The entry on the training images in the ledger of the result."""
         return ledger.entry("finetune", self.data, ledger.TRAINED)
 
     def train(self, opened: run_folder.RunFolder, out: Path, *, progress: Progress) -> None:
-        """Take all steps that are left, and write the result."""
+        """Take the remaining steps and write the result."""
         history = opened.journal(HISTORY)
         snapshot = Snapshot(opened.file(STATE))
-        kept = snapshot.load()
-        if kept is None and len(history.records) == self.schedule.epochs and out.exists():
+        state = snapshot.load()
+        if state is None and len(history.records) == self.schedule.epochs and out.exists():
             progress("epochs", self.schedule.epochs, self.schedule.epochs, "done before")
             return
-        if kept is not None:
+        if state is not None:
             with snapshot.restoring():
-                self._restore(*kept)
+                self._restore(*state)
         while self.at.epoch < self.schedule.epochs:
             self._epoch(snapshot, progress)
             if len(history.records) == self.at.epoch:
                 history.append(self._record())
             self.at.next_epoch()
-            # Before the state: a kill in between repeats the epoch, and writes it again.
+            # It is written before the state: after a kill in between, the epoch is repeated.
             if self.at.epoch in self.schedule.snapshots:
                 self._write(snapshot_of(out, self.at.epoch))
-            snapshot.save(*self._kept())
+            snapshot.save(*self._state())
         self._write(out)
         snapshot.clear()
+
+    @property
+    def _steps_done(self) -> int:
+        return self.at.epoch * self.steps + self.at.step
+
+    @property
+    def _steps_in_all(self) -> int:
+        return self.schedule.epochs * self.steps
 
     def _epoch(self, snapshot: Snapshot, progress: Progress) -> None:
         indices = order(len(self.data), self.seed, self.at.epoch).split(self.schedule.batch_size)
         while self.at.step < self.steps:
             if snapshot.due():
-                snapshot.save(*self._kept())
+                snapshot.save(*self._state())
             self._step(indices[self.at.step])
             self.at.step += 1
-            done = self.at.epoch * self.steps + self.at.step
-            progress("steps", done, self.schedule.epochs * self.steps, self._note())
+            progress("steps", self._steps_done, self._steps_in_all, self._note())
 
     def _step(self, indices: Tensor) -> None:
-        place = (self.seed, self.at.epoch, self.at.step)
+        at = (self.seed, self.at.epoch, self.at.step)
         x, y = self.data.batch(indices)
-        x = AUGMENTS[self.schedule.augment](x, stream("augment", *place))
+        x = AUGMENTS[self.schedule.augment](x, stream("augment", *at))
         x, y = x.to(self.device), y.to(self.device)
         with frozen(self.net):
-            generator = stream("attack", *place)
+            generator = stream("attack", *at)
             x_adv = self.objective.craft(self.classifier, x, y, generator=generator)
         logits: list[Tensor] = []
 
-        def watched(images: Tensor, /) -> Tensor:
+        def recording(images: Tensor, /) -> Tensor:
             logits.append(self.classifier(images))
             return logits[-1]
 
-        loss = self.objective.loss(watched, x, x_adv, y)
+        loss = self.objective.loss(recording, x, x_adv, y)
         if not torch.isfinite(loss):
             where = f"epoch {self.at.epoch + 1}, step {self.at.step + 1}"
             raise NumericsError("the loss is not finite", where=where, fix="try a lower --lr")
         self.optimiser.zero_grad()
         loss.backward()
-        done = self.at.epoch * self.steps + self.at.step
         warmup = round(self.schedule.warmup * self.steps)
-        lr = cosine(self.schedule.lr, done, self.schedule.epochs * self.steps, warmup)
+        lr = cosine(self.schedule.lr, self._steps_done, self._steps_in_all, warmup)
         self.optimiser.param_groups[0]["lr"] = lr
         self.optimiser.step()
         self.at.loss += loss.item() * len(y)
         self.at.right += int((logits[0].argmax(1) == y).sum())
         self.at.seen += len(y)
 
-    def _kept(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = {f"weight/{n}": t for n, t in self.net.state_dict().items()}
         for name, parameter in self.net.named_parameters():
             state = self.optimiser.state.get(parameter, {})
@@ -190,9 +197,9 @@ class Trainer:
         )
         for name, parameter in self.net.named_parameters():
             if f"momentum_buffer/{name}" in tensors:
-                velocity = torch.empty_like(parameter).copy_(tensors[f"momentum_buffer/{name}"])
-                self.optimiser.state[parameter] = {"momentum_buffer": velocity}
-        self.at = _Progressed(**position)
+                buffer = torch.empty_like(parameter).copy_(tensors[f"momentum_buffer/{name}"])
+                self.optimiser.state[parameter] = {"momentum_buffer": buffer}
+        self.at = _Position(**position)
 
     def _note(self) -> str:
         return (
@@ -215,7 +222,7 @@ class Trainer:
 
 
 def _decisions(net: nn.Module) -> dict[str, str]:
-    """Return what a training of *net* settles that no setting says."""
+    """Return the decisions that a training of *net* makes without a setting."""
     if not any(isinstance(module, _BatchNorm) for module in net.modules()):
         return {}
     return {"batch norm": "evaluation mode to craft, training mode to step"}

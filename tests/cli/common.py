@@ -67,7 +67,7 @@ def attacks(at: str, *, brief: bool = False) -> Options:
 
     def found(name: str, steps: int = 100, threat: sm.Threat = LINF) -> Any:
         attack: Any = sm.preset(name, threat, steps)
-        return attack.brief() if brief and hasattr(attack, "brief") else attack
+        return attack.giving_up() if brief and hasattr(attack, "giving_up") else attack
 
     first, auto = f"{at}.attacks.0", "--attack autoattack --autoattack-version"
     chosen = sm.AutoAttack(LINF, version="custom", attacks=("apgd-ce", "square"))

@@ -60,7 +60,7 @@ def test_a_caption_says_on_what_and_how_it_was_measured(name: str) -> None:
 
 
 def test_a_caption_says_what_a_search_gave_up_and_tried_first() -> None:
-    attack: Any = sm.APGD(sm.Linf(0.1), 100).brief()
+    attack: Any = sm.APGD(sm.Linf(0.1), 100).giving_up()
     told = {**attack.describe(), "transfer": True}
     data = {"ref": "x", "split": "val", "n": 4}
     said = results.caption([sm.Report(data, report().flags, {"linf:0.1": told})])

@@ -10,10 +10,13 @@ import pytest
 from torch import nn
 
 import soupmerge as sm
+from soupmerge import choices
 from soupmerge.choices import MAKERS, ORIGINS
 from soupmerge.errors import UsageError
 from soupmerge.exports.folder import export
+from soupmerge.robustness import autoattack, ensembles, objectives, presets, threats
 from soupmerge.soups.judge.entries import Entry
+from soupmerge.training import augment
 from soupmerge.weights.recipe import read_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -97,3 +100,13 @@ def test_the_documents_name_every_mark() -> None:
     text = (ROOT / "docs" / "reports.md").read_text()
     for maker, label in MAKERS.items():
         assert f"| {label} | " in text, maker
+
+
+def test_a_table_of_words_lists_what_its_room_implements() -> None:
+    assert set(choices.NORMS) == set(threats.ORDERS)
+    assert set(choices.ATTACKS) == set(presets.PRESETS)
+    assert set(choices.AUGMENTATIONS) == set(augment.AUGMENTS)
+    assert set(choices.AVERAGES) == set(ensembles.AVERAGES)
+    assert set(choices.OBJECTIVES) == {"mix", *objectives.FORMS}
+    versions = choices.AUTOATTACK_VERSIONS.values()
+    assert all(set(attacks) <= set(autoattack.ATTACKS) for attacks in versions)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import soupmerge as sm
-from soupmerge.robustness.engine import Finished
+from soupmerge.types import Finished
 from tests.shared import Stop
 
 REFERENCE_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -95,10 +95,10 @@ class Streaming(Stub):
 
     claims: Callable[[Tensor], Tensor] = lambda x: torch.zeros(len(x), dtype=torch.bool)
 
-    def stream(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Finished]:
+    def propose(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Finished]:
         while (batch := feed(width)) is not None:
             found = self(classifier, batch.x, batch.y, generator=batch.generator)
-            yield Finished(batch.place, found, self.claims(batch.x))
+            yield Finished(batch.indices, found, self.claims(batch.x))
 
 
 @dataclass

@@ -13,7 +13,8 @@ from soupmerge.errors import UsageError
 from soupmerge.robustness.attacks import FGSM
 from soupmerge.robustness.losses import LOSSES
 from soupmerge.robustness.presets import PRESETS
-from tests.robustness.cases import Recorder, Stub, pixels, right, streams, threshold
+from soupmerge.types import StagedAttack, StreamingAttack, SupportsGivingUp
+from tests.robustness.cases import Recorder, Streaming, Stub, pixels, right, streams, threshold
 
 EPS = 8 / 255
 LINF = sm.Linf(EPS)
@@ -217,6 +218,37 @@ def test_a_cascade_stops_when_nothing_is_left_and_gives_survivors_their_own_gene
     assert [drawn[0][1], drawn[1][0]] == own
 
 
+def test_an_image_whose_logits_are_not_finite_is_fooled_and_meets_no_further_stage() -> None:
+    def fragile(x: Tensor) -> Tensor:
+        z = torch.stack([1 - x.flatten(1).sum(1), x.flatten(1).sum(1) - 1], 1)
+        return torch.where(x.flatten(1) > 0.3, torch.tensor([torch.inf, 0.0]), z)
+
+    met: list[float] = []
+    x, y = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1), torch.zeros(2, dtype=torch.long)
+    first = Stub(LINF, lambda x: torch.where(x < 0.15, x + 0.25, x))
+    second = Stub(LINF, lambda x: (met.extend(x.flatten().tolist()), x)[1])
+    found = sm.Cascade((first, second))(fragile, x, y, generator=streams(2))
+    assert found.flatten().tolist() == pytest.approx([0.35, 0.2])
+    assert met == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize(
+    ("attack", "protocols"),
+    [
+        (FGSM(LINF), {StreamingAttack}),
+        (sm.PGD(LINF), {StreamingAttack}),
+        (sm.APGD(LINF), {StreamingAttack, SupportsGivingUp}),
+        (sm.AutoAttack(LINF), {StagedAttack}),
+        (sm.Cascade((sm.APGD(LINF),)), {StagedAttack}),
+        (Stub(LINF), set()),
+        (Streaming(LINF), {StreamingAttack}),
+    ],
+)
+def test_what_an_attack_offers_is_declared(attack: Any, protocols: set[type]) -> None:
+    every = {StreamingAttack, StagedAttack, SupportsGivingUp}
+    assert {protocol for protocol in every if isinstance(attack, protocol)} == protocols
+
+
 @pytest.mark.parametrize(
     ("make", "place", "words"),
     [
@@ -226,12 +258,12 @@ def test_a_cascade_stops_when_nothing_is_left_and_gives_survivors_their_own_gene
         (lambda: sm.PGD(LINF, restarts=0), "restarts", "0 is not a number"),
         (lambda: sm.PGD(LINF, steps=-2), "steps", "-2 is not a number"),
         (lambda: sm.PGD(LINF, loss="dl"), "loss", "no loss 'dl'.*did you mean 'dlr'"),
-        (lambda: FGSM(LINF, loss="dlr-t"), "loss dlr-t", "needs targets; take APGD"),
-        (lambda: sm.PGD(LINF, loss="margin-t"), "loss margin-t", "needs targets"),
+        (lambda: FGSM(LINF, loss="dlr-t"), "loss dlr-t", "has no target classes; use APGD"),
+        (lambda: sm.PGD(LINF, loss="margin-t"), "loss margin-t", "has no target classes"),
         (lambda: sm.APGD(LINF, long_eps=True), "long_eps", "L1 alone"),
-        (lambda: sm.APGD(sm.L1(1), steps=2, long_eps=True), "long_eps", "3 steps or more"),
-        (lambda: sm.Cascade((sm.APGD(LINF), sm.APGD(sm.L2(1)))), "cascade", "of one threat"),
-        (lambda: sm.Cascade(()), "cascade", "of one threat"),
+        (lambda: sm.APGD(sm.L1(1), steps=2, long_eps=True), "long_eps", "at least 3 steps"),
+        (lambda: sm.Cascade((sm.APGD(LINF), sm.APGD(sm.L2(1)))), "cascade", "under one threat"),
+        (lambda: sm.Cascade(()), "cascade", "under one threat"),
     ],
 )
 def test_settings_that_cannot_be_meant(make: Any, place: str, words: str) -> None:

@@ -258,8 +258,8 @@ def test_the_original_is_asked_in_its_own_words(
     ("settings", "words"),
     [
         ({"version": "standart"}, "no version 'standart'.*did you mean 'standard'"),
-        ({"version": "custom"}, "give attacks with the version custom"),
-        ({"attacks": ("square",)}, "give attacks with the version custom"),
+        ({"version": "custom"}, "attacks are given with the version custom"),
+        ({"attacks": ("square",)}, "attacks are given with the version custom"),
         ({"version": "custom", "attacks": ("square", "fabt")}, "no attack 'fabt'"),
     ],
 )

@@ -63,7 +63,9 @@ def test_an_attack_that_leaves_its_threat_model_is_not_believed(
 
 
 def test_an_attack_that_gives_other_shapes_is_refused() -> None:
-    with pytest.raises(InputError, match=r"gave images of shape \(2, 1, 1\), not \(2, 1, 1, 1\)"):
+    with pytest.raises(
+        InputError, match=r"returned images of shape \(2, 1, 1\), not \(2, 1, 1, 1\)"
+    ):
         sm.Benchmark(pixels([0.1, 0.2]), [Stub(LINF, lambda x: x[..., 0])])(threshold)
 
 
@@ -268,7 +270,10 @@ def test_what_is_no_classifier_is_refused() -> None:
     inside = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(1, 2)).eval()
     inside[1].train()
     for network, words in (
-        (nn.Sequential(nn.Flatten(), nn.Linear(1, 2)), "the model is in training mode; use bind"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(1, 2)),
+            "the model is in training mode; call its eval",
+        ),
         (inside, "1 is in training mode"),
         (lambda x: (threshold(x), 1), "not logits"),
         (lambda x: threshold(x)[:, :1], "has 1 classes, but the data have a label 1"),
@@ -286,7 +291,7 @@ def test_what_is_no_classifier_is_refused() -> None:
         (
             {"precision": "bf16", "attacks": [sm.APGD(L2), sm.AutoAttack(LINF)]},
             UsageError,
-            "AutoAttack computes in float32; take apgd-ce",
+            "AutoAttack computes in float32; use apgd-ce",
         ),
         ({"data": pixels([])}, InputError, "at hand: holds no images"),
     ],

@@ -15,8 +15,8 @@ from torch import Tensor
 import soupmerge as sm
 from soupmerge.robustness import engine
 from soupmerge.robustness.losses import LOSSES
+from soupmerge.robustness.queues import SingleTry
 from soupmerge.robustness.rules import Adaptive, SparseAdaptive
-from soupmerge.robustness.waiting import Given
 
 EPS = 0.125
 WINDOWS = [22, 19, 16, 13, 10, 7, 6, 6]
@@ -47,7 +47,7 @@ def sizes(losses: Sequence[float]) -> list[float]:
     steps, label = len(losses) - 1, torch.tensor([0])
     rule, x = Watched(sm.Linf(EPS), steps), torch.full((1, 1, 2, 2), 0.5)
     how = {"steps": steps, "loss": LOSSES["margin"], "until_fooled": False, "width": 1}
-    list(engine.run(scripted, Given(x, label, label, x), rule, **how))  # type: ignore[arg-type]
+    list(engine.run(scripted, SingleTry(x, label, label, x), rule, **how))  # type: ignore[arg-type]
     return rule.sizes
 
 
@@ -129,8 +129,8 @@ def test_going_back_takes_the_gradient_of_the_best_point_along() -> None:
     x, label = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
     rule = Adaptive(sm.Linf(EPS), 100)
     how = {"steps": 100, "loss": LOSSES["margin"], "until_fooled": False, "width": 1}
-    (left,) = engine.run(scripted, Given(x, label, label, x), rule, **how)  # type: ignore[arg-type]
-    assert left.x_adv.item() == seen[5] == 0.5 + EPS
+    (finished,) = engine.run(scripted, SingleTry(x, label, label, x), rule, **how)  # type: ignore[arg-type]
+    assert finished.x_adv.item() == seen[5] == 0.5 + EPS
     assert seen[22] == 0.5 - EPS
     # Back at the best point, which pushed up: three quarters of nothing, a quarter of the way in.
     inertia = 0.25 * (seen[5] - seen[22])
@@ -162,7 +162,7 @@ def test_an_l1_step_grows_again_where_the_best_point_got_sparser() -> None:
 
     x, label = torch.full((1, 1, 10, 10), 0.5), torch.tensor([0])
     how = {"steps": 50, "loss": LOSSES["margin"], "until_fooled": False, "width": 1}
-    list(engine.run(flat, Given(x, label, label, x), Told(sm.L1(12), 50), **how))  # type: ignore[arg-type]
+    list(engine.run(flat, SingleTry(x, label, label, x), Told(sm.L1(12), 50), **how))  # type: ignore[arg-type]
     each = [12 / 1.5**k for k in range(6)]
     expected = [12.0, 12.0, each[1], *each, *[1.2] * 9, *each, 1.2]
     assert [size for size, _ in found[::2]] == pytest.approx(expected, rel=1e-5)

@@ -295,7 +295,7 @@ def test_what_cannot_be_examined(network: nn.Module, benchmark: sm.Benchmark) ->
         replace(benchmark, data=nine),
     ):
         for told in (report, union):
-            with pytest.raises(InputError, match="not of this benchmark") as refused:
+            with pytest.raises(InputError, match="not made by this benchmark") as refused:
                 doubts(network, other, told)
             assert refused.value.where == "report"
     assert doubts(network, benchmark, union, n=1, checks=["training"]) == ()

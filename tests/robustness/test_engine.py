@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 import soupmerge as sm
-from soupmerge.robustness.waiting import Batch
-from tests.robustness.cases import Recorder, right, small_network, streams
+from soupmerge.robustness import engine
+from soupmerge.robustness.losses import LOSSES
+from soupmerge.robustness.rules import Fixed
+from soupmerge.types import Batch
+from tests.robustness.cases import Recorder, right, small_network, streams, threshold
 
 THREATS = [sm.Linf(0.02), sm.L2(0.1), sm.L1(0.4)]
 """Radii at which some images of the small network hold and some fall."""
@@ -47,12 +50,12 @@ def streamed(attack: Any, net: Any, x: Tensor, y: Tensor, width: int) -> tuple[T
         return Batch(places, x[places], y[places], [generators[i] for i in some]) if some else None
 
     out = torch.full_like(x, torch.nan)
-    for left in attack.stream(seen, feed, width=width):
-        assert bool(out[left.place].isnan().all()), "an image leaves once"
+    for finished in attack.propose(seen, feed, width=width):
+        assert bool(out[finished.indices].isnan().all()), "an image leaves once"
         assert torch.equal(
-            left.fooled, ~right(net, left.x_adv, y[left.place]) & attack.until_fooled
+            finished.fooled, ~right(net, finished.x_adv, y[finished.indices]) & attack.until_fooled
         )
-        out[left.place] = left.x_adv
+        out[finished.indices] = finished.x_adv
     sizes = zip(seen.points, seen.with_gradient, strict=True)
     return out, [len(points) for points, gradient in sizes if gradient]
 
@@ -127,6 +130,28 @@ def test_batches_stay_full_and_nothing_is_computed_for_what_has_fallen(width: in
     assert n / 2 <= fallen < n
     assert min(seen[: len(seen) // 3]) > width - max(1, width // 16)
     assert sum(seen) <= (n - fallen) * 21 + fallen * 8
+
+
+def test_new_examples_join_when_a_sixteenth_of_the_batch_is_free() -> None:
+    """Of 32 examples one falls in each pass; those that join in their place fall late."""
+    starts = torch.cat([0.495 - 0.01 * torch.arange(32), torch.full((32,), 0.1)])
+
+    class Line:
+        def take(self, count: int) -> engine.NewExamples | None:
+            nonlocal starts
+            some, starts = starts[:count].view(-1, 1, 1, 1), starts[count:]
+            labels = torch.zeros(len(some), dtype=torch.long)
+            return engine.NewExamples(some, labels, labels, labels, some) if len(some) else None
+
+        def requeue(self, state: engine.AttackState, unsuccessful: Tensor) -> Tensor:
+            return torch.zeros_like(unsuccessful)
+
+    asked, rule = Recorder(threshold), Fixed(sm.Linf(1), 0.01)
+    for _ in engine.run(
+        asked, Line(), rule, steps=20, loss=LOSSES["margin"], until_fooled=True, width=32
+    ):
+        pass
+    assert [len(points) for points in asked.points[:10]] == [32, *[32, 31] * 4, 32]
 
 
 def test_leaving_early_changes_no_verdict(exact: nn.Module, batch: tuple[Tensor, Tensor]) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import soupmerge as sm
 from soupmerge.errors import InputError
 from soupmerge.robustness.adversarial_cache import AdversarialCache
-from soupmerge.robustness.engine import Finished
 from soupmerge.schedule import stream
+from soupmerge.types import Finished
 from tests.robustness.cases import (
     AtHand,
     Kept,
@@ -49,10 +49,10 @@ class Noise(Stub):
 class StreamedNoise(Noise):
     """The same, which asks for images as there is room for them."""
 
-    def stream(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Finished]:
+    def propose(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Finished]:
         while (batch := feed(width)) is not None:
             found = self(classifier, batch.x, batch.y, generator=batch.generator)
-            yield Finished(batch.place, found, torch.zeros(len(found), dtype=torch.bool))
+            yield Finished(batch.indices, found, torch.zeros(len(found), dtype=torch.bool))
 
 
 @pytest.mark.parametrize("kind", [Noise, StreamedNoise])
@@ -118,16 +118,16 @@ class Proposing(Streaming):
     second: tuple[float, ...] = ()
     runs: list[list[float]] = field(default_factory=list, repr=False)
 
-    def stream(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Finished]:
+    def propose(self, classifier: Any, feed: Any, *, width: int) -> Iterator[Finished]:
         self.runs.append([])
-        for left in super().stream(classifier, feed, width=width):
-            found, fooled = left.x_adv.clone(), left.fooled
-            self.runs[-1].extend(left.place.tolist())
+        for finished in super().propose(classifier, feed, width=width):
+            found, fooled = finished.x_adv.clone(), finished.fooled
+            self.runs[-1].extend(finished.indices.tolist())
             classifier(found)
             if len(self.runs) == 2:
                 fooled = torch.isin(found.flatten(), torch.tensor(self.second))
                 found[fooled] = 1.0
-            yield Finished(left.place, found, fooled)
+            yield Finished(finished.indices, found, fooled)
 
 
 def proposing(n: int, claimed: list[int], second: list[int]) -> tuple[AtHand, Proposing]:
@@ -265,21 +265,21 @@ def test_disputes_are_kept_too() -> None:
 def test_what_fooled_one_classifier_is_tried_on_the_next_first() -> None:
     """One forward evaluation an image; the noise attack meets only what held against it."""
     data = pixels([0.1, 0.2, 0.3, 0.4], labels=[0, 0, 0, 0])
-    fooling = AdversarialCache()
+    cache = AdversarialCache()
     breaking = Stub(LINF, lambda x: torch.where(x < 0.25, x + 0.6, x))
-    sm.Benchmark(data, [breaking])(threshold, fooling=fooling)
-    held = {id: image.item() for id, image in fooling.held["linf:1"].items()}
+    sm.Benchmark(data, [breaking])(threshold, cache=cache)
+    held = {id: image.item() for id, image in cache.by_threat["linf:1"].items()}
     assert held == pytest.approx({"image 0": 0.7, "image 1": 0.8})
 
     def later(x: Tensor) -> Tensor:
         return threshold(x - 0.25)
 
     attack, asked = Noise(LINF), Recorder(later)
-    report = sm.Benchmark(data, [attack], batch_size=1)(asked, fooling=fooling)
+    report = sm.Benchmark(data, [attack], batch_size=1)(asked, cache=cache)
     assert report.right("linf:1").tolist() == [True, False, True, True]
     assert attack.met == pytest.approx([0.1, 0.3, 0.4])
-    assert fooling.held["linf:1"]["image 0"].item() == pytest.approx(0.7)
-    other = sm.Benchmark(data, [Noise(sm.Linf(0.9))])(threshold, fooling=fooling)
+    assert cache.by_threat["linf:1"]["image 0"].item() == pytest.approx(0.7)
+    other = sm.Benchmark(data, [Noise(sm.Linf(0.9))])(threshold, cache=cache)
     assert other.correct("linf:0.9") == 4, "of that threat nothing is held"
 
 
@@ -287,34 +287,34 @@ def test_what_fooled_before_is_no_verdict_until_it_is_confirmed() -> None:
     data, harmless, strange = pixels([0.1, 0.2]), AdversarialCache(), AdversarialCache()
     judge = sm.Benchmark(data, [Stub(sm.Linf(0.1))])
     harmless.keep("linf:0.1", data.ids, data.x)
-    assert judge(threshold, fooling=harmless).correct("linf:0.1") == 2
+    assert judge(threshold, cache=harmless).correct("linf:0.1") == 2
     strange.keep("linf:0.1", data.ids[1:], data.x[1:] + 0.4)
     with pytest.raises(InputError, match="left its threat model linf:0.1 on 1 of 1 images"):
-        judge(threshold, fooling=strange)
+        judge(threshold, cache=strange)
 
 
 def test_what_is_held_goes_through_a_state_and_takes_the_last() -> None:
-    fooling, x = AdversarialCache(), torch.rand(3, 1, 2, 2)
-    fooling.keep("linf:1", ["a", "b"], x[:2].double().requires_grad_())
-    fooling.keep("linf:1", ["b"], x[2:])
-    fooling.keep("l2:1", [], x[:0])
-    assert fooling.known("linf:1", ["c", "b", "a"]) == [1, 2]
-    assert fooling.known("l1:1", ["a"]) == []
-    torch.testing.assert_close(fooling.images("linf:1", ["b", "a"]), x[[2, 0]])
+    cache, x = AdversarialCache(), torch.rand(3, 1, 2, 2)
+    cache.keep("linf:1", ["a", "b"], x[:2].double().requires_grad_())
+    cache.keep("linf:1", ["b"], x[2:])
+    cache.keep("l2:1", [], x[:0])
+    assert cache.known("linf:1", ["c", "b", "a"]) == [1, 2]
+    assert cache.known("l1:1", ["a"]) == []
+    torch.testing.assert_close(cache.images("linf:1", ["b", "a"]), x[[2, 0]])
     again = AdversarialCache()
-    again.restore(*fooling.state())
-    assert again.held.keys() == {"linf:1"}
+    again.restore(*cache.state())
+    assert again.by_threat.keys() == {"linf:1"}
     torch.testing.assert_close(again.images("linf:1", ["a", "b"]), x[[0, 2]])
     assert not again.images("linf:1", ["a"]).requires_grad
     x[2] = 0.0
-    assert bool(fooling.images("linf:1", ["b"]).any()), "a copy is held"
+    assert bool(cache.images("linf:1", ["b"]).any()), "a copy is held"
 
 
 def test_a_ledger_s_robust_verdicts_stand_but_what_fools_is_found_again() -> None:
-    data, fooling = pixels([0.1, 0.2, 0.3]), AdversarialCache()
+    data, cache = pixels([0.1, 0.2, 0.3]), AdversarialCache()
     ledger = Kept(kept={KEY: {0: True, 1: False}})
     attack = StreamedNoise(LINF)
-    report = sm.Benchmark(data, [attack])(threshold, ledger=ledger, fooling=fooling)
+    report = sm.Benchmark(data, [attack])(threshold, ledger=ledger, cache=cache)
     assert attack.met == pytest.approx([0.2, 0.3])
     assert report.correct("linf:1") == 3
 

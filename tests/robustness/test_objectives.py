@@ -181,19 +181,19 @@ def test_no_weight_takes_a_gradient_in_crafting(batch: tuple[Tensor, Tensor]) ->
         ({"threat": LINF, "form": "tradeskl"}, "objective", "no form.*did you mean 'trades-kl'"),
         ({"threat": None, "form": "mart"}, "objective mart", "needs an attack"),
         ({"threat": sm.Linf(0), "form": "trades-kl"}, "objective trades-kl", "needs an attack"),
-        ({"threat": LINF, "form": "mart", "alpha": 0.5}, "objective mart", "belong to the mix"),
+        ({"threat": LINF, "form": "mart", "alpha": 0.5}, "objective mart", "apply to the mix only"),
         (
             {"threat": LINF, "form": "trades-kl", "smoothing": 0.1},
             "objective trades-kl",
-            "belong to the mix",
+            "apply to the mix only",
         ),
-        ({"threat": LINF, "form": "mart", "beta": -1.0}, "objective", "beta must be ≥ 0"),
-        ({"threat": LINF, "form": "mart", "beta": 1e6}, "objective", "and finite"),
+        ({"threat": LINF, "form": "mart", "beta": -1.0}, "objective", "beta -1 is not at least 0"),
+        ({"threat": LINF, "form": "mart", "beta": 1e6}, "objective", r"below 1e\+06"),
         ({"threat": None, "smoothing": 1.0}, "objective", "label smoothing"),
         ({"threat": None, "smoothing": -0.1}, "objective", "label smoothing"),
         ({"threat": LINF, "alpha": 1.1}, "trades", "1.1 is not in"),
         ({"threat": LINF, "alpha": -0.1}, "trades", "-0.1 is not in"),
-        ({"threat": [LINF, sm.Linf(0)]}, "threat", "a radius of 0 among others"),
+        ({"threat": [LINF, sm.Linf(0)]}, "threat", "one of several radii is 0"),
     ],
 )
 def test_objectives_that_cannot_be_meant(wrong: dict[str, Any], place: str, words: str) -> None:
@@ -202,11 +202,24 @@ def test_objectives_that_cannot_be_meant(wrong: dict[str, Any], place: str, word
     assert refused.value.where == place
 
 
-def test_trades_climbs_as_apgd_alone_does() -> None:
-    attacks = (sm.APGD.training(LINF), sm.PGD(L2))
-    with pytest.raises(UsageError, match="climbs as APGD does; take APGD"):
+def test_trades_needs_attacks_that_follow_a_gradient() -> None:
+    attacks = (sm.APGD.training(LINF), sm.AutoAttack(L2))
+    with pytest.raises(UsageError, match="divergence by autoattack-standard; use a gradient att"):
         sm.Adversarial(attacks, form="trades-kl")
     sm.Adversarial(attacks, form="mart", beta=0.0)
+
+
+def test_trades_moves_by_the_rule_of_its_attack(batch: tuple[Tensor, Tensor]) -> None:
+    """One step of PGD goes from the start along the gradient of the divergence."""
+    (x, y), network = batch, small_network()
+    objective = sm.Adversarial((sm.PGD(L2, steps=1, step=0.1),), form="trades-kl")
+    found = objective.craft(network, x, y, generator=torch.Generator().manual_seed(3))
+    start = L2.sample(x, torch.Generator().manual_seed(3)).requires_grad_()
+    p, log_q = network(x).softmax(1), network(start).log_softmax(1)
+    (p * (p.log() - log_q)).sum().backward()
+    assert start.grad is not None
+    expected = L2.project(start.detach() + 0.1 * L2.steepest(start.grad), x)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 APGD_2 = {"threat": "linf:0.05", "attack": "apgd-ce", "steps": 2}

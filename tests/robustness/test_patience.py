@@ -90,7 +90,7 @@ LINF, L2, L1 = sm.Linf(0.1), sm.L2(0.5), sm.L1(3)
 def test_only_where_that_changes_next_to_nothing_images_are_given_up(
     attack: sm.APGD, gives_up: bool
 ) -> None:
-    brief = attack.brief()
+    brief = attack.giving_up()
     assert brief.patience == (Patience(after=10, share=0.2) if gives_up else None)
     assert ("gives up" in brief.describe()) == gives_up
     assert repr(brief) == repr(attack), "with patience images begin at the same points"
@@ -102,7 +102,7 @@ def test_a_brief_benchmark_has_brief_attacks_and_is_otherwise_the_same() -> None
     data = AtHand(torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
     attacks = [sm.APGD(LINF), sm.APGD(L1), sm.AutoAttack(L2)]
     whole = sm.Benchmark(data, attacks, seed=3, batch_size=5, name="val")
-    brief = whole.brief()
+    brief = whole.giving_up()
     assert list(brief.attacks) == [sm.APGD(LINF, patience=Patience()), *attacks[1:]]
     assert {**brief.describe(), "attacks": 0} == {**whole.describe(), "attacks": 0}
     assert brief.describe()["attacks"]["linf:0.1"]["gives up"] == {"after": 10, "share": 0.2}
@@ -125,7 +125,7 @@ def test_giving_up_spares_images_and_steps_and_changes_nothing_else() -> None:
     attack = sm.APGD(sm.Linf(0.015), steps=50)
     whole = attack(watched, x.double(), y, generator=streams(30))
     cost = sum(asked)
-    short = attack.brief()(watched, x.double(), y, generator=streams(30))
+    short = attack.giving_up()(watched, x.double(), y, generator=streams(30))
     fell = network(short).argmax(1) != y
     assert 3 < int(fell.sum()) < 27
     torch.testing.assert_close(short[fell], whole[fell])

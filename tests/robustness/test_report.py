@@ -134,7 +134,7 @@ def test_reports_are_equal_if_they_say_the_same_whatever_it_cost(
 
 @pytest.mark.parametrize("ask", ["right", "accuracy", "interval"])
 def test_what_was_not_judged_is_refused_with_what_was(ask: str) -> None:
-    words = "no metric 'l1:3' was judged; known are clean, linf:0.1, l2:0.5, union"
+    words = "no metric 'l1:3' was judged; choose from clean, linf:0.1, l2:0.5, union"
     with pytest.raises(InputError, match=words):
         getattr(planted(), ask)("l1:3")
 

@@ -234,8 +234,8 @@ def test_a_threat_survives_its_text(norm: str, eps: float) -> None:
         ("linf:8/0", "'8/0' is not a number"),
         ("l3:1", "no norm 'l3'"),
         ("linf", "is not a threat; write norm:eps"),
-        ("linf:-1", "is not in 0"),
-        ("l1:1000001", "is not in 0"),
+        ("linf:-1", "is not between 0"),
+        ("l1:1000001", "is not between 0"),
         ("l2:nan", "is not a number"),
         ("l2:inf", "is not a number"),
         ("l2:1e999", "is not a number"),
@@ -252,7 +252,7 @@ def test_a_radius_that_is_0_for_float32_images_is_refused() -> None:
     for norm in ("linf", "l2", "l1"):
         assert sm.Threat(norm, least).eps == least
         assert sm.Threat(norm, 0).eps == 0
-        with pytest.raises(UsageError, match="0 for images"):
+        with pytest.raises(UsageError, match="float32, the type of images, it is 0"):
             sm.Threat(norm, least / 2)
     for text in ("1e-400", "٨/255"):
         with pytest.raises(UsageError, match="is not a number"):

@@ -309,9 +309,9 @@ def test_a_base_that_is_not_finite_or_does_not_fit_is_refused_before_any_work(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"epochs": 0}, "epochs and batch size must be positive"),
-        ({"batch_size": 0}, "epochs and batch size must be positive"),
-        ({"every": -1}, "must be positive"),
+        ({"epochs": 0}, "epochs 0 is below 1"),
+        ({"batch_size": 0}, "batch size 0 is below 1"),
+        ({"every": -1}, "every -1 is below 0"),
         ({"lr": 0.0}, "learning rate 0 is not above 0"),
         ({"lr": 1e9}, "learning rate 1e.09 is not above 0 and below 1e.09"),
         ({"lr": float("nan")}, "learning rate nan"),

@@ -8,24 +8,11 @@ from typing import Any
 import click
 
 import soupmerge as sm
+from soupmerge.choices import ATTACKS, AUTOATTACK_VERSIONS
 from soupmerge.cli.options.grouping import F, grouped
 from soupmerge.cli.options.kinds import ThreatType, Whole
 from soupmerge.cli.options.machine import Machine
 from soupmerge.errors import UsageError
-
-ATTACKS = (
-    "fgsm",
-    "pgd",
-    "fast",
-    "apgd",
-    "apgd-dlr",
-    "apgd-t",
-    "apgd-ce+t",
-    "apgd-100",
-    "train-2",
-    "autoattack",
-)
-"""The names in `robustness.presets`, which is not imported before it is needed."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +78,7 @@ class SearchAttack(Attack):
         """Return the benchmark, which gives hopeless images up unless it is to be thorough."""
         judge = super().benchmark(images, name, machine)
         judge = replace(judge, transfer=self.transfer)
-        return judge if self.thorough else judge.brief()
+        return judge if self.thorough else judge.giving_up()
 
 
 threats = click.option(
@@ -133,7 +120,7 @@ _OPTIONS = (
     ),
     click.option(
         "--autoattack-version",
-        type=click.Choice(["standard", "plus", "rand", "custom"]),
+        type=click.Choice(list(AUTOATTACK_VERSIONS)),
         default="standard",
         show_default=True,
         help="Which of its attacks AutoAttack runs.",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import click
 
 import soupmerge as sm
+from soupmerge.choices import NORMS
 from soupmerge.cli.options.grouping import F, grouped
 from soupmerge.cli.options.kinds import ThreatType, Whole
 from soupmerge.cli.options.training import Objective, objective
@@ -72,7 +73,7 @@ def goals(command: F) -> F:
         ),
         click.option(
             "--norm",
-            type=click.Choice(["linf", "l2", "l1"]),
+            type=click.Choice(NORMS),
             default="linf",
             show_default=True,
             help="Norm of the attack to learn under.",

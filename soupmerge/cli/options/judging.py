@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import click
 
+from soupmerge.choices import AVERAGES
 from soupmerge.cli.options.grouping import F, grouped
 from soupmerge.errors import UsageError
 from soupmerge.numbers import count
@@ -47,7 +48,7 @@ def judging(command: F) -> F:
         ),
         click.option(
             "--ensemble",
-            type=click.Choice(["prob", "logit"]),
+            type=click.Choice(AVERAGES),
             help="Judge one classifier that averages the networks' probabilities or logits.",
         ),
         click.option(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import click
 
 import soupmerge as sm
+from soupmerge.choices import AUGMENTATIONS
 from soupmerge.cli.options.grouping import F, grouped
 from soupmerge.cli.options.kinds import Real, Whole
 from soupmerge.errors import UsageError
@@ -99,7 +100,7 @@ def training(command: F) -> F:
         Training,
         click.option(
             "--augment",
-            type=click.Choice(["crop-flip", "none"]),
+            type=click.Choice(AUGMENTATIONS),
             default="crop-flip",
             show_default=True,
             help="What is done to training images.",

@@ -112,7 +112,7 @@ class Evaluator:
         """Return what the benchmark, or the one given *by*, says of the soup of *recipe*."""
         self.load_into(recipe)
         judge = self.benchmark if by is None else by
-        report = judge(self._bound, progress=self._of_images, ledger=ledger, fooling=self._cache)
+        report = judge(self._bound, progress=self._of_images, ledger=ledger, cache=self._cache)
         self.estimate.add(report)
         if self._cache:
             self._cache.save()
