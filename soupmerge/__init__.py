@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from soupmerge.binding import bind as bind
     from soupmerge.exports.folder import Exported as Exported
     from soupmerge.exports.folder import export as export
-    from soupmerge.figures.style import save as save
     from soupmerge.robustness.attacks import APGD as APGD
     from soupmerge.robustness.attacks import FGSM as FGSM
     from soupmerge.robustness.attacks import PGD as PGD
@@ -84,6 +83,7 @@ if TYPE_CHECKING:
     from soupmerge.weights.plane import Plane as Plane
     from soupmerge.weights.recipe import Recipe as Recipe
     from soupmerge.weights.recipe import Source as Source
+    from soupmerge.weights.saving import save as save
     from soupmerge.weights.selection import Selection as Selection
 
 __version__ = "0.1.0"
@@ -160,7 +160,7 @@ _HOMES = {
     "preset": "robustness.presets",
     "race": "soups.search.race",
     "recalibrate": "soups.recalibration",
-    "save": "figures.style",
+    "save": "weights.saving",
     "search": "soups.search.simplex",
     "sweep": "soups.learn.sweep",
 }
