@@ -123,7 +123,7 @@ def test_cifar_s_val_is_held_out_of_train(name: str, monkeypatch: pytest.MonkeyP
         ("cifar100:x", "test", None, UsageError, "data: cifar100 takes nothing after a colon"),
         ("cifar10", "nope", None, UsageError, "cifar10: no split 'nope'; it has train, test"),
         ("cifar100", "nope", None, UsageError, "cifar100: no split 'nope'; it has train, test"),
-        ("folder:", "test", None, UsageError, "folder:: ends where a name should follow"),
+        ("folder:", "test", None, UsageError, "folder:: ends with a colon"),
         ("blur-3:digit", "test", None, UsageError, "data: no data set 'digit'; did you mean"),
         ("1x:y", "test", None, UsageError, "data: no data set '1x:y'"),
         ("no.such.module:f", "test", None, UsageError, "data: 'no.such.module:f' cannot be"),
@@ -205,7 +205,7 @@ def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"no zip")
     np.save(tmp_path / "b.npy", GOOD)
     for name in ("a.npz", "b.npy"):
-        with pytest.raises(InputError, match=f"{name}: is not a numpy archive"):
+        with pytest.raises(InputError, match=f"{name}: is not a NumPy archive"):
             sm.data(f"npz:{tmp_path}/{name}")
     with pytest.raises(InputError, match="c.npz"):
         sm.data(f"npz:{tmp_path}/c.npz")
@@ -225,8 +225,8 @@ def test_a_function_is_called_with_the_split() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("in_a_list", "gave a list, not (images, labels)"),
-        ("three", "gave a tuple, not (images, labels)"),
+        ("in_a_list", "returned a list, not (images, labels)"),
+        ("three", "returned a tuple, not (images, labels)"),
         ("leaves", "failed: TypeError"),
         ("nothing", "cannot be imported"),
     ],

@@ -1,4 +1,4 @@
-"""Name → network, for all sizes in which the families are published."""
+"""The built-in networks, in all published sizes of their families."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     **{f"vit-{size}-convstem": partial(vit_convstem, size=size) for size in ("small", "base")},
     **{f"xcit-{size}": partial(xcit, size=size) for size in ("s12", "m12", "l12")},
 }
-"""Name → network, each called with ``num_classes`` and its own arguments."""
+"""Name → network, called with ``num_classes`` and its own arguments."""

@@ -1,4 +1,4 @@
-"""Small residual networks for 32×32 images: ResNet-9 and ResNet-18 in its CIFAR form."""
+"""Small residual networks for 32×32 images: ResNet-9, and ResNet-18 in its CIFAR form."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ResNet9(nn.Module):
 
     Args:
         num_classes: classes C.
-        width: channels of the first layer; 64 is the usual one.
-        in_channels: of the images.
+        width: channels of the first layer.
+        in_channels: channels of the images.
     """
 
     def __init__(self, num_classes: int = 10, width: int = 64, in_channels: int = 3) -> None:
@@ -73,7 +73,7 @@ class ResNet18(nn.Module):
     Args:
         num_classes: classes C.
         width: channels of the first stage.
-        in_channels: of the images.
+        in_channels: channels of the images.
     """
 
     def __init__(self, num_classes: int = 10, width: int = 64, in_channels: int = 3) -> None:

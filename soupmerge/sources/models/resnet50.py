@@ -1,4 +1,4 @@
-"""ResNet-50 in its form for 32×32 images, after or before activation."""
+"""ResNet-50 in its CIFAR form, with post- or pre-activation blocks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Bottleneck(nn.Module):
 
 
 class PreActBottleneck(Bottleneck):
-    """The same before activation, as in Chen et al. 2020 (arXiv 2003.12862)."""
+    """Pre-activation bottleneck, as in Chen et al. 2020 (arXiv 2003.12862)."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         nn.Module.__init__(self)
@@ -59,8 +59,8 @@ class ResNet50(nn.Module):
 
     Args:
         num_classes: classes C.
-        in_channels: of the images.
-        preact: blocks begin with batch norm and ReLU.
+        in_channels: channels of the images.
+        preact: use blocks that begin with batch norm and ReLU.
     """
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3, preact: bool = False) -> None:

@@ -11,7 +11,7 @@ from scipy import stats
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.sources.corrupting import corrupt, parse
+from soupmerge.sources.corruptions import corrupt, parse
 
 BLUR = (0.015, 0.025, 0.035, 0.05, 0.07)
 NOISE = (0.04, 0.08, 0.12, 0.18, 0.26)
