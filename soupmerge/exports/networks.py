@@ -43,9 +43,8 @@ def write_config(path: Path, net: nn.Module) -> str:
     with commit.writing(path):
         save_config_for_hf(net, str(path), model_config=config)
     value = read_json(path)
-    value["pretrained_cfg"] = {
-        k: v for k, v in value["pretrained_cfg"].items() if k not in ABOUT_WEIGHTS
-    }
+    for field in ABOUT_WEIGHTS:
+        value["pretrained_cfg"].pop(field, None)
     commit.write_json(path, value, force=True)  # synced to disk, like all other files
     return TIMM
 

@@ -239,7 +239,7 @@ def _require_images(ref: str, pixels: Tensor) -> None:
     if len(broken):
         index, images = broken[0].tolist(), len(broken[:, 0].unique())
         value = {"nan": "NaN"}.get(text := str(float(pixels[tuple(index)])), text)
-        what = f"pixel {index} is {value}, as are others in {images} of {len(pixels)} images"
+        what = f"pixel {index} is {value}; {images} of {len(pixels)} images are not finite"
         raise InputError(what, where=ref, fix="repair these images, or leave them out")
     fix = "give raw images; put mean and std into the model" if low < 0 else "divide by 255"
     raise InputError(f"pixels range from {low:g} to {high:g}, not in [0, 1]", where=ref, fix=fix)

@@ -49,7 +49,7 @@ def how_to_write(ref: str) -> str | None:
     path, _, name = ref.partition(":")
     file = Path(path.removesuffix(".py"))
     module = ".".join(file.parts)
-    importable = is_function(f"{module}:") and not file.is_absolute()
+    importable = all(part.replace(".", "").isidentifier() for part in file.parts)
     is_path = path.endswith(".py") or (name and "/" in path) or os.path.isfile(f"{path}.py")
     if not is_path and (name or "." not in path or not importable):
         return None

@@ -244,7 +244,7 @@ BAD: list[tuple[str, Any, int, str]] = [
         "cannot take",
     ),
     ("learn {good} {good2} --eps 0 --data npz:{x} -o {home}/r", many_classes, 3, "label 12"),
-    ("eval {good} --data folder:{x}/pictures", pipe, 3, "no files or links to files: cat/a.png"),
+    ("eval {good} --data folder:{x}/pictures", pipe, 3, "not files or links to files: cat/a.png"),
     ("eval {good} --data npz:{x}/x.npz", pipe, 3, "not a regular file"),
     ("eval {good} --data digits:foo", None, 2, "takes nothing after a colon"),
     ("eval {good} --data digits:", None, 2, "ends with a colon"),

@@ -241,7 +241,7 @@ def test_what_the_loader_makes_of_it_is_compared_tensor_by_tensor(
     monkeypatch.setattr(networks, "_by_timm", wrong)
     with pytest.raises(InputError, match="loads back with other tensors") as caught:
         export(tmp_path / "out", soup)
-    told = {"other": "fc.bias: other numbers", "missing": "fc.bias: only on one side"}
+    told = {"other": "fc.bias: different numbers", "missing": "fc.bias: only in one of them"}
     assert told[change] in caught.value.problems
     assert not (tmp_path / "out").exists()
 

@@ -201,7 +201,7 @@ def test_corruptions_by_their_written_form(ref: str, found: tuple[str, int, str]
         ("blur-03:digits", ("no strength '03'",)),
         ("blur-x:digits", ("no strength 'x'",)),
         ("blurr-3:digits", ("no corruption 'blurr'", "'blur'")),
-        ("blur-1:noise-2:digits", ("once, not twice", "leave out blur-1")),
+        ("blur-1:noise-2:digits", ("only once", "leave out blur-1")),
     ],
 )
 def test_corruptions_that_cannot_be_meant(ref: str, words: tuple[str, ...]) -> None:

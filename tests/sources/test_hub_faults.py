@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 FAULTS: dict[str, tuple[dict[str, Any], int, str]] = {
     "wrong bytes of the right size": ({"wrong": True}, 4, "removed"),
     "half a body, again and again": ({"half": 10_000}, 6, "cannot be used"),
-    "more than was announced": ({"longer": True}, 6, "more came"),
+    "more than was announced": ({"longer": True}, 6, "sends more than"),
     "a redirect to a file": ({"location": "file:///etc/passwd"}, 6, "to file, which is refused"),
     "a redirect to another scheme": ({"location": "ftp://127.0.0.1/x"}, 6, "refused"),
     "redirects for ever": ({"location": "LOOP"}, 6, "more than 5 times"),
