@@ -120,7 +120,7 @@ def _introduction(facts: Facts) -> list[str]:
     return [
         *lines,
         f"A *model soup*: the weights of this network are the weighted mean of those of {k} "
-        f"networks of one architecture, {code(facts.network)}. It is as fast as one of them. "
+        f"networks of one architecture, {code(facts.network)}. It is as large and as fast as one of them. "
         f"The coefficients{each} were {chosen}; batch-norm statistics, if it has any, are "
         f"{STATISTICS[facts.recipe.buffers]}.",
     ]
@@ -149,11 +149,13 @@ def _ingredients(facts: Facts) -> list[str]:
 
 def _licence_sentence(facts: Facts) -> str:
     if facts.licence_to_publish:
-        source = "stated by its publisher" if facts.licence else "that of all its ingredients"
+        source = (
+            "stated by its publisher" if facts.licence else "that of everything it was made from"
+        )
         return f"Licence: {plain(facts.licence_to_publish)}, {source}."
     return (
-        "No licence is stated, since those of the ingredients differ or are unknown. Ask their "
-        "authors before you pass this on."
+        "No licence is stated, since the licences of what it was made from differ or are unknown. "
+        "Ask its authors before you pass this on."
     )
 
 

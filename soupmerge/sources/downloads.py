@@ -163,7 +163,7 @@ def _request(address: str, received: int, tag: str, part: Partial) -> Iterator[A
         headers |= {"Range": f"bytes={received}-", "If-Range": tag}
     later = f"try again later, or {_by_hand(part)}"
     try:
-        opener = build_opener(_Redirects(address), _Paced(pace), _PacedSecure(pace))
+        opener = build_opener(_Redirects(address), _Paced(pace))
         answer = opener.open(Request(address, headers=headers), timeout=connections.SILENCE)
     except HTTPError as error:
         error.close()
@@ -242,7 +242,7 @@ def _require_kind(wanted: Kind, head: bytes, address: str, part: Partial) -> Non
     raise NetworkError(f"sent {sent}, not {wanted.name}", where=address, fix=_by_hand(part))
 
 
-class _Paced(HTTPHandler):
+class _Paced(HTTPSHandler, HTTPHandler):
     """Opens connections whose answers, and those of proxies, are read at a pace."""
 
     def __init__(self, pace: connections.Pace) -> None:
@@ -253,16 +253,8 @@ class _Paced(HTTPHandler):
         """Send *req*, and return the answer."""
         return self.do_open(_timed_connection(http.client.HTTPConnection, self.pace), req)
 
-
-class _PacedSecure(HTTPSHandler):
-    """The same for https."""
-
-    def __init__(self, pace: connections.Pace) -> None:
-        super().__init__()
-        self.pace = pace
-
     def https_open(self, req: Request) -> Any:
-        """Send *req*, and return the answer."""
+        """Send *req* over TLS, and return the answer."""
         return self.do_open(_timed_connection(http.client.HTTPSConnection, self.pace), req)
 
 
