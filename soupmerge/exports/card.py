@@ -120,9 +120,9 @@ def _introduction(facts: Facts) -> list[str]:
     return [
         *lines,
         f"A *model soup*: the weights of this network are the weighted mean of those of {k} "
-        f"networks of one architecture, {code(facts.network)}. It is as large and as fast as one of them. "
-        f"The coefficients{each} were {chosen}; batch-norm statistics, if it has any, are "
-        f"{STATISTICS[facts.recipe.buffers]}.",
+        f"networks of one architecture, {code(facts.network)}. It is as large and as fast as "
+        f"one of them. The coefficients{each} were {chosen}; batch-norm statistics, if it has any, "
+        f"are {STATISTICS[facts.recipe.buffers]}.",
     ]
 
 
@@ -149,9 +149,7 @@ def _ingredients(facts: Facts) -> list[str]:
 
 def _licence_sentence(facts: Facts) -> str:
     if facts.licence_to_publish:
-        source = (
-            "stated by its publisher" if facts.licence else "that of everything it was made from"
-        )
+        source = "stated by its publisher" if facts.licence else "that of all it was made from"
         return f"Licence: {plain(facts.licence_to_publish)}, {source}."
     return (
         "No licence is stated, since the licences of what it was made from differ or are unknown. "

@@ -93,7 +93,7 @@ class Pace:
         self.begun = True
         if self.waited >= WINDOW:
             if self.received < SLOWEST * self.waited:
-                what = f"sent {self.received:,} bytes in {self.waited:.0f} seconds, too slowly"
+                what = f"is too slow: {self.received:,} bytes came in {self.waited:.0f} seconds"
                 raise NetworkError(what, where=self.where, fix=self.fix)
             self.received, self.waited = 0, 0.0
         return result  # type: ignore[no-any-return]

@@ -117,7 +117,7 @@ def test_without_a_tag_nothing_is_resumed(server: Server, target: Path) -> None:
         (429, b"no", "too many requests"),
         (200, QUOTA, "a web page ('Google Drive - Quota exceeded')"),
         (200, b"\n  <html>please confirm</html>", "a web page, not a file of weights"),
-        (200, b'{"error": "gone"}', "what begins with"),
+        (200, b'{"error": "gone"}', "sent a JSON document, not a file of weights"),
         (200, b"", "not a file of weights"),
     ],
 )
@@ -309,7 +309,7 @@ def test_a_redirect_s_body_is_not_read(server: Server, target: Path) -> None:
     ("place", "said"),
     [
         ("http://example.org/file", "not https"),
-        ("file:///etc/passwd", "no https"),
+        ("file:///etc/passwd", "not https"),
         ("ftp://example.org/file", "not https"),
         ("/file", "redirects endlessly"),
     ],
