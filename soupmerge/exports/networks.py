@@ -93,7 +93,7 @@ def _by_timm(
 
     try:
         loaded: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except Exception as error:  # timm's networks may raise anything
+    except Exception as error:  # timm may raise anything
         what = f"timm cannot load it: {str(error).splitlines()[0]}"
         raise InputError(what, where=folder, fix="check --model") from error
     config: Mapping[str, Any] = loaded.pretrained_cfg  # type: ignore[assignment]
@@ -138,7 +138,7 @@ def _image(net: nn.Module) -> Tensor:
         try:
             with torch.no_grad():
                 net(x)
-        except Exception as error:  # the network may be anyone's
+        except Exception as error:  # foreign code may raise anything
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             continue
         return x

@@ -32,7 +32,7 @@ def imported(ref: str, where: str) -> Any:
         sys.path.append(os.getcwd())  # a console script does not look here by itself
     try:
         return getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # the module may be anyone's
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
         fix = how_to_write(ref) or f"write {FORM}, importable from the current folder or PYTHONPATH"
         raise UsageError(f"{ref!r} cannot be imported: {error!r}", where=where, fix=fix) from error
 

@@ -180,7 +180,7 @@ def function(ref: str, split: str) -> Read:
     called = imported(ref, "data")
     try:
         result = called(split)
-    except (Exception, SystemExit) as error:  # the function may be anyone's
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
         raise InputError(f"failed: {error!r}", where=ref) from error
     if not isinstance(result, tuple) or len(result) != 2:
         raise InputError(f"returned a {type(result).__name__}, not (images, labels)", where=ref)

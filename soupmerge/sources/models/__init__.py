@@ -99,7 +99,7 @@ def _make(name: str, options: Mapping[str, Any], seed: int) -> nn.Module:
             net = _maker(name)(**arguments)
     except SoupmergeError:
         raise
-    except (Exception, SystemExit) as error:  # the function may be anyone's
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
         fix = "check the arguments after its name"
         raise UsageError(f"cannot be made: {error!r}", where=f"model {name}", fix=fix) from error
     if not isinstance(net, nn.Module):

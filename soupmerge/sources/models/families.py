@@ -10,8 +10,7 @@ from torch import nn
 from soupmerge.sources.models.convstem import convnext_convstem, vit_convstem
 from soupmerge.sources.models.dm_wide_resnet import DMPreActResNet, DMWideResNet
 from soupmerge.sources.models.preact_resnet import PreActResNet18
-from soupmerge.sources.models.resnet import ResNet9, ResNet18
-from soupmerge.sources.models.resnet50 import ResNet50
+from soupmerge.sources.models.resnet import ResNet9, ResNet18, ResNet50
 from soupmerge.sources.models.tiny import DigitsCNN
 from soupmerge.sources.models.wide_resnet import StagedWideResNet, WideResNet, WideResNetA4
 from soupmerge.sources.models.xcit import xcit
