@@ -53,7 +53,7 @@ def _from_robustbench(ref: str, out: str | None, force: bool) -> dict[str, Any]:
 
 
 def _from_hub(ref: str, locked: bool) -> Pulled:
-    from soupmerge.sources import hub, network, timm_weights
+    from soupmerge.sources import connections, hub, timm_weights
     from soupmerge.sources.hub.refs import PREFIX, HubRef
 
     if not ref.startswith((PREFIX, timm_weights.PREFIX)):
@@ -61,7 +61,7 @@ def _from_hub(ref: str, locked: bool) -> Pulled:
         raise UsageError("is at no site that can be pulled from", where=ref, fix=fix)
     at_timm = ref.startswith(timm_weights.PREFIX)
     wanted = timm_weights.on_hub(ref) if at_timm else HubRef.parse(ref)
-    if not network.is_offline():
+    if not connections.is_offline():
         with show.Progress() as progress:
             return hub.pull(wanted, locked=locked, progress=progress)
     found = hub.cached(wanted)

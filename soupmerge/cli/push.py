@@ -23,8 +23,8 @@ def command(folder: str, ref: str, private: bool, dry_run: bool, as_json: bool) 
     not write stay where they are.
     """
     from soupmerge.exports.folder import require_export
-    from soupmerge.sources.hub.pushing import push
     from soupmerge.sources.hub.refs import HubRef
+    from soupmerge.sources.hub.upload import push
 
     names = require_export(folder)
     target = HubRef.parse(ref)

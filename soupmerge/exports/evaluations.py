@@ -1,4 +1,4 @@
-"""What is known of a soup's accuracy, in a form to publish."""
+"""What is known of a network's accuracy, in the form in which it is published."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.storage import journal
 from soupmerge.storage.run_folder import read_manifest
 
+FIX = "judge the soup: soupmerge eval SOUP -o RUN"
+
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network did on a data set.
+    """The accuracies of a network on one data set.
 
     Attributes:
         data: fingerprint of the data set, without folders.
-        metrics: metric → accuracy, counts, interval, attack, as `Report.to_metrics` gives them.
-        doubts: why the numbers should not be believed, if there is a reason.
+        metrics: metric → accuracy, counts, interval and attack, as in `Report.to_metrics`.
+        doubts: reasons not to believe the numbers, if there are any.
     """
 
     data: Mapping[str, Any]
@@ -30,17 +32,17 @@ class Evaluation:
 
     @classmethod
     def of(cls, report: Report) -> Evaluation:
-        """Return what *report* says."""
+        """Return the evaluation that *report* holds."""
         return cls.from_record(
             {"data": report.data, "metrics": report.to_metrics(), "notes": report.notes}
         )
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Evaluation:
-        """Return what *record*, a line of a run's journal, says.
+        """Return the evaluation in *record*, a line of a run's journal.
 
         Raises:
-            KeyError, TypeError: it lacks something.
+            AttributeError, IndexError, KeyError, TypeError, ValueError: the record is incomplete.
         """
         data = {**record["data"], "ref": without_folders(str(record["data"]["ref"]))}
         for metric in record["metrics"].values():
@@ -54,56 +56,58 @@ class Evaluation:
     def results(self) -> list[dict[str, Any]]:
         """Return the arguments of the Hub's ``EvalResult`` for each metric."""
         kind = str(self.data["ref"]).partition(":")[0]
-        shared = {"task_type": "image-classification", "dataset_type": kind}
         split = str(self.data.get("split", "")).partition(",")[0]
         name = f"{self.data['ref']} ({self.data.get('split', '')}, n = {self.data.get('n')})"
         return [
             {
-                **shared,
+                "task_type": "image-classification",
+                "dataset_type": kind,
                 "dataset_name": name,
                 "dataset_split": split or None,
                 "metric_type": "accuracy",
-                "metric_name": heading(metric, told),
-                "metric_value": round(float(told["accuracy"]), 6),
-                "metric_args": {k: v for k, v in told.items() if k not in ("accuracy", "correct")},
+                "metric_name": heading(metric, result),
+                "metric_value": round(float(result["accuracy"]), 6),
+                "metric_args": {
+                    k: v for k, v in result.items() if k not in ("accuracy", "correct")
+                },
             }
-            for metric, told in self.metrics.items()
+            for metric, result in self.metrics.items()
         ]
 
 
-def heading(metric: str, told: Mapping[str, Any]) -> str:
-    """Return what *metric* is called: ``robust accuracy, linf:8/255, apgd-ce, 100 steps``."""
+def heading(metric: str, result: Mapping[str, Any]) -> str:
+    """Return the heading of *metric*: ``robust accuracy, linf:8/255, apgd-ce, 100 steps``."""
     if metric == CLEAN:
         return "clean accuracy"
     if metric == UNION:
         return "robust accuracy, union of all threats"
-    return f"robust accuracy, {metric}, {attack(told)}"
+    return f"robust accuracy, {metric}, {attack_in(result)}"
 
 
-def attack(told: Mapping[str, Any]) -> str:
-    """Return the attack of a metric in words; nothing if it has none."""
-    steps = f", {told['steps']} steps" if "steps" in told else ""
-    return f"{told['attack']}{steps}" if "attack" in told else ""
+def attack_in(result: Mapping[str, Any]) -> str:
+    """Return the attack behind the *result* of a metric in words; empty if there is none."""
+    steps = f", {result['steps']} steps" if "steps" in result else ""
+    return f"{result['attack']}{steps}" if "attack" in result else ""
 
 
-def judged_in(folder: Path | str, sha256: str) -> list[Evaluation]:
-    """Return what the evaluation in the run *folder* found of the weights *sha256*.
+def evaluations_in(folder: Path | str, sha256: str) -> list[Evaluation]:
+    """Return what the ``eval`` in the run *folder* found for the weights with hash *sha256*.
 
     Raises:
-        InputError: it is no evaluation, is not finished, or of other weights.
+        InputError: it is not a finished evaluation of these weights.
     """
     manifest = read_manifest(folder)
     if manifest.get("command") != "eval":
         what = f"is a run of {manifest.get('command')!r}, which judges no single network"
-        raise InputError(what, where=folder, fix="judge the soup: soupmerge eval SOUP -o RUN")
+        raise InputError(what, where=folder, fix=FIX)
     records = journal.read(Path(folder) / "trials.jsonl")
     try:
         found = [Evaluation.from_record(r) for r in records if r.get("sha256") == sha256]
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        what = f"a record holds no report ({error!r})"
-        raise InputError(what, where=folder, fix="judge the soup again") from error
+        what = f"a record holds no complete report ({error!r})"
+        raise InputError(what, where=folder, fix=FIX) from error
     if not found:
-        listed = ", ".join(str(record.get("ref")) for record in records) or "nothing yet"
-        what = f"did not judge these weights (sha256 {sha256[:16]}…), but {listed}"
-        raise InputError(what, where=folder, fix="judge the soup: soupmerge eval SOUP -o RUN")
+        judged = ", ".join(str(record.get("ref")) for record in records) or "nothing yet"
+        what = f"did not judge these weights (sha256 {sha256[:16]}…), but {judged}"
+        raise InputError(what, where=folder, fix=FIX)
     return found

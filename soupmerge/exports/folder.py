@@ -1,4 +1,4 @@
-"""The folder of an export: written whole, loaded back, compared, and only then there."""
+"""The folder of an export: it appears only after it was written, loaded back and compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from soupmerge.binding import ref_of
 from soupmerge.errors import InputError
 from soupmerge.exports import card, networks
-from soupmerge.exports.evaluations import Evaluation, judged_in
+from soupmerge.exports.evaluations import Evaluation, evaluations_in
 from soupmerge.robustness.report import Report
 from soupmerge.sources.models import model
 from soupmerge.sources.refs import is_remote, opened
@@ -24,20 +24,21 @@ from soupmerge.weights.saving import save
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 RECIPE, EVALUATION = "recipe.json", "evaluation.json"
-NEEDED, ALL = (WEIGHTS, CONFIG, CARD), (WEIGHTS, CONFIG, CARD, RECIPE, EVALUATION)
+REQUIRED, ALL = (WEIGHTS, CONFIG, CARD), (WEIGHTS, CONFIG, CARD, RECIPE, EVALUATION)
 FORMAT = "soupmerge-evaluation/1"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """A folder that was exported.
 
     Attributes:
         path: the folder.
-        sha256: of its weights.
-        network: the written form of the network.
-        loader: who can load it: ``timm`` (and the Hub's programs through it) or ``soupmerge``.
-        difference: the largest difference between a logit before and after, on a random image.
+        sha256: hash of its weights.
+        network: the reference of the network.
+        loader: the library that loads it: ``timm``, also on the Hub's behalf, or ``soupmerge``.
+        difference: the largest absolute difference of a logit before and after loading it back, on
+            a random image.
     """
 
     path: Path
@@ -57,62 +58,78 @@ def export(
     licence: str | None = None,
     name: str | None = None,
 ) -> Exported:
-    """Write *soup* as a folder that ``timm.create_model("local-dir:…", pretrained=True)`` loads.
+    """Write *soup* as a folder to publish.
 
-    It holds ``model.safetensors`` (a copy of *soup*, where that is one file that names its
-    network), timm's ``config.json``, ``recipe.json``, ``evaluation.json`` and a model card. It is
-    loaded back before it appears: the same tensors bit for bit, and the same logits.
+    The folder holds ``model.safetensors`` (a copy of *soup* if that is one safetensors file that
+    names its network), ``config.json``, a model card, and, where there are such, ``recipe.json``
+    and ``evaluation.json``. If the network is timm's, the configuration is timm's as well, and
+    ``timm.create_model("local-dir:…", pretrained=True)`` loads the folder. Before it appears, it
+    is loaded back: tensors are equal bit for bit, and logits up to rounding.
 
     Args:
         folder: must not exist.
-        soup: a soup that soupmerge wrote, or any weights.
-        net: the network; default what *soup* names.
+        soup: a soup written by soupmerge, or any other weights.
+        net: the network; default the one that *soup* names.
         judged: the run folder of an ``eval`` of *soup*, for the card.
-        reports: reports on it that are at hand, for the card.
-        licence: the Hub's name of the licence; default the one that all ingredients have.
-        name: what the card calls it; default the name of *folder*.
+        reports: reports on *soup*, for the card.
+        licence: the Hub's name of the licence; default the one that all ingredients share.
+        name: name of the model on the card; default the name of *folder*.
+
+    Returns:
+        The folder's path and hash, and how it can be loaded.
 
     Raises:
-        InputError: *soup* does not fit its network, or was not judged in *judged*.
+        InputError: *soup* cannot be read, does not fit its network, does not load back as it
+            was, or was not judged in *judged*.
         UsageError: nothing names the network.
-        NumericsError: *soup* holds NaN or Inf.
-        OutputError: *folder* exists, or cannot be written.
+        UnsafeError: reading *soup*, or making the network that it names, would run code.
+        NumericsError: *soup* holds NaN, Inf or a negative variance.
+        OutputError: *folder* exists or cannot be written.
+
+    Example:
+        >>> import soupmerge as sm, tempfile
+        >>> home = tempfile.mkdtemp()
+        >>> net = sm.model("digits-cnn?width=4")
+        >>> sm.save(f"{home}/net.safetensors", net.state_dict(), model=net.soupmerge_ref)
+        >>> done = export(f"{home}/out", f"{home}/net.safetensors", licence="mit")
+        >>> done.network, done.loader, sorted(path.name for path in done.path.iterdir())
+        ('digits-cnn?width=4', 'soupmerge', ['README.md', 'config.json', 'model.safetensors'])
     """
     commit.check_free_folder(folder)
     checkpoint = opened(soup)
     commit.require_room(folder, sum(info.bytes for info in checkpoint.infos.values()))
     checkpoint.require_sound()
-    made = net if net is not None else model(like=checkpoint)
+    network = net if net is not None else model(like=checkpoint)
     evaluations = [Evaluation.of(report) for report in reports]
     if judged is not None:
-        evaluations += judged_in(judged, checkpoint.sha256)
+        evaluations += evaluations_in(judged, checkpoint.sha256)
     recipe = recipe_of(checkpoint)
     with commit.committed_folder(folder) as draft:
-        _write_weights(draft / WEIGHTS, checkpoint, recipe, made)
-        loader = networks.write_config(draft / CONFIG, made)
+        _write_weights(draft / WEIGHTS, checkpoint, recipe, network)
+        loader = networks.write_config(draft / CONFIG, network)
         if recipe is not None:
             commit.write_json(draft / RECIPE, recipe.to_json())
         if evaluations:
             values = [evaluation.to_json() for evaluation in evaluations]
             commit.write_json(draft / EVALUATION, {"format": FORMAT, "evaluations": values})
         written = open_checkpoint(draft / WEIGHTS)
-        story = card.Story(
+        facts = card.Facts(
             name=name or Path(folder).resolve().name,
             sha256=written.sha256,
-            network=ref_of(made) or "unknown",
+            network=ref_of(network) or card.UNKNOWN,
             loader=loader,
             checkpoint=checkpoint,
             recipe=recipe,
             evaluations=tuple(evaluations),
             licence=licence,
         )
-        commit.write_text(draft / CARD, card.written(story))
-        difference = networks.compare(draft, written, made, checkpoint, loader)
-    return Exported(Path(folder), written.sha256, story.network, loader, difference)
+        commit.write_text(draft / CARD, card.text_of(facts))
+        difference = networks.difference(draft, written, network, checkpoint, loader)
+    return Exported(Path(folder), written.sha256, facts.network, loader, difference)
 
 
 def recipe_of(checkpoint: Checkpoint) -> Recipe | None:
-    """Return how *checkpoint* was mixed, or None if it was not, or does not say."""
+    """Return the recipe of *checkpoint*, without folders, or None if it has none."""
     value = checkpoint.notes_of_soupmerge.get("recipe")
     return None if value is None else Recipe.from_json(value, where=checkpoint.ref).portable()
 
@@ -121,29 +138,30 @@ def _write_weights(
     path: Path, checkpoint: Checkpoint, recipe: Recipe | None, net: nn.Module
 ) -> None:
     sources = checkpoint.sources
-    whole = len(sources) == 1 and kind_of(sources[0]) == SAFETENSORS
-    if whole and checkpoint.model and not checkpoint.notes and not is_remote(checkpoint.ref):
+    one_file = len(sources) == 1 and kind_of(sources[0]) == SAFETENSORS
+    if one_file and checkpoint.model and not checkpoint.notes and not is_remote(checkpoint.ref):
         with commit.committed(path) as file:
             for part in sources[0].chunks():
                 file.write(part)
         return
     notes: Mapping[str, Any] = checkpoint.notes_of_soupmerge
-    kept = {key: value for key, value in notes.items() if key not in ("model", "recipe")}
-    save(path, checkpoint, recipe=recipe, model=ref_of(net) or checkpoint.model, notes=kept)
+    others = {key: value for key, value in notes.items() if key not in ("model", "recipe")}
+    save(path, checkpoint, recipe=recipe, model=ref_of(net) or checkpoint.model, notes=others)
 
 
 def require_export(folder: Path | str) -> tuple[str, ...]:
-    """Return the names of the files that `export` wrote to *folder*, all others left aside.
+    """Return the names of the files in *folder* that `export` writes, without any others.
 
     Raises:
-        InputError: some that it writes are not there, are links, or hold no weights.
+        InputError: files are missing or links, or there are no weights.
+        NumericsError: the weights hold NaN, Inf or a negative variance.
     """
     home = Path(folder)
-    there = [name for name in ALL if (home / name).is_file()]
-    problems = [f"{name} is missing" for name in NEEDED if name not in there]
-    problems += [f"{name} is a link" for name in there if (home / name).is_symlink()]
+    present = [name for name in ALL if (home / name).is_file()]
+    problems = [f"{name} is missing" for name in REQUIRED if name not in present]
+    problems += [f"{name} is a link" for name in present if (home / name).is_symlink()]
     if problems:
         fix = "write it with soupmerge export"
-        raise InputError("is no exported soup", problems=problems, where=folder, fix=fix)
+        raise InputError("is not an exported soup", problems=problems, where=folder, fix=fix)
     open_checkpoint(home / WEIGHTS).require_sound()
-    return tuple(there)
+    return tuple(present)

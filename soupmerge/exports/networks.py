@@ -1,4 +1,4 @@
-"""What timm needs to know of a network, and whether it makes the same of it."""
+"""The configuration that makes a network again, and a comparison with what it makes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from soupmerge.binding import bind, ref_of
 from soupmerge.errors import InputError
 from soupmerge.sources.models import model
-from soupmerge.sources.models.normalising import Normaliser
+from soupmerge.sources.models.normaliser import Normaliser
 from soupmerge.storage import commit
 from soupmerge.storage.reading import read_json
 from soupmerge.types import State
@@ -20,15 +20,18 @@ from soupmerge.weights.files import Checkpoint
 
 TIMM, SOUPMERGE = "timm", "soupmerge"
 SIZES = (32, 224, 8)
-"""Of the random image that a network is asked about if it does not say its own size."""
-OTHERS = ("tag", "license", "origin_url", "paper_ids", "paper_name", "description", "notes")
-"""What timm says of its own weights for a network, and is not true of a soup."""
+"""Sides of the random image, tried in turn, for a network that does not state its size."""
+ABOUT_WEIGHTS = ("tag", "license", "origin_url", "paper_ids", "paper_name", "description", "notes")
+"""Fields in which timm describes its own weights for a network, and which do not fit a soup."""
 TOLERANCE = 1e-4
-"""Of logits, relative to the largest: what another order of the same sums may cost."""
+"""Allowed difference of logits, relative to the largest, for sums in another order."""
+
+
+REPORT = "report it, with the network and timm's version"
 
 
 def write_config(path: Path, net: nn.Module) -> str:
-    """Write what makes *net* again to *path*, and return who can read it."""
+    """Write the configuration of *net* to *path*, and return the library that can read it."""
     ref = ref_of(net) or ""
     if not ref.startswith("timm:"):
         commit.write_json(path, {"library_name": SOUPMERGE, "soupmerge": {"network": ref}})
@@ -36,17 +39,18 @@ def write_config(path: Path, net: nn.Module) -> str:
     from timm.models._hub import save_config_for_hf
 
     mean, std = constants(net)
-    told: Any = {"pretrained_cfg": {"mean": list(mean), "std": list(std)}}
+    config: Any = {"pretrained_cfg": {"mean": list(mean), "std": list(std)}}
     with commit.writing(path):
-        save_config_for_hf(net, str(path), model_config=told)
+        save_config_for_hf(net, str(path), model_config=config)
     value = read_json(path)
-    value["pretrained_cfg"] = {k: v for k, v in value["pretrained_cfg"].items() if k not in OTHERS}
-    commit.write_json(path, value, force=True)  # on disk for certain, as all else that is written
+    for field in ABOUT_WEIGHTS:
+        value["pretrained_cfg"].pop(field, None)
+    commit.write_json(path, value, force=True)  # synced to disk, like all other files
     return TIMM
 
 
 def constants(net: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of the normaliser inside of *net*; 0 and 1 without one."""
+    """Return mean and deviation, one each per channel, that *net* normalises by; else 0 and 1."""
     for hook in net._forward_pre_hooks.values():
         if isinstance(hook, Normaliser):
             return hook.mean, hook.std
@@ -54,11 +58,17 @@ def constants(net: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (0.0,) * channels, (1.0,) * channels
 
 
-def compare(folder: Path, written: Checkpoint, net: nn.Module, state: State, loader: str) -> float:
-    """Return by how much the logits of *folder*, loaded by *loader*, differ from those of *state*.
+def difference(
+    folder: Path, written: Checkpoint, net: nn.Module, state: State, loader: str
+) -> float:
+    """Return the largest difference of a logit between *folder* and *net* with *state*.
+
+    Args:
+        folder: the export, which is loaded by *loader*.
+        written: its weights.
 
     Raises:
-        InputError: tensors differ in a bit, or logits by more than rounding.
+        InputError: it cannot be loaded, tensors differ at all, or logits by more than rounding.
     """
     ours = bind(net, state)
     if different := [n for n in sorted(state) if not torch.equal(written[n], state[n])]:
@@ -69,11 +79,11 @@ def compare(folder: Path, written: Checkpoint, net: nn.Module, state: State, loa
     _require_same(theirs.state_dict(), ours.state_dict(), folder)
     with torch.no_grad():
         before, after = ours(x), theirs(image)
-    difference = float((before - after).abs().max())
-    if not difference <= TOLERANCE * max(1.0, float(before.abs().max())):
-        what = f"{loader} loads it, but its logits differ by {difference:.3g}"
-        raise InputError(what, where=folder, fix="tell us of the network and of timm's version")
-    return difference
+    largest = float((before - after).abs().max())
+    if not largest <= TOLERANCE * max(1.0, float(before.abs().max())):
+        what = f"{loader} loads it, but its logits differ by {largest:.3g}"
+        raise InputError(what, where=folder, fix=REPORT)
+    return largest
 
 
 def _by_timm(
@@ -82,13 +92,13 @@ def _by_timm(
     import timm
 
     try:
-        made: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except Exception as error:  # whatever timm's networks may raise
+        loaded: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except Exception as error:  # timm may raise anything
         what = f"timm cannot load it: {str(error).splitlines()[0]}"
         raise InputError(what, where=folder, fix="check --model") from error
-    config: Mapping[str, Any] = made.pretrained_cfg  # type: ignore[assignment]
+    config: Mapping[str, Any] = loaded.pretrained_cfg  # type: ignore[assignment]
     mean, std = (torch.tensor(config[key]).view(-1, 1, 1) for key in ("mean", "std"))
-    return made.eval().requires_grad_(False), (x - mean) / std
+    return loaded.eval().requires_grad_(False), (x - mean) / std
 
 
 def _by_soupmerge(
@@ -98,12 +108,14 @@ def _by_soupmerge(
 
 
 def _require_same(theirs: State, ours: State, folder: Path) -> None:
-    problems = [f"{name}: only on one side" for name in sorted(set(theirs) ^ set(ours))]
+    problems = [f"{name}: only in one of them" for name in sorted(set(theirs) ^ set(ours))]
     both = sorted(set(theirs) & set(ours))
-    problems += [f"{name}: other numbers" for name in both if not _same(theirs[name], ours[name])]
+    problems += [
+        f"{name}: different numbers" for name in both if not _same(theirs[name], ours[name])
+    ]
     if problems:
-        fix = "tell us of the network and of timm's version"
-        raise InputError("does not load as it was", problems=problems, where=folder, fix=fix)
+        what = "loads back with other tensors"
+        raise InputError(what, problems=problems, where=folder, fix=REPORT)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -111,7 +123,11 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _image(net: nn.Module) -> Tensor:
-    """Return a random image ``(1, C_in, H, W)`` that *net* can take."""
+    """Return a random image ``(1, C_in, H, W)`` that *net* accepts.
+
+    Raises:
+        InputError: it accepts none.
+    """
     size = getattr(net, "pretrained_cfg", {}).get("input_size")
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     channels = convolutions[0].in_channels if convolutions else 3
@@ -122,8 +138,8 @@ def _image(net: nn.Module) -> Tensor:
         try:
             with torch.no_grad():
                 net(x)
-        except Exception as error:  # the network may be anyone's
+        except Exception as error:  # foreign code may raise anything
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             continue
         return x
-    raise InputError(f"the network takes no image of {shapes}: {why}", where=ref_of(net))
+    raise InputError(f"the network accepts no image of shape {shapes}: {why}", where=ref_of(net))

@@ -1,4 +1,4 @@
-"""Images at another resolution, as networks are evaluated at other sizes than they saw."""
+"""Images at another resolution, since networks are often evaluated at other sizes than trained."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from torch.nn import functional as F
 from soupmerge.errors import UsageError
 from soupmerge.types import Examples
 
-HOW = "bicubic, antialiased"
-"""What robust ImageNet networks are evaluated with (Singh et al. 2023; timm's default)."""
+METHOD = "bicubic, antialiased"
+"""As robust ImageNet networks are evaluated (Singh et al. 2023; timm's default)."""
 LARGEST = 4096
 
 
 @dataclass(frozen=True)
 class Resized:
-    """The images of *data*, resized when asked for: an attack on them works at this resolution.
+    """The images of *data*, resized when they are asked for; attacks work at the new resolution.
 
-    The interpolation is Pillow's bicubic one, which torch gives as ``antialias=True``, without
-    rounding to bytes; what overshoots goes back to ``[0, 1]``. Images that have this size already
-    stay as they are.
+    The interpolation is Pillow's bicubic one (torch's ``antialias=True``) without rounding to
+    bytes; overshoots are clipped to ``[0, 1]``. Images that already have the size are unchanged.
 
     Attributes:
         data: the examples.
-        resolution: length of the shorter side, in pixels; the longer one follows in proportion.
+        resolution: length of the shorter side, in pixels, 1 to 4096; the aspect ratio is kept.
 
     Raises:
-        UsageError: the resolution is not in 1…4096.
+        UsageError: the resolution is out of range.
 
     Example:
         >>> import soupmerge as sm, torch
@@ -49,7 +48,7 @@ class Resized:
 
     @property
     def ref(self) -> str:
-        """The written form of the set, whatever its size."""
+        """The reference of *data*, without the resolution."""
         return self.data.ref
 
     @property
@@ -71,17 +70,17 @@ class Resized:
         return len(self.data)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return resized float32 images and labels at *indices*."""
+        """Return images ``(B, C_in, H, W)``, float32 in ``[0, 1]``, and labels at *indices*."""
         x, y = self.data.batch(indices)
         return resize(x, self.resolution), y
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what identifies the set, with its resolution."""
-        return {**self.data.fingerprint(), "resolution": self.resolution, "resize": HOW}
+        """Return what identifies the set and its resolution."""
+        return {**self.data.fingerprint(), "resolution": self.resolution, "resize": METHOD}
 
 
 def resize(x: Tensor, resolution: int) -> Tensor:
-    """Return the images *x*, ``(B, C_in, H, W)``, with a shorter side of *resolution* pixels."""
+    """Return images *x*, ``(B, C_in, H, W)``, resized to a shorter side of *resolution* pixels."""
     short = min(x.shape[-2:])
     size = [resolution * side // short for side in x.shape[-2:]]
     if list(x.shape[-2:]) == size:

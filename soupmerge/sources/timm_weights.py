@@ -1,4 +1,4 @@
-"""``timm:name[.tag]`` → the checkpoint that timm takes its pretrained weights from."""
+"""``timm:name[.tag]`` → the checkpoint that timm uses as pretrained weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PREFIX = "timm:"
 
 
 def opened(ref: str, *, weights_key: str | None = None, foreign: bool = False) -> Checkpoint:
-    """Return the weights of *ref*, pulled from the repository of the Hub that timm names.
+    """Return the weights of *ref*, pulled from the Hub repository that timm names.
 
     Raises:
         UsageError: timm has no such network, or *ref* has arguments, which weights do not take.
@@ -24,7 +24,11 @@ def opened(ref: str, *, weights_key: str | None = None, foreign: bool = False) -
 
 
 def on_hub(ref: str) -> HubRef:
-    """Return where on the Hub the weights of *ref* are."""
+    """Return the reference to the weights of *ref* on the Hub.
+
+    Raises:
+        UsageError, InputError: see `opened`.
+    """
     from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrained
 
     name, question, _ = ref.removeprefix(PREFIX).partition("?")
@@ -39,8 +43,8 @@ def on_hub(ref: str) -> HubRef:
         raise UsageError(f"timm has no weights {name!r}", where=ref, fix=fix)
     config: Any = get_pretrained_cfg(name)
     if not config.hf_hub_id:
-        place = f", only at {config.url}" if config.url else ""
-        fix = "download them and name the file" if place else "name other weights"
-        raise InputError(f"timm has no weights for it on the Hub{place}", where=ref, fix=fix)
+        elsewhere = f", only at {config.url}" if config.url else ""
+        fix = "download them and name the file" if elsewhere else "name other weights"
+        raise InputError(f"timm has no weights for it on the Hub{elsewhere}", where=ref, fix=fix)
     file = f":{config.hf_hub_filename}" if config.hf_hub_filename else ""
     return HubRef.parse(f"hf-hub:{config.hf_hub_id}{file}")

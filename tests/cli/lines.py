@@ -449,7 +449,7 @@ LINES: dict[str, Line] = {
     ),
     "push": Line(
         "push {export} hf-hub:me/soup",
-        ("soupmerge.sources.hub.pushing.push",),
+        ("soupmerge.sources.hub.upload.push",),
         {
             "--private": {"private": True},
             **DEBUG,

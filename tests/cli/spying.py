@@ -19,7 +19,7 @@ from soupmerge.binding import ref_of
 from soupmerge.cli import show
 from soupmerge.soups.learn import stacks
 from soupmerge.soups.search.choice import Tried
-from soupmerge.sources import network
+from soupmerge.sources import connections
 
 REFS = "soupmerge.sources.refs"
 READERS = (
@@ -101,7 +101,11 @@ class Spy:
         def caught(*args: Any, **how: Any) -> Any:
             bound = signature.bind(*args, **how)
             bound.apply_defaults()
+<<<<<<< HEAD
             self.call = {"call": name, **spread(bound.arguments), "offline": network.is_offline()}
+=======
+            self.call = {"call": name, **bound.arguments, "offline": connections.is_offline()}
+>>>>>>> xtext
             if answer is None:
                 raise Made
             return answer(*args, **how)

@@ -192,8 +192,8 @@ def report_on(ref: str, *, union: bool = True, **more: Any) -> sm.Report:
     return sm.Report(data, flags, attacks, **more)
 
 
-def exported(home: Path, soup: Path, **how: Any) -> str:
-    export(home / "out", soup, **how)
+def exported(home: Path, soup: Path, **options: Any) -> str:
+    export(home / "out", soup, **options)
     return (home / "out" / "README.md").read_text()
 
 
@@ -250,8 +250,8 @@ def test_every_accuracy_stands_as_it_was_found_and_the_data_s_folder_is_not_told
     assert table(text, "How it was judged") == [
         {
             "images": f"{shown}, test, 8 of it",
-            "accuracy": metric,
-            "right": f"{right / 8:.1%}",
+            "metric": metric,
+            "accuracy": f"{right / 8:.1%}",
             "95% interval": wilson[right],
             "n": "8",
             "attack": attack,
@@ -310,7 +310,7 @@ def test_ingredients_on_the_hub_are_linked_and_named_as_bases(tmp_path: Path) ->
 
 def test_a_soup_that_was_not_judged_says_so(tmp_path: Path) -> None:
     text = exported(tmp_path, soup_of(TIMM, tmp_path))
-    assert "It was not judged, or the results were not given to the export." in text
+    assert "It was not judged, or no results were given to the export." in text
     assert ModelCard(text).data.eval_results is None
     assert 'timm.create_model("local-dir:FOLDER", pretrained=True)' in text
     assert not (tmp_path / "out" / "evaluation.json").exists()
@@ -326,7 +326,7 @@ def test_the_command_says_on_what_statistics_were_estimated(tmp_path: Path, name
     told = {"data": data, "attack": attack, "batch_size": 32, "seed": 3}
     recipe = sm.Recipe.of(ingredients, [0.5, 0.5], buffers="recalibrate")
     recipe = dataclasses.replace(recipe, calibration=told)
-    words = list(card._calibrating(recipe.portable()))
+    words = list(card._calibration_options(recipe.portable()))
     threat = [] if attack is None else ["--threat", "linf:0.1"]
     assert words == [
         *("--data", "folder:photos", "--split", "train", "--limit", "64"),
@@ -392,9 +392,15 @@ def test_a_judgement_that_lacks_something_is_refused(
     record = {"sha256": open_checkpoint(soup).sha256, "ref": "soup", "data": dict(found.data)}
     record = json.loads(json.dumps({**record, **found.to_record()}))
     spoil(record)
+<<<<<<< HEAD
     with run_folder.opened(tmp_path / "run", {"command": "eval"}) as folder:
         folder.journal("trials.jsonl").append(record)
     with pytest.raises(InputError, match="run: a record holds no report .*; judge the soup again"):
+=======
+    with run.opened(tmp_path / "run", {"command": "eval"}) as folder:
+        folder.journal("trials").append(record)
+    with pytest.raises(InputError, match="run: a record holds no complete report"):
+>>>>>>> xtext
         export(tmp_path / "out", soup, judged=tmp_path / "run")
 
 

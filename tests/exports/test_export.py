@@ -239,9 +239,9 @@ def test_what_the_loader_makes_of_it_is_compared_tensor_by_tensor(
         return made, x
 
     monkeypatch.setattr(networks, "_by_timm", wrong)
-    with pytest.raises(InputError, match="does not load as it was") as caught:
+    with pytest.raises(InputError, match="loads back with other tensors") as caught:
         export(tmp_path / "out", soup)
-    told = {"other": "fc.bias: other numbers", "missing": "fc.bias: only on one side"}
+    told = {"other": "fc.bias: different numbers", "missing": "fc.bias: only in one of them"}
     assert told[change] in caught.value.problems
     assert not (tmp_path / "out").exists()
 
@@ -306,7 +306,7 @@ def test_the_network_is_asked_about_an_image_of_its_size() -> None:
     assert networks._image(sm.model(TIMM)).shape == (1, 3, 160, 160)
     fussy = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 64, 2))
     assert networks._image(fussy).shape == (1, 3, 8, 8)
-    with pytest.raises(InputError, match="takes no image of"):
+    with pytest.raises(InputError, match="accepts no image of"):
         networks._image(torch.nn.Linear(5, 5))
 
 

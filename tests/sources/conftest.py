@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from soupmerge.sources import network
-from soupmerge.sources.robustbench import keeping
+from soupmerge.sources import connections
+from soupmerge.sources.robustbench import files
 from tests.sources.file_server import Server, serving
 from tests.sources.hub_server import TOKEN, Hub
 from tests.sources.hub_server import serving as standing_in
@@ -21,9 +21,9 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """No proxy, no variable that says offline, and empty caches, in the folder that is returned."""
-    for name in (*PROXIES, *map(str.upper, PROXIES), *network.VARIABLES, keeping.MODELS):
+    for name in (*PROXIES, *map(str.upper, PROXIES), *connections.VARIABLES, files.MODELS):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(keeping.HOME, str(tmp_path / "home"))
+    monkeypatch.setenv(files.HOME, str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
 

@@ -98,7 +98,7 @@ def signature(state: Any) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
-def of_ours(name: str) -> zoo.Entry:
+def of_ours(name: str) -> zoo.ZooEntry:
     """Return our entry for their *name*: the first part of an ensemble."""
     return zoo.entries().get(name) or zoo.entries()[f"{name}_m0"]
 

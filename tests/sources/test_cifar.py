@@ -19,7 +19,7 @@ import torchvision
 
 import soupmerge as sm
 from soupmerge.errors import NetworkError, UnsafeError
-from soupmerge.sources import cifar, network
+from soupmerge.sources import cifar, connections
 from tests.sources.file_server import QUOTA, Server, send
 
 Act = Callable[[BaseHTTPRequestHandler], None]
@@ -71,7 +71,7 @@ def archive(files: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyP
 def test_images_labels_and_names_are_torchvision_s(
     archive: bytes, server: Server, alone: Path, unplug: Callable[[], list[Any]]
 ) -> None:
-    with pytest.warns(UserWarning, match=f"cifar10 is not here: downloading it to {alone}"):
+    with pytest.warns(UserWarning, match=f"cifar10 is missing: downloading it to {alone}"):
         images = sm.data("cifar10")
     assert images.class_names == tuple(NAMES)
     assert images.ids == tuple(map(str, range(TEST)))
@@ -81,7 +81,7 @@ def test_images_labels_and_names_are_torchvision_s(
     assert images.pixels[0, :, 0, 1].tolist() == [100, 101, 102]  # red, green, blue
     touched = unplug()  # it is here now
     assert len(sm.data("cifar10", split="train")) == 40
-    with network.offline():
+    with connections.offline():
         assert sm.data("cifar10").sha256 == images.sha256
     assert (len(server.asked), touched) == (1, [])
 
@@ -120,7 +120,7 @@ def missing(handler: BaseHTTPRequestHandler) -> None:
 @pytest.mark.parametrize(
     ("act", "kind", "words"),
     [
-        (other_bytes, UnsafeError, "is not the file it was: sha256"),
+        (other_bytes, UnsafeError, "has changed: sha256"),
         (page, NetworkError, "web page .*, not an archive"),
         (missing, NetworkError, "has no such file"),
     ],

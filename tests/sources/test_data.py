@@ -123,7 +123,7 @@ def test_cifar_s_val_is_held_out_of_train(name: str, monkeypatch: pytest.MonkeyP
         ("cifar100:x", "test", None, UsageError, "data: cifar100 takes nothing after a colon"),
         ("cifar10", "nope", None, UsageError, "cifar10: no split 'nope'; it has train, test"),
         ("cifar100", "nope", None, UsageError, "cifar100: no split 'nope'; it has train, test"),
-        ("folder:", "test", None, UsageError, "folder:: ends where a name should follow"),
+        ("folder:", "test", None, UsageError, "folder:: ends with a colon"),
         ("blur-3:digit", "test", None, UsageError, "data: no data set 'digit'; did you mean"),
         ("1x:y", "test", None, UsageError, "data: no data set '1x:y'"),
         ("no.such.module:f", "test", None, UsageError, "data: 'no.such.module:f' cannot be"),
@@ -163,12 +163,23 @@ def test_images_have_one_channel_or_three(shape: tuple[int, ...], tmp_path: Path
 
 GOOD = np.zeros((4, 1, 2, 2), np.float32)
 NONE = np.zeros(4, int)
+
+
+def spoiled(value: float) -> np.ndarray[Any, Any]:
+    """Return images of which the last two hold *value*, the third at ``[0, 1, 0]`` at first."""
+    x = GOOD.copy()
+    x[2, 0, 1], x[3] = value, value
+    return x
+
+
 BAD_ARRAYS: dict[str, tuple[Any, Any, type[SoupmergeError], str]] = {
     "normalised": (GOOD - 1, NONE, InputError, "from -1 to -1, not in [0, 1]; give raw images"),
     "a little below": (GOOD - 1e-3, NONE, InputError, "put mean and std into the model"),
     "a little above": (GOOD + 1.001, NONE, InputError, "divide by 255"),
     "0 to 255": (GOOD + 255, NONE, InputError, "divide by 255"),
-    "nan": (GOOD * np.nan, NONE, InputError, "not in [0, 1]"),
+    "nan": (spoiled(np.nan), NONE, InputError, "pixel [2, 0, 1, 0] is NaN; 2 of 4 images"),
+    "inf": (spoiled(np.inf), NONE, InputError, "pixel [2, 0, 1, 0] is inf; 2 of 4 images"),
+    "no pixels": (GOOD[:, :, :0], NONE, InputError, "images of shape (4, 1, 0, 2)"),
     "channels last": (np.zeros((4, 8, 8, 3)), NONE, InputError, "transpose from"),
     "channels last, grey": (np.zeros((4, 8, 8, 1)), NONE, InputError, "transpose from"),
     "two channels": (np.zeros((4, 2, 8, 8)), NONE, InputError, "give (N, channels, height, width)"),
@@ -184,7 +195,7 @@ BAD_ARRAYS: dict[str, tuple[Any, Any, type[SoupmergeError], str]] = {
     ),
     "float labels": (GOOD, np.zeros(4), InputError, "labels are float64, not integers"),
     "too few labels": (GOOD, NONE[:3], InputError, "4 images, but 3 labels"),
-    "one-hot labels": (GOOD, np.eye(4, dtype=int), InputError, "4 images, but 16 labels"),
+    "one-hot labels": (GOOD, np.eye(4, dtype=int), InputError, "shape (4, 4), expected (4,); con"),
     "no images": (GOOD[:0], NONE[:0], InputError, "no images"),
     "python objects": (GOOD, np.array([0, None, 1, 2]), UnsafeError, "Python objects"),
 }
@@ -205,7 +216,7 @@ def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"no zip")
     np.save(tmp_path / "b.npy", GOOD)
     for name in ("a.npz", "b.npy"):
-        with pytest.raises(InputError, match=f"{name}: is not a numpy archive"):
+        with pytest.raises(InputError, match=f"{name}: is not a NumPy archive"):
             sm.data(f"npz:{tmp_path}/{name}")
     with pytest.raises(InputError, match="c.npz"):
         sm.data(f"npz:{tmp_path}/c.npz")
@@ -225,8 +236,8 @@ def test_a_function_is_called_with_the_split() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("in_a_list", "gave a list, not (images, labels)"),
-        ("three", "gave a tuple, not (images, labels)"),
+        ("in_a_list", "returned a list, not (images, labels)"),
+        ("three", "returned a tuple, not (images, labels)"),
         ("leaves", "failed: TypeError"),
         ("nothing", "cannot be imported"),
     ],

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from soupmerge.errors import NetworkError, OutputError, UnsafeError
-from soupmerge.sources import downloads, network
+from soupmerge.sources import connections, downloads
 from soupmerge.sources.downloads import download
 from soupmerge.storage.partial import Partial
 from tests.sources.file_server import (
@@ -111,13 +111,13 @@ def test_without_a_tag_nothing_is_resumed(server: Server, target: Path) -> None:
         (401, b"no", "asks for a login"),
         (403, b"no", "not public"),
         (404, b"no", "has no such file;"),
-        (410, b"no", "has no such file any more"),
+        (410, b"no", "no longer has this file"),
         (400, b"no", "answers 400 Bad Request"),
         (418, b"no", "answers 418 I'm a"),
         (429, b"no", "too many requests"),
         (200, QUOTA, "a web page ('Google Drive - Quota exceeded')"),
         (200, b"\n  <html>please confirm</html>", "a web page, not a file of weights"),
-        (200, b'{"error": "gone"}', "what begins with"),
+        (200, b'{"error": "gone"}', "sent a JSON document, not a file of weights"),
         (200, b"", "not a file of weights"),
     ],
 )
@@ -245,7 +245,7 @@ def test_a_page_that_comes_in_pieces_is_read_for_its_title(server: Server, targe
 def test_a_stalled_answer_is_given_up_and_taken_up(
     server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "SILENCE", 0.3)
+    monkeypatch.setattr(connections, "SILENCE", 0.3)
     server.acts = [stall, rest]
     assert download(server.address, target) == DIGEST
     assert server.asked[1]["Range"] == "bytes=1000-"
@@ -283,7 +283,7 @@ def test_what_a_killed_process_got_is_not_fetched_again(server: Server, target: 
 def test_five_redirects_are_followed(server: Server, target: Path, times: int) -> None:
     server.acts = [*redirect("/else", times=times), whole]
     if times > 5:
-        with pytest.raises(NetworkError, match="redirects without end"):
+        with pytest.raises(NetworkError, match="redirects endlessly"):
             download(server.address, target)
         return
     assert download(server.address, target) == DIGEST
@@ -309,9 +309,9 @@ def test_a_redirect_s_body_is_not_read(server: Server, target: Path) -> None:
     ("place", "said"),
     [
         ("http://example.org/file", "not https"),
-        ("file:///etc/passwd", "no https"),
+        ("file:///etc/passwd", "not https"),
         ("ftp://example.org/file", "not https"),
-        ("/file", "redirects without end"),
+        ("/file", "redirects endlessly"),
     ],
 )
 def test_redirects_that_are_not(server: Server, target: Path, place: str, said: str) -> None:
@@ -345,10 +345,10 @@ def test_only_the_machine_itself_may_be_asked_without_tls(
     place: str, origin: str, lawful: bool
 ) -> None:
     if lawful:
-        downloads._require_lawful(place, origin)
+        downloads._require_https(place, origin)
         return
     with pytest.raises(NetworkError, match="which is not https; take the file from elsewhere"):
-        downloads._require_lawful(place, origin)
+        downloads._require_https(place, origin)
 
 
 def test_another_file_than_expected_is_not_kept(server: Server, target: Path) -> None:

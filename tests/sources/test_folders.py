@@ -212,8 +212,8 @@ def test_the_arrays_of_a_split_come_before_those_of_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["x.npy", "x.npy", "y.npy"], "several arrays x"),
-        (["x", "x.npy", "y.npy"], "several arrays x"),
+        (["x.npy", "x.npy", "y.npy"], "several arrays named x"),
+        (["x", "x.npy", "y.npy"], "several arrays named x"),
         (["x.npy"], "no arrays x and y for 'test', found x"),
         (["test_x.npy", "y.npy"], "no arrays x and y for 'test', found test_x, y"),
         ([], "found nothing"),

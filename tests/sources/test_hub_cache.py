@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from soupmerge.errors import NetworkError, UnsafeError
-from soupmerge.sources import hub, network
+from soupmerge.sources import connections, hub
 from soupmerge.sources.hub.refs import HubRef
 from soupmerge.sources.refs import opened
 from tests.shared import Outcome
@@ -39,7 +39,7 @@ def test_what_is_pulled_is_what_the_hub_has(site: Hub, unplug: Callable[[], list
     unplug()
     assert opened("hf-hub:me/net").sha256 == first.sha256
     assert opened(first.ref).ref == first.ref
-    with network.offline():
+    with connections.offline():
         assert opened("hf-hub:me/net").ref == first.ref
 
 
@@ -85,7 +85,7 @@ def test_offline_uses_the_cache_and_nothing_else(
         ended = soupmerge(*words, "hf-hub:me/other", "--offline")
         assert ended.status == 6
         assert "no site may be asked" in ended.err
-    assert not network.is_offline()  # the option is over with its command
+    assert not connections.is_offline()  # the option is over with its command
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert soupmerge("inspect", "hf-hub:me/net").status == 0
     assert soupmerge("inspect", "hf-hub:me/other").status == 6
@@ -109,7 +109,7 @@ def test_the_cache_of_another_program_serves_too(
     where = {"cache_dir": constants.HF_HUB_CACHE, "endpoint": site.url}
     path = Path(hf_hub_download("me/net", "model.safetensors", **where))
     unplug()
-    with network.offline():
+    with connections.offline():
         assert opened("hf-hub:me/net").model == NET
         path.resolve().write_bytes(bytes(b ^ 1 for b in weights()))
         with pytest.raises(UnsafeError, match="removed"):
@@ -169,7 +169,7 @@ def test_a_small_file_is_held_to_git_s_hash_and_a_large_one_to_sha256(site: Hub,
         opened("hf-hub:me/net")
     assert not blob.exists()
     assert not path.is_symlink()
-    with network.offline(), pytest.raises(NetworkError):
+    with connections.offline(), pytest.raises(NetworkError):
         opened("hf-hub:me/net")
 
 
@@ -197,7 +197,7 @@ def test_notes_that_cannot_be_read_are_asked_for_again(site: Hub, damage: bytes)
         "files": {"model.safetensors": [size, sha256(weights())]},
     }
     notes.write_bytes(damage)
-    with network.offline():
+    with connections.offline():
         assert opened("hf-hub:me/net").model == NET  # by the client's own names
     asked = len(site.asked)
     assert opened("hf-hub:me/net").notes_of_soupmerge["licence"] == "mit"
@@ -212,7 +212,7 @@ def test_a_branch_that_stands_for_no_commit_is_asked_for_again(site: Hub, text: 
     pointer = folder() / "refs" / "main"
     assert pointer.read_text() == commit
     pointer.write_text(text)
-    with network.offline(), pytest.raises(NetworkError):
+    with connections.offline(), pytest.raises(NetworkError):
         opened("hf-hub:me/net")
     opened("hf-hub:me/net")
     assert pointer.read_text() == commit
@@ -244,6 +244,6 @@ def test_a_download_that_nobody_writes_to_for_an_hour_is_dead(
 def test_half_of_a_repository_in_the_cache_is_not_enough_offline(site: Hub) -> None:
     site.add("me/net", {"model.safetensors": weights(), "config.json": b"{}"})
     (opened("hf-hub:me/net").files[0].parent / "config.json").unlink()
-    with network.offline(), pytest.raises(NetworkError, match="is not here"):
+    with connections.offline(), pytest.raises(NetworkError, match="is missing"):
         opened("hf-hub:me/net")
     assert len(hub.pull(HubRef.parse("hf-hub:me/net")).files) == 2

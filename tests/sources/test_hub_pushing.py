@@ -49,9 +49,9 @@ def test_a_push_arrives_as_it_was(site: Hub, soupmerge: Typed, tmp_path: Path) -
     ("faults", "words"),
     [
         ({"torn commit": True}, "what arrived is not what was sent: model.safetensors"),
-        ({"status": 403}, "or it is private and the token was not enough (status 403)"),
+        ({"status": 403}, "or it is private and the token does not grant access (status 403)"),
         ({"status": 500}, "the Hub answers with status 500; try again later"),
-        ({"conflict": True}, "says 20 times that another operation is in its way"),
+        ({"conflict": True}, "reported a conflict with another operation 20 times"),
     ],
 )
 def test_a_push_that_fails_says_so(

@@ -148,7 +148,7 @@ def test_a_config_names_its_network(tmp_path: Path, name: str) -> None:
 def test_a_config_that_asks_for_more_names_none_and_why(tmp_path: Path, name: str) -> None:
     form, doubt = network_of(UNNAMED[name], tmp_path)
     assert form is None
-    assert "names a network that only --model can" in str(doubt)
+    assert "names a network that only --model can make" in str(doubt)
 
 
 @pytest.mark.parametrize("told", [{}, [], {"model_type": "bert"}])

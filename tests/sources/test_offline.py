@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import soupmerge as sm
-from soupmerge.sources import network
+from soupmerge.sources import connections
 from tests.shared import Outcome
 from tests.sources.levels import NET, Levels, saved
 
@@ -92,7 +92,7 @@ def test_offline_asks_no_site_for_images(
     assert "folder:PATH" in ended.err
 
 
-@pytest.mark.parametrize("name", network.VARIABLES)
+@pytest.mark.parametrize("name", connections.VARIABLES)
 @pytest.mark.parametrize(
     ("said", "is_off"),
     [
@@ -109,12 +109,12 @@ def test_variables_say_offline_too(
     name: str, said: str, is_off: bool, alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, said)
-    assert network.is_offline() == is_off
-    with network.offline():
-        assert network.is_offline()
-        with network.offline(False):  # who says nothing takes nothing back
-            assert network.is_offline()
-    assert network.is_offline() == is_off
+    assert connections.is_offline() == is_off
+    with connections.offline():
+        assert connections.is_offline()
+        with connections.offline(False):  # who says nothing takes nothing back
+            assert connections.is_offline()
+    assert connections.is_offline() == is_off
 
 
 def test_a_list_and_a_push_ask_no_site_either(

@@ -54,8 +54,8 @@ def test_a_site_is_asked_by_its_prefix_and_told_what_is_wanted(
 ) -> None:
     asked: list[Any] = []
 
-    def opened(ref: str, **how: Any) -> sm.Checkpoint:
-        asked.append((ref, how))
+    def opened(ref: str, **options: Any) -> sm.Checkpoint:
+        asked.append((ref, options))
         return refs.open_checkpoint(files[0])
 
     monkeypatch.setitem(sys.modules, "a_site", types.SimpleNamespace(opened=opened))
@@ -63,7 +63,7 @@ def test_a_site_is_asked_by_its_prefix_and_told_what_is_wanted(
     assert sm.load("site:x", files[1], weights_key=None)[0].files == (files[0],)
     refs.opened("site:y", weights_key="ema", foreign=True)
     assert asked == [
-        ("site:x", {"weights_key": None}),
+        ("site:x", {"weights_key": None, "foreign": False}),
         ("site:y", {"weights_key": "ema", "foreign": True}),
     ]
 

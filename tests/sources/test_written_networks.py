@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 import soupmerge as sm
 from soupmerge.errors import InputError, SoupmergeError, UnsafeError, UsageError
-from soupmerge.sources.models.normalising import Normaliser
+from soupmerge.sources.models.normaliser import Normaliser
 from tests.sources.own import HERE
 
 SMALL = "resnet9?width=2"
@@ -195,7 +195,7 @@ def test_a_file_names_its_network_unless_that_could_run_code(
 ) -> None:
     found = saved(tmp_path / "a.safetensors", nn.Linear(2, 2), model=named)
     if not trusted:
-        with pytest.raises(UnsafeError, match="could run code; if you trust it, give --model"):
+        with pytest.raises(UnsafeError, match="could run code; if you trust it, name it: --model"):
             sm.model(like=found)
     elif named == "digits-cnn?anything=1":
         with pytest.raises(UsageError, match="cannot be made"):  # by its own signature
@@ -206,7 +206,8 @@ def test_a_file_names_its_network_unless_that_could_run_code(
 
 def test_a_file_that_names_none_says_so(tmp_path: Path) -> None:
     found = saved(tmp_path / "a.safetensors", nn.Linear(2, 2))
-    with pytest.raises(UsageError, match="a.safetensors: the files do not name.*give --model"):
+    words = r"a.safetensors: the files do not name .*: --model NAME, or model\(NAME"
+    with pytest.raises(UsageError, match=words):
         sm.model(like=found)
 
 
@@ -243,7 +244,7 @@ def test_a_module_of_the_working_folder_is_found(
         ("1no:net", 2, "no network '1no:net'"),
         (":net", 2, "no network ':net'"),
         (f"{HERE}:leaves", 2, "cannot be made: SystemExit"),
-        (f"{HERE}:seven", 3, "gave a int, not a torch module"),
+        (f"{HERE}:seven", 3, "returned a int, not a torch module"),
         (f"{SMALL}&mean=a,b,c", 2, "mean/std: 'a' is not a number"),
         (f"{SMALL}&mean=0.5&std=0", 2, "do not fit"),
         (f"{SMALL}&mean=0.5&std=-1", 2, "one std > 0 per channel"),
@@ -252,7 +253,7 @@ def test_a_module_of_the_working_folder_is_found(
         (f"{SMALL}&mean=0.5,0.5&std=1", 2, "do not fit"),
         (f"{SMALL}&mean=0&std=1&constants=mu", 2, "not two names"),
         (f"{SMALL}&constants=mu,sigma", 2, "do not fit"),
-        ("rb:cifar10/Linf/Kang2021Stable", 2, "no network for it; give --model"),
+        ("rb:cifar10/Linf/Kang2021Stable", 2, "no network for it; give one of your own"),
     ],
 )
 def test_networks_that_cannot_be_meant(ref: str, status: int, words: str) -> None:

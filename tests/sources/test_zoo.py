@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from soupmerge.sources import downloads
-from soupmerge.sources.robustbench import keeping, zoo
+from soupmerge.sources.robustbench import files, zoo
 from tests.shared import Outcome
 from tests.sources import robustbench_peer
 
@@ -68,7 +68,7 @@ def test_near_misses(soupmerge: Typed, ref: str, said: str) -> None:
 
 def test_addresses_are_https() -> None:
     for entry in zoo.entries().values():
-        downloads._require_lawful(keeping.address_of(entry), "https://")
+        downloads._require_https(files.address_of(entry), "https://")
         assert entry.licence
         assert entry.start in ("scratch", "unknown") or entry.start in zoo.entries()
 
@@ -160,7 +160,7 @@ def test_a_list_is_of_what_begins_so(beginning: str) -> None:
 
 
 def test_files_are_at_drive_or_where_the_table_says() -> None:
-    at = {name: keeping.address_of(entry) for name, entry in zoo.entries().items()}
+    at = {name: files.address_of(entry) for name, entry in zoo.entries().items()}
     drive = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
     assert at["cifar10/Linf/Wu2020Adversarial"] == f"{drive}13LBcgNvhFppCFG22i1xATrahFPfMgXGf"
     assert at["imagenet/Linf/Standard_R50"].startswith("https://download.pytorch.org/models/")

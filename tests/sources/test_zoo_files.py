@@ -18,7 +18,7 @@ import soupmerge as sm
 from soupmerge.errors import InputError, NetworkError, UnsafeError
 from soupmerge.sources import downloads
 from soupmerge.sources.refs import opened
-from soupmerge.sources.robustbench import keeping, zoo
+from soupmerge.sources.robustbench import files, zoo
 from soupmerge.weights.lineage import family_of
 from tests.shared import Outcome
 
@@ -28,8 +28,8 @@ Typed = Callable[..., Outcome]
 @pytest.fixture
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder laid out like RobustBench's, and no way to the network."""
-    monkeypatch.setenv(keeping.MODELS, str(tmp_path / "models"))
-    monkeypatch.setenv(keeping.HOME, str(tmp_path / "home"))
+    monkeypatch.setenv(files.MODELS, str(tmp_path / "models"))
+    monkeypatch.setenv(files.HOME, str(tmp_path / "home"))
     monkeypatch.setenv("SOUPMERGE_OFFLINE", "1")
     return tmp_path / "models"
 
@@ -74,7 +74,7 @@ def test_files_as_they_are_published(models: Path, name: str, wrapped: Any) -> N
     assert checkpoint.ref == f"rb:{name}"
     assert checkpoint.model == zoo.entries()[name].network
     assert checkpoint.notes_of_soupmerge["licence"] == zoo.entries()[name].licence
-    aside = [note for note in checkpoint.notes if "left aside model_preact_hl1.1.weight" in note]
+    aside = [note for note in checkpoint.notes if "ignored model_preact_hl1.1.weight" in note]
     assert len(aside) == ("Pang" in name)
     constants = {"mu", "sigma"} if "Pang" in name else set()
     assert set(checkpoint) == {"conv1.weight"} | constants
@@ -101,7 +101,7 @@ def test_constants_that_a_file_leaves_out_are_added(
     put(models, name, weights(mu=torch.full(shape, 0.1)))
     half = sm.load(f"rb:{name}")[0]
     assert half["mu"].flatten().tolist() == pytest.approx([0.1] * 3)
-    assert any("added sigma," in note for note in half.notes)
+    assert any("added sigma from" in note for note in half.notes)
     put(models, name, weights(mu=torch.zeros(shape), sigma=torch.ones(shape)))
     assert not any("added" in note for note in sm.load(f"rb:{name}")[0].notes)
 
@@ -118,9 +118,9 @@ def test_a_normaliser_in_front_is_taken_off_if_it_is_the_stated_one(
     if known:
         found = sm.load(f"rb:{RICE}")[0]
         assert set(found) == {"conv1.weight", "mu", "sigma"}
-        assert any("out of its normaliser" in note for note in found.notes)
+        assert any("removed the wrapping normaliser" in note for note in found.notes)
     else:
-        with pytest.raises(InputError, match=f"rb:{RICE}: its normaliser holds .*--model"):
+        with pytest.raises(InputError, match=f"rb:{RICE}: its normaliser has .*--model"):
             sm.load(f"rb:{RICE}")
 
 
@@ -128,7 +128,7 @@ def test_a_normaliser_of_other_constants_than_stated_is_refused(models: Path) ->
     for names, value in ((["mean"], torch.tensor(CIFAR_MEAN)), (["mean", "std"], torch.ones(1))):
         constants = {f"normalize.{name}": value for name in names}
         put(models, RICE, {**constants, **prefixed("model.", weights())})
-        with pytest.raises(InputError, match="normaliser holds"):
+        with pytest.raises(InputError, match="normaliser has"):
             sm.load(f"rb:{RICE}")
 
 
@@ -213,7 +213,7 @@ def test_what_is_not_here_is_an_error_that_names_the_file(models: Path, soupmerg
 def site(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that is what every address gives."""
     monkeypatch.delenv("SOUPMERGE_OFFLINE")
-    monkeypatch.delenv(keeping.MODELS)
+    monkeypatch.delenv(files.MODELS)
     monkeypatch.chdir(tmp_path)
     given = put(tmp_path, "site", weights())
 
@@ -234,7 +234,7 @@ def site(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_that_is_named_is_where_files_go(
     site: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(keeping.MODELS, str(models))
+    monkeypatch.setenv(files.MODELS, str(models))
     with pytest.warns(UserWarning, match=f"downloading it to {models}"):
         assert sm.load(f"rb:{STANDARD}")[0].files == (models / f"{STANDARD}.pt",)
 
@@ -242,7 +242,7 @@ def test_a_folder_that_is_named_is_where_files_go(
 def test_files_go_to_a_cache_where_nothing_is_named(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(keeping.HOME)
+    monkeypatch.delenv(files.HOME)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     put(tmp_path / "models", WANG, weights())  # RobustBench's own folder, where one stands
     assert sm.load(f"rb:{WANG}")[0].files == (Path("models") / f"{WANG}.pt",)
@@ -252,7 +252,7 @@ def test_files_go_to_a_cache_where_nothing_is_named(
 
 
 def test_a_pulled_file_is_pinned(site: Path, tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="is not here: downloading it"):
+    with pytest.warns(UserWarning, match="is missing: downloading it"):
         first = sm.load(f"rb:{STANDARD}")[0]
     path = tmp_path / "home" / "robustbench" / f"{STANDARD}.pt"
     assert first.files == (path,)
@@ -264,7 +264,7 @@ def test_a_pulled_file_is_pinned(site: Path, tmp_path: Path) -> None:
     with pytest.raises(UnsafeError, match="is not the file that was pulled: sha256") as caught:
         sm.load(f"rb:{STANDARD}")
     assert f"pinned {first.sha256}; remove it" in str(caught.value)
-    assert "or Standard.pt.sha256 beside it" in str(caught.value)
+    assert "or Standard.pt.sha256 if" in str(caught.value)
     path.unlink()
     torch.save(weights(1), site)  # the site's is another one now
     with pytest.warns(match="downloading"), pytest.raises(UnsafeError, match="another file"):

@@ -45,7 +45,7 @@ class Machine:
 
 def _offline(context: click.Context, param: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from soupmerge.sources.network import offline
+        from soupmerge.sources.connections import offline
 
         context.with_resource(offline())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soupmerge.errors import InputError, NetworkError, UnsafeError, near_miss
-from soupmerge.sources import network
+from soupmerge.sources import connections
 from soupmerge.sources.hub import cache, timm_configs
 from soupmerge.sources.hub.cache import Listing
 from soupmerge.sources.hub.refs import HubRef, is_inside
@@ -26,13 +26,13 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class Pulled:
-    """What lies in the cache of a reference, every file with the hash that the Hub gave.
+    """The files of a reference in the cache, each checked by the hash that the Hub gave.
 
     Attributes:
         ref: the reference, at one commit.
         weights: the file of weights, or the index of its shards.
         files: all files that were pulled.
-        licence: what the repository says, in the Hub's words.
+        licence: the licence that the repository states, as the Hub spells it.
     """
 
     ref: HubRef
@@ -53,84 +53,91 @@ class Pulled:
         """
         found = open_checkpoint(self.weights, weights_key=weights_key, foreign=foreign)
         config = next((file for file in self.files if file.name == CONFIG), None)
-        model, doubt = timm_configs.network_in(config) if config else (None, None)
-        told = {"model": model, "licence": self.licence}
-        notes = {k: v for k, v in told.items() if v} | found.notes_of_soupmerge
-        said = [*found.notes, *([doubt] if doubt and not found.model else [])]
+        model, problem = timm_configs.network_in(config) if config else (None, None)
+        facts = {"model": model, "licence": self.licence}
+        soupmerge = {k: v for k, v in facts.items() if v} | found.notes_of_soupmerge
+        notes = [*found.notes, *([problem] if problem and not found.model else [])]
         if self.weights.suffix in TORCH_NAMES:
-            said.append("a pickle, which was read as data: nothing in it was run")
-        metadata = {**found.metadata, "soupmerge": json.dumps(notes)}
+            notes.append("a pickle, which was read as data: nothing in it was run")
+        metadata = {**found.metadata, "soupmerge": json.dumps(soupmerge)}
         return dataclasses.replace(
-            found, ref=str(self.ref), metadata=metadata, notes=tuple(dict.fromkeys(said))
+            found, ref=str(self.ref), metadata=metadata, notes=tuple(dict.fromkeys(notes))
         )
 
 
 def opened(ref: str, *, weights_key: str | None = None, foreign: bool = False) -> Checkpoint:
     """Return the checkpoint at *ref*, from the cache if it is there, else from the Hub.
 
-    What is in the cache is taken as it is, without a question to the Hub: a branch stands for the
-    commit that it had when it was pulled, until it is pulled again.
+    The Hub is not asked about what is in the cache: a branch stands for the commit that it had
+    when it was last pulled.
 
     Raises:
-        UsageError: *ref* is not of the form.
+        UsageError: *ref* is malformed.
         NetworkError: it is not in the cache, and cannot be pulled.
-        UnsafeError: a file's hash is not the one the Hub gives, or reading it would run code.
+        UnsafeError: a file's hash is not the one that the Hub gives, or reading it would run code.
         InputError: the repository holds no weights, or several.
     """
-    wanted = HubRef.parse(ref)
-    return (cached(wanted) or pull(wanted)).checkpoint(weights_key, foreign=foreign)
+    hub_ref = HubRef.parse(ref)
+    return (cached(hub_ref) or pull(hub_ref)).checkpoint(weights_key, foreign=foreign)
 
 
 def cached(ref: HubRef) -> Pulled | None:
-    """Return what *ref* stands for if all of it lies in the cache, without asking anyone."""
+    """Return what *ref* stands for if all of it is in the cache, without asking the Hub.
+
+    Raises:
+        UnsafeError, InputError: see `opened`.
+    """
     sha = cache.known_commit(ref)
     if sha is None:
         return None
-    whole = cache.read(ref.repo, sha)
-    if whole is None and not network.is_offline():
-        return None  # another program's: only the Hub knows whether there are better weights
-    names = list(whole.files) if whole else cache.held(ref.repo, sha)
+    listing = cache.read(ref.repo, sha)
+    if listing is None and not connections.is_offline():
+        return None  # cached by another program: the Hub may have other weights that are preferred
+    names = list(listing.files) if listing else cache.names_in(ref.repo, sha)
     weights = _weights(names, ref)
-    found = {name: cache.path_of(ref.repo, sha, name) for name in _wanted(names, weights)}
-    index = found[weights]
+    paths = {name: cache.path_of(ref.repo, sha, name) for name in _needed(names, weights)}
+    index = paths[weights]
     if index is not None and weights.endswith(places.INDEX):
-        found |= {name: cache.path_of(ref.repo, sha, name) for name in _shards(index, weights)}
-    there = {name: path for name, path in found.items() if path is not None}
-    if index is None or len(there) < len(found):
+        paths |= {name: cache.path_of(ref.repo, sha, name) for name in _shards(index, weights)}
+    there = {name: path for name, path in paths.items() if path is not None}
+    if index is None or len(there) < len(paths):
         return None
     for name, path in there.items():
-        cache.require_intact(ref.repo, path, whole.files.get(name) if whole else None, ref)
-    licence = whole.licence if whole else None
+        cache.require_intact(ref.repo, path, listing.files.get(name) if listing else None, ref)
+    licence = listing.licence if listing else None
     return Pulled(ref.at(sha), index, tuple(there.values()), licence)
 
 
 def pull(ref: HubRef, *, locked: bool = False, progress: Progress | None = None) -> Pulled:
-    """Ask the Hub what *ref* is now, and bring into the cache what is not there.
+    """Ask the Hub what *ref* is now, and download what is not in the cache.
 
     Args:
         locked: refuse a branch that has moved since it was last pulled.
-        progress: is told of megabytes; None leaves it to the client to show them.
+        progress: callback for progress in megabytes, see `types.Progress`; None shows the
+            client's own bars.
 
     Raises:
-        NetworkError, UnsafeError, InputError, OutputError: see `opened`.
+        NetworkError, UnsafeError, InputError: see `opened`.
+        OutputError: the cache cannot be written.
     """
     from soupmerge.sources.hub import client
 
-    whole, before = client.listing(ref), cache.known_commit(ref)
-    if locked and before != whole.commit:
-        what = f"is at {whole.commit}, in the cache is {before or 'nothing'}"
-        raise UnsafeError(what, where=ref, fix="name the commit that is meant, or drop --locked")
-    weights = _weights(list(whole.files), ref)
-    cache.sweep(ref.repo)
-    found = _brought(_wanted(list(whole.files), weights), whole, ref, progress)
+    listing, before = client.listing(ref), cache.known_commit(ref)
+    if locked and before != listing.commit:
+        what = f"is at {listing.commit}, but the cache has {before or 'nothing'}"
+        fix = "name a commit, or leave out --locked"
+        raise UnsafeError(what, where=ref, fix=fix)
+    weights = _weights(list(listing.files), ref)
+    cache.remove_abandoned(ref.repo)
+    paths = _download(_needed(list(listing.files), weights), listing, ref, progress)
     if weights.endswith(places.INDEX):
-        found += _brought(_shards(found[0], weights), whole, ref, progress)
-    cache.keep(whole, ref)
-    return Pulled(ref.at(whole.commit), found[0], tuple(found), whole.licence)
+        paths += _download(_shards(paths[0], weights), listing, ref, progress)
+    cache.write(listing, ref)
+    return Pulled(ref.at(listing.commit), paths[0], tuple(paths), listing.licence)
 
 
 def _weights(names: Sequence[str], ref: HubRef) -> str:
-    """Return which of the repository's files *names* is meant by *ref*."""
+    """Return which of the repository's files *names* holds the weights of *ref*."""
     if ref.file is None:
         top = [name for name in names if "/" not in name and is_inside(name)]
         return places.preferred(top, ref, written=f"{ref}:")
@@ -140,30 +147,30 @@ def _weights(names: Sequence[str], ref: HubRef) -> str:
     return ref.file
 
 
-def _wanted(names: Sequence[str], weights: str) -> list[str]:
-    """Return *weights*, and beside them what names their network."""
+def _needed(names: Sequence[str], weights: str) -> list[str]:
+    """Return *weights*, and the file beside them that names their network, if there is one."""
     config = f"{weights.rpartition('/')[0]}/{CONFIG}".lstrip("/")
     return [weights, *([config] if config in names else [])]
 
 
 def _shards(index: Path, name: str) -> list[str]:
+    """Return the shards that *index* lists, relative to the repository, where it is *name*."""
     folder = name.rpartition("/")[0]
-    return [
-        f"{folder}/{shard}".lstrip("/") for shard in sorted({*places.shards_of(index).values()})
-    ]
+    shards = sorted({*places.shards_of(index).values()})
+    return [f"{folder}/{shard}".lstrip("/") for shard in shards]
 
 
-def _brought(
-    names: Sequence[str], whole: Listing, ref: HubRef, progress: Progress | None
+def _download(
+    names: Sequence[str], listing: Listing, ref: HubRef, progress: Progress | None
 ) -> list[Path]:
     from soupmerge.sources.hub import client
 
-    if lacking := [name for name in names if name not in whole.files]:
+    if missing := [name for name in names if name not in listing.files]:
         what = "its index names shards that the repository lacks"
-        raise InputError(what, problems=lacking, where=ref, fix="name other weights")
+        raise InputError(what, problems=missing, where=ref, fix="name other weights")
     paths = []
     for name in names:
-        path = client.download(whole, name, ref, progress)
-        cache.require_intact(ref.repo, path, whole.files[name], ref)
+        path = client.download(listing, name, ref, progress)
+        cache.require_intact(ref.repo, path, listing.files[name], ref)
         paths.append(path)
     return paths

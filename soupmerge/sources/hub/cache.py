@@ -1,4 +1,4 @@
-"""What is here of the Hub: files in the client's own cache, and what the Hub said of them."""
+"""Files of the Hub in the client's own cache, and listings of their repositories."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from soupmerge.storage.reading import StableFile, read_json
 
 FORMAT = "soupmerge-listing/1"
 ABANDONED = 3600.0
-"""Seconds after which a download that nobody writes to is taken for dead."""
-OURS = ".soupmerge"
-"""Folder of a cached repository that holds our notes; the client leaves it alone."""
+"""Seconds without a write after which a download counts as abandoned."""
+NOTES = ".soupmerge"
+"""Folder of a cached repository for soupmerge's own notes; the client leaves it alone."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A file as the Hub stores it: its bytes, and their sha256 or (of small files) git's sha1."""
+class StoredFile:
+    """A file at the Hub: its size in bytes, and its sha256 or (for small files) git's sha1."""
 
     size: int
     digest: str
@@ -34,11 +34,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Listing:
-    """What the Hub said that a repository holds at one commit; no commit ever changes."""
+    """The contents of a repository at one commit, according to the Hub; they never change."""
 
     repo: str
     commit: str
-    files: Mapping[str, Stored]
+    files: Mapping[str, StoredFile]
     licence: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Listing:
 
 
 def folder_of(repo: str) -> Path:
-    """Return the folder that the client keeps *repo* in; ``HF_HOME`` and the like say where."""
+    """Return the client's folder for *repo*, which depends on ``HF_HOME`` and similar variables."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}")
@@ -65,30 +65,30 @@ def known_commit(ref: HubRef) -> str | None:
 
 
 def path_of(repo: str, sha: str, name: str) -> Path | None:
-    """Return where *name* of *repo* at the commit *sha* lies, if it does."""
+    """Return the path of *name* of *repo* at the commit *sha*, or None if it is not there."""
     path = folder_of(repo) / "snapshots" / sha / name
     return path if path.is_file() else None
 
 
-def held(repo: str, sha: str) -> list[str]:
-    """Return the names of all files that lie here of *repo* at the commit *sha*."""
+def names_in(repo: str, sha: str) -> list[str]:
+    """Return the names of all cached files of *repo* at the commit *sha*."""
     root = folder_of(repo) / "snapshots" / sha
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
 
 def read(repo: str, sha: str) -> Listing | None:
-    """Return what the Hub said of *repo* at the commit *sha*, if we asked and can read it."""
+    """Return the listing of *repo* at the commit *sha*, or None if there is no readable one."""
     try:
-        value = read_json(folder_of(repo) / OURS / f"{sha}.json")
-        files = {str(n): Stored(int(s), str(d)) for n, (s, d) in value["files"].items()}
+        value = read_json(folder_of(repo) / NOTES / f"{sha}.json")
+        files = {str(n): StoredFile(int(s), str(d)) for n, (s, d) in value["files"].items()}
         return Listing(repo, sha, files, value["licence"]) if value["format"] == FORMAT else None
     except (InputError, AttributeError, KeyError, TypeError, ValueError):
-        return None  # it can be asked for again
+        return None  # the Hub can be asked again
 
 
-def keep(listing: Listing, ref: HubRef) -> None:
-    """Note *listing*, and that *ref* stands for its commit now."""
-    notes = folder_of(listing.repo) / OURS / f"{listing.commit}.json"
+def write(listing: Listing, ref: HubRef) -> None:
+    """Write *listing* to the cache, and that *ref* now stands for its commit."""
+    notes = folder_of(listing.repo) / NOTES / f"{listing.commit}.json"
     with commit.writing(notes):
         notes.parent.mkdir(parents=True, exist_ok=True)
     commit.write_json(notes, listing.to_json(), force=True)
@@ -99,48 +99,48 @@ def keep(listing: Listing, ref: HubRef) -> None:
         commit.write_text(pointer, listing.commit, force=True)
 
 
-def sweep(repo: str) -> None:
-    """Remove what killed downloads of *repo* have left; one that goes on is written to."""
+def remove_abandoned(repo: str) -> None:
+    """Remove what killed downloads of *repo* left behind, unless it was written to lately."""
     for orphan in (folder_of(repo) / "blobs").glob("*.incomplete"):
         with contextlib.suppress(OSError):
             if time.time() - orphan.stat().st_mtime > ABANDONED:
                 orphan.unlink()
 
 
-def require_intact(repo: str, path: Path, stored: Stored | None, where: object) -> None:
-    """Refuse a cached file of *repo* that is not what the Hub stores, and remove it.
+def require_intact(repo: str, path: Path, stored: StoredFile | None, where: object) -> None:
+    """Refuse a cached file of *repo* that differs from the Hub's, and remove it.
 
-    A file that was found right, and has not been touched since, is not read again. If nobody says
-    what the Hub stores, the client's name for it does: that is the hash which the Hub gave.
+    A file that was checked before and has not been touched since is not read again. Without
+    *stored*, the hash is the client's name for the file, which is the hash that the Hub gave.
 
     Raises:
-        UnsafeError: its hash is another.
+        UnsafeError: its hash differs.
     """
     file, blob = StableFile.seen(path), path
     if path.is_symlink():  # one step only: the client may share one file between repositories
         blob = path.parent / os.readlink(path)
-    wanted = stored.digest if stored else blob.name
-    mark = folder_of(repo) / OURS / "checked" / hashlib.sha256(str(path).encode()).hexdigest()[:32]
-    stamp = json.dumps([wanted, *file.stamp])
+    expected = stored.digest if stored else blob.name
+    mark = folder_of(repo) / NOTES / "checked" / hashlib.sha256(str(path).encode()).hexdigest()[:32]
+    stamp = json.dumps([expected, *file.stamp])
     with contextlib.suppress(OSError, UnicodeDecodeError):
         if mark.read_text(encoding="ascii") == stamp:
             return
-    if len(wanted) not in (40, 64):
-        return  # a cache without links has no such names; the hash is noted where it is used
-    found = digest_of(file, wanted)
-    if found != wanted:
+    if len(expected) not in (40, 64):
+        return  # no hash is known: in a cache without links, files have their own names
+    found = digest_of(file, expected)
+    if found != expected:
         for broken in (path, blob):
             with contextlib.suppress(OSError):
                 os.unlink(broken)
-        what = f"{path.name} has the hash {found}, the Hub's is {wanted}; it was removed"
-        raise UnsafeError(what, where=where, fix="pull it again, from where it is trusted")
-    with contextlib.suppress(OutputError, OSError):  # a cache that is read-only serves as well
+        what = f"{path.name} has the hash {found}, the Hub's is {expected}; it was removed"
+        raise UnsafeError(what, where=where, fix="pull it again, over a network that you trust")
+    with contextlib.suppress(OutputError, OSError):  # a read-only cache is fine
         mark.parent.mkdir(parents=True, exist_ok=True)
         commit.write_text(mark, stamp, force=True)
 
 
 def digest_of(file: StableFile, like: str) -> str:
-    """Return the hash of *file* of the kind of *like*: sha256, or git's sha1 of a blob."""
+    """Return the hash of *file* of the same kind as *like*: sha256, or git's sha1 of a blob."""
     if len(like) == 64:
         return file.sha256()
     digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)

@@ -1,4 +1,4 @@
-"""The written form ``hf-hub:owner/name[@revision][:file]``."""
+"""References of the form ``hf-hub:owner/name[@revision][:file]``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PART = re.compile(r"\w[\w.-]*")
 
 @dataclass(frozen=True)
 class HubRef:
-    """A repository of the Hub, and what of it.
+    """A repository of the Hub at a revision, and perhaps a file of it.
 
     Attributes:
         repo: ``owner/name``.
         revision: a branch, a tag or a commit.
-        file: the path of a file in it, or None for the weights that stand for the repository.
+        file: the path of a file in it; None for the weights that are found in it.
     """
 
     repo: str
@@ -29,10 +29,10 @@ class HubRef:
 
     @classmethod
     def parse(cls, text: str) -> HubRef:
-        """Return the reference written *text*.
+        """Return the reference that *text* spells.
 
         Raises:
-            UsageError: it is not of the form.
+            UsageError: it does not have the form.
             UnsafeError: a name in it leads out of the repository.
         """
         form = "hf-hub:owner/name[@revision][:file]"
@@ -42,9 +42,9 @@ class HubRef:
         if len(names) != 2 or not all(map(_PART.fullmatch, names)):
             raise UsageError("names no repository", where=text, fix=f"write {form}")
         if "" in (revision, file):
-            raise UsageError("ends where a name should follow", where=text, fix=f"write {form}")
-        if led_out := [name for name in (repo, revision, file) if name and not is_inside(name)]:
-            what = f"{led_out[0]!r} may lead out of the repository"
+            raise UsageError("a name is missing after @ or :", where=text, fix=f"write {form}")
+        if outside := [name for name in (repo, revision, file) if name and not is_inside(name)]:
+            what = f"{outside[0]!r} may lead out of the repository"
             raise UnsafeError(what, where=text, fix=f"write {form}")
         return cls(repo, revision or "main", file)
 
@@ -54,7 +54,7 @@ class HubRef:
 
     @property
     def pinned(self) -> bool:
-        """Whether it names one commit, which no one can move."""
+        """Whether it names a commit, which never moves."""
         return COMMIT.fullmatch(self.revision) is not None
 
     def __str__(self) -> str:
@@ -63,9 +63,9 @@ class HubRef:
 
 
 def is_inside(name: str) -> bool:
-    """Return whether *name*, a path with slashes, stays in the folder that it begins in.
+    """Return whether *name*, a path with slashes, stays below the folder that it starts from.
 
-    An allow-list: no drive, share, device or stream has a name made of these parts alone.
+    This is an allow-list, which excludes drives, shares, devices and streams.
     """
     parts = name.split("/")
     return all(re.fullmatch(r"[\w.][\w. =+-]*", part) and ".." not in part for part in parts)

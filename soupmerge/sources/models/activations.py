@@ -15,7 +15,7 @@ class PSSiLU(nn.Module):
         self.alpha = nn.Parameter(torch.tensor([1.0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the activation of each number."""
+        """Return the activation of each element of *x*."""
         floor = self.beta.abs()
         return x * (torch.sigmoid(self.alpha.abs() * x) - floor) / (1 - floor)
 

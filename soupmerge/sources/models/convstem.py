@@ -1,6 +1,6 @@
-"""ConvNeXt and ViT behind a stem of convolutions (Singh, Croce & Hein 2023, arXiv 2303.01870).
+"""ConvNeXt and ViT with a convolutional stem (Singh, Croce & Hein 2023, arXiv 2303.01870).
 
-The bodies are timm's, with its names of tensors.
+The bodies are timm's, with its tensor names.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 
 class ConvStem(nn.Module):
-    """3×3 convolutions, each with layer norm and GELU, and maybe a 1×1 one to end with.
+    """3×3 convolutions, each followed by layer norm and GELU, and optionally a 1×1 convolution.
 
     Args:
-        widths: channels after each convolution.
-        strides: of each.
-        out: channels of the 1×1 convolution, if there is to be one.
+        widths: output channels of the 3×3 convolutions.
+        strides: their strides.
+        out: output channels of the 1×1 convolution; None for no such convolution.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class ConvStem(nn.Module):
         self.stem = nn.Sequential(*_layers(widths, strides), *last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the body begins with."""
+        """Return the input of the body."""
         out: Tensor = self.stem(x)
         return out
 
@@ -45,7 +45,7 @@ def _layers(widths: tuple[int, ...], strides: tuple[int, ...]) -> Iterator[nn.Mo
 
 
 def convnext_convstem(num_classes: int = 1000, size: str = "tiny") -> nn.Module:
-    """Return a ConvNeXt of *size* ``tiny``, ``small``, ``base`` or ``large`` behind a ConvStem."""
+    """Return a ConvNeXt of *size* ``tiny``, ``small``, ``base`` or ``large`` with a ConvStem."""
     import timm
 
     stems = {
@@ -62,7 +62,7 @@ def convnext_convstem(num_classes: int = 1000, size: str = "tiny") -> nn.Module:
 
 
 def vit_convstem(num_classes: int = 1000, size: str = "small") -> nn.Module:
-    """Return a ViT of *size* ``small`` or ``base`` for patches of 16 behind a ConvStem."""
+    """Return a ViT of *size* ``small`` or ``base`` for 16×16 patches with a ConvStem."""
     import timm
 
     widths = {"small": 384, "base": 768}

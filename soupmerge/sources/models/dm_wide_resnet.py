@@ -1,8 +1,8 @@
 """The wide and pre-activation residual networks of Gowal et al. 2020 (arXiv 2010.03593).
 
-Tensor names are those of its authors, which most files of RobustBench since 2020 have:
-``init_conv``, ``layer.0.block.0.batchnorm_0``, ``logits``. A stride of 2 pads below and on the
-right alone, as TensorFlow does. Their Swish is SiLU.
+Tensor names are those of the authors, as in most files of RobustBench since 2020:
+``init_conv``, ``layer.0.block.0.batchnorm_0``, ``logits``. Convolutions with stride 2 pad only
+below and on the right, as in TensorFlow. The authors' Swish is SiLU.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from soupmerge.sources.models.wide_resnet import blocks_of
 
 
 class MeanSparse(nn.Module):
-    """Sets numbers near their channel's mean to it (Amini et al. 2024, arXiv 2406.05927).
+    """Replaces values near their channel's mean by it (Amini et al. 2024, arXiv 2406.05927).
 
-    Near is within *threshold* standard deviations; all are buffers, which come from a file.
+    Near means within *threshold* standard deviations. All three are buffers, loaded from a file.
     """
 
     def __init__(self, channels: int) -> None:
@@ -32,7 +32,7 @@ class MeanSparse(nn.Module):
         self.register_buffer("batch_num", torch.tensor(0.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return *x* with its numbers near the mean replaced."""
+        """Return *x* with values near the mean replaced."""
         names = ("running_mean", "running_var")
         mean, variance = (self.get_buffer(name).view(-1, 1, 1) for name in names)
         near = self.get_buffer("threshold") * variance.sqrt()
@@ -40,7 +40,7 @@ class MeanSparse(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales channels by what a small network makes of their means (Hu et al. 2018)."""
+    """Scales channels by factors that two layers compute from their means (Hu et al. 2018)."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -48,13 +48,13 @@ class SqueezeExcitation(nn.Module):
         self.fc2 = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return *x*, scaled."""
+        """Return *x* with scaled channels."""
         scale = self.fc2(F.relu(self.fc1(x.mean((2, 3), keepdim=True))))
         return x * torch.sigmoid(scale)
 
 
 class DMBlock(nn.Module):
-    """Pre-activation block, with squeeze-and-excitation and MeanSparse where they are asked for."""
+    """Pre-activation block, optionally with squeeze-and-excitation and MeanSparse."""
 
     def __init__(
         self,
@@ -91,14 +91,14 @@ class DMBlock(nn.Module):
 
 
 class DMStage(nn.Module):
-    """Blocks of one width, the first of which may stride."""
+    """Blocks of one width; the first may have a stride."""
 
     def __init__(
-        self, blocks: int, channels_in: int, channels: int, stride: int, *how: object
+        self, blocks: int, channels_in: int, channels: int, stride: int, *options: object
     ) -> None:
         super().__init__()
-        first = DMBlock(channels_in, channels, stride, *how)  # type: ignore[arg-type]
-        rest = [DMBlock(channels, channels, 1, *how) for _ in range(blocks - 1)]  # type: ignore[arg-type]
+        first = DMBlock(channels_in, channels, stride, *options)  # type: ignore[arg-type]
+        rest = [DMBlock(channels, channels, 1, *options) for _ in range(blocks - 1)]  # type: ignore[arg-type]
         self.block = nn.Sequential(first, *rest)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,11 +114,12 @@ class DMWideResNet(nn.Module):
         num_classes: classes C.
         depth: layers, 6n + 4.
         widen: factor on the widths 16, 32, 64.
-        in_channels: of the images.
+        in_channels: channels of the images.
         activation: ``silu`` or ``relu``.
-        sparse: with `MeanSparse` after each batch norm and block.
-        blocks, widths, squeeze: of each stage; of the stem and each stage; ratio of
-            squeeze-and-excitation: instead of depth and widen.
+        sparse: apply `MeanSparse` after each batch norm and block.
+        blocks: blocks of each stage, instead of depth.
+        widths: channels of the stem and each stage, instead of widen.
+        squeeze: ratio of squeeze-and-excitation; 0 for none.
     """
 
     def __init__(
@@ -136,11 +137,11 @@ class DMWideResNet(nn.Module):
         super().__init__()
         blocks = blocks or (blocks_of(depth),) * 3
         widths = widths or (16, 16 * widen, 32 * widen, 64 * widen)
-        how = activation, squeeze, sparse
+        options = activation, squeeze, sparse
         sizes = zip(blocks, pairwise(widths), (1, 2, 2), strict=True)
         self.init_conv = nn.Conv2d(in_channels, widths[0], 3, padding=1, bias=False)
         self.layer = nn.Sequential(
-            *[DMStage(n, *between, stride, *how) for n, between, stride in sizes]
+            *[DMStage(n, *between, stride, *options) for n, between, stride in sizes]
         )
         self.batchnorm = nn.BatchNorm2d(widths[-1])
         self.meansparse_end = MeanSparse(widths[-1]) if sparse else nn.Identity()
@@ -156,7 +157,7 @@ class DMWideResNet(nn.Module):
 
 
 class DMPreActBlock(nn.Module):
-    """Pre-activation block whose shortcut is a 3×3 convolution of the block's input."""
+    """Pre-activation block whose shortcut, if shapes change, is a 3×3 convolution of the input."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, activation: str) -> None:
         super().__init__()
@@ -183,7 +184,7 @@ class DMPreActResNet(nn.Module):
 
     Args:
         num_classes: classes C.
-        in_channels: of the images.
+        in_channels: channels of the images.
         activation: ``silu`` or ``relu``.
     """
 

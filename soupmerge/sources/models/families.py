@@ -1,4 +1,4 @@
-"""Name → network, for all sizes in which the families are published."""
+"""The built-in networks, in all published sizes of their families."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import nn
 from soupmerge.sources.models.convstem import convnext_convstem, vit_convstem
 from soupmerge.sources.models.dm_wide_resnet import DMPreActResNet, DMWideResNet
 from soupmerge.sources.models.preact_resnet import PreActResNet18
-from soupmerge.sources.models.resnet import ResNet9, ResNet18
-from soupmerge.sources.models.resnet50 import ResNet50
+from soupmerge.sources.models.resnet import ResNet9, ResNet18, ResNet50
 from soupmerge.sources.models.tiny import DigitsCNN
 from soupmerge.sources.models.wide_resnet import StagedWideResNet, WideResNet, WideResNetA4
 from soupmerge.sources.models.xcit import xcit
@@ -40,4 +39,4 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
     **{f"vit-{size}-convstem": partial(vit_convstem, size=size) for size in ("small", "base")},
     **{f"xcit-{size}": partial(xcit, size=size) for size in ("s12", "m12", "l12")},
 }
-"""Name → network, each called with ``num_classes`` and its own arguments."""
+"""Name → network, called with ``num_classes`` and its own arguments."""

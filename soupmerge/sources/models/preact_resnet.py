@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class PreActBlock(nn.Module):
-    """Two convolutions after batch norms; *late*: the shortcut starts after the activation."""
+    """Batch norm before each of two convolutions; *late*: the shortcut starts after activation."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, late: bool) -> None:
         super().__init__()
@@ -33,14 +33,14 @@ class PreActBlock(nn.Module):
 class PreActResNet18(nn.Module):
     """Pre-activation ResNet-18; 11.2 M.
 
-    Tensor names are those of the widely used CIFAR definition (``conv1, layer1…4, linear``). Its
-    variants differ in ways that no name or shape of a tensor tells.
+    Tensor names are those of the widely used CIFAR definition (``conv1, layer1…4, linear``). Names
+    and shapes of tensors do not reveal which of its variants a file belongs to.
 
     Args:
         num_classes: classes C.
-        in_channels: of the images.
+        in_channels: channels of the images.
         late: shortcuts that change shapes start after the block's first activation.
-        last_bn: batch norm and ReLU before the head.
+        last_bn: apply batch norm and ReLU before the head.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ class DigitsCNN(nn.Module):
     Args:
         num_classes: classes C.
         width: channels of the first layer.
-        in_channels: of the images.
+        in_channels: channels of the images.
     """
 
     def __init__(self, num_classes: int = 10, width: int = 16, in_channels: int = 1) -> None:

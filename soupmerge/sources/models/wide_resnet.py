@@ -35,7 +35,7 @@ class WideBlock(nn.Module):
 
 
 class A4Block(WideBlock):
-    """The same with its shortcut named ``shortcut.0``."""
+    """`WideBlock` with its shortcut named ``shortcut.0``."""
 
     projection = "shortcut"
 
@@ -46,7 +46,7 @@ class A4Block(WideBlock):
 
 
 class WideStage(nn.Module):
-    """Blocks of one width, the first of which may stride; they share one activation."""
+    """Blocks of one width that share one activation; the first may have a stride."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class WideStage(nn.Module):
 
 
 class CosineHead(nn.Linear):
-    """Logits cos(x, w_c): features and rows of the weight have length 1 (Pang et al. 2020)."""
+    """Logits cos(x, w_c) of features and rows of the weight (Pang et al. 2020)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
@@ -84,10 +84,10 @@ class WideResNet(nn.Module):
         num_classes: classes C.
         depth: layers, 6n + 4.
         widen: factor on the widths 16, 32, 64.
-        in_channels: of the images.
-        activation: ``relu``, ``silu`` or ``pssilu``, the last with two parameters for all blocks.
-        sub_block1: hold a second first stage that is never used, as many published files do.
-        cosine: let the head see directions alone, without a bias.
+        in_channels: channels of the images.
+        activation: ``relu``, ``silu`` or ``pssilu``, whose two parameters all blocks share.
+        sub_block1: have an unused copy of the first stage, as many published files do.
+        cosine: use a `CosineHead`, without bias.
     """
 
     def __init__(
@@ -122,14 +122,14 @@ class WideResNet(nn.Module):
 
 
 class StagedWideResNet(nn.Module):
-    """A wide residual network whose stages have depths and widths of their own.
+    """A wide residual network with individual depths and widths of its stages.
 
     Tensor names are ``stem_conv``, ``blocks.0.layer.0.bn1``, … WRN-34-R of Huang et al. 2021
     (arXiv 2110.03825) is the default.
 
     Args:
         num_classes: classes C.
-        in_channels: of the images.
+        in_channels: channels of the images.
     """
 
     channels: tuple[int, ...] = (16, 320, 640, 512)
@@ -160,7 +160,7 @@ class StagedWideResNet(nn.Module):
 class WideResNetA4(StagedWideResNet):
     """WRN-A4 with SiLU (Huang et al. 2022, arXiv 2212.11005); 147 M.
 
-    It holds CIFAR-10's mean and deviation as the tensors ``mu`` and ``sigma``.
+    It normalises by CIFAR-10's mean and deviation, which are its tensors ``mu`` and ``sigma``.
     """
 
     channels = (16, 160, 448, 384)
@@ -180,7 +180,7 @@ class WideResNetA4(StagedWideResNet):
 
 
 def blocks_of(depth: int) -> int:
-    """Return the blocks of each of three stages of a network of *depth* layers, 6n + 4."""
+    """Return the number n of blocks per stage of a network with *depth* = 6n + 4 layers."""
     blocks, extra = divmod(depth - 4, 6)
     if extra or blocks < 1:
         raise ValueError(f"depth {depth} is not 6n + 4")

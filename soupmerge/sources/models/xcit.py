@@ -13,8 +13,8 @@ def xcit(num_classes: int = 1000, size: str = "s12", patch: int = 16) -> nn.Modu
     Args:
         num_classes: classes C.
         size: width and number of heads, at 12 blocks.
-        patch: 16; or 8 or 4, for small images: the first convolutions of the patches lose their
-            strides, so that the tensors are the same (arXiv 2209.07399).
+        patch: 16, or 8 or 4 for small images. The latter remove strides from the first
+            convolutions, so that tensors have the same shapes (arXiv 2209.07399).
     """
     import timm
 

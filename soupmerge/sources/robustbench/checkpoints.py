@@ -1,4 +1,4 @@
-"""``rb:DATA/THREAT/NAME`` → `Checkpoint`: the file found or pulled, under the network's names."""
+"""``rb:DATA/THREAT/NAME`` → `Checkpoint`: its file, with tensors named as in our network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from soupmerge.errors import InputError
-from soupmerge.sources.robustbench import keeping, zoo
-from soupmerge.sources.robustbench.zoo import Entry
+from soupmerge.sources.robustbench import files, zoo
+from soupmerge.sources.robustbench.zoo import ZooEntry
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.tensors import DTYPES, ConstantView, TensorInfo, View
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from soupmerge.types import Progress
 
 UNUSED = ("model_preact_hl1.",)
-"""Beginnings of names in published files that no network has; RobustBench passes over them too."""
+"""Prefixes of tensors in published files that no network has; RobustBench skips them too."""
 
 CLEAN = "/Standard"
-"""End of the names of networks that were trained against no threat, but judged under one."""
+"""End of the names of networks that were trained without attacks, though listed under a threat."""
 
 NORMALISERS = ("normalize.", "normalizer.")
-"""Beginnings of a wrapping normaliser's names."""
+"""Prefixes of the tensors of a wrapping normaliser."""
 
 
 def opened(
@@ -36,30 +36,31 @@ def opened(
     foreign: bool = False,
     progress: Progress | None = None,
 ) -> Checkpoint:
-    """Return the checkpoint of the zoo that *ref* names; its file is pulled if it is not here.
+    """Return the checkpoint of the zoo that *ref* names; its file is pulled if it is missing.
 
-    Tensors have the names of soupmerge's network for the entry. It knows its network and, where
-    RobustBench's table and the papers tell, the training run that it comes from.
+    Tensors are named as in soupmerge's network for the entry. The checkpoint names this network
+    and, where RobustBench's table or the papers state it, the training run that it comes from.
 
     Raises:
         UsageError: there is no such entry.
-        NetworkError: the file is not here and cannot be had.
-        InputError, UnsafeError: the file is damaged, or not the one that was pulled first.
+        NetworkError: the file is missing and cannot be pulled.
+        InputError: the file is damaged, or does not have the entry's tensors.
+        UnsafeError: it is not the file that was pulled first.
     """
     entry = zoo.entry(ref)
-    path = keeping.file_of(entry, progress=progress)
+    path = files.file_of(entry, progress=progress)
     key = weights_key or (entry.key if path.suffix != ".safetensors" else "") or None
     found = _opened(path, key, foreign)
     views, notes = _under_our_names(entry, found)
-    known = {**_notes(entry), **found.notes_of_soupmerge}
+    soupmerge = {**_notes(entry), **found.notes_of_soupmerge}
     checkpoint = replace(
         found,
         ref=ref,
         views=dict(sorted(views.items())),
-        metadata={**found.metadata, "soupmerge": json.dumps(known)},
+        metadata={**found.metadata, "soupmerge": json.dumps(soupmerge)},
         notes=(*found.notes, *notes),
     )
-    keeping.require_pinned(path, checkpoint)
+    files.require_pinned(path, checkpoint)
     return checkpoint
 
 
@@ -67,57 +68,62 @@ def _opened(path: Path, key: str | None, foreign: bool) -> Checkpoint:
     try:
         return open_checkpoint(path, weights_key=key, foreign=foreign)
     except InputError as error:
-        # RobustBench takes 'state_dict' wherever there is one.
+        # RobustBench takes 'state_dict' whenever there is one.
         if key is None and "several state dicts" in error.what and "'state_dict'" in error.what:
             return open_checkpoint(path, weights_key="state_dict", foreign=foreign)
         raise
 
 
-def _under_our_names(entry: Entry, found: Checkpoint) -> tuple[dict[str, View], list[str]]:
-    """Return the views under the network's names, and what was done to get there."""
+def _under_our_names(entry: ZooEntry, found: Checkpoint) -> tuple[dict[str, View], list[str]]:
+    """Return the views, named as in the network, and notes on what was changed."""
     views, notes = dict(found.views), []
     if unused := [name for name in views if name.startswith(UNUSED)]:
-        notes.append(f"left aside {', '.join(unused)}")
+        notes.append(f"ignored {', '.join(unused)}")
     wrapping = [name for name in views if name.startswith(NORMALISERS)]
     rest = {n: view for n, view in views.items() if n not in unused and n not in wrapping}
     if wrapping and all(name.startswith("model.") for name in rest):
         _require_same_constants(entry, [found.views[name] for name in sorted(wrapping)])
         rest = {name.removeprefix("model."): view for name, view in rest.items()}
-        notes.append("took the network out of its normaliser, which the network here has inside")
+        notes.append("removed the wrapping normaliser, as the network normalises its input itself")
     else:
         rest |= {name: views[name] for name in wrapping}
     if "swin" in entry.network:
         rest = dict(_swin(rest))
     stated = dict(_stated(entry, rest, found))
     if stated:
-        notes.append(f"added {' and '.join(stated)}, which RobustBench's definition states")
+        notes.append(f"added {' and '.join(stated)} from RobustBench's definition")
     return {**rest, **stated}, notes
 
 
-def _constants(entry: Entry) -> tuple[list[str], list[tuple[float, ...]]]:
-    """Return the names of the tensors with mean and deviation, if any, and their numbers."""
+def _constants(entry: ZooEntry) -> tuple[list[str], list[tuple[float, ...]]]:
+    """Return the names of the tensors with mean and deviation, if any, and their values."""
     query = dict(parse_qsl(entry.network.partition("?")[2]))
     names = query["constants"].split(",") if "constants" in query else []
     values = [tuple(map(float, query[key].split(","))) for key in ("mean", "std") if key in query]
     return names, values
 
 
-def _require_same_constants(entry: Entry, views: list[View]) -> None:
+def _require_same_constants(entry: ZooEntry, views: list[View]) -> None:
+    """Refuse a file whose normaliser, with mean and deviation in *views*, is not the entry's."""
     stated = _constants(entry)[1]
-    held = [tuple(view.array().tolist()) for view in views]
-    near = len(stated) == len(held) and all(
+    in_file = [tuple(view.array().tolist()) for view in views]
+    near = len(stated) == len(in_file) and all(
         len(a) == len(b) and max(abs(x - y) for x, y in zip(a, b, strict=True)) < 1e-4
-        for a, b in zip(stated, held, strict=True)
+        for a, b in zip(stated, in_file, strict=True)
     )
     if not near:
-        what = f"its normaliser holds {held}, RobustBench's definition states {stated}"
+        ours, theirs = (
+            ", ".join(f"({', '.join(f'{x:g}' for x in numbers)})" for numbers in constants)
+            for constants in (stated, in_file)
+        )
+        what = f"its normaliser has {theirs}, but RobustBench's definition has {ours or 'none'}"
         raise InputError(what, where=entry.ref, fix="give the file, and --model with its mean, std")
 
 
 def _stated(
-    entry: Entry, views: Mapping[str, View], found: Checkpoint
+    entry: ZooEntry, views: Mapping[str, View], found: Checkpoint
 ) -> Iterator[tuple[str, View]]:
-    """Yield the constants that the network holds as tensors and the file does not."""
+    """Yield the constants that are tensors of the network but missing in the file."""
     info = TensorInfo(DTYPES["F32"], (1, 3, 1, 1))
     names, values = _constants(entry)
     if entry.network == "wrn-a4":
@@ -129,7 +135,7 @@ def _stated(
 
 
 def _swin(views: Mapping[str, View]) -> Iterator[tuple[str, View]]:
-    """Yield *views* as timm names them now: older ones merge patches at the end of a stage."""
+    """Yield *views* with timm's current names; older versions merged patches at a stage's end."""
     old = "layers.0.downsample.reduction.weight" in views
     for name, view in views.items():
         if name.endswith(("relative_position_index", "attn_mask")):
@@ -140,8 +146,8 @@ def _swin(views: Mapping[str, View]) -> Iterator[tuple[str, View]]:
         yield name, view
 
 
-def _notes(entry: Entry) -> dict[str, Any]:
-    """Return what soupmerge's own files would say of themselves."""
+def _notes(entry: ZooEntry) -> dict[str, Any]:
+    """Return the notes that a file written by soupmerge would have."""
     notes: dict[str, Any] = {"licence": entry.licence}
     if entry.network:
         notes["model"] = entry.network

@@ -1,7 +1,7 @@
-"""What is in the zoo: names, networks, files, licences. Read from a table; no torch, no network.
+"""The table of the zoo's entries: names, networks, files, licences. It needs no torch, no network.
 
-The facts in ``zoo.csv`` are those of RobustBench 1.1.1 and its model_info. *start* is what a
-network's training started from: ``scratch``, another entry, or ``unknown``.
+The facts in ``zoo.csv`` are those of RobustBench 1.1.1 and its model_info. *start* is what
+training started from: ``scratch``, another entry, or ``unknown``.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ SCRATCH, UNKNOWN = "scratch", "unknown"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZooEntry:
     """One checkpoint of the zoo.
 
     Attributes:
         name: ``cifar10/Linf/NAME``, as in RobustBench; with ``_m0`` and so on for the parts of an
             ensemble.
-        network: its written form; empty if soupmerge has none.
-        key: the state dict to take from a file that wraps several, if RobustBench says so.
-        source: where the file is: ``gdrive:ID`` or an address.
+        network: the reference of its network; empty if soupmerge has none.
+        key: the state dict that RobustBench takes from a file that wraps several; or empty.
+        source: location of the file, ``gdrive:ID`` or an address.
         licence: of the weights, as the Hub spells it.
         start: what training started from: `SCRATCH`, `UNKNOWN` or another entry's name.
-        eps, clean, robust: threat and accuracies in percent, as RobustBench lists them.
+        eps: radius of the threat, as RobustBench lists it, for images in ``[0, 1]``.
+        clean, robust: accuracies in percent, as RobustBench lists them.
     """
 
     name: str
@@ -45,79 +46,79 @@ class Entry:
 
     @property
     def ref(self) -> str:
-        """The written form."""
+        """The reference of its weights."""
         return PREFIX + self.name
 
     @property
     def run(self) -> str | None:
-        """The name of the training run from scratch that the weights come from, if it is known."""
+        """The entry whose training from scratch the weights come from, or None if unknown."""
         if self.start == SCRATCH:
             return self.ref
         return None if self.start == UNKNOWN else PREFIX + self.start
 
 
 @cache
-def entries() -> Mapping[str, Entry]:
+def entries() -> Mapping[str, ZooEntry]:
     """Return name → entry, in RobustBench's order."""
     table = files("soupmerge.sources.robustbench").joinpath("zoo.csv")
     rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
     return {entry.name: entry for row in rows for entry in _entries_of(row)}
 
 
-def _entries_of(row: dict[str, str]) -> Iterator[Entry]:
+def _entries_of(row: dict[str, str]) -> Iterator[ZooEntry]:
     sources = row.pop("files").split(" ")
-    whole = Entry(source=sources[0], **row)
+    whole = ZooEntry(source=sources[0], **row)
     if len(sources) == 1:
         yield whole
         return
     for i, source in enumerate(sources):
-        # Accuracies are those of the ensemble; its parts were trained together, or are others'.
+        # The accuracies are the ensemble's; its parts were trained jointly, or are those of others.
         name = f"{whole.name}_m{i}"
         yield replace(whole, name=name, source=source, start=UNKNOWN, clean="", robust="")
 
 
-def entry(ref: str) -> Entry:
+def entry(ref: str) -> ZooEntry:
     """Return the entry that *ref*, ``rb:DATA/THREAT/NAME``, names.
 
     Raises:
-        UsageError: there is none; what may have been meant is said.
+        UsageError: there is none.
     """
     name = ref.removeprefix(PREFIX).partition("?")[0]
     found = entries().get(name)
     if found is None:
         what = f"RobustBench has no {name!r}"
-        raise UsageError(what, where=ref, fix=_meant(name))
+        raise UsageError(what, where=ref, fix=_suggestion(name))
     return found
 
 
-def _meant(name: str) -> str:
-    """Return what *name* may have meant: the right name at another place, or one like it."""
+def _suggestion(name: str) -> str:
+    """Return the entries of the same name for other data or threats, or one with a similar name."""
     last = name.rpartition("/")[2].lower()
     same = [PREFIX + n for n in entries() if n.lower().rpartition("/")[2] in (last, f"{last}_m0")]
     if last and same:
         return "did you mean " + " or ".join(map(repr, same)) + "?"
-    listed = "soupmerge pull --list rb lists all"
+    full_list = "soupmerge pull --list rb lists all"
     near = near_miss(PREFIX + name, [PREFIX + n for n in entries()])
-    return f"{near} ({listed})" if near.startswith("did you") else listed
+    return f"{near} ({full_list})" if near.startswith("did you") else full_list
 
 
 def network(ref: str) -> str:
-    """Return the written form of the network of the entry *ref*, with the arguments of its query.
+    """Return the reference of the network of the entry *ref*, with the arguments of its query.
 
     Raises:
         UsageError: there is no such entry, or no network for it.
     """
     found = entry(ref)
     if not found.network:
-        fix = "give --model package.module:function"
+        fix = "give one of your own, package.module:function (--model)"
         raise UsageError("soupmerge has no network for it", where=ref, fix=fix)
     query = ref.partition("?")[2]
     joint = "&" if "?" in found.network else "?"
     return found.network + (joint + query if query else "")
 
 
-def listed(beginning: str = "") -> list[Entry]:
-    """Return the entries whose names begin with *beginning*, as ``cifar10/Linf``; all if empty.
+def listed(beginning: str = "") -> list[ZooEntry]:
+    """Return the entries whose names begin with *beginning*, such as ``cifar10/Linf``.
 
     Raises:
         UsageError: there is none.

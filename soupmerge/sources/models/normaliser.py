@@ -1,4 +1,4 @@
-"""Normalisation inside a network: hooks on its input, so that no tensor is renamed."""
+"""Normalisation inside a network, as hooks on its input, so that no tensor is renamed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from soupmerge.errors import UsageError
 
 
 class Normaliser:
-    """Takes images to (x − mean) / std before a network sees them.
+    """A forward pre-hook that maps images x to (x − mean) / std, per channel.
 
-    It hooks on to the module's input, so that tensor names stay those of the bare network. If
-    *names* are given, mean and deviation are tensors of the network, under these names, and are
-    read from there: published networks hold theirs so.
+    Args:
+        mean, std: one number per channel, in units of pixels in ``[0, 1]``.
+        names: names of two tensors of the network that hold mean and deviation, as in some
+            published networks; they are read from there. Without names, both are constants.
+
+    Raises:
+        UsageError: they do not fit together, or a deviation is not positive.
     """
 
     def __init__(
         self, mean: tuple[float, ...], std: tuple[float, ...], names: tuple[str, ...] = ()
     ) -> None:
-        held = torch.tensor((*mean, *std), dtype=torch.float32, device="cpu")  # as images are
-        fits = mean and len(mean) == len(std) and bool(held.isfinite().all())
-        if not fits or bool((held[len(mean) :] <= 0).any()):
+        values = torch.tensor((*mean, *std), dtype=torch.float32, device="cpu")  # like images
+        fits = mean and len(mean) == len(std) and bool(values.isfinite().all())
+        if not fits or bool((values[len(mean) :] <= 0).any()):
             fix = "give one mean and one std > 0 per channel"
             raise UsageError(f"mean {mean} and std {std} do not fit", where="model", fix=fix)
         if len(names) not in (0, 2):
@@ -43,17 +47,17 @@ class Normaliser:
             mean, std = (module.get_buffer(name) for name in self.names)
         else:
             mean, std = (
-                torch.tensor(v, dtype=x.dtype, device=x.device).view(-1, 1, 1)
-                for v in (self.mean, self.std)
+                torch.tensor(values, dtype=x.dtype, device=x.device).view(-1, 1, 1)
+                for values in (self.mean, self.std)
             )
         return ((x - mean) / std, *args[1:])
 
 
 def per_image(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the module's arguments, each image with mean 0 and deviation 1 over all its numbers.
+    """Return the module's arguments, each image with mean 0 and standard deviation 1.
 
-    A deviation counts as 1/√n at least, for an image of n numbers (TensorFlow's
-    ``per_image_standardization``).
+    The deviation is at least 1/√n for an image of n numbers, as in TensorFlow's
+    ``per_image_standardization``.
     """
     x: Tensor = args[0]
     std, mean = torch.std_mean(x, (1, 2, 3), keepdim=True)

@@ -11,7 +11,7 @@ from scipy import stats
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.sources.corrupting import corrupt, parse
+from soupmerge.sources.corruptions import corrupt, parse
 
 BLUR = (0.015, 0.025, 0.035, 0.05, 0.07)
 NOISE = (0.04, 0.08, 0.12, 0.18, 0.26)
@@ -201,7 +201,7 @@ def test_corruptions_by_their_written_form(ref: str, found: tuple[str, int, str]
         ("blur-03:digits", ("no strength '03'",)),
         ("blur-x:digits", ("no strength 'x'",)),
         ("blurr-3:digits", ("no corruption 'blurr'", "'blur'")),
-        ("blur-1:noise-2:digits", ("once, not twice", "leave out blur-1")),
+        ("blur-1:noise-2:digits", ("only once", "leave out blur-1")),
     ],
 )
 def test_corruptions_that_cannot_be_meant(ref: str, words: tuple[str, ...]) -> None:

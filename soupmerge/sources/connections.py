@@ -1,7 +1,7 @@
-"""What sites may be asked: nothing if offline; and how long they may take, whoever asks.
+"""Whether sites may be asked (not if offline), and how long they may take, for all clients.
 
-Every connection has a limit for being made, for silence, and for the whole: from the first byte of
-an answer on, bytes must come at a least rate, so that a slow download goes on and a trickle ends.
+There is a time limit for connecting and one for silence, and from the first byte of an answer on,
+bytes must come at a minimum rate: a slow download goes on, a trickle ends.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ T = TypeVar("T")
 
 _OFFLINE: ContextVar[bool] = ContextVar("offline", default=False)
 VARIABLES = ("SOUPMERGE_OFFLINE", "HF_HUB_OFFLINE")
-"""Of the environment; 1, on, yes or true say that no site may be asked."""
+"""Environment variables that forbid asking any site when set to 1, on, yes or true."""
 
 CONNECT = 10.0
-"""Seconds in which a connection must be made."""
+"""Seconds within which a connection must be made."""
 SILENCE = 10.0
-"""Seconds without a byte after which an answer is given up."""
+"""Seconds without a byte after which to give up on an answer."""
 WORK = 120.0
-"""The same for what a site has to work for, such as a commit."""
+"""The same for requests that a site has to work for, such as a commit."""
 SLOWEST, WINDOW = 1024, 30.0
-"""Bytes a second that must come, on average over so many seconds of waiting."""
+"""Bytes per second that must come, on average over so many seconds of waiting."""
 
 
 @contextlib.contextmanager
@@ -49,25 +49,26 @@ def offline(wanted: bool = True) -> Iterator[None]:
 
 def is_offline() -> bool:
     """Return whether no site may be asked."""
-    said = (os.environ.get(name, "").upper() for name in VARIABLES)
-    return _OFFLINE.get() or any(word in ("1", "ON", "YES", "TRUE") for word in said)
+    values = (os.environ.get(name, "").upper() for name in VARIABLES)
+    return _OFFLINE.get() or any(value in ("1", "ON", "YES", "TRUE") for value in values)
 
 
 def require_online(where: object, fix: str) -> None:
-    """Refuse to ask a site if that is not wanted.
+    """Refuse to ask a site when offline.
 
     Raises:
-        NetworkError: it is not.
+        NetworkError: offline; *where* is what is missing.
     """
     if is_offline():
-        said = f"--offline, {' or '.join(VARIABLES)}"
-        raise NetworkError(f"is not here, and no site may be asked ({said})", where=where, fix=fix)
+        switches = f"--offline, {' or '.join(VARIABLES)}"
+        what = f"is missing, and no site may be asked ({switches})"
+        raise NetworkError(what, where=where, fix=fix)
 
 
 class Pace:
-    """Times the reading of one answer, and gives up a site that only trickles.
+    """Times the reading of one answer, and refuses one that only trickles.
 
-    Time counts from the first byte on, and only while it is waited for.
+    Time counts from the first byte on, and only while waiting for bytes.
     """
 
     def __init__(self, where: object, fix: str) -> None:
@@ -76,60 +77,60 @@ class Pace:
 
     def restart(self) -> None:
         """Begin with another answer."""
-        self.begun, self.came, self.waited = False, 0, 0.0
+        self.begun, self.received, self.waited = False, 0, 0.0
 
     def timed(self, read: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Return what *read* gives: bytes, or how many there are.
+        """Return the result of *read*: bytes, or their number.
 
         Raises:
             NetworkError: they come too slowly.
         """
         start = time.monotonic()
-        found: Any = read(*args, **kwargs)
+        result: Any = read(*args, **kwargs)
         if self.begun:
             self.waited += time.monotonic() - start
-            self.came += found if isinstance(found, int) else len(found or b"")
+            self.received += result if isinstance(result, int) else len(result or b"")
         self.begun = True
         if self.waited >= WINDOW:
-            if self.came < SLOWEST * self.waited:
-                what = f"sends {self.came:,} bytes in {self.waited:.0f} seconds, which is too slow"
+            if self.received < SLOWEST * self.waited:
+                what = f"is too slow: {self.received:,} bytes came in {self.waited:.0f} seconds"
                 raise NetworkError(what, where=self.where, fix=self.fix)
-            self.came, self.waited = 0, 0.0
-        return found  # type: ignore[no-any-return]
+            self.received, self.waited = 0, 0.0
+        return result  # type: ignore[no-any-return]
 
 
 def cause(error: BaseException, address: str) -> str:
-    """Return in words why *error* kept *address* from being reached; no secret can be in it."""
-    by = _proxy_of(address)
-    through = f" through the proxy {by}" if by else ""
+    """Return in words why *error* kept *address* from being reached, without any secret."""
+    proxy = _proxy_of(address)
+    through = f" through the proxy {proxy}" if proxy else ""
     for link in _chain(error):
         if isinstance(link, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted{through} ({link.verify_message})"
         if isinstance(link, ssl.SSLError):
             return f"no secure connection can be made{through} ({link.reason or 'TLS'})"
         if isinstance(link, socket.gaierror):
-            host = by or urlsplit(address).hostname
-            dumb = link.errno == socket.EAI_AGAIN
-            return f"no name server answers for {host}" if dumb else f"there is no host {host}"
+            host = proxy or urlsplit(address).hostname
+            silent = link.errno == socket.EAI_AGAIN
+            return f"no name server answers for {host}" if silent else f"there is no host {host}"
         if isinstance(link, ConnectionRefusedError):
             return f"the connection is refused{through}"
         if isinstance(link, TimeoutError):
-            return f"it stays silent{through}"
+            return f"it does not answer in time{through}"
         if isinstance(link, (ConnectionError, http.client.HTTPException)):
-            return f"the connection is cut{through}"
+            return f"the connection was cut{through}"
         if isinstance(link, OSError) and link.errno:
             return f"{os.strerror(link.errno)}{through}"
-        if by and (status := REFUSED.search(str(link))):
-            return f"the proxy {by} refuses (status {status[1]})"
-    return f"what comes is no answer{through} ({type(error).__name__})"
+        if proxy and (status := REFUSED.search(str(link))):
+            return f"the proxy {proxy} refuses (status {status[1]})"
+    return f"the answer cannot be understood{through} ({type(error).__name__})"
 
 
 REFUSED = re.compile(r"^(?:Tunnel connection failed: )?([1-5]\d\d)\b")
-"""What clients say of a proxy that does not make a connection; they raise no error of its own."""
+"""Messages of clients when a proxy refuses a connection; there is no exception class for it."""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield *error* and what led to it."""
+    """Yield *error* and the errors that led to it."""
     while error is not None:
         yield error
         inner = getattr(error, "reason", None)
@@ -137,7 +138,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _proxy_of(address: str) -> str:
-    """Return the host of the proxy that *address* is asked through, without name and password."""
+    """Return the host of the proxy for *address*, without user name and password; or nothing."""
     parts = urlsplit(address)
     proxy = getproxies().get(parts.scheme)
     if not proxy or proxy_bypass(parts.hostname or ""):
