@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from soupmerge.errors import InputError
 from soupmerge.figures import fronts, history, landscape, paths, shifts, simplex, style, sweeps
-from soupmerge.figures.reading import Run, read_run, records_of
+from soupmerge.figures.reading import RunRecord, read_run, records_of
 from soupmerge.storage import commit
 from soupmerge.storage.run import FIGURES
 
-PICTURES: dict[str, Callable[[Run], Figure | None]] = {
+PICTURES: dict[str, Callable[[RunRecord], Figure | None]] = {
     "ternary": simplex.ternary_maps,
     "path": paths.path_lines,
     "front": fronts.soups_front,
@@ -28,13 +28,13 @@ PICTURES: dict[str, Callable[[Run], Figure | None]] = {
 """Name → what draws it, or returns None if the run does not hold its numbers."""
 
 
-def draw(run: Path | str | Run, formats: Sequence[str] = ("png",)) -> list[str]:
+def draw(run: Path | str | RunRecord, formats: Sequence[str] = ("png",)) -> list[str]:
     """Draw what there is to see in the run folder *run*, and return the paths of the figures.
 
     Raises:
         InputError: *run* is no run folder, or nothing in it is finished.
     """
-    found = run if isinstance(run, Run) else read_run(run)
+    found = run if isinstance(run, RunRecord) else read_run(run)
     with records_of(found):
         drawn = [(name, f) for name, of in PICTURES.items() if (f := of(found)) is not None]
     if not drawn:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from soupmerge.choices import MAKERS
 from soupmerge.errors import printable
 from soupmerge.figures import style
-from soupmerge.figures.reading import Run, against, best, ends, front, name_of, point
+from soupmerge.figures.reading import RunRecord, against, best, ends, front, name_of, point
 
 MARKS = {
     "finetune": "o",
@@ -42,7 +42,7 @@ SHORT, MOST_NAME = 6, 22
 """Characters of a text that stands to the right of its dot wherever that is; and of a name."""
 
 
-def soups_front(run: Run) -> Figure | None:
+def soups_front(run: RunRecord) -> Figure | None:
     """Return all judged soups of a search, the ingredients named, the front joined."""
     records = run.soups
     if len(records) < 2:
@@ -68,7 +68,7 @@ def soups_front(run: Run) -> Figure | None:
     return figure
 
 
-def comparison(run: Run) -> Figure | None:
+def comparison(run: RunRecord) -> Figure | None:
     """Return judged networks by kind, numbered; learned soups joined, and the grid's chord.
 
     The chord between the grid's best clean and best robust soup is what a learned soup is measured

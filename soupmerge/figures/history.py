@@ -9,14 +9,14 @@ from matplotlib.ticker import MaxNLocator
 
 from soupmerge.figures import style
 from soupmerge.figures.palette import INGREDIENTS
-from soupmerge.figures.reading import CURVES, Run, coefficients
+from soupmerge.figures.reading import CURVES, RunRecord, coefficients
 
 LINES = ("-", "--", ":", "-.")
 ROWS, BLOCKS = 50, 5
 """Groups below each other in a heat map, and the most columns of them that are labelled in full."""
 
 
-def learning(run: Run) -> Figure | None:
+def learning(run: RunRecord) -> Figure | None:
     """Return loss, mean coefficients, their entropy and how far they moved, over epochs."""
     records = run.history
     keys = [key for key in CURVES if any(key in record for record in records)]
@@ -61,7 +61,7 @@ def _validation(axes: Any, known: list[dict[str, Any]]) -> None:
         axes.legend(fontsize=7)
 
 
-def heat_map(run: Run) -> Figure | None:
+def heat_map(run: RunRecord) -> Figure | None:
     """Return W as a map: a row for each group in order of depth, a column for each ingredient."""
     found = coefficients(run)
     if found is None:

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from soupmerge.figures import style
-from soupmerge.figures.reading import Run
+from soupmerge.figures.reading import RunRecord
 
 LEVELS = 12
 SHORT, MOST_NAME = 8, 17
@@ -22,7 +22,7 @@ LEAST = 1e-6
 """A loss so small is drawn as if it were this, since a logarithm cannot tell of 0."""
 
 
-def landscape(run: Run) -> Figure | None:
+def landscape(run: RunRecord) -> Figure | None:
     """Return a column for each metric: maps of loss, at logarithmic levels, and of accuracy.
 
     The first three records are the checkpoints, the others a lattice (Garipov et al. 2018,

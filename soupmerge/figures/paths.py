@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from soupmerge.errors import printable
 from soupmerge.figures import style
-from soupmerge.figures.reading import Run, chord
+from soupmerge.figures.reading import RunRecord, chord
 
 MARKS = "osD^vP"
 MOST_NAME, MOST_TITLE = 13, 17
@@ -20,7 +20,7 @@ MOST_PANELS = 12
 """Pairs whose barriers are drawn: the highest, if there are more."""
 
 
-def path_lines(run: Run) -> Figure | None:
+def path_lines(run: RunRecord) -> Figure | None:
     """Return accuracy on the path between two ingredients, with each chord and the gain over it.
 
     The gain is what a soup has over the straight line between its ends (Wortsman 2022, WiSE-FT).
@@ -61,7 +61,7 @@ def _line_over_chord(
     axes.set_title(told, fontsize=9)
 
 
-def barrier_curves(run: Run) -> Figure | None:
+def barrier_curves(run: RunRecord) -> Figure | None:
     """Return the error between each pair of ingredients, its chord, and the barrier's height."""
     if not run.barriers:
         return None

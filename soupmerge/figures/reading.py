@@ -37,7 +37,7 @@ LAST = ("bn", "norm", "fc_norm", "fc", "linear", "classifier", "head")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """What a run folder holds; whatever it lacks is empty.
 
     Attributes:
@@ -81,7 +81,7 @@ class Run:
         return f"{_short(str(self.path.resolve()))} ({printable(self.manifest['command'])})"
 
 
-def read_run(path: Path | str) -> Run:
+def read_run(path: Path | str) -> RunRecord:
     """Return what the run folder at *path* holds.
 
     Raises:
@@ -89,7 +89,7 @@ def read_run(path: Path | str) -> Run:
     """
     path = Path(path)
     manifest = read_manifest(path)
-    return Run(
+    return RunRecord(
         path,
         manifest,
         journal.read(_judging(path, manifest) / TRIALS),
@@ -102,7 +102,7 @@ def read_run(path: Path | str) -> Run:
 
 
 @contextmanager
-def records_of(*runs: Run) -> Iterator[None]:
+def records_of(*runs: RunRecord) -> Iterator[None]:
     """Turn what a record of *runs* lacks into an error that names them."""
     try:
         yield
@@ -119,7 +119,7 @@ def _judging(path: Path, manifest: dict[str, Any]) -> Path:
     return path / JUDGED if manifest["command"] == "sweep" else path
 
 
-def remarks(run: Run) -> Iterator[str]:
+def remarks(run: RunRecord) -> Iterator[str]:
     """Yield what a reader must know: work that is not finished, lines that were torn."""
     if not _is_finished(run):
         yield "The run is not finished: run its command again, and it goes on."
@@ -130,7 +130,7 @@ def remarks(run: Run) -> Iterator[str]:
             yield f"The last line of {name} is torn, or being written: it is left out."
 
 
-def _is_finished(run: Run) -> bool:
+def _is_finished(run: RunRecord) -> bool:
     if run.manifest["command"] == "landscape":
         points: int = run.manifest["settings"]["points"]
         return len(run.trials) == len(run.names) + points**2
@@ -153,7 +153,7 @@ def depth(group: str) -> tuple[int, list[tuple[int, int, str]]]:
     return place, [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
-def coefficients(run: Run) -> tuple[list[str], list[list[float]]] | None:
+def coefficients(run: RunRecord) -> tuple[list[str], list[list[float]]] | None:
     """Return groups in order of depth and W ``(G, K)``, if the recipe of *run* has several."""
     rows = {} if run.recipe is None else run.recipe["weights"]
     if len(rows) < 2:
@@ -163,7 +163,7 @@ def coefficients(run: Run) -> tuple[list[str], list[list[float]]] | None:
     return [printable(g) for g in groups], [[float(w) for w in rows[g]] for g in groups]
 
 
-def adapted(run: Run) -> tuple[list[str], list[tuple[str, int, list[float]]]]:
+def adapted(run: RunRecord) -> tuple[list[str], list[tuple[str, int, list[float]]]]:
     """Return data sets, and of each network its name, forward passes and accuracy on them.
 
     The last data set is the mean of all.

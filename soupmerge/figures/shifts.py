@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from soupmerge.figures import style
 from soupmerge.figures.palette import INGREDIENTS
-from soupmerge.figures.reading import Run, adapted
+from soupmerge.figures.reading import RunRecord, adapted
 
 BEST_INDIVIDUALS = 2
 """Rows below those of the ingredients whose dots are an ingredient's."""
@@ -24,7 +24,7 @@ MARKS = (
 ensembles, the single soup, a soup for each set."""
 
 
-def shifts(run: Run) -> Figure | None:
+def shifts(run: RunRecord) -> Figure | None:
     """Return a line for each data set, and a dot on it for each network (Croce 2023, table 1)."""
     if run.adapted is None:
         return None

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from soupmerge.figures import style
-from soupmerge.figures.reading import Run, best
+from soupmerge.figures.reading import RunRecord, best
 
 FEW = 300
 """Soups that are still seen as dots on a shaded ground; of more, each is a patch of its own."""
@@ -27,7 +27,7 @@ SIDE, EDGE, HALF_LETTER = 150.0, 30.0, 2.5
 """Of a map, in points; how far names below reach beyond it at most; of a letter of a name."""
 
 
-def ternary_maps(run: Run) -> Figure | None:
+def ternary_maps(run: RunRecord) -> Figure | None:
     """Return one ternary map per metric (Huang 2023, figures 2 and 3): a dot is a judged soup."""
     records = run.soups
     corners = {tuple(r["weights"]) for r in records if max(r["weights"]) == 1}

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from soupmerge.figures import style
 from soupmerge.figures.fronts import MOST_NAME, chord_of, grouped, name_beside, panels_of
-from soupmerge.figures.reading import Run, point
+from soupmerge.figures.reading import RunRecord, point
 
 NEAR = 0.1
 """Part of the picture within which neighbours share a name."""
 
 
-def curves(run: Run) -> Figure | None:
+def curves(run: RunRecord) -> Figure | None:
     """Return the curve of learned soups, a point an objective (Huang 2023, figures 5 and 6).
 
     A point is the mean over seeds, its cross reaches from the lowest to the highest. Squares are

@@ -15,7 +15,7 @@ from soupmerge.figures import palette
 from soupmerge.figures.page import panels, writing
 from soupmerge.figures.page.contents import contents
 from soupmerge.figures.page.making import quoted
-from soupmerge.figures.reading import Run, read_run
+from soupmerge.figures.reading import RunRecord, read_run
 from soupmerge.soups.judge.trials import Trials
 from tests.figures.colours import contrast
 from tests.figures.pages import HOSTILE, written
@@ -41,7 +41,7 @@ class Tab:
 
     tab: Any
     seen: list[str]
-    runs: list[Run]
+    runs: list[RunRecord]
     told: dict[str, Any]
 
     def value(self, script: str, *args: Any) -> Any:
@@ -87,7 +87,7 @@ def chromium() -> Iterator[Any]:
         found.close()
 
 
-def opened(chromium: Any, runs: list[Run], path: Path) -> Tab:
+def opened(chromium: Any, runs: list[RunRecord], path: Path) -> Tab:
     writing.write_page(runs, path)
     seen: list[str] = []
     tab = chromium.new_page(color_scheme="dark", viewport={"width": 1200, "height": 800})

@@ -15,7 +15,7 @@ import soupmerge as sm
 from soupmerge.errors import InputError
 from soupmerge.figures import style
 from soupmerge.figures.drawing import PICTURES, draw
-from soupmerge.figures.reading import Run, read_run
+from soupmerge.figures.reading import RunRecord, read_run
 from tests.figures import drawn
 from tests.figures.planted import Runs, judge
 
@@ -43,7 +43,7 @@ FIGURES = {
 def test_every_run_has_its_figures_and_all_that_is_written_can_be_read(
     runs: Runs, kind: str
 ) -> None:
-    found: Run = getattr(runs, kind)[0]
+    found: RunRecord = getattr(runs, kind)[0]
     figures = {name: figure for name, of in PICTURES.items() if (figure := of(found))}
     assert list(figures) == FIGURES[kind]
     for name, figure in figures.items():

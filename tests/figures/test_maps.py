@@ -12,14 +12,14 @@ from matplotlib.collections import PathCollection, TriMesh
 from matplotlib.figure import Figure
 
 from soupmerge.figures import history, landscape, palette, simplex
-from soupmerge.figures.reading import Run, coefficients
+from soupmerge.figures.reading import RunRecord, coefficients
 from tests.figures import drawn
 from tests.figures.planted import CORNERS, PLACES, THREE, Runs, best_of
 
 METRICS = ("clean", "linf:0.1", "l2:0.5", "union")
 
 
-def maps(found: Run) -> tuple[list[Any], list[Any]]:
+def maps(found: RunRecord) -> tuple[list[Any], list[Any]]:
     """Return the ternary axes of *found*'s figure, and those of their colour bars."""
     figure = drawn.some(simplex.ternary_maps(found))
     return figure.axes[::2], figure.axes[1::2]
@@ -225,7 +225,7 @@ def test_coefficients_are_in_the_order_of_the_network(runs: Runs) -> None:
     assert bar.get_ylabel() == "coefficient"
 
 
-def many(runs: Runs, n: int, low: float = 0.0) -> Run:
+def many(runs: Runs, n: int, low: float = 0.0) -> RunRecord:
     """Return a run whose recipe has *n* groups, row i being (i/n + low, 1 − i/n − low, 0)."""
     found, _ = runs.learn
     weights = {f"layer{i}.w": [i / n + low, 1 - i / n - low, 0.0] for i in range(n)}

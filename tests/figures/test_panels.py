@@ -13,7 +13,7 @@ from soupmerge.figures import palette
 from soupmerge.figures.page import panels
 from soupmerge.figures.page.contents import contents, told_notes
 from soupmerge.figures.page.panels import Panel
-from soupmerge.figures.reading import CURVES, Run, read_run
+from soupmerge.figures.reading import CURVES, RunRecord, read_run
 from soupmerge.soups.search.path import Line
 from tests.figures.pages import written
 from tests.figures.planted import CORNERS, PAIR, THREE, Runs, right
@@ -105,7 +105,7 @@ def test_doubts_come_first_and_say_where_to_read_on() -> None:
 # ---- Panels.
 
 
-def panels_of(run: Run) -> dict[str, Panel]:
+def panels_of(run: RunRecord) -> dict[str, Panel]:
     return {panel.title: panel for panel in panels.panels(run)}
 
 

@@ -10,10 +10,10 @@ from soupmerge.errors import printable
 from soupmerge.figures import palette
 from soupmerge.figures.page.making import making
 from soupmerge.figures.page.panels import panels
-from soupmerge.figures.reading import Run, name_of
+from soupmerge.figures.reading import RunRecord, name_of
 
 
-def contents(runs: Sequence[Run]) -> dict[str, Any]:
+def contents(runs: Sequence[RunRecord]) -> dict[str, Any]:
     """Return what the script of the page works on; all that files say is printable.
 
     Soups are numbered from 1 through all runs, as their commands have it.
@@ -51,7 +51,7 @@ def contents(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def judge(record: dict[str, Any], run: Run) -> str:
+def judge(record: dict[str, Any], run: RunRecord) -> str:
     """Return on what images, and by what attacks, *record* was judged, in a line."""
     benchmark = run.manifest.get("benchmark") or {}
     data = record.get("data") or benchmark.get("data") or {}
@@ -77,13 +77,13 @@ def told_notes(notes: dict[str, Any]) -> Iterator[str]:
             yield f"{name}: {told}"
 
 
-def _judged(runs: Sequence[Run]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _judged(runs: Sequence[RunRecord]) -> Iterator[tuple[int, dict[str, Any]]]:
     for r, run in enumerate(runs):
         for record in (*run.soups, *run.judged):
             yield r, record
 
 
-def _named(record: dict[str, Any], run: Run) -> dict[str, Any]:
+def _named(record: dict[str, Any], run: RunRecord) -> dict[str, Any]:
     if "weights" not in record:
         made = str(record.get("made by") or "elsewhere")
         kind = printable(MAKERS.get(made, made))

@@ -6,7 +6,7 @@ import shlex
 from typing import Any, NamedTuple
 
 from soupmerge.choices import NO_SOUPS
-from soupmerge.figures.reading import RECIPE, Run
+from soupmerge.figures.reading import RECIPE, RunRecord
 
 
 def quoted(word: str) -> str:
@@ -38,7 +38,7 @@ class Making(NamedTuple):
     recipe: dict[str, Any] | None = None
 
 
-def making(record: dict[str, Any], run: Run, number: int) -> Making | None:
+def making(record: dict[str, Any], run: RunRecord, number: int) -> Making | None:
     """Return how the soup of *record*, the *number*-th of *run*, is made; None if it is no soup."""
     recipe, out = record.get("recipe"), f"-o soup-{number}.safetensors"
     if recipe is None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from soupmerge.errors import printable
 from soupmerge.figures.palette import pretty
-from soupmerge.figures.reading import CURVES, Run, adapted, chord, coefficients
+from soupmerge.figures.reading import CURVES, RunRecord, adapted, chord, coefficients
 
 AT_TOP = {"lenmode": "pixels", "len": 300, "y": 1, "yanchor": "top"}
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -44,12 +44,12 @@ class Panel(NamedTuple):
     rows: list[list[Any]]
 
 
-def panels(run: Run) -> list[Panel]:
+def panels(run: RunRecord) -> list[Panel]:
     """Return every panel whose numbers *run* holds."""
     return [panel for of in PANELS for panel in of(run)]
 
 
-def _paths(run: Run) -> list[Panel]:
+def _paths(run: RunRecord) -> list[Panel]:
     records = sorted(run.soups, key=lambda record: record["weights"][-1])
     if len(run.names) != 2 or len(records) < 3:
         return []
@@ -72,7 +72,7 @@ def _paths(run: Run) -> list[Panel]:
     return [Panel("Path between two ingredients", about, data, layout, header, rows)]
 
 
-def _learning(run: Run) -> list[Panel]:
+def _learning(run: RunRecord) -> list[Panel]:
     found = []
     for key, title in CURVES.items():
         known = [record for record in run.history if key in record]
@@ -100,7 +100,7 @@ def _learning(run: Run) -> list[Panel]:
     return found
 
 
-def _heat_map(run: Run) -> list[Panel]:
+def _heat_map(run: RunRecord) -> list[Panel]:
     found = coefficients(run)
     if found is None:
         return []
@@ -135,7 +135,7 @@ def _heat_map(run: Run) -> list[Panel]:
     return [Panel("Coefficients by depth", about, [data], layout, header, table)]
 
 
-def _barriers(run: Run) -> list[Panel]:
+def _barriers(run: RunRecord) -> list[Panel]:
     found = []
     for pair, barriers in groupby(run.barriers, key=lambda barrier: barrier["pair"]):
         data, rows = [], []
@@ -157,7 +157,7 @@ def _barriers(run: Run) -> list[Panel]:
     return found
 
 
-def _plane(run: Run) -> list[Panel]:
+def _plane(run: RunRecord) -> list[Panel]:
     if run.manifest["command"] != "landscape" or len(run.trials) < 4:
         return []
     corners, points = run.trials[:3], run.trials[3:]
@@ -195,7 +195,7 @@ def _mark(x: float, y: float, name: str) -> dict[str, Any]:
     return {"x": x, "y": y, "text": f"● {name}", "showarrow": False, "xanchor": "left", **ground}
 
 
-def _shifts(run: Run) -> list[Panel]:
+def _shifts(run: RunRecord) -> list[Panel]:
     if run.adapted is None:
         return []
     (sets, rows), k = adapted(run), len(run.names)
@@ -217,7 +217,7 @@ def _shifts(run: Run) -> list[Panel]:
     return [Panel("Soups for shifted images", about, data, layout, header, table)]
 
 
-PANELS: Sequence[Callable[[Run], list[Panel]]] = (
+PANELS: Sequence[Callable[[RunRecord], list[Panel]]] = (
     _paths,
     _learning,
     _heat_map,

@@ -16,7 +16,7 @@ from soupmerge.errors import InputError, OutputError, printable
 from soupmerge.figures.page.contents import contents, told_notes
 from soupmerge.figures.page.making import quoted
 from soupmerge.figures.page.panels import Panel, panels
-from soupmerge.figures.reading import BARRIERS, HISTORY, RECIPE, TRIALS, Run, name_of, remarks
+from soupmerge.figures.reading import BARRIERS, HISTORY, RECIPE, TRIALS, RunRecord, name_of, remarks
 from soupmerge.storage import commit, reading
 from soupmerge.storage.run import MANIFEST
 
@@ -28,7 +28,7 @@ SCRIPTS = ("core.js", "map.js", "detail.js", "table.js", "start.js")
 """In order: they are one script, in which names are common and nobody else's."""
 
 
-def write_page(runs: Sequence[Run], out: Path, *, force: bool = False) -> str:
+def write_page(runs: Sequence[RunRecord], out: Path, *, force: bool = False) -> str:
     """Put the page of *runs* at *out*, and return its path; an earlier page of ours is replaced.
 
     Raises:
@@ -55,7 +55,7 @@ def check_page(out: Path, *, force: bool = False) -> None:
         raise OutputError("exists already and is no page of soupmerge's", where=out, fix=fix)
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[RunRecord]) -> str:
     """Return the page of *runs* as HTML; equal files give equal bytes."""
     told = contents(runs)
     if not told["soups"] and not told["panels"]:
@@ -108,7 +108,7 @@ def _inert(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _summary(run: Run) -> str:
+def _summary(run: RunRecord) -> str:
     ingredients = ", ".join(run.names)
     judged = len(run.soups) + len(run.judged)
     said = [f"<strong>{_e(run.title)}</strong>: {len(run.names)} networks ({_e(ingredients)})"]
@@ -121,7 +121,7 @@ def _summary(run: Run) -> str:
     return f"{text}<p>The soup that it chose is made again by</p><pre>{_e(command)}</pre>\n"
 
 
-def _remarks(runs: Sequence[Run], told: dict[str, Any]) -> Iterator[str]:
+def _remarks(runs: Sequence[RunRecord], told: dict[str, Any]) -> Iterator[str]:
     for run in runs:
         yield from (f"{run.title}: {remark}" for remark in remarks(run))
     if len(told["judges"]) > 1:
@@ -131,7 +131,7 @@ def _remarks(runs: Sequence[Run], told: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _doubts(runs: Sequence[Run]) -> str:
+def _doubts(runs: Sequence[RunRecord]) -> str:
     found = [
         f"{name_of(record, run.judged) if 'ref' in record else run.title}: {line}"
         for run in runs
@@ -154,7 +154,7 @@ def _doubts(runs: Sequence[Run]) -> str:
     return f'<section aria-labelledby="doubts-heading">\n{heading}\n{listed}</section>'
 
 
-def _panels(runs: Sequence[Run]) -> Iterator[str]:
+def _panels(runs: Sequence[RunRecord]) -> Iterator[str]:
     number = 0
     for run in runs:
         for panel in panels(run):
@@ -184,7 +184,7 @@ def _panel(panel: Panel, number: int, run: str) -> str:
     )
 
 
-def _settings(runs: Sequence[Run]) -> str:
+def _settings(runs: Sequence[RunRecord]) -> str:
     """Return every line of the manifests as a table; where runs differ, it is marked."""
     columns = [dict(_lines(run.manifest)) | _hashes(run) for run in runs]
     keys = list(dict.fromkeys(key for column in columns for key in column))
@@ -212,7 +212,7 @@ def _lines(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, value if isinstance(value, str) else json.dumps(value)
 
 
-def _hashes(run: Run) -> dict[str, str]:
+def _hashes(run: RunRecord) -> dict[str, str]:
     files = (MANIFEST, TRIALS, HISTORY, RECIPE, BARRIERS)
     there = [name for name in files if (run.path / name).exists()]
     return {
