@@ -85,6 +85,16 @@ LONG = (
 )
 
 
+@pytest.mark.parametrize("kind", ["lattice", "pair", "beyond", "landscape", "learn", "adapt"])
+def test_wide_names_are_not_cut_off_or_written_over_each_other(runs: Runs, kind: str) -> None:
+    found = getattr(runs, kind)[0]
+    inputs = [{"ref": letter * 40} for letter in "WMQ"[: len(found.names)]]
+    found = dataclasses.replace(found, manifest={**found.manifest, "inputs": inputs})
+    for of in PICTURES.values():
+        if (figure := of(found)) is not None:
+            assert drawn.unreadable(figure) == []
+
+
 @pytest.mark.parametrize("kind", ["ternary", "front", "path", "landscape", "barriers"])
 def test_long_names_are_not_cut_off_or_written_over_each_other(runs: Runs, kind: str) -> None:
     ingredients, home = runs.ingredients(LONG), runs.home / "long"
@@ -138,7 +148,7 @@ def test_what_is_no_run_or_holds_nothing_finished_cannot_be_drawn(
     with pytest.raises(InputError, match="is not a run folder"):
         draw(tmp_path)
     empty = dataclasses.replace(runs.lattice[0], trials=[], recipe=None)
-    with pytest.raises(InputError, match="holds nothing finished to draw of grid"):
+    with pytest.raises(InputError, match="no results to draw yet from grid"):
         draw(empty)
 
 
@@ -146,5 +156,7 @@ def test_a_record_that_lacks_something_is_named(runs: Runs) -> None:
     found, _ = runs.pair
     records = json.loads(json.dumps(found.trials))
     del records[1]["metrics"]["union"]
-    with pytest.raises(InputError, match=r"pair: a record lacks something: .*union.*; run its"):
+    with pytest.raises(
+        InputError, match=r"pair: a record is incomplete or damaged: .*union.*; run its"
+    ):
         draw(dataclasses.replace(found, trials=records))

@@ -19,6 +19,7 @@ GROUND = {
     "choices",
     "types",
     "numbers",
+    "pareto",
     "schedule",
     "binding",
     "sketch",
