@@ -1,1 +1,1 @@
-"""Pictures, drawn from run folders only."""
+"""Figures and pages, drawn from run folders alone."""

@@ -1,4 +1,4 @@
-"""A run folder → its figures: whatever its files hold the numbers of."""
+"""Draws the figures of a run folder: those whose numbers its files hold."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from soupmerge.errors import InputError
 from soupmerge.figures import fronts, history, landscape, paths, shifts, simplex, style, sweeps
-from soupmerge.figures.reading import Run, read_run, records_of
+from soupmerge.figures.reading import RunRecord, read_run, records_of
 from soupmerge.storage import commit
 from soupmerge.storage.names import FIGURES
 
-PICTURES: dict[str, Callable[[Run], Figure | None]] = {
+PICTURES: dict[str, Callable[[RunRecord], Figure | None]] = {
     "ternary": simplex.ternary_maps,
     "path": paths.path_lines,
     "front": fronts.soups_front,
@@ -25,22 +25,27 @@ PICTURES: dict[str, Callable[[Run], Figure | None]] = {
     "sweep": sweeps.curves,
     "shifts": shifts.shifts,
 }
-"""Name → what draws it, or returns None if the run does not hold its numbers."""
+"""Name of a figure → the function that draws it, or returns None if the run lacks its numbers."""
 
 
-def draw(run: Path | str | Run, formats: Sequence[str] = ("png",)) -> list[str]:
-    """Draw what there is to see in the run folder *run*, and return the paths of the figures.
+def draw(run: Path | str | RunRecord, formats: Sequence[str] = ("png",)) -> list[str]:
+    """Draw the figures of the run folder *run* in these *formats*, and return their paths.
 
     Raises:
-        InputError: *run* is no run folder, or nothing in it is finished.
+        InputError: *run* is not a run folder, is damaged, or has no results yet.
     """
-    found = run if isinstance(run, Run) else read_run(run)
-    with records_of(found):
-        drawn = [(name, f) for name, of in PICTURES.items() if (f := of(found)) is not None]
-    if not drawn:
-        what = f"holds nothing finished to draw of {found.manifest.get('command')}"
-        raise InputError(what, where=found.path, fix="draw it when it has judged or learned")
-    folder = found.path / FIGURES
+    record = run if isinstance(run, RunRecord) else read_run(run)
+    with records_of(record):
+        figures = {name: figure for name, of in PICTURES.items() if (figure := of(record))}
+    if not figures:
+        what = f"no results to draw yet from {record.manifest.get('command')}"
+        fix = "draw it after it has judged or learned something"
+        raise InputError(what, where=record.path, fix=fix)
+    folder = record.path / FIGURES
     with commit.writing(folder):
         folder.mkdir(exist_ok=True)
-    return [path for name, figure in drawn for path in style.save(figure, folder / name, formats)]
+    return [
+        path
+        for name, figure in figures.items()
+        for path in style.save(figure, folder / name, formats)
+    ]

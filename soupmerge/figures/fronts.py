@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from soupmerge.choices import MAKERS
 from soupmerge.errors import printable
 from soupmerge.figures import style
-from soupmerge.figures.reading import Run, against, best, ends, front, name_of, point
+from soupmerge.figures.reading import RunRecord, best, ends, name_of, plotted_metrics, point
+from soupmerge.pareto import front
 
 MARKS = {
     "finetune": "o",
@@ -24,26 +25,26 @@ MARKS = {
     "adapt": "<",
     "learn": "^",
 }
-"""What made a judged network, as `soupmerge.choices.MAKERS` has it → its mark."""
+"""What made a judged network, a key of `soupmerge.choices.MAKERS` → its marker."""
 
 UNKNOWN = "*"
-"""The mark of what is made by something else: a newer soupmerge, say."""
+"""The marker of networks made by anything else, such as a newer soupmerge."""
 
 NEAR = (0.1, 0.08)
-"""Parts of a panel's width and height within which neighbours share a name."""
+"""Neighbours within these fractions of a panel's width and height share a label."""
 
-IN_A_LINE = 3
-"""Numbers that neighbours may have beside each other; more of them go into another line."""
+PER_LINE = 3
+"""Most numbers on one line of a shared label."""
 
 LETTER = 0.07
-"""Of the list of names, in inches."""
+"""Width of a letter in the list of names, in inches."""
 
 SHORT, MOST_NAME = 6, 22
-"""Characters of a text that stands to the right of its dot wherever that is; and of a name."""
+"""Length up to which a label stands to the right of every dot; and the most of a name."""
 
 
-def soups_front(run: Run) -> Figure | None:
-    """Return all judged soups of a search, the ingredients named, the front joined."""
+def soups_front(run: RunRecord) -> Figure | None:
+    """Draw all judged soups of a search, with their front, the best one and the ingredients."""
     records = run.soups
     if len(records) < 2:
         return None
@@ -51,28 +52,27 @@ def soups_front(run: Run) -> Figure | None:
     for axes, metric in panels:
         points = [point(record, metric) for record in records]
         shade, many = style.colour(metric), len(points) > style.MANY
-        dots = {"s": 5 if many else 14, "alpha": 0.3 if many else 0.5, "rasterized": many}
-        axes.scatter(*zip(*points, strict=True), color=shade, linewidth=0, label="soup", **dots)
-        kept = [points[i] for i in front(points)]
-        axes.plot(*zip(*kept, strict=True), color=shade, linewidth=1.2, label="front")
+        size = {"s": 5 if many else 14, "alpha": 0.3 if many else 0.5, "rasterized": many}
+        axes.scatter(*zip(*points, strict=True), color=shade, linewidth=0, label="soup", **size)
+        line = [points[i] for i in front(points)]
+        axes.plot(*zip(*line, strict=True), color=shade, linewidth=1.2, label="front")
         star = points[best(records, metric)]
-        how = {"color": "white", "edgecolor": shade, "zorder": 4}
-        axes.scatter(*star, s=90, marker="*", label=f"best {star[1]:.1%}", **how)
-        alone = [record for record in records if max(record["weights"]) == 1]
-        for record in alone:
-            place = point(record, metric)
-            axes.plot(*place, "o", color="white", markeredgecolor="black", markersize=5)
-            name = style.label(run.names[record["weights"].index(1)], MOST_NAME)
-            name_beside(axes, name, place)
+        hollow = {"color": "white", "edgecolor": shade, "zorder": 4}
+        axes.scatter(*star, s=90, marker="*", label=f"best {star[1]:.1%}", **hollow)
+        for record, place in zip(records, points, strict=True):
+            if max(record["weights"]) == 1:
+                axes.plot(*place, "o", color="white", markeredgecolor="black", markersize=5)
+                name = style.label(run.names[record["weights"].index(1)], MOST_NAME)
+                write_beside(axes, name, place)
         axes.legend(fontsize=7)
     return figure
 
 
-def comparison(run: Run) -> Figure | None:
-    """Return judged networks by kind, numbered; learned soups joined, and the grid's chord.
+def comparison(run: RunRecord) -> Figure | None:
+    """Draw the judged networks, numbered and marked by what made them, with 95% intervals.
 
-    The chord between the grid's best clean and best robust soup is what a learned soup is measured
-    against (Huang 2023, figure 5). Crosses are 95% intervals.
+    Learned soups are joined. They are to be compared with the chord between the grid's best clean
+    and best robust soup (Huang 2023, figure 5).
     """
     records = run.judged
     if not records or run.manifest["command"] == "sweep":
@@ -82,17 +82,17 @@ def comparison(run: Run) -> Figure | None:
     for axes, metric in panels:
         places = [point(record, metric) for record in records]
         for record in records:
-            _intervals(axes, record, metric)
-        _kinds(axes, records, metric)
+            _draw_intervals(axes, record, metric)
+        _draw_by_maker(axes, records, metric)
         limits = (axes.get_xlim(), axes.get_ylim())
         near = [part * (high - low) for part, (low, high) in zip(NEAR, limits, strict=True)]
         numbers = [str(number) for number in range(1, len(records) + 1)]
-        for group, place in grouped(numbers, places, near):
-            rows = [group[i : i + IN_A_LINE] for i in range(0, len(group), IN_A_LINE)]
-            name_beside(axes, ",\n".join(map(", ".join, rows)), place)
-    marks = panels[0][0].get_legend_handles_labels()
-    columns = min(len(marks[0]), 3 * len(panels))
-    figure.legend(*marks, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
+        for group, place in group_neighbours(numbers, places, near):
+            rows = [group[i : i + PER_LINE] for i in range(0, len(group), PER_LINE)]
+            write_beside(axes, ",\n".join(map(", ".join, rows)), place)
+    entries = panels[0][0].get_legend_handles_labels()
+    columns = min(len(entries[0]), 3 * len(panels))
+    figure.legend(*entries, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
     key = "\n".join(f"{i}  {name}" for i, name in enumerate(names, start=1))
     panels[-1][0].annotate(
         key, (1.04, 1.0), xycoords="axes fraction", va="top", fontsize=8, linespacing=1.5
@@ -100,52 +100,55 @@ def comparison(run: Run) -> Figure | None:
     return figure
 
 
-def _kinds(axes: Any, records: Sequence[dict[str, Any]], metric: str) -> None:
-    made: dict[str, list[tuple[float, float]]] = {kind: [] for kind in MARKS}
+def _draw_by_maker(axes: Any, records: Sequence[dict[str, Any]], metric: str) -> None:
+    by_maker: dict[str, list[tuple[float, float]]] = {maker: [] for maker in MARKS}
     for record in records:
-        kind = str(record.get("made by") or "elsewhere")
-        made.setdefault(kind, []).append(point(record, metric))
-    for kind, points in made.items():
+        maker = str(record.get("made by") or "elsewhere")
+        by_maker.setdefault(maker, []).append(point(record, metric))
+    for maker, points in by_maker.items():
         if not points:
             continue
-        shade = style.colour(metric) if kind == "learn" else "#666666"
-        name = style.label(MAKERS.get(kind, printable(kind)))
-        how = {"color": shade, "markersize": 6, "linewidth": 1, "label": name}
-        line = "-" if kind == "learn" else ""
-        axes.plot(*zip(*sorted(points), strict=True), MARKS.get(kind, UNKNOWN) + line, **how)
-        if kind == "grid" and len(points) > 1:
-            chord_of(axes, points, shade)
+        shade = style.colour(metric) if maker == "learn" else "#666666"
+        name = style.label(MAKERS.get(maker, printable(maker)))
+        look = {"color": shade, "markersize": 6, "linewidth": 1, "label": name}
+        line = "-" if maker == "learn" else ""
+        axes.plot(*zip(*sorted(points), strict=True), MARKS.get(maker, UNKNOWN) + line, **look)
+        if maker == "grid" and len(points) > 1:
+            draw_chord(axes, points, shade)
 
 
-def chord_of(axes: Any, points: Sequence[tuple[float, float]], shade: str) -> None:
-    """Draw the line between the soups of a grid that are best in either accuracy."""
-    how = {"color": shade, "linewidth": 1, "label": "the grid's chord"}
-    axes.plot(*zip(*ends(points), strict=True), "--", **how)
+def draw_chord(axes: Any, points: Sequence[tuple[float, float]], shade: str) -> None:
+    """Draw the line between a grid's best clean and best robust soup."""
+    look = {"color": shade, "linewidth": 1, "label": "the grid's chord"}
+    axes.plot(*zip(*ends(points), strict=True), "--", **look)
 
 
-def grouped(
+def group_neighbours(
     names: Sequence[str], places: Sequence[tuple[float, ...]], near: Sequence[float]
 ) -> list[tuple[list[str], tuple[float, ...]]]:
-    """Return names of neighbours that are too near for a text each, and where one goes."""
+    """Return groups of *names* whose places are too close for a label each, and each label's place.
+
+    A name joins the first group whose place is at most *near* away in every coordinate.
+    """
     groups: dict[tuple[float, ...], list[str]] = {}
     for name, place in zip(names, places, strict=True):
-        first = (
-            there
-            for there in groups
-            if all(abs(a - b) <= r for a, b, r in zip(place, there, near, strict=True))
+        close = (
+            other
+            for other in groups
+            if all(abs(a - b) <= r for a, b, r in zip(place, other, near, strict=True))
         )
-        groups.setdefault(next(first, place), []).append(name)
+        groups.setdefault(next(close, place), []).append(name)
     return [(group, place) for place, group in groups.items()]
 
 
 def panels_of(
     record: dict[str, Any], *, beside: float = 0.0
 ) -> tuple[Figure, list[tuple[Any, str]]]:
-    """Return a figure with empty axes for each metric of *record* that stands against clean.
+    """Return a figure with axes for each metric that is plotted against clean accuracy.
 
-    *beside* them is room for so many inches of legend.
+    To their right, *beside* inches are left for a legend.
     """
-    metrics = against(record)
+    metrics = plotted_metrics(record)
     figure = style.new_figure(4.0 * len(metrics) + beside, 3.6)
     panels = []
     for i, metric in enumerate(metrics):
@@ -160,20 +163,20 @@ def panels_of(
     return figure, panels
 
 
-def _intervals(axes: Any, record: dict[str, Any], metric: str) -> None:
+def _draw_intervals(axes: Any, record: dict[str, Any], metric: str) -> None:
     x, y = point(record, metric)
     (left, right), (low, high) = (record["metrics"][m]["ci95"] for m in ("clean", metric))
     spread = {"xerr": [[x - left], [right - x]], "yerr": [[y - low], [high - y]]}
     axes.errorbar(x, y, **spread, color="#bbbbbb", elinewidth=0.5, zorder=0)
 
 
-def name_beside(axes: Any, text: str, place: tuple[float, ...], *, left: bool = False) -> None:
-    """Write *text* beside the dot at *place*: above to its right, or to its *left*.
+def write_beside(axes: Any, text: str, place: tuple[float, ...], *, left: bool = False) -> None:
+    """Write *text* above and to the right of the dot at *place*, or to its *left*.
 
-    In the right half of a panel a long text ends at the dot, so that it stays within.
+    In the right half of a panel a long text ends at the dot, so that it stays inside the panel.
     """
-    how = {"textcoords": "offset points", "fontsize": 7, "path_effects": style.HALO, "zorder": 9}
-    how |= {"xytext": (-6, 0), "ha": "right", "va": "center"} if left else {"xytext": (4, 4)}
+    look = {"textcoords": "offset points", "fontsize": 7, "path_effects": style.HALO, "zorder": 9}
+    look |= {"xytext": (-6, 0), "ha": "right", "va": "center"} if left else {"xytext": (4, 4)}
     if not left and len(text) > SHORT and place[0] > sum(axes.get_xlim()) / 2:
-        how |= {"xytext": (-4, 4), "ha": "right"}
-    axes.annotate(text, place, annotation_clip=False, **how).set_in_layout(False)
+        look |= {"xytext": (-4, 4), "ha": "right"}
+    axes.annotate(text, place, annotation_clip=False, **look).set_in_layout(False)

@@ -1,4 +1,4 @@
-"""How a learned soup came about, epoch by epoch, and what became of each group."""
+"""The curves of learning, epoch by epoch, and the coefficients of each group."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from matplotlib.ticker import MaxNLocator
 
 from soupmerge.figures import style
 from soupmerge.figures.palette import INGREDIENTS
-from soupmerge.figures.reading import CURVES, Run, coefficients
+from soupmerge.figures.reading import CURVES, RunRecord, coefficients
 
 LINES = ("-", "--", ":", "-.")
 ROWS, BLOCKS = 50, 5
-"""Groups below each other in a heat map, and the most columns of them that are labelled in full."""
+"""Rows of a heat map in one block, and the most blocks; with more groups, some are unlabelled."""
+
+MOST_NAME = 17
+"""Length of the upright names below a heat map."""
 
 
-def learning(run: Run) -> Figure | None:
-    """Return loss, mean coefficients, their entropy and how far they moved, over epochs."""
+def learning(run: RunRecord) -> Figure | None:
+    """Draw loss, mean coefficients, their entropy and their movement over the epochs."""
     records = run.history
     keys = [key for key in CURVES if any(key in record for record in records)]
     if not keys:
@@ -27,16 +30,15 @@ def learning(run: Run) -> Figure | None:
     figure = style.new_figure(3.6 * columns, 2.6 * rows)
     for place, key in enumerate(keys, start=1):
         axes = figure.add_subplot(rows, columns, place)
-        known = [record for record in records if key in record]
-        epochs = [record["epoch"] for record in known]
+        epochs = [record["epoch"] for record in records if key in record]
+        values = [record[key] for record in records if key in record]
         if key == "weights":
-            _mean_weights(axes, epochs, [record[key] for record in known], run.names)
+            _draw_coefficients(axes, epochs, values, run.names)
         else:
-            shown: Any = {"color": "#333333", "linewidth": 1.2, "label": "training"}
-            mark = "." if len(epochs) < 60 else None
-            axes.plot(epochs, [record[key] for record in known], marker=mark, **shown)
+            look: Any = {"color": "#333333", "linewidth": 1.2, "label": "training"}
+            axes.plot(epochs, values, marker="." if len(epochs) < 60 else None, **look)
         if key == "loss":
-            _validation(axes, [r for r in records if r.get("val") is not None])
+            _draw_validation(axes, [r for r in records if r.get("val") is not None])
         axes.set_xlabel("epoch")
         axes.set_ylabel(CURVES[key])
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -44,7 +46,7 @@ def learning(run: Run) -> Figure | None:
     return figure
 
 
-def _mean_weights(axes: Any, epochs: list[int], rows: list[Any], names: list[str]) -> None:
+def _draw_coefficients(axes: Any, epochs: list[int], rows: list[Any], names: list[str]) -> None:
     for k, name in enumerate(names):
         shade, line = INGREDIENTS[k % len(INGREDIENTS)], LINES[k % len(LINES)]
         column = [row[k] for row in rows]
@@ -53,20 +55,21 @@ def _mean_weights(axes: Any, epochs: list[int], rows: list[Any], names: list[str
     axes.legend(fontsize=7)
 
 
-def _validation(axes: Any, known: list[dict[str, Any]]) -> None:
-    values = [r["val"] for r in known if isinstance(r["val"], (int, float))]
-    if values and len(values) == len(known):
-        epochs = [record["epoch"] for record in known]
+def _draw_validation(axes: Any, records: list[dict[str, Any]]) -> None:
+    """Draw the loss on held-out images, unless some epoch has an infinite one."""
+    values = [r["val"] for r in records if isinstance(r["val"], (int, float))]
+    if values and len(values) == len(records):
+        epochs = [record["epoch"] for record in records]
         axes.plot(epochs, values, "--", color="#AA4499", linewidth=1.2, label="held out")
         axes.legend(fontsize=7)
 
 
-def heat_map(run: Run) -> Figure | None:
-    """Return W as a map: a row for each group in order of depth, a column for each ingredient."""
-    found = coefficients(run)
-    if found is None:
+def heat_map(run: RunRecord) -> Figure | None:
+    """Draw W as a map: a row per group in order of depth, a column per ingredient."""
+    by_group = coefficients(run)
+    if by_group is None:
         return None
-    groups, rows = found
+    groups, rows = by_group
     blocks = -(-len(groups) // ROWS) if len(groups) <= ROWS * BLOCKS else BLOCKS
     length = -(-len(groups) // blocks)
     every = -(-length // ROWS)
@@ -78,11 +81,11 @@ def heat_map(run: Run) -> Figure | None:
     for block in range(blocks):
         axes = figure.add_subplot(1, blocks, block + 1)
         part = slice(block * length, (block + 1) * length)
-        shown = rows[part] + [[float("nan")] * k] * (length - len(rows[part]))
-        how: Any = {"aspect": "auto", "interpolation": "nearest", "vmin": low, "vmax": high}
-        image = axes.imshow(shown, cmap=style.COLOUR_MAP, **how)
+        table = rows[part] + [[float("nan")] * k] * (length - len(rows[part]))
+        look: Any = {"aspect": "auto", "interpolation": "nearest", "vmin": low, "vmax": high}
+        image = axes.imshow(table, cmap=style.COLOUR_MAP, **look)
         _name_rows(axes, groups[part], every)
-        axes.set_xticks(range(k), [style.label(name) for name in run.names], rotation=90)
+        axes.set_xticks(range(k), [style.label(name, MOST_NAME) for name in run.names], rotation=90)
         axes.tick_params(length=0, labelsize=6.5)
         for side in axes.spines.values():
             side.set_visible(False)
@@ -95,4 +98,3 @@ def heat_map(run: Run) -> Figure | None:
 def _name_rows(axes: Any, groups: list[str], every: int) -> None:
     names = [style.label(group) for group in groups]
     axes.set_yticks(range(0, len(names), every), names[::every], fontsize=6.5)
-    axes.set_ylabel("")

@@ -1,4 +1,4 @@
-"""A run folder as figures and pages see it: what was done, on what, with what result."""
+"""What figures and pages read from a run folder: its manifest, its records and its results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRIALS, HISTORY, BARRIERS = "trials.jsonl", "history.jsonl", "barriers.json"
 ADAPTED = "adapted.json"
 JUDGED = "judged"
 ENDS = (RECIPE, BARRIERS, "flags.csv", f"{JUDGED}/flags.csv")
-"""What a run writes last."""
+"""Files that a run writes last; one of them shows that it is finished."""
 
 CURVES = {
     "loss": "loss",
@@ -30,26 +30,26 @@ CURVES = {
     "entropy": "entropy of the rows, nats",
     "moved": "coefficients moved by",
 }
-"""What a record of the history may hold, and how its panel is called."""
+"""Key of a record of the history → the label of its axis and the title of its panel."""
 
 FIRST = ("cls_token", "pos_embed", "patch_embed", "stem", "prep", "conv1", "bn1", "norm_pre")
 LAST = ("bn", "norm", "fc_norm", "fc", "linear", "classifier", "head")
-"""How networks call what comes before and after their blocks, in order."""
+"""Names that networks give to the modules before and after their blocks, in order of depth."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run folder holds; whatever it lacks is empty.
+class RunRecord:
+    """The contents of a run folder; attributes whose file is missing are empty or None.
 
     Attributes:
-        path: the folder, as it was named.
-        manifest: what was to be done.
-        trials: a record for each judged network, as the journal has it.
-        history: a record for each epoch of learning.
-        recipe: of the soup that was chosen or learned.
-        barriers: of each pair and metric, as `Barrier.to_json` writes them.
+        path: the folder, as the user gave it.
+        manifest: the command, its inputs and its settings.
+        trials: one record per judged network, as in the journal.
+        history: one record per epoch of learning or training.
+        recipe: the recipe of the chosen or learned soup.
+        barriers: one record per pair and metric, as `Barrier.to_json` writes it.
         adapted: the table of soups for shifted images, as `Adaptation.summary` writes it.
-        doubts: about the robust accuracy of the chosen soup; None if nobody looked for any.
+        doubts: doubts about the robust accuracy of the chosen soup; None if it was not checked.
     """
 
     path: Path
@@ -63,75 +63,75 @@ class Run:
 
     @cached_property
     def names(self) -> list[str]:
-        """The ingredients, as short as tells them apart."""
-        return told_apart([source["ref"] for source in self.manifest.get("inputs", [])])
+        """Short, distinct names of the ingredients."""
+        return short_names([source["ref"] for source in self.manifest.get("inputs", [])])
 
     @cached_property
     def soups(self) -> list[dict[str, Any]]:
-        """The judged trials that are a mixture of the ingredients."""
+        """The judged trials that mix the ingredients, without the points of a landscape."""
         return [r for r in self.trials if r.get("metrics") and "weights" in r and "x" not in r]
 
     @cached_property
     def judged(self) -> list[dict[str, Any]]:
-        """The judged networks of an evaluation."""
+        """The judged networks of an evaluation or a sweep."""
         return [r for r in self.trials if r.get("metrics") and "ref" in r]
 
     @property
     def title(self) -> str:
-        """Name of the folder, and what was done there."""
+        """The name of the folder, and the command that wrote it."""
         return f"{_short(str(self.path.resolve()))} ({printable(self.manifest['command'])})"
 
 
-def read_run(path: Path | str) -> Run:
-    """Return what the run folder at *path* holds.
+def read_run(path: Path | str) -> RunRecord:
+    """Read the run folder at *path*.
 
     Raises:
-        InputError: *path* is no run folder, or a file of it is damaged.
+        InputError: *path* is not a run folder, or one of its files is damaged.
     """
     path = Path(path)
     manifest = read_manifest(path)
-    return Run(
+    return RunRecord(
         path,
         manifest,
-        journal.read(_judging(path, manifest) / TRIALS),
+        journal.read(_journal_folder(path, manifest) / TRIALS),
         journal.read(path / HISTORY),
-        _object(path / RECIPE) or None,
-        _object(path / BARRIERS).get("barriers", []),
-        _object(path / ADAPTED) or None,
-        _listed(path / DOUBTS),
+        _read_object(path / RECIPE) or None,
+        _read_object(path / BARRIERS).get("barriers", []),
+        _read_object(path / ADAPTED) or None,
+        _read_list(path / DOUBTS),
     )
 
 
 @contextmanager
-def records_of(*runs: Run) -> Iterator[None]:
-    """Turn what a record of *runs* lacks into an error that names them."""
+def records_of(*runs: RunRecord) -> Iterator[None]:
+    """Turn exceptions that damaged records of *runs* cause into an `InputError`."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        what = f"a record lacks something: {type(error).__name__}: {brief(str(error))}"
+        what = f"a record is incomplete or damaged: {type(error).__name__}: {brief(str(error))}"
         where = ", ".join(str(run.path) for run in runs)
         raise InputError(what, where=where, fix="run its command again") from error
 
 
-def _judging(path: Path, manifest: dict[str, Any]) -> Path:
-    """Return where trials are: what a sweep has learned is judged in a run of its own, within."""
+def _journal_folder(path: Path, manifest: dict[str, Any]) -> Path:
+    """Return the folder of the trials: a sweep judges its soups in a run folder within its own."""
     return path / JUDGED if manifest["command"] == "sweep" else path
 
 
-def remarks(run: Run) -> Iterator[str]:
-    """Yield what a reader must know: work that is not finished, lines that were torn."""
+def remarks(run: RunRecord) -> Iterator[str]:
+    """Yield remarks for the reader: that the run is unfinished, or a journal has a torn line."""
     if not _is_finished(run):
-        yield "The run is not finished: run its command again, and it goes on."
-    trials = _judging(run.path, run.manifest) / TRIALS
+        yield "The run is not finished: run its command again to resume it."
+    trials = _journal_folder(run.path, run.manifest) / TRIALS
     for file, records in ((trials, run.trials), (run.path / HISTORY, run.history)):
         name, data = file.name, reading.read_bytes(file) if os.path.lexists(file) else b""
         if data.count(b"\n") != len(records) or data[-1:] not in (b"", b"\n"):
-            yield f"The last line of {name} is torn, or being written: it is left out."
+            yield f"The last line of {name} is torn or still being written, and was left out."
 
 
-def _is_finished(run: Run) -> bool:
+def _is_finished(run: RunRecord) -> bool:
     if run.manifest["command"] == "landscape":
         points: int = run.manifest["settings"]["points"]
         return len(run.trials) == len(run.names) + points**2
@@ -141,7 +141,7 @@ def _is_finished(run: Run) -> bool:
 
 
 def depth(group: str) -> tuple[int, list[tuple[int, int, str]]]:
-    """Return what sorts *group* by its depth in the network, as far as names tell.
+    """Return a sort key that orders groups by depth in the network, guessed from their names.
 
     Example:
         >>> sorted(["fc.bias", "layer10.0.w", "layer2.0.w", "conv1.weight"], key=depth)
@@ -149,65 +149,49 @@ def depth(group: str) -> tuple[int, list[tuple[int, int, str]]]:
     """
     first = group.partition(".")[0]
     before, after = (names.index(first) + 1 if first in names else 0 for names in (FIRST, LAST))
-    place = before - len(FIRST) - 1 if before else after
+    stage = before - len(FIRST) - 1 if before else after
     parts = re.findall(r"\d+|[^\d]+", group)
-    return place, [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
+    return stage, [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
-def coefficients(run: Run) -> tuple[list[str], list[list[float]]] | None:
-    """Return groups in order of depth and W ``(G, K)``, if the recipe of *run* has several."""
+def coefficients(run: RunRecord) -> tuple[list[str], list[list[float]]] | None:
+    """Return the groups in order of depth and W ``(G, K)``; None without several groups."""
     rows = {} if run.recipe is None else run.recipe["weights"]
     if len(rows) < 2:
         return None
-    told = next((r["depth"] for r in run.trials if set(r.get("depth", ())) == set(rows)), None)
-    groups = sorted(rows, key=depth) if told is None else list(told)
+    order = next((r["depth"] for r in run.trials if set(r.get("depth", ())) == set(rows)), None)
+    groups = sorted(rows, key=depth) if order is None else list(order)
     return [printable(g) for g in groups], [[float(w) for w in rows[g]] for g in groups]
 
 
-def adapted(run: Run) -> tuple[list[str], list[tuple[str, int, list[float]]]]:
-    """Return data sets, and of each network its name, forward passes and accuracy on them.
+def accuracy_by_set(run: RunRecord) -> tuple[list[str], list[tuple[str, int, list[float]]]]:
+    """Return the data sets, and each network's name, forward passes and accuracy on them.
 
-    The last data set is the mean of all.
+    The last data set stands for the mean over all of them.
     """
-    told = run.adapted or {"sets": {}, "rows": []}
+    table = run.adapted or {"sets": {}, "rows": []}
     rows = []
-    for row in told["rows"]:
-        accuracies = [found["accuracy"] for found in row["sets"].values()]
+    for row in table["rows"]:
+        accuracies = [measured["accuracy"] for measured in row["sets"].values()]
         rows.append((printable(row["name"]), int(row["passes"]), [*accuracies, row["mean"]]))
-    return [*map(printable, told["sets"]), "mean of all"], rows
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return which of *points* no other beats in both, by rising x; equals stand together.
-
-    Example:
-        >>> front([(0, 1), (1, 0), (0, 0), (0.5, 0.5)])
-        [0, 3, 1]
-    """
-    kept: list[int] = []
-    highest = float("-inf")
-    for i in sorted(range(len(points)), key=lambda i: points[i], reverse=True):
-        if points[i][1] > highest or (kept and points[i] == points[kept[-1]]):
-            kept.append(i)
-            highest = points[i][1]
-    return sorted(kept, key=lambda i: (points[i], i))
+    return [*map(printable, table["sets"]), "mean of all"], rows
 
 
 def best(records: Sequence[dict[str, Any]], metric: str) -> int:
-    """Return which of *records* is best by *metric*, as `Trials.best` does.
+    """Return the index of the record with the highest *metric*, as `Trials.best` does.
 
-    Of equals it is the one that is best in all metrics together, then the first.
+    Ties go to the record with the highest sum over all metrics, then to the first.
     """
 
     def merit(record: dict[str, Any]) -> tuple[int, int]:
-        right = {name: told["correct"] for name, told in record["metrics"].items()}
-        return right[metric], sum(right.values())
+        correct = {name: measured["correct"] for name, measured in record["metrics"].items()}
+        return correct[metric], sum(correct.values())
 
     return max(range(len(records)), key=lambda i: merit(records[i]))
 
 
 def ends(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return which of *points* is highest in y, and which in x; of equals, in the other as well.
+    """Return the point with the highest y and the one with the highest x: both ends of the front.
 
     Example:
         >>> ends([(0, 1), (1, 0), (0.5, 1), (1, -1)])
@@ -217,9 +201,9 @@ def ends(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], tu
 
 
 def chord(places: Sequence[float], values: Sequence[float]) -> list[float]:
-    """Return the straight line through the values at 0 and at 1, at each of *places*.
+    """Return, at each of *places*, the straight line through the *values* at 0 and at 1.
 
-    Those are the ingredients; the outermost soup takes the place of one that was not judged.
+    These are the ingredients; the outermost soup replaces one that was not judged.
 
     Example:
         >>> chord([-1, 0, 0.5, 1], [0, 2, 9, 4])
@@ -232,8 +216,8 @@ def chord(places: Sequence[float], values: Sequence[float]) -> list[float]:
     return [float(values[first] + (place - places[first]) * slope) for place in places]
 
 
-def told_apart(refs: Sequence[str]) -> list[str]:
-    """Return short names for *refs*, which differ where *refs* do."""
+def short_names(refs: Sequence[str]) -> list[str]:
+    """Return short names for *refs*; different references have different names."""
     short = [_short(ref) for ref in refs]
     return [
         name if short.count(name) == 1 or refs.count(ref) > 1 else printable(ref)
@@ -242,7 +226,10 @@ def told_apart(refs: Sequence[str]) -> list[str]:
 
 
 def name_of(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> str:
-    """Return what tells *record* from the others: network, and data set and size of images."""
+    """Return the name of the network of *record*, with what distinguishes it among *records*.
+
+    That is the data set or the resolution of the images, if *records* differ in it.
+    """
     parts = [_short(record["ref"])]
     for key in ("ref", "resolution"):
         if len({str(r.get("data", {}).get(key)) for r in records}) > 1:
@@ -251,14 +238,14 @@ def name_of(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> str:
 
 
 def point(record: dict[str, Any], metric: str) -> tuple[float, float]:
-    """Return clean accuracy and that by *metric*."""
+    """Return the clean accuracy and the accuracy under *metric*: a point of a figure."""
     return record["metrics"]["clean"]["accuracy"], record["metrics"][metric]["accuracy"]
 
 
-def against(record: dict[str, Any]) -> list[str]:
-    """Return the metrics that stand against clean accuracy; clean itself if there is none.
+def plotted_metrics(record: dict[str, Any]) -> list[str]:
+    """Return the metrics that are plotted against clean accuracy; clean itself if there are none.
 
-    The union of a single threat is that threat; it may also be all that was judged.
+    The union is left out if it equals the only threat.
     """
     threats = [metric for metric in record["metrics"] if metric not in ("clean", "union")]
     union = ["union"] if "union" in record["metrics"] and len(threats) != 1 else []
@@ -270,18 +257,19 @@ def _short(ref: str) -> str:
     return printable(short_name(ref))
 
 
-def _object(path: Path) -> dict[str, Any]:
-    found = reading.read_json(path) if os.path.lexists(path) else {}
-    if not isinstance(found, dict):
-        raise InputError("is no JSON object", where=path, fix="run its command again")
-    return found
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; an empty one if there is no such file."""
+    value = reading.read_json(path) if os.path.lexists(path) else {}
+    if not isinstance(value, dict):
+        raise InputError("not a JSON object", where=path, fix="run its command again")
+    return value
 
 
-def _listed(path: Path) -> list[dict[str, Any]] | None:
-    """Return the objects that a file lists, None if there is no such file."""
+def _read_list(path: Path) -> list[dict[str, Any]] | None:
+    """Return the list of JSON objects in a file; None if there is no such file."""
     if not os.path.lexists(path):
         return None
-    found = reading.read_json(path)
-    if not isinstance(found, list) or not all(isinstance(told, dict) for told in found):
-        raise InputError("is no list of objects", where=path, fix="run its command again")
-    return found
+    value = reading.read_json(path)
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise InputError("not a list of JSON objects", where=path, fix="run its command again")
+    return value

@@ -1,4 +1,4 @@
-"""What soups for shifted images get right, data set by data set."""
+"""Accuracy of soups for shifted images, data set by data set."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from soupmerge.figures import style
 from soupmerge.figures.palette import INGREDIENTS
-from soupmerge.figures.reading import Run, adapted
+from soupmerge.figures.reading import RunRecord, accuracy_by_set
 
 BEST_INDIVIDUALS = 2
-"""Rows below those of the ingredients whose dots are an ingredient's."""
+"""Rows after those of the ingredients that repeat an ingredient, and are not drawn."""
 
 MARKS = (
     ("D", "#999999", 0.2),
@@ -20,15 +20,15 @@ MARKS = (
     ("s", "#000000", -0.2),
     ("^", "#D55E00", -0.2),
 )
-"""How the rows below are drawn, and how far below the line so that none hides another: two
-ensembles, the single soup, a soup for each set."""
+"""Marker, colour and distance below the line of the remaining rows: two ensembles, the single
+soup, and a soup for each set. The distances keep them from hiding each other."""
 
 
-def shifts(run: Run) -> Figure | None:
-    """Return a line for each data set, and a dot on it for each network (Croce 2023, table 1)."""
+def shifts(run: RunRecord) -> Figure | None:
+    """Draw a line per data set, with a dot per network (Croce et al. 2023, table 1)."""
     if run.adapted is None:
         return None
-    (names, rows), k = adapted(run), len(run.names)
+    (names, rows), k = accuracy_by_set(run), len(run.names)
     figure = style.new_figure(6.4, 1.1 + 0.3 * len(names))
     axes = figure.add_subplot()
     places = list(range(len(names)))
@@ -45,7 +45,7 @@ def shifts(run: Run) -> Figure | None:
     axes.set_yticks(places, [style.label(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.axhline(len(names) - 1.5, color="#888888", linewidth=0.6)
-    axes.set_xlabel("accuracy on images that chose nothing")
+    axes.set_xlabel("accuracy on images that were not used to choose")
     style.percent_axes(axes, "x")
     figure.legend(loc="outside right upper", fontsize=7, frameon=False)
     return figure

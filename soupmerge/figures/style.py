@@ -1,4 +1,4 @@
-"""One look for all figures: the same metric has the same colour everywhere."""
+"""The common look of all figures: sizes, colours, labels, and how they are saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patheffects import withStroke
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from soupmerge.figures.palette import colour as colour
@@ -19,24 +21,25 @@ from soupmerge.storage import commit
 
 COLOUR_MAP = "cividis"
 MOST_NAME = 28
+DIGIT = 0.64
+"""Width of a digit, in font sizes; most letters are as wide or narrower."""
+
 MANY = 1000
-"""Soups beyond which their dots are an image within a drawing of lines, which stays small."""
+"""Number of soups beyond which their dots are rasterised, so that vector figures stay small."""
 
 SETTINGS: Any = {
     "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "savefig.dpi": 200,
     "figure.facecolor": "white",
-    "savefig.facecolor": "white",  # opaque: a dark screen shows what a sheet of paper does
+    "savefig.facecolor": "white",  # opaque, so that dark screens show it as paper does
     "svg.hashsalt": "soupmerge",
-    "pdf.fonttype": 42,  # letters stay letters: publishers refuse type 3
+    "pdf.fonttype": 42,  # TrueType: publishers refuse type 3 fonts
 }
 PERCENT = FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}%")
 HALO = [withStroke(linewidth=2.5, foreground="white")]
-"""Around names that stand among dots."""
+"""A white outline for names that stand among dots."""
 
-# No dates and no versions: the same run gives the same bytes.
+# Without dates and versions, the same run gives the same bytes.
 METADATA: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
@@ -55,28 +58,44 @@ def new_figure(
 def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[str]:
     """Write *figure* to *path* with the suffix of each of *formats*, and return the paths."""
     paths = []
-    for form in formats:
-        drawn = io.BytesIO()
+    for suffix in formats:
+        buffer = io.BytesIO()
         with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
-            # Names of files may be in scripts that the font does not have: boxes stand for them.
+            # Names of files may be in scripts that the font lacks: they become boxes.
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             warnings.filterwarnings("ignore", "Matplotlib currently does not support")
-            figure.savefig(drawn, format=form, metadata=METADATA[form])
-        paths.append(path.with_suffix(f".{form}"))
+            figure.savefig(buffer, format=suffix, metadata=METADATA[suffix])
+        paths.append(path.with_suffix(f".{suffix}"))
         with commit.committed(paths[-1], force=True) as file:
-            file.write(drawn.getbuffer())
+            file.write(buffer.getbuffer())
     return [str(path) for path in paths]
 
 
 def label(name: str, most: int = MOST_NAME) -> str:
-    """Return *name* cut to *most* characters, its dollar signs no formula."""
-    tail = most * 2 // 5
-    short = name if len(name) <= most else f"{name[: most - tail - 1]}…{name[-tail:]}"
-    return short.replace("$", r"\$")
+    """Return *name*, cut in the middle if it is longer or wider than *most* digits.
+
+    Dollar signs are escaped, so that matplotlib reads no formula.
+    """
+    for length in range(most, 2, -1):
+        tail = length * 2 // 5
+        text = name if len(name) <= length else f"{name[: length - tail - 1]}…{name[-tail:]}"
+        if _width(text) <= most * DIGIT:
+            break
+    return text.replace("$", r"\$")
+
+
+def _width(text: str) -> float:
+    """Return the width of *text* at a font size of 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about letters that the font does not have
+        width, _, _ = text_to_path.get_text_width_height_descent(
+            text, FontProperties(size=1), False
+        )
+    return float(width)
 
 
 def percent_axes(axes: Any, which: str = "xy") -> None:
-    """Write axes of *axes* in percent, with few enough ticks to be read."""
+    """Label the axes of *axes* that *which* names in percent, with at most five intervals."""
     for axis in (getattr(axes, f"{letter}axis") for letter in which):
         axis.set_major_locator(MaxNLocator(5))
         axis.set_major_formatter(PERCENT)

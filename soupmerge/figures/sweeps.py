@@ -1,4 +1,4 @@
-"""Clean against robust accuracy of the soups of a sweep, beside what a grid found."""
+"""Clean against robust accuracy of the soups of a sweep, beside the best soups of a grid."""
 
 from __future__ import annotations
 
@@ -11,43 +11,49 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from soupmerge.figures import style
-from soupmerge.figures.fronts import MOST_NAME, chord_of, grouped, name_beside, panels_of
-from soupmerge.figures.reading import Run, point
+from soupmerge.figures.fronts import (
+    MOST_NAME,
+    draw_chord,
+    group_neighbours,
+    panels_of,
+    write_beside,
+)
+from soupmerge.figures.reading import RunRecord, point
 
 NEAR = 0.1
-"""Part of the picture within which neighbours share a name."""
+"""Neighbours within this fraction of the range of the points share a label."""
 
 
-def curves(run: Run) -> Figure | None:
-    """Return the curve of learned soups, a point an objective (Huang 2023, figures 5 and 6).
+def curves(run: RunRecord) -> Figure | None:
+    """Draw the curve of learned soups, a point per objective (Huang 2023, figures 5 and 6).
 
-    A point is the mean over seeds, its cross reaches from the lowest to the highest. Squares are
-    the grid's best soups, and the dashed line the chord between the best clean and the best robust.
+    A point is the mean over seeds; its cross reaches from the lowest to the highest. Squares are
+    the grid's best soups; the dashed line is the chord between the best clean and the best robust.
     """
     if run.manifest["command"] != "sweep":
         return None
-    records = {_named(record): record for record in run.judged}
+    records = {_network_name(record): record for record in run.judged}
     seeds = run.manifest["seeds"]
     goals = {
-        goal: [records.pop(_soup(goal, seed, seeds), None) for seed in seeds]
+        goal: [records.pop(_soup_name(goal, seed, seeds), None) for seed in seeds]
         for goal in run.manifest["objectives"]
     }
-    if not records or any(None in found for found in goals.values()):
+    if not records or any(None in soups for soups in goals.values()):
         return None
     figure, panels = panels_of(next(iter(records.values())), beside=1.6)
     for axes, metric in panels:
         learned = {goal: [point(r, metric) for r in rs if r] for goal, rs in goals.items()}
-        beside = {name: point(record, metric) for name, record in records.items()}
-        columns = zip(*beside.values(), *(p for ps in learned.values() for p in ps), strict=True)
+        others = {name: point(record, metric) for name, record in records.items()}
+        columns = zip(*others.values(), *(p for ps in learned.values() for p in ps), strict=True)
         near = [NEAR * (max(axis) - min(axis)) for axis in columns]
-        _learned(axes, learned, metric, near)
-        _beside(axes, beside)
-    marks = panels[0][0].get_legend_handles_labels()
-    figure.legend(*marks, loc="outside right upper", fontsize=7, frameon=False)
+        _draw_learned(axes, learned, metric, near)
+        _draw_others(axes, others)
+    entries = panels[0][0].get_legend_handles_labels()
+    figure.legend(*entries, loc="outside right upper", fontsize=7, frameon=False)
     return figure
 
 
-def _learned(
+def _draw_learned(
     axes: Any, goals: dict[str, list[tuple[float, float]]], metric: str, near: Sequence[float]
 ) -> None:
     means = [
@@ -59,40 +65,35 @@ def _learned(
         xs, ys = zip(*points, strict=True)
         spread = {"xerr": [[x - min(xs)], [max(xs) - x]], "yerr": [[y - min(ys)], [max(ys) - y]]}
         axes.errorbar(x, y, **spread, color=shade, elinewidth=0.8, alpha=0.6, zorder=1)
-    how = {"color": shade, "markersize": 6, "linewidth": 1}
     seeds = len(next(iter(goals.values())))
-    many = f", mean of {seeds} seeds" if seeds > 1 else ""
-    axes.plot(*zip(*means, strict=True), "^-", label=f"learned{many}", **how)
-    for group, place in grouped(told_apart_words(list(goals)), means, near):
-        name_beside(axes, ", ".join(map(style.label, group)), place)
+    name = f"learned, mean of {seeds} seeds" if seeds > 1 else "learned"
+    axes.plot(*zip(*means, strict=True), "^-", color=shade, markersize=6, linewidth=1, label=name)
+    for group, place in group_neighbours(distinct_parts(list(goals)), means, near):
+        write_beside(axes, ", ".join(map(style.label, group)), place)
 
 
-def _beside(axes: Any, others: dict[str, tuple[float, float]]) -> None:
+def _draw_others(axes: Any, others: dict[str, tuple[float, float]]) -> None:
     grid = [place for name, place in others.items() if name.startswith("grid-")]
-    kinds = {
-        "s": ("best of grid", grid),
-        "D": ("uniform", [place for name, place in others.items() if name == "uniform"]),
-    }
-    known = {place for _, places in kinds.values() for place in places}
+    uniform = [place for name, place in others.items() if name == "uniform"]
     rest = {n: p for n, p in others.items() if not n.startswith("grid-") and n != "uniform"}
-    for mark, (label, places) in kinds.items():
+    for mark, label, places in (("s", "best of grid", grid), ("D", "uniform", uniform)):
         if places:
             axes.plot(*zip(*places, strict=True), mark, color="#444444", markersize=6, label=label)
     if len(grid) > 1:
-        chord_of(axes, grid, "#444444")
+        draw_chord(axes, grid, "#444444")
     if rest:
-        how = {"color": "white", "markeredgecolor": "black", "markersize": 5, "zorder": 2}
-        axes.plot(*zip(*rest.values(), strict=True), "o", label="ingredients", **how)
+        look = {"color": "white", "markeredgecolor": "black", "markersize": 5, "zorder": 2}
+        axes.plot(*zip(*rest.values(), strict=True), "o", label="ingredients", **look)
     for name, place in rest.items():
-        if place not in known:
-            name_beside(axes, style.label(name, MOST_NAME), place, left=True)
+        if place not in (*grid, *uniform):
+            write_beside(axes, style.label(name, MOST_NAME), place, left=True)
 
 
-def told_apart_words(names: Sequence[str]) -> list[str]:
-    """Return *names* without the words that all of them begin with, and with their fractions.
+def distinct_parts(names: Sequence[str]) -> list[str]:
+    """Return *names* without the words they all begin with, and with fractions written as such.
 
     Example:
-        >>> told_apart_words(["linf-0", "linf-2-255"])
+        >>> distinct_parts(["linf-0", "linf-2-255"])
         ['0', '2/255']
     """
     common = os.path.commonprefix([*names]) if len(names) > 1 else ""
@@ -100,11 +101,11 @@ def told_apart_words(names: Sequence[str]) -> list[str]:
     return [re.sub(r"\b(\d+)-(\d+)\b", r"\1/\2", name[cut:]) for name in names]
 
 
-def _named(record: dict[str, Any]) -> str:
-    """Return the name of the judged soup: its run folder's, or its file's."""
+def _network_name(record: dict[str, Any]) -> str:
+    """Return the name of the run folder if *record* is of a run's soup, and else of the file."""
     path = Path(record["ref"])
     return path.parent.name if path.stem == "soup" else path.stem
 
 
-def _soup(goal: str, seed: int, seeds: Sequence[int]) -> str:
+def _soup_name(goal: str, seed: int, seeds: Sequence[int]) -> str:
     return goal if len(seeds) == 1 else f"{goal}-seed{seed}"

@@ -94,13 +94,8 @@ def download(
     connections.require_online(target, "put the file there")
     _require_https(address, address)
     part = Partial(target)
-<<<<<<< HEAD
     with part.locked():
-        if target.exists():  # another process was here first
-=======
-    with part.held():
         if target.exists():  # another process was first
->>>>>>> xtext
             return StableFile.seen(target).sha256()
         _fetch_all(address, part, wanted, progress)
         digest = part.sha256()
@@ -128,13 +123,8 @@ def _by_hand(part: Partial) -> str:
 
 def _fetch(address: str, part: Partial, wanted: Kind, progress: Progress | None) -> None:
     """Fetch what is missing of *part*, or all of it."""
-<<<<<<< HEAD
-    come, tag = part.received(address)
-    with _answer(address, come, tag, part) as answer:
-=======
-    received, tag = part.come(address)
+    received, tag = part.received(address)
     with _request(address, received, tag, part) as answer:
->>>>>>> xtext
         if answer.status != 206:
             received = 0
         elif not _continues(answer, received, tag):
@@ -151,13 +141,8 @@ def _fetch(address: str, part: Partial, wanted: Kind, progress: Progress | None)
                 head += chunk
             _require_kind(wanted, head, address, part)
             part.begin(address, _tag_of(answer))
-<<<<<<< HEAD
         with part.appending() as append:
-            come += append(head)
-=======
-        with part.growing() as append:
             received += append(head)
->>>>>>> xtext
             for chunk in chunks:
                 received += append(chunk)
                 if progress is not None:

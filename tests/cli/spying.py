@@ -101,11 +101,11 @@ class Spy:
         def caught(*args: Any, **how: Any) -> Any:
             bound = signature.bind(*args, **how)
             bound.apply_defaults()
-<<<<<<< HEAD
-            self.call = {"call": name, **spread(bound.arguments), "offline": network.is_offline()}
-=======
-            self.call = {"call": name, **bound.arguments, "offline": connections.is_offline()}
->>>>>>> xtext
+            self.call = {
+                "call": name,
+                **spread(bound.arguments),
+                "offline": connections.is_offline(),
+            }
             if answer is None:
                 raise Made
             return answer(*args, **how)

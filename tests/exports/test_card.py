@@ -392,15 +392,9 @@ def test_a_judgement_that_lacks_something_is_refused(
     record = {"sha256": open_checkpoint(soup).sha256, "ref": "soup", "data": dict(found.data)}
     record = json.loads(json.dumps({**record, **found.to_record()}))
     spoil(record)
-<<<<<<< HEAD
     with run_folder.opened(tmp_path / "run", {"command": "eval"}) as folder:
         folder.journal("trials.jsonl").append(record)
-    with pytest.raises(InputError, match="run: a record holds no report .*; judge the soup again"):
-=======
-    with run.opened(tmp_path / "run", {"command": "eval"}) as folder:
-        folder.journal("trials").append(record)
     with pytest.raises(InputError, match="run: a record holds no complete report"):
->>>>>>> xtext
         export(tmp_path / "out", soup, judged=tmp_path / "run")
 
 

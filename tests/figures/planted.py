@@ -18,7 +18,7 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.choices import ORIGINS
-from soupmerge.figures.reading import Run, read_run
+from soupmerge.figures.reading import RunRecord, read_run
 from soupmerge.soups.geometry.basin import Barrier, Barriers
 from soupmerge.soups.geometry.landscape import Point
 from soupmerge.soups.judge.comparison import compare
@@ -119,14 +119,16 @@ class Runs:
     def few(self) -> sm.Images:
         return sm.data("digits", split="train", limit=8)
 
-    def grid(self, name: str, names: Sequence[str] = THREE, **how: Any) -> tuple[Run, sm.Trials]:
+    def grid(
+        self, name: str, names: Sequence[str] = THREE, **how: Any
+    ) -> tuple[RunRecord, sm.Trials]:
         out = self.home / name
         trials = sm.grid(
             self.net, self.ingredients(names), how.pop("judge", judge()), run=sm.Run(out), **how
         )
         return read_run(out), trials
 
-    def written(self, name: str, rows: Sequence[tuple[list[float], int, int]]) -> Run:
+    def written(self, name: str, rows: Sequence[tuple[list[float], int, int]]) -> RunRecord:
         """Return a run whose soups get so many of ten images right, clean and under a threat."""
         inputs = self.ingredients(NAMES[: len(rows[0][0])]).fingerprint()
         with run_folder.opened(self.home / name, {"command": "grid", "inputs": inputs}) as folder:
@@ -138,45 +140,45 @@ class Runs:
         return read_run(self.home / name)
 
     @cached_property
-    def lattice(self) -> tuple[Run, sm.Trials]:
+    def lattice(self) -> tuple[RunRecord, sm.Trials]:
         return self.grid("lattice")
 
     @cached_property
-    def pair(self) -> tuple[Run, sm.Trials]:
+    def pair(self) -> tuple[RunRecord, sm.Trials]:
         return self.grid("pair", PAIR)
 
     @cached_property
-    def race(self) -> tuple[Run, sm.Trials]:
+    def race(self) -> tuple[RunRecord, sm.Trials]:
         out = self.home / "race"
         found = sm.race(self.net, self.ingredients(), judge(), step=0.25, run=sm.Run(out))
         return read_run(out), found.trials
 
     @cached_property
-    def greedy(self) -> tuple[Run, sm.Trials]:
+    def greedy(self) -> tuple[RunRecord, sm.Trials]:
         out = self.home / "greedy"
         found = sm.greedy(self.net, self.ingredients(NAMES), judge(), run=sm.Run(out))
         return read_run(out), found.trials
 
     @cached_property
-    def path(self) -> tuple[Run, sm.Trials]:
+    def path(self) -> tuple[RunRecord, sm.Trials]:
         out = self.home / "path"
         found = sm.path(self.net, self.ingredients(PAIR), judge(), points=9, run=sm.Run(out))
         return read_run(out), found.trials
 
     @cached_property
-    def beyond(self) -> tuple[Run, sm.Trials]:
+    def beyond(self) -> tuple[RunRecord, sm.Trials]:
         out, how = self.home / "beyond", {"beyond": 0.25, "buffers": sm.Buffers("base")}
         found = sm.path(self.net, self.ingredients(PAIR), judge(), points=5, run=sm.Run(out), **how)
         return read_run(out), found.trials
 
     @cached_property
-    def search(self) -> tuple[Run, sm.Trials]:
+    def search(self) -> tuple[RunRecord, sm.Trials]:
         out = self.home / "search"
         found = sm.search(self.net, self.ingredients(NAMES), judge(), n=12, run=sm.Run(out))
         return read_run(out), found
 
     @cached_property
-    def learn(self) -> tuple[Run, Any]:
+    def learn(self) -> tuple[RunRecord, Any]:
         out, held = self.home / "learn", sm.data("digits", split="val", limit=8)
         how: Any = {"epochs": 3, "stop_on": held, "benchmark": judge(), "run": sm.Run(out)}
         with warnings.catch_warnings():
@@ -185,7 +187,7 @@ class Runs:
         return read_run(out), trial
 
     @cached_property
-    def sweep(self) -> tuple[Run, Any]:
+    def sweep(self) -> tuple[RunRecord, Any]:
         ingredients = self.ingredients()
         rows = {"uniform": [1 / 3] * 3, "grid-clean": [0.9, 0.1, 0], "grid-union": [0.2, 0.4, 0.4]}
         beside = {name: sm.Recipe.of(ingredients, row) for name, row in rows.items()}
@@ -198,7 +200,7 @@ class Runs:
         return read_run(self.home / "sweep"), found
 
     @cached_property
-    def adapt(self) -> tuple[Run, Any]:
+    def adapt(self) -> tuple[RunRecord, Any]:
         sets = [sm.data(f"{kind}digits", limit=20) for kind in ("", "blur-2:", "noise-3:")]
         out = self.home / "adapt"
         found = sm.adapt(self.net, self.ingredients(), sets, shots=5, step=0.5, run=sm.Run(out))
@@ -214,7 +216,7 @@ class Runs:
         return read_run(out), found
 
     @cached_property
-    def finetune(self) -> tuple[Run, None]:
+    def finetune(self) -> tuple[RunRecord, None]:
         schedule = sm.Schedule(epochs=3, augment="none")
         sm.finetune(
             self.net, self.few, sm.against(None), self.home / "f.pt.safetensors", schedule=schedule
@@ -222,15 +224,15 @@ class Runs:
         return read_run(self.home / "f.pt.run"), None
 
     @cached_property
-    def judged(self) -> tuple[Run, list[sm.Report]]:
+    def judged(self) -> tuple[RunRecord, list[sm.Report]]:
         """Networks of every making: trained, from elsewhere, an ensemble, soups of all origins."""
         return self.comparison("judged", judge())
 
     @cached_property
-    def clean(self) -> tuple[Run, list[sm.Report]]:
+    def clean(self) -> tuple[RunRecord, list[sm.Report]]:
         return self.comparison("clean", judge(threats=False))
 
-    def comparison(self, name: str, benchmark: Planted) -> tuple[Run, list[sm.Report]]:
+    def comparison(self, name: str, benchmark: Planted) -> tuple[RunRecord, list[sm.Report]]:
         ingredients = self.ingredients()
         found = [*ingredients, *(self.made_by(origin) for origin in MADE)]
         entries: list[Any] = [Entry(checkpoint, self.net) for checkpoint in found]
@@ -252,10 +254,10 @@ class Runs:
         return sm.load(path)[0]
 
     @cached_property
-    def landscape(self) -> tuple[Run, list[Point]]:
+    def landscape(self) -> tuple[RunRecord, list[Point]]:
         return self.plane("landscape")
 
-    def plane(self, name: str, names: Sequence[str] = THREE) -> tuple[Run, list[Point]]:
+    def plane(self, name: str, names: Sequence[str] = THREE) -> tuple[RunRecord, list[Point]]:
         """Return a plane of 3 × 3 points, the loss of each another; one is a hole."""
         ingredients, out = self.ingredients(names), self.home / name
         points = [_point(x, y, 10 + i) for i, (x, y) in enumerate(PLACES)]
@@ -272,10 +274,10 @@ class Runs:
         return read_run(out), points
 
     @cached_property
-    def check(self) -> tuple[Run, Barriers]:
+    def check(self) -> tuple[RunRecord, Barriers]:
         return self.segments("check")
 
-    def segments(self, name: str, names: Sequence[str] = THREE) -> tuple[Run, Barriers]:
+    def segments(self, name: str, names: Sequence[str] = THREE) -> tuple[RunRecord, Barriers]:
         """Return the barriers of three pairs, clean and under a threat; the second is highest."""
         ingredients, out = self.ingredients(names), self.home / name
         pairs = [(names[0], names[1]), (names[0], names[2]), (names[1], names[2])]

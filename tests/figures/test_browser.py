@@ -13,9 +13,9 @@ import pytest
 
 from soupmerge.figures import palette
 from soupmerge.figures.page import panels, writing
+from soupmerge.figures.page.commands import quote
 from soupmerge.figures.page.contents import contents
-from soupmerge.figures.page.making import quoted
-from soupmerge.figures.reading import Run, read_run
+from soupmerge.figures.reading import RunRecord, read_run
 from soupmerge.soups.judge.trials import Trials
 from tests.figures.colours import contrast
 from tests.figures.pages import HOSTILE, written
@@ -41,7 +41,7 @@ class Tab:
 
     tab: Any
     seen: list[str]
-    runs: list[Run]
+    runs: list[RunRecord]
     told: dict[str, Any]
 
     def value(self, script: str, *args: Any) -> Any:
@@ -87,7 +87,7 @@ def chromium() -> Iterator[Any]:
         found.close()
 
 
-def opened(chromium: Any, runs: list[Run], path: Path) -> Tab:
+def opened(chromium: Any, runs: list[RunRecord], path: Path) -> Tab:
     writing.write_page(runs, path)
     seen: list[str] = []
     tab = chromium.new_page(color_scheme="dark", viewport={"width": 1200, "height": 800})
@@ -205,7 +205,7 @@ def test_a_chosen_soup_shows_its_numbers_and_its_command(full: Tab, number: int)
         )
         assert full.tab.inner_text("#command").startswith("soupmerge mix ")
     else:
-        assert "A checkpoint by itself, or an ensemble: nothing is mixed." in detail
+        assert "A checkpoint or an ensemble, which no mix command makes." in detail
 
 
 def test_the_map_has_every_soup_in_its_place(full: Tab) -> None:
@@ -358,7 +358,7 @@ def test_from_beside_the_front_a_step_leads_onto_it(visited: Tab) -> None:
 def test_a_soup_of_the_table_shows_its_command(visited: Tab) -> None:
     tab = visited.tab
     tab.click("[data-soup='3']")
-    parts = " ".join(map(quoted, HOSTILE))
+    parts = " ".join(map(quote, HOSTILE))
     told = tab.inner_text("#command")
     assert told == f"soupmerge mix -w 0.5,0.5,0.0 -o soup-4.safetensors {parts}"
     assert "80.0%" in tab.inner_text("#detail")
@@ -371,7 +371,7 @@ def test_c_copies_the_command_or_selects_it(visited: Tab) -> None:
     visited.choose(4)
     tab.focus("#map")
     tab.keyboard.press("c")
-    visited.until("document.querySelector('#status').textContent.startsWith('The command is ')")
+    visited.until("document.querySelector('#status').textContent.startsWith('The command ')")
     if "selected" in visited.status():
         assert visited.value("getSelection().toString().trim()") == tab.inner_text("#command")
 

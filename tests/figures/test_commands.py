@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import soupmerge as sm
+from soupmerge.figures.page.commands import mix_command, quote
 from soupmerge.figures.page.contents import contents
-from soupmerge.figures.page.making import making, quoted
 from soupmerge.figures.reading import read_run
 from tests.figures.pages import recipe, written
 
@@ -28,7 +28,7 @@ def test_a_shell_reads_back_every_word(words: list[str]) -> None:
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("needs bash")
-    line = "printf '%s\\0' " + " ".join(map(quoted, words))
+    line = "printf '%s\\0' " + " ".join(map(quote, words))
     assert line.isprintable()
     told = subprocess.run([bash, "-c", line], capture_output=True, check=True).stdout
     assert told.decode() == "".join(f"{word}\0" for word in words)
@@ -68,19 +68,19 @@ def test_the_command_makes_the_soup_it_stands_beside(
 def test_a_recipe_that_is_in_no_file_can_be_saved(tmp_path: Path) -> None:
     found = read_run(written(tmp_path / "run"))
     own = recipe(["a", "b", "c"], {"x": [1, 0, 0], "y": [0, 1, 0]})
-    made = making({"recipe": own}, found, 7)
+    made = mix_command({"recipe": own}, found, 7)
     assert made is not None
     assert made.head == "soupmerge mix --recipe recipe-7.json -o soup-7.safetensors"
     assert made.recipe == own
     soup = {"ref": "r/soup.safetensors", "made by": "learn"}
-    assert making({**soup, "made by": "finetune"}, found, 1) is None
-    told = making(soup, found, 1)
+    assert mix_command({**soup, "made by": "finetune"}, found, 1) is None
+    told = mix_command(soup, found, 1)
     assert told is not None
     assert "--recipe r/soup.safetensors" in told.head
 
 
 def test_a_name_that_looks_like_an_option_is_none(tmp_path: Path) -> None:
     found = read_run(written(tmp_path / "run", ("-a", "b", "c")))
-    made = making(found.trials[3], found, 1)
+    made = mix_command(found.trials[3], found, 1)
     assert made is not None
     assert made.tail == "-- -a b c"

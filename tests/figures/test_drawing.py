@@ -15,7 +15,7 @@ import soupmerge as sm
 from soupmerge.errors import InputError
 from soupmerge.figures import style
 from soupmerge.figures.drawing import PICTURES, draw
-from soupmerge.figures.reading import Run, read_run
+from soupmerge.figures.reading import RunRecord, read_run
 from tests.figures import drawn
 from tests.figures.planted import Runs, judge
 
@@ -43,7 +43,7 @@ FIGURES = {
 def test_every_run_has_its_figures_and_all_that_is_written_can_be_read(
     runs: Runs, kind: str
 ) -> None:
-    found: Run = getattr(runs, kind)[0]
+    found: RunRecord = getattr(runs, kind)[0]
     figures = {name: figure for name, of in PICTURES.items() if (figure := of(found))}
     assert list(figures) == FIGURES[kind]
     for name, figure in figures.items():
@@ -83,6 +83,16 @@ LONG = (
     "resnet18_l2_128_255_epoch_200",
     "clean-and-as-long-a-name",
 )
+
+
+@pytest.mark.parametrize("kind", ["lattice", "pair", "beyond", "landscape", "learn", "adapt"])
+def test_wide_names_are_not_cut_off_or_written_over_each_other(runs: Runs, kind: str) -> None:
+    found = getattr(runs, kind)[0]
+    inputs = [{"ref": letter * 40} for letter in "WMQ"[: len(found.names)]]
+    found = dataclasses.replace(found, manifest={**found.manifest, "inputs": inputs})
+    for of in PICTURES.values():
+        if (figure := of(found)) is not None:
+            assert drawn.unreadable(figure) == []
 
 
 @pytest.mark.parametrize("kind", ["ternary", "front", "path", "landscape", "barriers"])
@@ -138,7 +148,7 @@ def test_what_is_no_run_or_holds_nothing_finished_cannot_be_drawn(
     with pytest.raises(InputError, match="is not a run folder"):
         draw(tmp_path)
     empty = dataclasses.replace(runs.lattice[0], trials=[], recipe=None)
-    with pytest.raises(InputError, match="holds nothing finished to draw of grid"):
+    with pytest.raises(InputError, match="no results to draw yet from grid"):
         draw(empty)
 
 
@@ -146,5 +156,7 @@ def test_a_record_that_lacks_something_is_named(runs: Runs) -> None:
     found, _ = runs.pair
     records = json.loads(json.dumps(found.trials))
     del records[1]["metrics"]["union"]
-    with pytest.raises(InputError, match=r"pair: a record lacks something: .*union.*; run its"):
+    with pytest.raises(
+        InputError, match=r"pair: a record is incomplete or damaged: .*union.*; run its"
+    ):
         draw(dataclasses.replace(found, trials=records))

@@ -239,7 +239,7 @@ def vars_of(found: Any) -> dict[str, Any]:
 
 def test_neighbours_share_a_text_and_others_do_not() -> None:
     places = [(0.0, 0.0), (0.05, 0.0), (0.0, 0.3), (0.04, 0.02)]
-    grouped = fronts.grouped(list("abcd"), places, (0.05, 0.1))
+    grouped = fronts.group_neighbours(list("abcd"), places, (0.05, 0.1))
     assert grouped == [(["a", "b", "d"], (0.0, 0.0)), (["c"], (0.0, 0.3))]
 
 
@@ -253,7 +253,7 @@ def test_neighbours_share_a_text_and_others_do_not() -> None:
     ],
 )
 def test_objectives_are_told_by_what_is_their_own(names: list[str], told: list[str]) -> None:
-    assert sweeps.told_apart_words(names) == told
+    assert sweeps.distinct_parts(names) == told
 
 
 def test_long_names_are_cut_in_the_middle_and_dollars_are_no_formula() -> None:

@@ -11,9 +11,9 @@ import pytest
 from soupmerge.choices import MAKERS
 from soupmerge.figures import palette
 from soupmerge.figures.page import panels
-from soupmerge.figures.page.contents import contents, told_notes
+from soupmerge.figures.page.contents import contents, note_lines
 from soupmerge.figures.page.panels import Panel
-from soupmerge.figures.reading import CURVES, Run, read_run
+from soupmerge.figures.reading import CURVES, RunRecord, read_run
 from soupmerge.soups.search.path import Line
 from tests.figures.pages import written
 from tests.figures.planted import CORNERS, PAIR, THREE, Runs, right
@@ -97,7 +97,7 @@ def test_soups_of_several_runs_are_numbered_through(runs: Runs) -> None:
 
 def test_doubts_come_first_and_say_where_to_read_on() -> None:
     doubt = {"name": "chance", "what": "it guesses", "fix": "look again"}
-    lines = list(told_notes({"order": ["l2:1"], "doubts": [doubt]}))
+    lines = list(note_lines({"order": ["l2:1"], "doubts": [doubt]}))
     assert lines[0] == "doubt, chance: it guesses; look again (docs/flags.md#chance)"
     assert lines[1:] == ["order: ['l2:1']"]
 
@@ -105,7 +105,7 @@ def test_doubts_come_first_and_say_where_to_read_on() -> None:
 # ---- Panels.
 
 
-def panels_of(run: Run) -> dict[str, Panel]:
+def panels_of(run: RunRecord) -> dict[str, Panel]:
     return {panel.title: panel for panel in panels.panels(run)}
 
 
@@ -271,7 +271,7 @@ def test_a_run_without_curves_has_no_panels(runs: Runs, kind: str) -> None:
 
 def test_names_are_shown_and_never_read_as_tags(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Plotly reads tags and entities in its texts: names come escaped, once."""
-    assert panels.shown("<b>&\x1b") == "&lt;b&gt;&amp;\\x1b"
+    assert panels.escape("<b>&\x1b") == "&lt;b&gt;&amp;\\x1b"
     found = read_run(written(tmp_path_factory.mktemp("x") / "run", ("<i>", "b", "c")))
     pair = dataclasses.replace(
         found,

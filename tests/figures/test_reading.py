@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import soupmerge as sm
 from soupmerge.figures import reading
-from soupmerge.figures.reading import ends, front, name_of, read_run, remarks, told_apart
+from soupmerge.figures.reading import ends, name_of, read_run, remarks, short_names
+from soupmerge.pareto import front
 from soupmerge.weights.groups import block_of
 from tests.figures.planted import Runs
 
@@ -80,7 +81,7 @@ def test_the_order_of_groups_that_a_run_notes_is_taken(runs: Runs) -> None:
     ],
 )
 def test_names_are_as_short_as_tells_them_apart(refs: list[str], names: list[str]) -> None:
-    assert told_apart(refs) == names
+    assert short_names(refs) == names
 
 
 def test_data_and_resolution_are_named_where_they_differ() -> None:
@@ -104,7 +105,7 @@ def test_data_and_resolution_are_named_where_they_differ() -> None:
     ],
 )
 def test_what_stands_against_clean(metrics: list[str], stand: list[str]) -> None:
-    assert reading.against({"metrics": dict.fromkeys(metrics, {})}) == stand
+    assert reading.plotted_metrics({"metrics": dict.fromkeys(metrics, {})}) == stand
 
 
 FINISHED = "lattice pair race greedy path search learn sweep adapt finetune judged landscape check"

@@ -24,7 +24,7 @@ def test_only_a_page_of_ours_is_replaced(soupmerge: Typed, tmp_path: Path) -> No
     page.write_text("<p>my thesis</p>")
     refused = soupmerge(*line)
     assert refused.status == 5
-    assert "is no page of soupmerge's; choose another -o, or give --force" in refused.err
+    assert "exists and is not a page written by soupmerge; choose another -o" in refused.err
     assert page.read_text() == "<p>my thesis</p>"
     assert soupmerge(*line, "--force").status == 0
     ours = page.read_bytes()
@@ -49,7 +49,7 @@ def test_runs_are_compared_on_one_page(soupmerge: Typed, tmp_path: Path) -> None
     text = out.read_text()
     assert "inputs[1].ref (they differ)" in text
     assert "inputs[2].ref (they differ)" not in text
-    assert "Not all were judged on the same images" in text
+    assert "Not all soups were judged on the same images" in text
 
 
 @pytest.mark.parametrize("word", ["gif", "png,", "pngs"])
@@ -83,12 +83,12 @@ def spoilt(path: Path, name: str, text: str) -> Path:
     ("name", "text", "words"),
     [
         ("trials.jsonl", "{}\n{}\n", "trials.jsonl: line 1 is damaged"),
-        ("trials.jsonl", "", "holds nothing finished"),
+        ("trials.jsonl", "", "no results to show yet"),
         ("manifest.json", '{"format": "soupmerge-run/9"}', "take a newer soupmerge"),
-        ("recipe.json", "[]", "recipe.json: is no JSON object"),
-        ("recipe.json", '{"weights": 3}', "a record lacks something"),
-        ("barriers.json", '{"barriers": [1]}', "a record lacks something"),
-        ("adapted.json", '{"sets": {"a": {}}, "rows": [{}]}', "a record lacks something"),
+        ("recipe.json", "[]", "recipe.json: not a JSON object"),
+        ("recipe.json", '{"weights": 3}', "a record is incomplete or damaged"),
+        ("barriers.json", '{"barriers": [1]}', "a record is incomplete or damaged"),
+        ("adapted.json", '{"sets": {"a": {}}, "rows": [{}]}', "a record is incomplete or damaged"),
     ],
 )
 @pytest.mark.usefixtures("short")

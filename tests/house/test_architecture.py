@@ -21,6 +21,7 @@ GROUND = {
     "numbers",
     "references",
     "run",
+    "pareto",
     "schedule",
     "binding",
     "sketch",

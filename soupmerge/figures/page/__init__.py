@@ -1,1 +1,1 @@
-"""The page of one or several runs: what it says, how it is drawn, how it is written."""
+"""The page of one or several runs: its data, its plots, and the file itself."""

@@ -1,4 +1,4 @@
-"""Runs → what their page says, as JSON values: soups in a list, judges, commands, colours."""
+"""The data of a page, as JSON values: the soups of its runs, judges, commands and colours."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 from soupmerge.choices import MAKERS
 from soupmerge.errors import printable
 from soupmerge.figures import palette
-from soupmerge.figures.page.making import making
+from soupmerge.figures.page.commands import mix_command
 from soupmerge.figures.page.panels import panels
-from soupmerge.figures.reading import Run, name_of
+from soupmerge.figures.reading import RunRecord, name_of
 
 
-def contents(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return what the script of the page works on; all that files say is printable.
+def contents(runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """Return the data that the script of the page works on, with every text made printable.
 
-    Soups are numbered from 1 through all runs, as their commands have it.
+    Soups are numbered from 1 across all runs; their commands use these numbers.
     """
     tails: dict[str, int] = {}
     judges: dict[str, int] = {}
     metrics: dict[str, int] = {}
     soups, recipes = [], {}
-    for number, (r, record) in enumerate(_judged(runs), start=1):
-        run, made = runs[r], making(record, runs[r], number)
-        soup = {"run": r, **_named(record, run), "number": number}
+    for number, (r, record) in enumerate(_judged_records(runs), start=1):
+        run, command = runs[r], mix_command(record, runs[r], number)
+        soup = {"run": r, **_identity(record, run), "number": number}
         soup["judge"] = judges.setdefault(judge(record, run), len(judges))
-        for metric in record["metrics"]:
-            metrics.setdefault(metric, len(metrics))
-        told = record["metrics"].items()
-        soup["metrics"] = {str(metrics[metric]): _measured(found) for metric, found in told}
-        if made is not None:
-            soup["make"] = [made.head, tails.setdefault(made.tail, len(tails))]
-            if made.recipe is not None:
-                recipes[str(number)] = made.recipe
+        soup["metrics"] = {
+            str(metrics.setdefault(metric, len(metrics))): _numbers(measured)
+            for metric, measured in record["metrics"].items()
+        }
+        if command is not None:
+            soup["make"] = [command.head, tails.setdefault(command.tail, len(tails))]
+            if command.recipe is not None:
+                recipes[str(number)] = command.recipe
         if notes := record.get("notes"):
-            soup["notes"] = [printable(line) for line in told_notes(notes)]
+            soup["notes"] = [printable(line) for line in note_lines(notes)]
         soups.append(soup)
     return {
         "runs": [{"title": run.title, "ingredients": run.names} for run in runs],
@@ -51,8 +51,8 @@ def contents(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def judge(record: dict[str, Any], run: Run) -> str:
-    """Return on what images, and by what attacks, *record* was judged, in a line."""
+def judge(record: dict[str, Any], run: RunRecord) -> str:
+    """Return a line that names the images and the attacks by which *record* was judged."""
     benchmark = run.manifest.get("benchmark") or {}
     data = record.get("data") or benchmark.get("data") or {}
     size = f" at {data['resolution']}" if "resolution" in data else ""
@@ -60,48 +60,50 @@ def judge(record: dict[str, Any], run: Run) -> str:
     n = next(iter(record["metrics"].values()))["n"]
     images = f"{n} images of {data.get('ref', 'unknown')} ({data.get('split', '')}){size}"
     attacks = [
-        f"{metric} by {found['attack']}, {found.get('steps', '?')} steps"
-        for metric, found in record["metrics"].items()
-        if "attack" in found
+        f"{metric} by {measured['attack']}, {measured.get('steps', '?')} steps"
+        for metric, measured in record["metrics"].items()
+        if "attack" in measured
     ]
     return printable("; ".join([f"{images}, sha256 {digest}", *attacks]))
 
 
-def told_notes(notes: dict[str, Any]) -> Iterator[str]:
-    """Yield what a reader must know of a judged network, doubts first."""
+def note_lines(notes: dict[str, Any]) -> Iterator[str]:
+    """Yield the *notes* on a judged network as lines of text, doubts first."""
     for doubt in notes.get("doubts", ()):
         where = f"docs/flags.md#{doubt['name']}"
         yield f"doubt, {doubt['name']}: {doubt['what']}; {doubt['fix']} ({where})"
-    for name, told in notes.items():
+    for name, note in notes.items():
         if name != "doubts":
-            yield f"{name}: {told}"
+            yield f"{name}: {note}"
 
 
-def _judged(runs: Sequence[Run]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _judged_records(runs: Sequence[RunRecord]) -> Iterator[tuple[int, dict[str, Any]]]:
     for r, run in enumerate(runs):
         for record in (*run.soups, *run.judged):
             yield r, record
 
 
-def _named(record: dict[str, Any], run: Run) -> dict[str, Any]:
+def _identity(record: dict[str, Any], run: RunRecord) -> dict[str, Any]:
+    """Return the name and kind of a judged network, and of a soup its coefficients."""
     if "weights" not in record:
-        made = str(record.get("made by") or "elsewhere")
-        kind = printable(MAKERS.get(made, made))
+        maker = str(record.get("made by") or "elsewhere")
+        kind = printable(MAKERS.get(maker, maker))
         return {"name": name_of(record, run.judged), "kind": kind}
     weights = [float(w) for w in record["weights"]]
     recipe = record.get("recipe") or {}
-    alone = max(weights) == 1 and len(recipe.get("weights", ())) < 2
-    mixed = " + ".join(f"{w:.3g} {name}" for w, name in zip(weights, run.names, strict=True) if w)
-    named = run.names[weights.index(1)] if alone else mixed
-    kind = "ingredient" if alone else str(recipe.get("origin", run.manifest["command"]))
     groups = len(recipe.get("weights", ()))
-    return {"name": named, "kind": printable(kind), "weights": weights, "groups": groups}
+    alone = max(weights) == 1 and groups < 2
+    mixed = " + ".join(f"{w:.3g} {name}" for w, name in zip(weights, run.names, strict=True) if w)
+    name = run.names[weights.index(1)] if alone else mixed
+    kind = "ingredient" if alone else str(recipe.get("origin", run.manifest["command"]))
+    return {"name": name, "kind": printable(kind), "weights": weights, "groups": groups}
 
 
-def _measured(found: dict[str, Any]) -> list[float]:
-    """Return accuracy, both ends of its interval, and how many of how many are right."""
-    low, high = found["ci95"]
-    return [float(found["accuracy"]), float(low), float(high), int(found["correct"]), found["n"]]
+def _numbers(measured: dict[str, Any]) -> list[float]:
+    """Return accuracy, both ends of its interval, the correct images and all images."""
+    low, high = measured["ci95"]
+    counts = int(measured["correct"]), measured["n"]
+    return [float(measured["accuracy"]), float(low), float(high), *counts]
 
 
 def _palette(*, dark: bool) -> dict[str, str]:

@@ -1,4 +1,4 @@
-// What all parts share: the values of the page, colours, how a picture is drawn.
+// Shared by all parts: the data of the page, colours, and drawing with plotly.
 
 const page = JSON.parse(document.getElementById("page-data").textContent);
 const { soups, metrics, runs, judges, tails, recipes } = page;
@@ -15,23 +15,23 @@ let order = [];
 const percent = (value) => `${(100 * value).toFixed(1)}%`;
 const value = (soup, m) => (soup.metrics[m] ? soup.metrics[m][0] : null);
 const known = (soup) => value(soup, state.x) !== null && value(soup, state.y) !== null;
-// Plotly reads tags and entities in its texts.
+// Escapes text: plotly interprets tags and entities.
 const plain = (text) =>
   text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 const command = (soup) => (soup.make ? soup.make[0] + tails[soup.make[1]] : null);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const shades = () => page.palette[night.matches ? "dark" : "light"];
 
-// A colour's name is @metric:linf:8/255 or @ingredient:3; every radius of a norm has the norm's.
+// Names of colours are like @metric:linf:8/255 or @ingredient:3; every radius has its norm's colour.
 function shade(name) {
   return shades()[name.split(":").slice(0, 2).join(":")] || css("--quiet");
 }
 
 function element(tag, text = "", attributes = {}) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  for (const [name, content] of Object.entries(attributes)) made.setAttribute(name, content);
-  return made;
+  const node = document.createElement(tag);
+  node.textContent = text;
+  for (const [name, content] of Object.entries(attributes)) node.setAttribute(name, content);
+  return node;
 }
 
 function painted(node) {
@@ -55,7 +55,7 @@ function layout(extra = {}) {
     hoverlabel: { bgcolor: css("--raised"), font: { color: css("--ink") }, align: "left" },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
     ...extra,
-    // Each in its own direction: in both, plotly may never find an end.
+    // Only in its own direction: with both, plotly's layout may not terminate.
     xaxis: { ...axis, automargin: "height", ...(extra.xaxis || {}) },
     yaxis: { ...axis, automargin: "width", ...(extra.yaxis || {}) },
   };
@@ -67,7 +67,7 @@ function draw(frame, data, extra) {
   const again = frame.classList.contains("js-plotly-plot");
   Plotly.react(frame, data, layout(extra), CONFIG);
   const picture = frame.querySelector(".plot-container");
-  if (picture) picture.setAttribute("aria-hidden", "true"); // the tables say it in words
+  if (picture) picture.setAttribute("aria-hidden", "true"); // the tables hold the same numbers
   if (!again) {
     frame.on("plotly_click", (event) => {
       const index = event.points[0].customdata;

@@ -1,4 +1,4 @@
-// The chosen soup: its numbers, its command, and the ways to another.
+// The chosen soup: its numbers and its command, and moving to another soup.
 
 function rows(caption, header, body) {
   const table = element("table");
@@ -13,7 +13,7 @@ function rows(caption, header, body) {
   return table;
 }
 
-function told(soup) {
+function description(soup) {
   const parts = [element("h3", `${soup.number}. ${soup.name}`)];
   const about = several ? `${runs[soup.run].title}, ${soup.kind}` : soup.kind;
   parts.push(element("p", about, { class: "quiet" }));
@@ -23,10 +23,10 @@ function told(soup) {
     `${percent(low)} to ${percent(high)}`,
     `${correct} of ${n}`,
   ]);
-  parts.push(rows("Accuracy; under attack, an upper bound", ["metric", "accuracy", "95% interval", "right"], measured));
+  parts.push(rows("Accuracy (under attack, an upper bound)", ["metric", "accuracy", "95% interval", "correct"], measured));
   parts.push(element("p", judges[soup.judge], { class: "quiet" }));
   if (soup.weights) {
-    const what = soup.groups > 1 ? `Coefficients, means of ${soup.groups} groups` : "Coefficients";
+    const what = soup.groups > 1 ? `Coefficients (means over ${soup.groups} groups)` : "Coefficients";
     const lines = soup.weights.map((w, k) => [runs[soup.run].ingredients[k], w.toPrecision(4)]);
     parts.push(rows(what, ["ingredient", "coefficient"], lines));
   }
@@ -34,17 +34,17 @@ function told(soup) {
   return parts;
 }
 
-function offered(soup) {
+function commandSection(soup) {
   const line = command(soup);
-  if (line === null) return [element("p", "A checkpoint by itself, or an ensemble: nothing is mixed.")];
-  const parts = [element("h3", "The command that makes it"), element("pre", line, { id: "command", dir: "ltr" })];
+  if (line === null) return [element("p", "A checkpoint or an ensemble, which no mix command makes.")];
+  const parts = [element("h3", "Command that makes it"), element("pre", line, { id: "command", dir: "ltr" })];
   const bar = element("div", "", { class: "bar" });
   const copy = element("button", "copy the command", { type: "button", id: "copy" });
   copy.addEventListener("click", copyCommand);
   bar.append(copy);
   const recipe = recipes[soup.number];
   if (recipe) {
-    const save = element("button", `save recipe-${soup.number}.json, which it needs`, { type: "button" });
+    const save = element("button", `save recipe-${soup.number}.json for it`, { type: "button" });
     save.addEventListener("click", () => saveRecipe(soup.number, recipe));
     bar.append(save);
   }
@@ -63,10 +63,10 @@ async function copyCommand() {
   if (line === null) return;
   try {
     await navigator.clipboard.writeText(line);
-    say("The command is copied.");
+    say("The command was copied.");
   } catch {
     window.getSelection().selectAllChildren(at("command"));
-    say("The command is selected: copy it by the keyboard.");
+    say("The command is selected: copy it with the keyboard.");
   }
 }
 
@@ -77,7 +77,7 @@ const say = (text) => {
 function show(index) {
   state.chosen = index;
   const soup = soups[index];
-  at("detail").replaceChildren(...told(soup), ...offered(soup));
+  at("detail").replaceChildren(...description(soup), ...commandSection(soup));
 }
 
 function choose(index) {
@@ -90,7 +90,7 @@ function choose(index) {
   state.rows = Math.max(0, Math.floor(order.indexOf(index) / ROWS));
   fillTable();
   Plotly.relayout(at("map"), { shapes: ring() });
-  clearTimeout(state.timer); // thousands of dots are drawn anew: once the keys are still
+  clearTimeout(state.timer); // redraws thousands of dots: wait until no key is pressed
   state.timer = setTimeout(() => ringTernary(soup), 250);
 }
 
@@ -108,7 +108,7 @@ function along(step) {
   if (!front.length) return;
   const here = value(soups[state.chosen], state.x);
   const place = front.indexOf(state.chosen);
-  // From beside the front, the next step leads onto it.
+  // From a soup that is not on the front, the first step leads onto it.
   const beside = front.filter((i) => value(soups[i], state.x) < here).length - (step > 0 ? 1 : 0);
   const next = place < 0 ? beside + step : place + step;
   choose(front[Math.min(front.length - 1, Math.max(0, next))]);

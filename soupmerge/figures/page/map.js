@@ -1,16 +1,16 @@
-// The map of all soups, its fronts, and the simplex.
+// The map of all soups with their fronts, and the simplex.
 
 function frontOf(run) {
   const mine = soups.map((_, i) => i).filter((i) => soups[i].run === run && known(soups[i]));
   const at = (i) => [value(soups[i], state.x), value(soups[i], state.y)];
   mine.sort((a, b) => at(b)[0] - at(a)[0] || at(b)[1] - at(a)[1]);
-  const kept = [];
+  const front = [];
   for (const i of mine) {
-    const last = kept.length ? at(kept[kept.length - 1]) : [Infinity, -Infinity];
+    const last = front.length ? at(front[front.length - 1]) : [Infinity, -Infinity];
     const same = at(i)[0] === last[0] && at(i)[1] === last[1];
-    if (at(i)[1] > last[1] || same) kept.push(i);
+    if (at(i)[1] > last[1] || same) front.push(i);
   }
-  return kept.reverse();
+  return front.reverse();
 }
 
 function hover(i) {
@@ -67,7 +67,7 @@ function mapTraces() {
   return traces;
 }
 
-// A shape, not a trace: to move it draws no dot anew.
+// A shape rather than a trace: moving it redraws no dots.
 function ring() {
   const soup = soups[state.chosen];
   if (!known(soup)) return [];
@@ -88,7 +88,7 @@ function ring() {
 }
 
 function drawMap() {
-  const lone = soups.filter(known).length === 1 ? [-0.1, 0.1] : null; // or plotly shows −50%
+  const lone = soups.filter(known).length === 1 ? [-0.1, 0.1] : null; // plotly would show −50% and more
   const axis = (m) => ({
     ...(lone ? { range: lone.map((off) => off + value(soups.find(known), m)) } : {}),
     title: { text: `accuracy, ${plain(metrics[m].name)}` },

@@ -1,4 +1,4 @@
-// Controls, and the beginning.
+// The controls, and the start of the page.
 
 function refresh(chosen = state.chosen) {
   fronts = runs.map((_, run) => frontOf(run));
@@ -48,7 +48,7 @@ function turn(step) {
 function startTernary() {
   runs.forEach((run, r) => {
     if (simplex(r).length < 3) return;
-    at("ternary").append(element("h3", `Simplex of ${run.title}, shaded by what is chosen upwards`));
+    at("ternary").append(element("h3", `Simplex of ${run.title}, shaded by the vertical metric`));
     at("ternary").append(element("div", "", { id: `ternary-${r}`, class: "map" }));
   });
 }
@@ -63,7 +63,7 @@ function start() {
   if (!soups.length) return;
   startControls();
   startTernary();
-  const best = frontOf(soups[0].run)[0]; // of the front, the highest
+  const best = frontOf(soups[0].run)[0]; // the highest on the front
   refresh(best === undefined ? 0 : best);
   night.addEventListener("change", () => refresh());
 }

@@ -1,4 +1,4 @@
-// The table of soups, some rows at a time.
+// The table of soups, a page of rows at a time.
 
 function columns() {
   const all = [
@@ -17,7 +17,7 @@ function columns() {
 }
 
 function sortTable() {
-  const column = columns().find((one) => one.key === state.key);
+  const column = columns().find(({ key }) => key === state.key);
   const keys = soups.map(column.of);
   const compare = (a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : a - b);
   const shown = at("front-only").checked ? [...new Set(fronts.flat())] : soups.map((_, i) => i);

@@ -1,4 +1,4 @@
-"""Runs → one HTML file that needs nothing else: no network, no server, no other file."""
+"""Writes the page of runs: one HTML file that needs no network, no server and no other file."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from string import Template
 from typing import Any
 
 from soupmerge.errors import InputError, OutputError, printable
-from soupmerge.figures.page.contents import contents, told_notes
-from soupmerge.figures.page.making import quoted
+from soupmerge.figures.page.commands import quote
+from soupmerge.figures.page.contents import contents, note_lines
 from soupmerge.figures.page.panels import Panel, panels
-from soupmerge.figures.reading import BARRIERS, HISTORY, RECIPE, TRIALS, Run, name_of, remarks
+from soupmerge.figures.reading import BARRIERS, HISTORY, RECIPE, TRIALS, RunRecord, name_of, remarks
 from soupmerge.storage import commit, reading
 from soupmerge.storage.names import MANIFEST
 
 MARK = '<meta name="generator" content="soupmerge report">'
-"""Stands in every page of ours, near its beginning."""
+"""Marks every page that soupmerge has written, within its first `MARK_WITHIN` bytes."""
 
-NEAR = 1024
+MARK_WITHIN = 1024
 SCRIPTS = ("core.js", "map.js", "detail.js", "table.js", "start.js")
-"""In order: they are one script, in which names are common and nobody else's."""
+"""The parts of the page's script, in order; they share one scope."""
 
 
-def write_page(runs: Sequence[Run], out: Path, *, force: bool = False) -> str:
-    """Put the page of *runs* at *out*, and return its path; an earlier page of ours is replaced.
+def write_page(runs: Sequence[RunRecord], out: Path, *, force: bool = False) -> str:
+    """Write the page of *runs* to *out*, replacing an earlier page, and return its path.
 
     Raises:
-        OutputError: something else is at *out* (without *force*), or it cannot be written.
+        OutputError: *out* holds something else (without *force*), or cannot be written.
     """
     check_page(out, force=force)
     commit.write_text(out, page(runs), force=True)
@@ -40,28 +40,30 @@ def write_page(runs: Sequence[Run], out: Path, *, force: bool = False) -> str:
 
 
 def check_page(out: Path, *, force: bool = False) -> None:
-    """Refuse to replace what is no page of ours.
+    """Check that the page may be written to *out*.
 
     Raises:
-        OutputError: as it says.
+        OutputError: *out* is a file that is not a page of soupmerge (without *force*), or a folder.
     """
     commit.check_free(out, force=True)
-    if (
-        out.exists()
-        and not force
-        and MARK.encode() not in reading.StableFile.seen(out).read(0, NEAR)
-    ):
+    if force or not out.exists():
+        return
+    if MARK.encode() not in reading.StableFile.seen(out).read(0, MARK_WITHIN):
         fix = "choose another -o, or give --force"
-        raise OutputError("exists already and is no page of soupmerge's", where=out, fix=fix)
+        raise OutputError("exists and is not a page written by soupmerge", where=out, fix=fix)
 
 
-def page(runs: Sequence[Run]) -> str:
-    """Return the page of *runs* as HTML; equal files give equal bytes."""
-    told = contents(runs)
-    if not told["soups"] and not told["panels"]:
+def page(runs: Sequence[RunRecord]) -> str:
+    """Return the page of *runs* as HTML; the same files give the same bytes.
+
+    Raises:
+        InputError: the runs have no results yet.
+    """
+    data = contents(runs)
+    if not data["soups"] and not data["panels"]:
         where = ", ".join(str(run.path) for run in runs)
-        what, fix = "holds nothing finished to show", "show it when it has judged or learned"
-        raise InputError(what, where=where, fix=fix)
+        fix = "report on it after it has judged or learned something"
+        raise InputError("no results to show yet", where=where, fix=fix)
     own = "\n".join(map(_asset, SCRIPTS))
     scripts = [_plotly(), f'"use strict";\n(() => {{\n{own}}})();\n']
     titles = ", ".join(run.title for run in runs)
@@ -71,22 +73,22 @@ def page(runs: Sequence[Run]) -> str:
         title=html.escape(f"Report on {titles}"),
         style=_asset("page.css"),
         summary="".join(map(_summary, runs)),
-        remarks=_items("remarks", _remarks(runs, told)),
-        hidden="" if told["soups"] else " hidden",
+        remarks=_items("remarks", _remarks(runs, data)),
+        hidden="" if data["soups"] else " hidden",
         panels=f'<div class="panels">\n{"".join(_panels(runs))}</div>',
         doubts=_doubts(runs),
         settings=_settings(runs),
-        data=_inert(told),
+        data=_embedded(data),
         plotly=scripts[0],
         script=scripts[1],
     )
 
 
 def _policy(scripts: Iterable[str]) -> str:
-    """Return a policy under which these scripts run, no other does, and nothing is fetched."""
+    """Return a policy that lets only these scripts run, and nothing be fetched."""
     hashes = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    # Plotly sets styles on what it draws, and draws a heat map as an image of its own.
+    # Plotly sets inline styles, and draws heat maps as embedded images.
     rest = "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
     return f"default-src 'none'; script-src {allowed}; {rest}"
 
@@ -94,7 +96,7 @@ def _policy(scripts: Iterable[str]) -> str:
 def _plotly() -> str:
     from plotly.offline import get_plotlyjs
 
-    # A browser reads line ends so, and hashes what it reads.
+    # Browsers normalise line ends before they compare the hash.
     return str(get_plotlyjs()).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -102,59 +104,59 @@ def _asset(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _inert(value: Any) -> str:
-    """Return *value* as JSON in which nothing ends a script or begins a tag."""
+def _embedded(value: Any) -> str:
+    """Return *value* as JSON without characters that could end a script or begin a tag."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _summary(run: Run) -> str:
+def _summary(run: RunRecord) -> str:
     ingredients = ", ".join(run.names)
     judged = len(run.soups) + len(run.judged)
-    said = [f"<strong>{_e(run.title)}</strong>: {len(run.names)} networks ({_e(ingredients)})"]
-    said += [f"{judged:,} judged"] if judged else []
-    said += [f"{len(run.history)} epochs of learning"] if run.history else []
-    text = f"<p>{'; '.join(said)}.</p>\n"
+    parts = [f"<strong>{_e(run.title)}</strong>: {len(run.names)} networks ({_e(ingredients)})"]
+    parts += [f"{judged:,} judged"] if judged else []
+    parts += [f"{len(run.history)} epochs of learning"] if run.history else []
+    text = f"<p>{'; '.join(parts)}.</p>\n"
     if run.recipe is None:
         return text
-    command = f"soupmerge mix --recipe {quoted(str(run.path / RECIPE))} -o soup.safetensors"
-    return f"{text}<p>The soup that it chose is made again by</p><pre>{_e(command)}</pre>\n"
+    command = f"soupmerge mix --recipe {quote(str(run.path / RECIPE))} -o soup.safetensors"
+    return f"{text}<p>To make its chosen soup again:</p><pre>{_e(command)}</pre>\n"
 
 
-def _remarks(runs: Sequence[Run], told: dict[str, Any]) -> Iterator[str]:
+def _remarks(runs: Sequence[RunRecord], data: dict[str, Any]) -> Iterator[str]:
     for run in runs:
         yield from (f"{run.title}: {remark}" for remark in remarks(run))
-    if len(told["judges"]) > 1:
+    if len(data["judges"]) > 1:
         yield (
-            "Not all were judged on the same images by the same attacks: what tells them apart may "
-            "be that, and not the soup. The judge is named beside each."
+            "Not all soups were judged on the same images by the same attacks, which alone can "
+            "make their accuracies differ. The images and attacks are named beside each soup."
         )
 
 
-def _doubts(runs: Sequence[Run]) -> str:
-    found = [
+def _doubts(runs: Sequence[RunRecord]) -> str:
+    lines = [
         f"{name_of(record, run.judged) if 'ref' in record else run.title}: {line}"
         for run in runs
         for record in (*run.soups, *run.judged)
-        for line in told_notes(record.get("notes") or {})
+        for line in note_lines(record.get("notes") or {})
     ]
-    found += [
+    lines += [
         f"{run.title}, the chosen soup: {line}"
         for run in runs
-        for line in told_notes({"doubts": run.doubts or ()})
+        for line in note_lines({"doubts": run.doubts or ()})
     ]
-    examined = any(run.manifest.get("doubts") or run.doubts is not None for run in runs)
+    checked = any(run.manifest.get("doubts") or run.doubts is not None for run in runs)
     none = (
-        "None was found, which is no proof: soupmerge looked for them (docs/flags.md)."
-        if examined
-        else "Nobody looked for reasons to doubt the figures: soupmerge eval --doubts does."
+        "The checks of docs/flags.md found no reason to doubt the accuracies, which proves nothing."
+        if checked
+        else "The accuracies were not checked for doubts: soupmerge eval --doubts does so."
     )
-    listed = _items("remarks", found) if found else f"<p>{none}</p>"
+    listed = _items("remarks", lines) if lines else f"<p>{none}</p>"
     heading = '<h2 id="doubts-heading">Doubts and notes</h2>'
     return f'<section aria-labelledby="doubts-heading">\n{heading}\n{listed}</section>'
 
 
-def _panels(runs: Sequence[Run]) -> Iterator[str]:
+def _panels(runs: Sequence[RunRecord]) -> Iterator[str]:
     number = 0
     for run in runs:
         for panel in panels(run):
@@ -178,45 +180,47 @@ def _panel(panel: Panel, number: int, run: str) -> str:
         f'<h2 id="panel-{number}-heading">{_e(title)}</h2>\n<p>{_e(panel.about)}</p>\n'
         f'<div id="panel-{number}" class="flat"{tall} role="img"'
         f' aria-label="{_e(panel.about)}"></div>\n'
-        "<details><summary>The same as a table</summary>\n"
+        "<details><summary>Show as a table</summary>\n"
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>'
         "</div></details>\n</section>\n"
     )
 
 
-def _settings(runs: Sequence[Run]) -> str:
-    """Return every line of the manifests as a table; where runs differ, it is marked."""
-    columns = [dict(_lines(run.manifest)) | _hashes(run) for run in runs]
+def _settings(runs: Sequence[RunRecord]) -> str:
+    """Return every setting of the manifests as a table that marks where runs differ."""
+    columns = [dict(_flattened(run.manifest)) | _hashes(run) for run in runs]
     keys = list(dict.fromkeys(key for column in columns for key in column))
     titles = "".join(f'<th scope="col">{_e(run.title)}</th>' for run in runs)
     rows = []
     for key in keys:
-        shown = "".join(f"<td>{_e(column.get(key, '–'))}</td>" for column in columns)
+        cells = "".join(f"<td>{_e(column.get(key, '–'))}</td>" for column in columns)
         differ = len({column[key] for column in columns if key in column}) > 1
         mark = ' class="other"' if differ else ""
         name = f"{_e(key)}{' (they differ)' if differ else ''}"
-        rows.append(f'<tr{mark}><th scope="row">{name}</th>{shown}</tr>\n')
+        rows.append(f'<tr{mark}><th scope="row">{name}</th>{cells}</tr>\n')
     head = f'<thead><tr><th scope="col">setting</th>{titles}</tr></thead>'
     table = f'<table class="settings">{head}\n<tbody>{"".join(rows)}</tbody></table>'
     return f'<div class="wide">{table}</div>'
 
 
-def _lines(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the leaves of a JSON value, each with its path."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
-            yield from _lines(inner, f"{key}.{name}" if key else str(name))
+            yield from _flattened(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list) and value:
         for place, inner in enumerate(value, start=1):
-            yield from _lines(inner, f"{key}[{place}]")
+            yield from _flattened(inner, f"{key}[{place}]")
     else:
         yield key, value if isinstance(value, str) else json.dumps(value)
 
 
-def _hashes(run: Run) -> dict[str, str]:
+def _hashes(run: RunRecord) -> dict[str, str]:
     files = (MANIFEST, TRIALS, HISTORY, RECIPE, BARRIERS)
-    there = [name for name in files if (run.path / name).exists()]
     return {
-        f"sha256 of {name}": reading.StableFile.seen(run.path / name).sha256() for name in there
+        f"sha256 of {name}": reading.StableFile.seen(run.path / name).sha256()
+        for name in files
+        if (run.path / name).exists()
     }
 
 

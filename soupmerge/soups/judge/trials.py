@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, overload
 
+from soupmerge import pareto
 from soupmerge.errors import InputError
 from soupmerge.robustness.report import Report
 from soupmerge.soups.judge.metrics import Condition, Metric, paired
@@ -131,13 +132,7 @@ class Trials(Sequence[Trial]):
     def front(self, x: str, y: str) -> tuple[int, ...]:
         """Return the trials that no other beats in both metrics *x* and *y*, by rising *x*."""
         columns = zip(self._values(x)[1], self._values(y)[1], strict=True) if self.trials else ()
-        points = list(columns)
-        highest, kept = None, set()
-        for point in sorted(set(points), reverse=True):
-            if highest is None or point[1] > highest:
-                highest = point[1]
-                kept.add(point)
-        return tuple(sorted((i for i, p in enumerate(points) if p in kept), key=points.__getitem__))
+        return tuple(pareto.front(list(columns)))
 
     def knee(self, x: str = "clean", y: str = "union") -> Trial:
         """Return the trial of the front that is highest above the chord between the front's ends.

@@ -1,4 +1,4 @@
-"""How a soup is made again: the exact command, for a shell."""
+"""The exact shell commands that make the soups of a page again."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import shlex
 from typing import Any, NamedTuple
 
 from soupmerge.choices import NO_SOUPS
-from soupmerge.figures.reading import RECIPE, Run
+from soupmerge.figures.reading import RECIPE, RunRecord
 
 
-def quoted(word: str) -> str:
-    r"""Return *word* as a shell reads it back exactly, whatever it holds; nothing of it is hidden.
+def quote(word: str) -> str:
+    r"""Return *word* quoted, so that a shell reads it back exactly and every character is visible.
 
-    What cannot be seen (control characters, marks that turn the direction of writing) stands as its
-    bytes in ``$'…'``, which bash, zsh and ksh read.
+    Control characters, marks that reverse the direction of writing and the like are written as
+    their bytes in ``$'…'``, which bash, zsh and ksh understand.
 
     Example:
-        >>> print(quoted("a b"), quoted("a\x1b'"))
+        >>> print(quote("a b"), quote("a\x1b'"))
         'a b' $'a\x1b\''
     """
     if word.isprintable():
         return shlex.quote(word)
-    return "$'" + "".join(map(_escaped, word)) + "'"
+    return "$'" + "".join(map(_escape, word)) + "'"
 
 
-class Making(NamedTuple):
+class MixCommand(NamedTuple):
     """The command that makes a soup.
 
     Attributes:
-        head: what is the soup's own.
-        tail: what it shares with others: its ingredients.
-        recipe: what is to be saved from the page first, if it is in no file.
+        head: its beginning, which belongs to this soup alone.
+        tail: its end, which other soups share: options and ingredients.
+        recipe: the recipe that must be saved from the page first; None if a file holds it.
     """
 
     head: str
@@ -38,29 +38,32 @@ class Making(NamedTuple):
     recipe: dict[str, Any] | None = None
 
 
-def making(record: dict[str, Any], run: Run, number: int) -> Making | None:
-    """Return how the soup of *record*, the *number*-th of *run*, is made; None if it is no soup."""
+def mix_command(record: dict[str, Any], run: RunRecord, number: int) -> MixCommand | None:
+    """Return the command that makes the soup of *record*, the *number*-th of the page.
+
+    It is None for a network that was not mixed.
+    """
     recipe, out = record.get("recipe"), f"-o soup-{number}.safetensors"
     if recipe is None:
         if record.get("made by") in (None, *NO_SOUPS):
             return None
-        return Making(f"soupmerge mix --recipe {quoted(record['ref'])} {out}")
+        return MixCommand(f"soupmerge mix --recipe {quote(record['ref'])} {out}")
     if _is_plain(recipe):
         (row,) = recipe["weights"].values()
         coefficients = ",".join(repr(float(w)) for w in row)
-        return Making(f"soupmerge mix -w {coefficients} {out} ", _shared(recipe))
+        return MixCommand(f"soupmerge mix -w {coefficients} {out} ", _tail(recipe))
     if recipe == run.recipe:
-        return Making(f"soupmerge mix --recipe {quoted(str(run.path / RECIPE))} {out}")
-    return Making(f"soupmerge mix --recipe recipe-{number}.json {out}", "", recipe)
+        return MixCommand(f"soupmerge mix --recipe {quote(str(run.path / RECIPE))} {out}")
+    return MixCommand(f"soupmerge mix --recipe recipe-{number}.json {out}", "", recipe)
 
 
 def _is_plain(recipe: dict[str, Any]) -> bool:
-    """Return whether options of ``mix`` say all of *recipe*."""
+    """Return whether the options of ``mix`` can express all of *recipe*."""
     special = recipe.keys() & {"copied", "skipped", "calibration"}
     return recipe["groups"] == "model" and len(recipe["weights"]) == 1 and not special
 
 
-def _shared(recipe: dict[str, Any]) -> str:
+def _tail(recipe: dict[str, Any]) -> str:
     refs = [source["ref"] for source in recipe["ingredients"]]
     policy, base = recipe["buffers"]["policy"], recipe["buffers"]["base"]
     words = [
@@ -71,10 +74,10 @@ def _shared(recipe: dict[str, Any]) -> str:
         *(["--"] if any(ref.startswith("-") for ref in refs) else []),
         *refs,
     ]
-    return " ".join(map(quoted, words))
+    return " ".join(map(quote, words))
 
 
-def _escaped(letter: str) -> str:
+def _escape(letter: str) -> str:
     if letter in "'\\":
         return f"\\{letter}"
     if letter.isprintable():
