@@ -8,24 +8,11 @@ from typing import Any
 import click
 
 import soupmerge as sm
+from soupmerge.choices import ATTACKS, AUTOATTACK_VERSIONS, PRECISIONS
 from soupmerge.cli.options.grouping import F, grouped
 from soupmerge.cli.options.kinds import ThreatType, Whole
 from soupmerge.cli.options.machine import Machine
 from soupmerge.errors import UsageError
-
-ATTACKS = (
-    "fgsm",
-    "pgd",
-    "fast",
-    "apgd",
-    "apgd-dlr",
-    "apgd-t",
-    "apgd-ce+t",
-    "apgd-100",
-    "train-2",
-    "autoattack",
-)
-"""The names in `robustness.presets`, which is not imported before it is needed."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +108,7 @@ _OPTIONS = (
     ),
     click.option(
         "--attack-precision",
-        type=click.Choice(["fp32", "bf16", "auto"]),
+        type=click.Choice([*PRECISIONS, "auto"]),
         default="fp32",
         show_default=True,
         help="What attacks compute in; what they fool is confirmed in float32.",
@@ -133,7 +120,7 @@ _OPTIONS = (
     ),
     click.option(
         "--autoattack-version",
-        type=click.Choice(["standard", "plus", "rand", "custom"]),
+        type=click.Choice(list(AUTOATTACK_VERSIONS)),
         default="standard",
         show_default=True,
         help="Which of its attacks AutoAttack runs.",
