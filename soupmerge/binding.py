@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from soupmerge.choices import PRECISIONS
 from soupmerge.errors import InputError, NumericsError, SoupmergeError, UsageError
 from soupmerge.types import Classifier, Examples, State
 from soupmerge.wrappers import PREFIXES
@@ -238,8 +239,6 @@ def device_of(name: str) -> torch.device:
 
 UNLIKELY = 1e-3
 """Probability below which missing labels are not put down to chance."""
-
-PRECISIONS = ("fp32", "bf16")
 
 
 def cast(classifier: Classifier, precision: str, device: torch.device) -> Classifier:

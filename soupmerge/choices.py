@@ -1,4 +1,4 @@
-"""Closed sets that several rooms share, each written once; nothing here loads torch."""
+"""Closed sets of names, each listed once; importable without torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from soupmerge.errors import UsageError, near_miss
 
 
 class Origin(NamedTuple):
-    """Who chose the coefficients of a soup.
+    """What chose the coefficients of a soup.
 
     Attributes:
-        label: what a legend calls such soups.
-        sentence: how a model card goes on after "The coefficients were".
+        label: the name of such soups in legends.
+        sentence: completes "The coefficients were" in model cards.
     """
 
     label: str
@@ -40,24 +40,69 @@ ORIGINS: Mapping[str, Origin] = {
     ),
     "learn": Origin("learned", "learned by gradient descent (Huang 2023)"),
 }
-"""`Recipe.origin` → what figures, tables and model cards say of it."""
+"""`Recipe.origin` → its texts in figures, tables and model cards."""
 
 NO_SOUPS: Mapping[str, str] = {
     "finetune": "trained",
     "elsewhere": "from elsewhere",
     "ensemble": "ensemble",
 }
-"""What made a judged network that is no soup → what a legend calls it."""
+"""What made a judged network that is not a soup → its name in legends."""
 
 MAKERS: Mapping[str, str] = {
     **NO_SOUPS,
-    **{origin: told.label for origin, told in ORIGINS.items()},
+    **{origin: entry.label for origin, entry in ORIGINS.items()},
 }
-"""What made a judged network → what a legend calls it."""
+"""What made a judged network → its name in legends."""
+
+
+BUFFER_POLICIES = ("average", "base", "recalibrate")
+"""``average``: batch-norm statistics are mixed like the weights of their module. ``base``: they are
+copied from one ingredient, as in the paper, where buffers are not averaged. ``recalibrate``: they
+are averaged, and then re-estimated on images by `soups.recalibration`."""
+
+HEADS = ("base", "first", "skip")
+"""What becomes of the classifier: copied from the base or the first ingredient, or left out."""
+
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+"""Floating-point dtypes of files, which a soup may be written in."""
+
+PRECISIONS = ("fp32", "bf16")
+"""What networks compute in; `binding.cast` makes them."""
+
+PLACES = ("device", "host", "files")
+"""Where ingredients are kept while coefficients are learned; ``files`` reads them at every step."""
+
+STORES = ("fp32", "bf16")
+"""How ingredients are kept: in the network's own dtype, or as bfloat16 differences from the base.
+"""
+
+BATCH_NORM_MODES = ("eval", "batch")
+"""The statistics that batch norms use in a learning step: those of the soup, or of the batch."""
+
+SEARCH_METHODS = ("random", "cma")
+"""How a search proposes soups: uniformly from the simplex, or by CMA-ES."""
+
+RACE_GOALS = ("front", "best")
+"""Which soups a race keeps: those that may be on the front or best, or those that may be best."""
+
+FIGURE_FORMATS = ("png", "svg", "pdf")
+"""File formats of figures."""
+
+NETWORKS = (
+    *("digits-cnn", "resnet9", "resnet18-cifar", "resnet50-cifar", "preact-resnet18"),
+    *("wrn-28-4", "wrn-28-10", "wrn-34-10", "wrn-34-15", "wrn-34-20", "wrn-40-2", "wrn-70-16"),
+    *("wrn-34-r", "wrn-a4", "dm-preact-resnet18"),
+    *("dm-wrn-28-10", "dm-wrn-34-10", "dm-wrn-34-20", "dm-wrn-70-16", "dm-wrn-82-8"),
+    *("dm-wrn-94-16", "dm-wrn-106-16", "ra-wrn-70-16"),
+    *(f"convnext-{size}-convstem" for size in ("tiny", "small", "base", "large")),
+    *("vit-small-convstem", "vit-base-convstem", "xcit-s12", "xcit-m12", "xcit-l12"),
+)
+"""Names of built-in networks; `sources.models.families` makes them."""
 
 
 def require_origin(origin: str) -> None:
-    """Refuse an *origin* that no figure and no model card knows.
+    """Reject an *origin* without texts for figures and model cards.
 
     Raises:
         UsageError: it is not one of `ORIGINS`.

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from soupmerge.binding import PRECISIONS, probe
+from soupmerge.binding import probe
+from soupmerge.choices import PRECISIONS
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.robustness.adversarial_cache import AdversarialCache
 from soupmerge.robustness.cascade import stages_of

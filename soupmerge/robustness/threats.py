@@ -1,28 +1,30 @@
 """Threat models: balls of a norm and a radius, intersected with the pixel box ``[0, 1]``.
 
-The radius, ``eps``, is always in the units of images in ``[0, 1]``.
+The radius, ``eps``, is always in the units of images in ``[0, 1]``. Threats can be read without
+torch, which is imported where tensors are at hand: command lines are checked before it is loaded.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from soupmerge.choices import NORMS
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.numbers import exact
-from soupmerge.types import Generators
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from soupmerge.types import Generators
 
 ORDERS = {"linf": math.inf, "l2": 2, "l1": 1}
 """Norm → p of the p-norm."""
 MOST_EPS = 1e6
 """More than the distance between any two images."""
-LEAST_EPS = float(torch.finfo(torch.float32).tiny)
-"""Smaller numbers are 0 in float32, or are treated as 0 on some devices."""
+LEAST_EPS = 2.0**-126
+"""The smallest normal float32: smaller numbers are 0, or count as 0 on some devices."""
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,28 @@ class Threat:
         then of the box, which stays in the ball because *x* is in the box.
         """
         if self.norm == "linf":
-            near = torch.min(torch.max(x_adv, x - self.eps), x + self.eps)
-            return near.clamp(0.0, 1.0)
+            return x_adv.maximum(x - self.eps).minimum(x + self.eps).clamp(0.0, 1.0)
         if self.norm == "l2":
             delta = x_adv - x
-            return torch.clamp(x + unit_l2(delta) * norm_l2(delta).clamp(max=self.eps), 0.0, 1.0)
+            near = x + unit_l2(delta) * norm_l2(delta).clamp(max=self.eps)
+            return near.clamp(0.0, 1.0)
         return x + _onto_l1_and_box(x_adv - x, x, self.eps)
 
     def sample(self, x: Tensor, generator: Generators) -> Tensor:
         """Return a random starting point in the set around *x*, drawn as AutoAttack does."""
         if self.norm == "linf":
-            noise = 2 * _draw(torch.rand, x, generator) - 1
+            noise = 2 * _draw("rand", x, generator) - 1
             largest = over_images(noise.abs().flatten(1).amax(1), x)
             return (x + self.eps * noise / (largest + 1e-12)).clamp(0.0, 1.0)
-        noise = _draw(torch.randn, x, generator)
+        noise = _draw("randn", x, generator)
         if self.norm == "l2":
             return (x + self.eps * unit_l2(noise)).clamp(0.0, 1.0)
         return self.project(x + noise, x)
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Return ``(B,)`` float64: how far *x_adv* is from *x* in this norm."""
+        import torch
+
         delta = (x_adv.double() - x.double()).flatten(1)
         length: Tensor = torch.linalg.vector_norm(delta, ord=ORDERS[self.norm], dim=1)
         return length
@@ -115,7 +119,7 @@ class Threat:
         pixels = x_adv.flatten(1)
         in_box = (pixels.amin(1) >= 0) & (pixels.amax(1) <= 1)
         near: Tensor = self.distance(x_adv, x) <= self.eps + slack
-        return near & in_box & torch.isfinite(pixels).all(1)
+        return near & in_box & pixels.isfinite().all(1)
 
     def steepest(self, grad: Tensor, density: Tensor | None = None) -> Tensor:
         """Return the direction of length 1 in which the loss rises fastest.
@@ -202,14 +206,17 @@ def _written(eps: float) -> str:
     return repr(eps).removesuffix(".0")
 
 
-def _draw(kind: Any, x: Tensor, generator: Generators) -> Tensor:
+def _draw(kind: str, x: Tensor, generator: Generators) -> Tensor:
     """Return noise of the shape of *x*, drawn on the CPU so that it is the same on every device."""
+    import torch
+
+    draw: Any = getattr(torch, kind)
     if isinstance(generator, torch.Generator):
-        noise = kind(x.shape, generator=generator)
+        noise = draw(x.shape, generator=generator)
     else:
         if len(generator) != len(x):
             raise ValueError(f"{len(generator)} generators for {len(x)} examples")
-        noise = torch.stack([kind(x.shape[1:], generator=own) for own in generator])
+        noise = torch.stack([draw(x.shape[1:], generator=own) for own in generator])
     return noise.to(x)  # type: ignore[no-any-return]
 
 
@@ -231,6 +238,8 @@ def _onto_l1_and_box(delta: Tensor, x: Tensor, eps: float) -> Tensor:
     coordinate leaves the face (λ = |δ_i| − c_i) or reaches zero (λ = |δ_i|). Sorting the kinks
     gives λ.
     """
+    import torch
+
     shape = delta.shape
     d, sign = delta.flatten(1).abs(), delta.flatten(1).sign()
     room = torch.where(sign > 0, 1 - x.flatten(1), x.flatten(1))

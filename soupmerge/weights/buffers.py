@@ -5,11 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-POLICIES = ("average", "base", "recalibrate")
-"""``average``: statistics are mixed like the weights of their module. ``base``: they are copied
-from one ingredient, as in the paper, where buffers are not averaged. ``recalibrate``: they are
-averaged, and then re-estimated on images by `soupmerge.soups.recalibration`."""
-
 VARIANCE = "running_var"
 STATISTICS = ("running_mean", VARIANCE)
 CONSTANTS = ("mean", "std", "mu", "sigma", "new_mean", "new_std")

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soupmerge.choices import require_origin
+from soupmerge.choices import BUFFER_POLICIES, FLOATS, require_origin
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.references import portable, without_folders
 from soupmerge.storage.reading import read_json, unknown_keys
-from soupmerge.weights import buffers
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.groups import check_grouping
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.places import INDEX
 from soupmerge.weights.selection import EVERYTHING, Selection
-from soupmerge.weights.tensors import DTYPES
 
 FORMAT = "soupmerge-recipe/1"
 KEYS = (
@@ -30,7 +28,6 @@ KEYS = (
 
 RESTORE = "use the recipe as soupmerge wrote it"
 FIX = "give one number per checkpoint, with a sum of 1"
-FLOATS = tuple(dtype.name for dtype in DTYPES.values() if dtype.is_floating_point)
 TOLERANCE = 1e-6
 """How far the sum of a row may be from 1, to allow for rounding to decimals."""
 
@@ -103,8 +100,8 @@ class Recipe:
             problems.append(str(error))
         if not self.groups:
             problems.append("no group of tensors")
-        if self.buffers not in buffers.POLICIES:
-            fix = near_miss(self.buffers, buffers.POLICIES)
+        if self.buffers not in BUFFER_POLICIES:
+            fix = near_miss(self.buffers, BUFFER_POLICIES)
             problems.append(f"no buffer policy {self.buffers!r}; {fix}")
         if self.dtype is not None and self.dtype not in FLOATS:
             problems.append(f"no dtype {self.dtype!r}; {near_miss(self.dtype, FLOATS)}")

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from soupmerge import choices
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.weights.files import Checkpoint
 
 HEADS = ("fc", "head", "heads", "classifier", "linear", "logits", "last_linear")
 """Names of the last layer: the first component of its tensors' names."""
-
-HEAD_CHOICES = ("base", "first", "skip")
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ def select(
     sources = dict.fromkeys(apart, base)
     if head is None:
         return _present(checkpoints, sources, frozenset())
-    if head not in HEAD_CHOICES:
-        fix = near_miss(head, HEAD_CHOICES)
+    if head not in choices.HEADS:
+        fix = near_miss(head, choices.HEADS)
         raise UsageError(f"unknown choice {head!r}", where="--head", fix=fix)
     heads = head_of(checkpoints)
     if not heads:

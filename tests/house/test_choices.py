@@ -1,23 +1,32 @@
-"""Closed sets that several rooms share: each has one home, and all who need a member know it."""
+"""Each closed set in `choices` is the set that its implementer knows."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 import soupmerge as sm
-from soupmerge import choices
+from soupmerge import binding, choices
 from soupmerge.choices import MAKERS, ORIGINS
 from soupmerge.errors import UsageError
 from soupmerge.exports.folder import export
-from soupmerge.robustness import autoattack, ensembles, objectives, presets, threats
+from soupmerge.figures import style
+from soupmerge.robustness import ensembles, presets
 from soupmerge.soups.judge.entries import Entry
-from soupmerge.training import augment
+from soupmerge.soups.learn import stacks
+from soupmerge.soups.search import simplex
+from soupmerge.sources.models.families import BUILT_IN
+from soupmerge.training.augment import AUGMENTS
 from soupmerge.weights.recipe import read_recipe
+from soupmerge.weights.selection import select
+from soupmerge.weights.tensors import DTYPES
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,11 +111,82 @@ def test_the_documents_name_every_mark() -> None:
         assert f"| {label} | " in text, maker
 
 
-def test_a_table_of_words_lists_what_its_room_implements() -> None:
-    assert set(choices.NORMS) == set(threats.ORDERS)
-    assert set(choices.ATTACKS) == set(presets.PRESETS)
-    assert set(choices.AUGMENTATIONS) == set(augment.AUGMENTS)
-    assert set(choices.AVERAGES) == set(ensembles.AVERAGES)
-    assert set(choices.OBJECTIVES) == {"mix", *objectives.FORMS}
-    versions = choices.AUTOATTACK_VERSIONS.values()
-    assert all(set(attacks) <= set(autoattack.ATTACKS) for attacks in versions)
+# ---- Sets whose implementer has a table of its own: the names are the same.
+
+TABLES: dict[str, tuple[Any, Any]] = {
+    "attacks": (choices.ATTACKS, presets.PRESETS),
+    "augmentations": (choices.AUGMENTATIONS, AUGMENTS),
+    "averages of ensembles": (choices.AVERAGES, ensembles.AVERAGES),
+    "networks": (choices.NETWORKS, BUILT_IN),
+    "figure formats": (choices.FIGURE_FORMATS, style.METADATA),
+    "dtypes": (choices.FLOATS, [d.name for d in DTYPES.values() if d.is_floating_point]),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_set_has_the_names_of_its_implementer(name: str) -> None:
+    listed, implemented = TABLES[name]
+    assert len(set(listed)) == len(listed)
+    assert set(listed) == set(implemented)
+
+
+# ---- Sets whose implementer has branches: every name works, any other is refused.
+
+SMALL = sm.Linf(0.1)
+
+
+def _search(method: str) -> None:
+    simplex.check(method, 100)
+
+
+def _place(place: str, store: str = "fp32") -> None:
+    ingredients: Any = type("Three", (), {"infos": {}, "__len__": lambda self: 3})()
+    stacks.plan(ingredients, place=place, store=store)
+
+
+BRANCHES: dict[str, tuple[Any, Callable[[str], Any]]] = {
+    "norms": (choices.NORMS, lambda name: sm.Threat(name, 0.1).project(*torch.rand(2, 1, 3, 2, 2))),
+    "AutoAttack versions": (
+        [v for v in choices.AUTOATTACK_VERSIONS if v != "custom"],
+        lambda name: sm.AutoAttack(SMALL, version=name).stages,
+    ),
+    "precisions": (
+        choices.PRECISIONS,
+        lambda name: binding.cast(nn.Flatten(), name, torch.device("cpu"))(torch.rand(1, 2)),
+    ),
+    "objectives": (choices.OBJECTIVES, lambda name: sm.against(SMALL, form=name)),
+    "batch-norm modes": (choices.BATCH_NORM_MODES, lambda name: sm.Settings(batch_norm=name)),
+    "search methods": (choices.SEARCH_METHODS, _search),
+    "places": (choices.PLACES, _place),
+    "stores": (choices.STORES, lambda name: _place("host", name)),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_every_name_is_taken_and_a_misspelled_one_is_not(name: str) -> None:
+    names, use = BRANCHES[name]
+    for word in names:
+        use(word)
+    with pytest.raises(UsageError, match=rf"\b{names[0]}\b"):
+        use(f"{names[0]}x")
+
+
+def test_buffer_policies_dtypes_heads_and_goals_of_races_are_those_listed(
+    net: nn.Module, ingredients: sm.Ingredients
+) -> None:
+    uses: list[tuple[Any, Callable[[str], Any]]] = [
+        (choices.BUFFER_POLICIES, lambda name: sm.Recipe.uniform(ingredients, buffers=name)),
+        (choices.FLOATS, lambda name: sm.Recipe.uniform(ingredients, dtype=name)),
+        (choices.HEADS, lambda name: select(tuple(ingredients), head=name)),
+        (choices.RACE_GOALS, lambda name: sm.race(net, ingredients, _judge(), step=1, goal=name)),
+    ]
+    for names, use in uses:
+        for word in names:
+            use(word)
+        with pytest.raises(UsageError, match=rf"\b{names[0]}\b"):
+            use(f"{names[0]}x")
+
+
+def test_names_of_closed_sets_cost_no_torch() -> None:
+    code = "import sys, soupmerge.choices; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

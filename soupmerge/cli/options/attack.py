@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.choices import ATTACKS, AUTOATTACK_VERSIONS
+from soupmerge.choices import ATTACKS, AUTOATTACK_VERSIONS, PRECISIONS
 from soupmerge.cli.options.grouping import F, grouped
 from soupmerge.cli.options.kinds import ThreatType, Whole
 from soupmerge.cli.options.machine import Machine
@@ -108,7 +108,7 @@ _OPTIONS = (
     ),
     click.option(
         "--attack-precision",
-        type=click.Choice(["fp32", "bf16", "auto"]),
+        type=click.Choice([*PRECISIONS, "auto"]),
         default="fp32",
         show_default=True,
         help="What attacks compute in; what they fool is confirmed in float32.",

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from soupmerge.choices import BATCH_NORM_MODES
 from soupmerge.errors import UsageError, near_miss
 
 MOST_LR = 1e9
-
-NORMS = ("eval", "batch")
-"""Statistics that batch norms use in the step: those of the soup, or of the batch."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,8 @@ class Settings:
             raise UsageError(what, where="dropout", fix="give a number from 0 to 1")
         if self.rescale and self.dropout == 1:
             raise UsageError("nothing is left to rescale", where="dropout 1", fix="give less")
-        if self.batch_norm not in NORMS:
-            fix = near_miss(self.batch_norm, NORMS)
+        if self.batch_norm not in BATCH_NORM_MODES:
+            fix = near_miss(self.batch_norm, BATCH_NORM_MODES)
             raise UsageError(f"no mode {self.batch_norm!r}", where="batch norm", fix=fix)
 
     def noted(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class LearnedSoup:
         buffers: policy for batch-norm statistics.
         base: the ingredient that counters (and ``base`` statistics) come from.
         device: where to compute.
-        place: where the ingredients are kept, see `soupmerge.soups.learn.stacks.PLACES`.
-        store: in what, see `soupmerge.soups.learn.stacks.STORES`.
+        place: where the ingredients are kept, see `soupmerge.choices.PLACES`.
+        store: in what, see `soupmerge.choices.STORES`.
         statistics: whether the network will use its statistics, so that averaged ones have a
             gradient; else they are constants, as they are of norms whose scale and shift are
             not mixed.

@@ -9,14 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from soupmerge.choices import PLACES, STORES
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.weights.ingredients import Ingredients
-
-PLACES = ("device", "host", "files")
-"""Where ingredients are kept while coefficients are learned; ``files`` reads them at every step."""
-
-STORES = ("fp32", "bf16")
-"""In what: the network's own dtype, or bfloat16 differences from the base ingredient."""
 
 CHUNK = 1 << 16
 """Columns of bfloat16 that are widened at a time: few enough to stay in a processor's cache."""

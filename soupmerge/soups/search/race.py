@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from soupmerge.choices import RACE_GOALS
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
@@ -31,7 +32,6 @@ from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.tensors import Array
 
-GOALS = ("front", "best")
 MOST_ROUNDS, FEWEST = 16, 32
 """Rounds at most, and images in each at least: fewer would leave batches empty."""
 
@@ -112,8 +112,8 @@ def race(  # as many settings as `grid`, and what a race adds to them
     """
     size, rows = plan(ingredients, step)
     metric = metric_of(benchmark, metric)
-    if goal not in GOALS:
-        raise UsageError(f"no goal {goal!r}", where="race", fix=near_miss(goal, GOALS))
+    if goal not in RACE_GOALS:
+        raise UsageError(f"no goal {goal!r}", where="race", fix=near_miss(goal, RACE_GOALS))
     settings = {"step": str(exact(str(step), "step")), "race": goal, "metric": metric, "seed": seed}
     with evaluating(
         net, ingredients, benchmark, "grid", settings, buffers=buffers, run=run, soups=size

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from soupmerge.choices import SEARCH_METHODS
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.run import Run
@@ -21,7 +22,6 @@ from soupmerge.soups.search.grid import MOST_SOUPS
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 
-METHODS = ("random", "cma")
 Row = tuple[float, ...]
 
 
@@ -91,8 +91,10 @@ def check(method: str, n: int) -> None:
     Raises:
         UsageError: there is no such method, or *n* is out of range.
     """
-    if method not in METHODS:
-        raise UsageError(f"no method {method!r}", where="method", fix=near_miss(method, METHODS))
+    if method not in SEARCH_METHODS:
+        raise UsageError(
+            f"no method {method!r}", where="method", fix=near_miss(method, SEARCH_METHODS)
+        )
     if not 1 <= n <= MOST_SOUPS:
         fix = f"give 1 to {MOST_SOUPS:,}"
         raise UsageError(f"cannot judge {n:,} soups", where="-n", fix=fix)
