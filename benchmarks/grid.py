@@ -28,9 +28,8 @@ from soupmerge.robustness.judging import Meter
 from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.search.betting import BettingTest
 from soupmerge.soups.search.choice import tried
-from soupmerge.soups.search.evaluator import Evaluator
-from soupmerge.soups.search.race import ALPHA, ROUNDS
-from soupmerge.types import quiet
+from soupmerge.soups.search.evaluator import evaluating
+from soupmerge.soups.search.race import ALPHA, MOST_ROUNDS
 
 STEPS, BATCH, REPEATS = 100, 256, 20
 REAL, DIGITS = ("linf:8/255", "l2:0.5"), ("linf:0.15", "l2:0.75")
@@ -205,7 +204,7 @@ def raced(flags: np.ndarray[Any, Any], shuffled: np.ndarray[Any, Any]) -> tuple[
     soups = len(flags)
     first, second = np.array([(a, b) for a in range(soups) for b in range(soups) if a != b]).T
     capitals, beaten, asked = BettingTest(len(first), flags.shape[1]), set[int](), 0
-    for part in np.array_split(shuffled, ROUNDS):
+    for part in np.array_split(shuffled, MOST_ROUNDS):
         asked += (soups - len(beaten)) * len(part)
         capitals.see(flags[first][:, part] - flags[second][:, part])
         sure = capitals.decided(ALPHA / len(first))
@@ -217,14 +216,16 @@ def raced(flags: np.ndarray[Any, Any], shuffled: np.ndarray[Any, Any]) -> tuple[
 
 def switching(net: Any, ingredients: sm.Ingredients, judge: sm.Benchmark, trials: sm.Trials) -> Row:
     """Return the time of changing weights over that of judging 256 images."""
-    how = {"buffers": "average", "base": 0, "origin": "grid"}
-    evaluator = Evaluator(net, ingredients, judge, how, None, "cpu", quiet)
-    changes = [timed(partial(evaluator.load_into, trial.recipe))[1] for trial in list(trials)[:10]]
-    data: Any = judge.data
-    some_images = data.take(torch.arange(min(32, len(judge.data))), "some")
-    bound = evaluator.load_into(trials[0].recipe)
-    small = sm.Benchmark(some_images, judge.giving_up().attacks, batch_size=32)
-    whole = timed(lambda: small(bound))[1] * 256 / len(some_images)
+    with evaluating(
+        net, ingredients, judge, "grid", {}, buffers=sm.Buffers(), run=sm.Run()
+    ) as evaluator:
+        recipes = [trial.recipe for trial in list(trials)[:10]]
+        changes = [timed(partial(evaluator.network, recipe))[1] for recipe in recipes]
+        data: Any = judge.data
+        some_images = data.take(torch.arange(min(32, len(judge.data))), "some")
+        bound = evaluator.network(recipes[0])
+        small = sm.Benchmark(some_images, judge.brief().attacks, batch_size=32)
+        whole = timed(lambda: small(bound))[1] * 256 / len(some_images)
     return common.ratio(float(np.median(changes)) / whole, "<= 0.03")
 
 

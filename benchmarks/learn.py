@@ -61,7 +61,7 @@ x, y = torch.rand(2, 3, 224, 224), torch.arange(2)
 objective = sm.against(sm.Linf(4 / 255))
 objective.craft(net, x, y, generator=torch.Generator())
 """
-"""The same network attacked, its weights held: imports, activations, and one model."""
+"""The same network attacked, its weights mixed: imports, activations, and one model."""
 
 
 def main() -> None:
@@ -149,8 +149,8 @@ def images(n: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 def learner(
     net: torch.nn.Module, ingredients: sm.Ingredients, data: Any, precision: str
 ) -> Learner:
-    settings = sm.Settings(batch_size=BATCH, precision=precision)
-    return Learner(net, ingredients, data, OBJECTIVE, settings, place="device", device=DEVICE)
+    settings = sm.Settings(batch_size=BATCH, precision=precision, place="device")
+    return Learner(net, ingredients, data, OBJECTIVE, settings, device=DEVICE)
 
 
 def in_turn(
@@ -187,12 +187,12 @@ def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
 def gradient(learner: Learner, alpha: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     """Return what of the coefficients' gradient the softmax lets through, on images as they are."""
     x, y = (t.to(DEVICE) for t in learner.data.batch(indices))
-    soup, held = learner.soup, learner.soup.held(alpha)
+    soup, mixed = learner.soup, learner.soup.mix(alpha)
     live = torch.ones(len(alpha), dtype=torch.bool)
-    leaves = soup.leaves(live, held)
-    loss = OBJECTIVE.loss(learner._cast(soup.placed(leaves, held)), x, x, y)
+    leaves = soup.leaves(live, mixed)
+    loss = OBJECTIVE.loss(learner._cast(soup.substitute(leaves, mixed)), x, x, y)
     found = torch.autograd.grad(loss, list(leaves.values()))
-    into = soup.gradient(dict(zip(leaves, found, strict=True)), live, held)
+    into = soup.gradient(dict(zip(leaves, found, strict=True)), live, mixed)
     return into - into.mean(1, keepdim=True)
 
 
@@ -214,7 +214,7 @@ def memory_ratios(home: Path, k: int) -> dict[str, Any]:
     found = {}
     for place, store, goal in (("files", "fp32", 3 * whole + k * largest), ("host", "bf16", 0)):
         peak = common.peak(LEARN, place, store, str(home), str(k)).peak
-        beyond = peak - one + 2 * whole  # ONE held the network and its copy
+        beyond = peak - one + 2 * whole  # ONE mixed the network and its copy
         name = f"{k} ViT-B/32 in {place}, {store}: peak memory"
         if goal:
             found[f"{name} / (3 models + largest stack)"] = common.ratio(beyond / goal, "<= 1")

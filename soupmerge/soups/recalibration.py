@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a soup, estimated anew: averages of statistics are not its own."""
+"""Re-estimate the batch-norm statistics of a soup: an average of statistics is not its own."""
 
 from __future__ import annotations
 
@@ -19,13 +19,21 @@ from soupmerge.types import Attack, Examples, Progress, State, quiet
 
 @dataclass(frozen=True)
 class Calibration:
-    """On what statistics are estimated: *data*, clean or as *attack* changes them.
+    """The images on which batch-norm statistics are estimated: *data*, clean or under *attack*.
 
     Attributes:
-        data: training images, in an order drawn from *seed*; no label is used without an attack.
-        attack: crafts adversarial images against the soup with its averaged statistics.
-        batch_size: images a batch; a last batch of a single image is left out.
-        seed: for the order and the attack's starting points.
+        data: training images, in an order drawn from *seed*; labels are used only for the attack.
+        attack: crafts adversarial images against the soup with its averaged statistics; None leaves
+            the images clean.
+        batch_size: images per batch, at least 2; a last batch of a single image is left out.
+        seed: seed for the order and the random starts of the attack.
+
+    Raises:
+        UsageError: fewer than two images in all or per batch.
+
+    Example:
+        >>> Calibration(train, batch_size=20).describe()["batch_size"]
+        20
     """
 
     data: Examples
@@ -35,11 +43,11 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if self.batch_size < 2 or len(self.data) < 2:
-            what = "statistics need batches of two images or more"
-            raise UsageError(what, where="recalibrate", fix="take more images, or a larger batch")
+            what = "statistics need batches of at least two images"
+            raise UsageError(what, where="recalibrate", fix="give more images, or a larger batch")
 
     def describe(self) -> dict[str, Any]:
-        """Return all that changes the statistics, for a recipe."""
+        """Return everything that affects the statistics, for a recipe."""
         attack = self.attack and {"threat": str(self.attack.threat), **self.attack.describe()}
         return {
             "data": self.data.fingerprint(),
@@ -57,45 +65,51 @@ def recalibrate(
     device: torch.device | str = "cpu",
     progress: Progress = quiet,
 ) -> dict[str, Tensor]:
-    """Return *state* with its batch-norm statistics estimated anew.
+    """Return *state* with re-estimated batch-norm statistics.
 
-    running_mean ← mean over batches of the batch's mean; running_var ← that of its unbiased
-    variance (a cumulative average, as `torch.optim.swa_utils.update_bn` takes it). Nothing else
-    changes: only batch norms are in training mode, and counters stay as they are. On a CPU one
-    thread computes, so that the same images give the same bits whatever the number of threads.
+    running_mean ← mean over batches of the batch's mean; running_var ← mean over batches of its
+    unbiased variance (a cumulative average, as in `torch.optim.swa_utils.update_bn`). Nothing else
+    changes: only batch norms are in training mode, and counters are kept. A single thread computes,
+    so that on a CPU the same images give the same bits whatever the number of threads.
 
     Args:
         net: the network; it is copied, not changed.
         state: a soup, or any weights that fit *net*.
         calibration: the images.
-        device: where to compute.
-        progress: is told of batches.
+        device: device of torch.
+        progress: callback for progress; see `types.Progress`.
 
     Raises:
         InputError: *net* has no batch-norm statistics, or *state* does not fit it.
+
+    Example:
+        >>> soup = sm.mix(ingredients, sm.Recipe.of(ingredients, [0.5, 0.5]))
+        >>> recalibrated = sm.recalibrate(net, soup, sm.Calibration(train))
+        >>> sorted(n for n in soup if not soup[n].equal(recalibrated[n]))[0].split(".")[-1]
+        'running_mean'
     """
-    still, moving = bind(net, state, device=device), bind(net, state, device=device)
-    norms = {name: m for name, m in moving.named_modules() if _keeps_statistics(m)}
+    fixed, network = bind(net, state, device=device), bind(net, state, device=device)
+    norms = {name: m for name, m in network.named_modules() if _has_statistics(m)}
     if not norms:
         fix = "choose another buffer policy"
         raise InputError("has no batch-norm statistics", where="model", fix=fix)
     for norm in norms.values():
         norm.reset_running_stats()
-        norm.momentum = None  # torch's word for a cumulative average
+        norm.momentum = None  # means a cumulative average
         norm.train()
     batches = _batches(calibration)
     with _one_thread():
         for done, indices in enumerate(batches, start=1):
-            x = _images(calibration, still, indices, torch.device(device))
+            x = _images(calibration, fixed, indices, torch.device(device))
             with torch.no_grad():
-                moving(x)
+                network(x)
             progress("recalibrate", done, len(batches))
-    return _updated(state, net, norms)
+    return _with_statistics(state, net, norms)
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute in one thread: the number of threads changes how convolutions round."""
+    """Compute in one thread, because the number of threads affects how convolutions round."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -104,7 +118,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _keeps_statistics(module: nn.Module) -> bool:
+def _has_statistics(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.running_mean is not None
 
 
@@ -114,22 +128,24 @@ def _batches(calibration: Calibration) -> list[Tensor]:
 
 
 def _images(
-    calibration: Calibration, still: nn.Module, indices: Tensor, device: torch.device
+    calibration: Calibration, network: nn.Module, indices: Tensor, device: torch.device
 ) -> Tensor:
+    """Return the images at *indices*, attacked against *network* if there is an attack."""
     x, y = calibration.data.batch(indices)
     x, y = x.to(device), y.to(device)
     if calibration.attack is None:
         return x
     ids = [calibration.data.ids[i] for i in indices.tolist()]
     generators = [stream("recalibrate", calibration.seed, id) for id in ids]
-    return calibration.attack(still, x, y, generator=generators)
+    return calibration.attack(network, x, y, generator=generators)
 
 
-def _updated(state: State, net: nn.Module, norms: Mapping[str, Any]) -> dict[str, Tensor]:
-    fresh = {}
+def _with_statistics(state: State, net: nn.Module, norms: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return *state* with the statistics of *norms*, which are named as in *net*."""
+    in_state = dict(zip(align(state, net), state, strict=True))
+    new = {}
     for name, norm in norms.items():
-        fresh[f"{name}.running_mean" if name else "running_mean"] = norm.running_mean
-        fresh[f"{name}.running_var" if name else "running_var"] = norm.running_var
-    ours = dict(zip(align(state, net), state, strict=True))  # the network's names → those of state
-    new = {ours[name]: tensor.cpu() for name, tensor in fresh.items()}
+        prefix = f"{name}." if name else ""
+        new[in_state[f"{prefix}running_mean"]] = norm.running_mean.cpu()
+        new[in_state[f"{prefix}running_var"]] = norm.running_var.cpu()
     return {name: new.get(name, tensor).to(tensor.dtype) for name, tensor in state.items()}

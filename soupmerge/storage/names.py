@@ -1,19 +1,19 @@
-"""The files of a run folder, by name: one table, which every room that writes or reads one uses."""
+"""Names of the files in a run folder: one table for every room that writes or reads them."""
 
 from __future__ import annotations
 
 MANIFEST = "manifest.json"
-"""What the run is about: command, inputs, settings, environment."""
+"""What the run does: its command, inputs, settings and environment."""
 
 TRIALS, CONTENDERS = "trials.jsonl", "judged.jsonl"
 ROUNDS, HISTORY = "rounds.jsonl", "history.jsonl"
-"""Journals: soups or networks, what `adapt` judges at its end, the rounds of a race, epochs."""
+"""Journals: judged soups or networks, the final comparison of `adapt`, rounds of a race, epochs."""
 
 VERDICTS = "verdicts.jsonl"
 """Journal of verdicts on single images, kept while a network is being judged."""
 
 STATE, ADVERSARIALS = "state.safetensors", "adversarial.safetensors"
-"""Snapshots: of a training or learning, and of the images that fooled earlier soups."""
+"""Snapshots: the state of training or learning, and the images that fooled earlier soups."""
 
 RECIPE, SOUP = "recipe.json", "soup.safetensors"
 """The chosen soup."""
@@ -25,14 +25,14 @@ RACE, DECISIONS, ADAPTED, BARRIERS = "race.json", "decisions.json", "adapted.jso
 """Results of `race`, `greedy`, `adapt` and `check`."""
 
 IMAGES, FLAGS = "images.csv", "flags.csv"
-"""Which images were used, and the verdict on each."""
+"""The images that were used, and the verdicts on them."""
 
 BEST, FIGURES = "best", "figures"
-"""Folders: the best recipe by each metric, and pictures."""
+"""Folders: the best recipe by each metric, and figures."""
 
 OWN = (
     *(TRIALS, CONTENDERS, ROUNDS, HISTORY, VERDICTS, "*.jsonl.torn"),
     *(STATE, ADVERSARIALS, RECIPE, SOUP, PLAN, DOUBTS, RACE, DECISIONS, ADAPTED, BARRIERS),
     *(IMAGES, FLAGS, f"{BEST}/*.json", *(f"{FIGURES}/*.{kind}" for kind in ("png", "svg", "pdf"))),
 )
-"""What a run leaves beside its manifest; ``--force`` removes these and nothing else."""
+"""The files of a run apart from its manifest; ``--force`` removes these and nothing else."""

@@ -1,4 +1,4 @@
-"""A run folder: a manifest that says what is done, journals of what was done, one writer."""
+"""A run folder: a manifest of the work, journals of what is done, and one writer at a time."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from soupmerge.storage.reading import read_json
 
 FORMAT = "soupmerge-run/1"
 SMALL = 1 << 20
-"""Bytes that journals and tables of a run may take."""
+"""Bytes to reserve for the journals and tables of a run."""
 
 
 class RunFolder:
-    """An open run folder at *path*; *resumed* tells whether it held work of the same settings."""
+    """An open run folder at *path*; *resumed* says whether it already held this run."""
 
     def __init__(self, path: Path, *, resumed: bool) -> None:
         self.path, self.resumed = path, resumed
@@ -36,11 +36,11 @@ class RunFolder:
         return Journal(self.path / name)
 
     def file(self, name: str) -> Path:
-        """Return where this run keeps the file *name*."""
+        """Return the path of the file *name* of this run."""
         return self.path / name
 
     def best(self, metric: str) -> Path:
-        """Return where this run keeps the best recipe by *metric*."""
+        """Return the path of the best recipe by *metric*."""
         folder = self.path / BEST
         with commit.writing(folder):
             folder.mkdir(exist_ok=True)
@@ -56,38 +56,42 @@ def opened(
     force: bool = False,
     room: int = 0,
 ) -> Iterator[RunFolder]:
-    """Open the run folder at *path* for the work *manifest* describes; resume it if it has begun.
+    """Create or resume the run folder at *path* for the work that *manifest* describes.
 
-    The manifest holds whatever changes a number: ``command``, ``inputs``, ``settings``. The
-    ``environment`` (versions) is added here; resuming in another one is a warning. Where a file or
-    data set has a hash, the hash is compared and not its path.
+    The manifest holds everything that affects the results: ``command``, ``inputs``, ``settings``.
+    The ``environment`` (versions) is added here; resuming under other versions is a warning. Files
+    and data sets that have a hash are compared by the hash, not by their path.
 
     Args:
-        room: bytes of the large files that the work writes, most of them when it is done.
+        path: the run folder, which is created if it does not exist.
+        manifest: describes the work, as JSON values.
+        inputs: files that the run must not replace.
+        force: start over if the folder holds another run.
+        room: bytes of the large files that the work writes, most of them at its end.
 
     Raises:
-        UsageError: the folder holds a run with other settings (the differences are listed), or one
-            of *inputs*, which the run might replace.
-        OutputError: another process is writing to it, it is no run folder, cannot be written, or
-            has too little room.
+        UsageError: the folder holds a run with other settings (the differences are listed), or
+            contains one of *inputs*.
+        OutputError: another process is writing to the folder, it holds foreign files, it cannot be
+            written, or the disk has too little free space.
     """
     path = Path(path)
     manifest = {"format": FORMAT, **manifest, "environment": environment()}
     for file in inputs:
         if path.resolve() in file.resolve().parents:
             fix = "choose another -o"
-            raise UsageError(f"the run folder holds an input, {file.name}", where=path, fix=fix)
+            raise UsageError(f"the run folder contains an input, {file.name}", where=path, fix=fix)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        what = f"cannot be made a folder: {error.strerror}"
+        what = f"cannot create the folder: {error.strerror}"
         raise OutputError(what, where=path, fix="choose another -o") from error
     with _locked(path):
         with commit.writing(path):
-            freed = sum(file.stat().st_size for file in _leavings(path)) if force else 0
+            freed = sum(file.stat().st_size for file in _run_files(path)) if force else 0
         commit.require_room(path / MANIFEST, room + SMALL - freed)
         cleared = force and _clear(path)
-        resumed = not cleared and _begun(path, manifest)
+        resumed = not cleared and _holds_run(path, manifest)
         if not resumed:
             commit.write_json(path / MANIFEST, manifest, force=True)
         yield RunFolder(path, resumed=resumed)
@@ -97,7 +101,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     """Return the manifest of the run folder at *path*.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: the folder has no manifest, or a damaged one.
     """
     file = Path(path) / MANIFEST
     if not file.exists():
@@ -106,45 +110,45 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     manifest: dict[str, Any] = read_json(file)
     form = manifest.get("format") if isinstance(manifest, dict) else None
     if form == FORMAT and not isinstance(manifest.get("command"), str):
-        fix = "choose another folder"
-        raise InputError("names no command", where=file, fix=fix)
+        raise InputError("names no command", where=file, fix="choose another folder")
     if form != FORMAT:
         newer = isinstance(form, str) and form.startswith("soupmerge-run/")
-        found = f"has format {brief(form)}, expected {FORMAT!r}"
-        fix = "take a newer soupmerge" if newer else "choose another folder"
-        raise InputError(f"is not the manifest of a run: {found}", where=file, fix=fix)
+        what = f"is not the manifest of a run: expected format {FORMAT!r}, found {brief(form)}"
+        fix = "install a newer soupmerge" if newer else "choose another folder"
+        raise InputError(what, where=file, fix=fix)
     return manifest
 
 
 def environment() -> dict[str, str]:
-    """Return the versions a result may depend on."""
+    """Return the versions of Python and of the packages that results may depend on."""
     packages = ("soupmerge", "torch", "timm", "torchvision")
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **versions}
 
 
 def essence(value: Any) -> Any:
-    """Return *value* without what a hash stands for: paths, as files may move, and class names."""
+    """Return *value* without the paths and class names of what has a hash: files may move."""
     if isinstance(value, dict):
-        told = ("ref", "links", "classes") if "sha256" in value else ()
-        return {k: essence(v) for k, v in value.items() if k not in told}
+        ignored = ("ref", "links", "classes") if "sha256" in value else ()
+        return {k: essence(v) for k, v in value.items() if k not in ignored}
     return [essence(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
-def _begun(path: Path, manifest: dict[str, Any]) -> bool:
+def _holds_run(path: Path, manifest: dict[str, Any]) -> bool:
+    """Return whether the folder holds the run that *manifest* describes; refuse any other."""
     if not (path / MANIFEST).exists():
-        known = (BEST, FIGURES)
-        foreign = [f.name for f in path.iterdir() if f.name[0] != "." and f.name not in known]
+        ours = (BEST, FIGURES)
+        foreign = [f.name for f in path.iterdir() if f.name[0] != "." and f.name not in ours]
         if foreign:
             raise OutputError(
-                f"is not empty and not a run folder (it holds {sorted(foreign)[0]!r})",
+                f"is neither empty nor a run folder (it contains {sorted(foreign)[0]!r})",
                 where=path,
                 fix="choose another -o",
             )
         return False
     old, new = essence(read_manifest(path)), essence(manifest)
     if old.pop("environment", None) != new.pop("environment"):
-        warnings.warn(f"{path}: resuming a run that began with other versions", stacklevel=5)
+        warnings.warn(f"{path}: resuming a run started with other versions", stacklevel=5)
     if old != new:
         raise UsageError(
             "holds a run with other settings",
@@ -156,7 +160,7 @@ def _begun(path: Path, manifest: dict[str, Any]) -> bool:
 
 
 ABSENT = object()
-"""Stands for the value of a key that is not there."""
+"""Stands for the value of a missing key."""
 
 
 def _differences(old: Any, new: Any, key: str = "") -> list[str]:
@@ -177,23 +181,22 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
 
 
 def _clear(path: Path) -> bool:
-    """Remove what an earlier run left, and return whether there was one.
+    """Remove the files of an earlier run, and return whether there was one.
 
-    Its manifest stays until the new one takes its place, so that the folder is never a stranger's;
-    files that are not the run's stay for good. A folder without a manifest of ours is left for
-    `_begun` to refuse.
+    Its manifest stays until the new one replaces it, so that the folder is a run folder at any
+    moment. Files that no run writes are kept. `_holds_run` refuses a folder without a manifest.
     """
     if not (path / MANIFEST).exists():
         return False
     read_manifest(path)
     with commit.writing(path):
-        for file in _leavings(path):
+        for file in _run_files(path):
             file.unlink()
     return True
 
 
-def _leavings(path: Path) -> list[Path]:
-    """Return the files that an earlier run left beside its manifest."""
+def _run_files(path: Path) -> list[Path]:
+    """Return the files of an earlier run apart from its manifest."""
     return [file for pattern in OWN for file in path.glob(pattern)]
 
 
@@ -203,7 +206,7 @@ def _locked(path: Path) -> Iterator[None]:
 
     def busy() -> OutputError:
         who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-        return OutputError(f"is being written by {who}", where=path, fix="wait for it")
+        return OutputError(f"is being written by {who}", where=path, fix="wait until it ends")
 
     with locked(path / ".lock", busy=busy):
         try:

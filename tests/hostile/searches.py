@@ -61,7 +61,7 @@ def nothing_yet(run: Path) -> None:
 one = f"{{x}} {FEW} {RUN}"
 for command in ("greedy", "path", "search"):
     add(f"B9 {command} of one", 2, f"{command} {one}", command if command == "path" else "two")
-add("B9 a path of three", 2, f"path {{x}} {PAIR} {RUN}", "path", "2 ends, not 3")
+add("B9 a path of three", 2, f"path {{x}} {PAIR} {RUN}", "path", "exactly 2 ingredients, not 3")
 add("B9 a search of no soups", 2, f"search {PAIR} -n 0 {RUN}", "-n")
 add("B9 a method that is none", 2, f"search {PAIR} --method cmaes {RUN}", "cmaes", fix="")
 add("B9 a sum that is none", 2, f"greedy {PAIR} --metric clean+ {RUN}", "clean+")

@@ -17,7 +17,8 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.search.adapt import Adaptation, best_of
+from soupmerge.soups.search.adapt import best_of
+from soupmerge.soups.search.adaptation import Adaptation
 from soupmerge.soups.search.grid import lattice
 from soupmerge.soups.search.shots import draw
 from soupmerge.weights import ledger
@@ -180,7 +181,7 @@ def test_a_run_keeps_recipes_roles_and_the_table(tmp_path: Path) -> None:
     assert manifest["settings"] == {"step": "1/2", "shots": SHOTS, "seed": 0}
     for key, side in (("chosen on", 0), ("judged on", 1)):
         assert manifest[key] == [both[side].fingerprint() for both in parts]
-    with pytest.raises(UsageError, match="holds an input"):
+    with pytest.raises(UsageError, match="contains an input"):
         adapt(tmp_path, table, run=sm.Run(tmp_path / "in", force=True))
 
 

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.geometry.basin import SEPARATE, SHARED, UNKNOWN, Barrier, Barriers
-from soupmerge.weights.geometry import geometry_of
+from soupmerge.soups.geometry.barriers import SEPARATE, SHARED, UNKNOWN, Barrier, Barriers
+from soupmerge.weights.geometry import signs
 from tests.shared import Outcome, Stop, files_of, in_folder, stop_at
 from tests.soups import planted
 from tests.soups.planted import (
@@ -329,7 +329,7 @@ def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
     assert manifest["model"] == "planted"
     ingredients = make_ingredients(tmp_path / "in", 2)
     assert [told["sha256"] for told in manifest["inputs"]] == list(ingredients.hashes)
-    with pytest.raises(UsageError, match="holds an input"):
+    with pytest.raises(UsageError, match="contains an input"):
         kept(tmp_path, table, run=sm.Run(tmp_path / "in", force=True))
     assert manifest["benchmark"] == planted.benchmark(N).describe()
     assert manifest["settings"] == {"points": 6, "tolerance": 0.05, "buffers": "average"}

@@ -19,7 +19,7 @@ from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.doubts import Doubt
 from soupmerge.robustness.ensembles import Ensemble
 from soupmerge.soups.judge import comparison
-from soupmerge.soups.judge.comparison import NOT_FINITE, compare, judged, pairs
+from soupmerge.soups.judge.comparison import NOT_FINITE, compare, pairs, report_on
 from soupmerge.soups.judge.entries import EnsembleEntry, Entry
 from soupmerge.storage.tables import csv_text, images_table
 from soupmerge.weights import ledger
@@ -86,7 +86,7 @@ def test_every_network_is_judged_by_every_benchmark_in_order(entries: Any) -> No
 
 def test_an_ensemble_is_judged_like_any_network(entries: Any) -> None:
     together = EnsembleEntry(entries, "logit")
-    report = judged(together, benchmark(N))
+    report = report_on(together, benchmark(N))
     assert report == benchmark(N)(Ensemble([entry.bound() for entry in entries], "logit"))
     flags = np.array([TABLE(tuple(row))[0] for row in np.eye(3).tolist()])
     assert report.bits("clean").tolist() == (flags.sum(0) >= 2).tolist()
@@ -141,12 +141,12 @@ def test_doubts_are_noted_where_they_are_asked_for(
     doubt = Doubt("scale", "it is scaled", "do not")
     monkeypatch.setattr(comparison, "doubts", lambda *_, **__: (doubt,))
     noted = {"doubts": [{"name": "scale", "what": "it is scaled", "fix": "do not"}]}
-    assert judged(entries[0], benchmark(N), examine=True).notes == noted
-    assert judged(entries[0], benchmark(N)).notes == {}
-    assert judged(entries[0], benchmark(N, threats=0), examine=True).notes == {}
+    assert report_on(entries[0], benchmark(N), examine=True).notes == noted
+    assert report_on(entries[0], benchmark(N)).notes == {}
+    assert report_on(entries[0], benchmark(N, threats=0), examine=True).notes == {}
     assert [r.notes for r in compare(entries[:1], benchmark(N), examine=True)] == [noted]
     monkeypatch.setattr(comparison, "doubts", lambda *_, **__: ())
-    assert judged(entries[0], benchmark(N), examine=True).notes == {}
+    assert report_on(entries[0], benchmark(N), examine=True).notes == {}
 
 
 def test_images_without_finite_logits_are_counted(entries: Any) -> None:
@@ -163,10 +163,10 @@ def test_images_without_finite_logits_are_counted(entries: Any) -> None:
     right = [[True] * N, [True] * N]
     broken = Entry(entries[0].checkpoint, Broken(3, lambda row: right))
     for size in (256, 4, 9):
-        report = judged(broken, benchmark(N, batch_size=size))
+        report = report_on(broken, benchmark(N, batch_size=size))
         assert report.correct("clean") == N - 9
         assert report.notes[NOT_FINITE] == 9
-    assert NOT_FINITE not in judged(entries[0], benchmark(N)).notes
+    assert NOT_FINITE not in report_on(entries[0], benchmark(N)).notes
 
 
 def test_what_is_compiled_judges_and_what_is_not_is_examined(
@@ -180,9 +180,9 @@ def test_what_is_compiled_judges_and_what_is_not_is_examined(
         return net
 
     monkeypatch.setattr(torch, "compile", compile)
-    plain = judged(entries[0], benchmark(N))
+    plain = report_on(entries[0], benchmark(N))
     assert compiled == []
-    assert judged(entries[0], benchmark(N), compiled=True) == plain
+    assert report_on(entries[0], benchmark(N), compiled=True) == plain
     assert len(compiled) == 1
     compare(entries[:2], benchmark(N), compiled=True, run=sm.Run(tmp_path / "run"))
     assert len(compiled) == 3
@@ -246,7 +246,7 @@ def test_records_of_others_are_not_believed(entries: Any, tmp_path: Path, harm: 
 def test_a_folder_that_holds_a_network_is_refused(entries: Any, tmp_path: Path) -> None:
     before = files_of(tmp_path / "in")
     for some in (entries[:1], [EnsembleEntry(entries, "prob")]):
-        with pytest.raises(UsageError, match="holds an input"):
+        with pytest.raises(UsageError, match="contains an input"):
             compare(some, benchmark(N), run=sm.Run(tmp_path / "in", force=True))
     assert files_of(tmp_path / "in") == before
 

@@ -122,7 +122,7 @@ def test_a_learned_soup_is_the_mix_of_its_recipe(
             )
             logits = start("xavier", ingredients, soup.groups, seeded(0))
             mixed = sm.mix(ingredients, soup.recipe(logits))
-            for learned in (soup.weights(logits.softmax(1)), soup.held(logits.softmax(1))):
+            for learned in (soup.weights(logits.softmax(1)), soup.mix(logits.softmax(1))):
                 for name in mixed:
                     torch.testing.assert_close(learned[name], mixed[name], rtol=1e-5, atol=1e-6)
 
@@ -158,11 +158,11 @@ def test_inner_products_are_the_gradient_of_the_definition(
 
     plain = loss_of(soup.weights(alpha, live))
     (expected,) = torch.autograd.grad(plain, logits, retain_graph=True)
-    held = soup.held(alpha)
-    leaves = soup.leaves(live, held)
-    fast = loss_of(soup.placed(leaves, held))
+    mixed = soup.mix(alpha)
+    leaves = soup.leaves(live, mixed)
+    fast = loss_of(soup.substitute(leaves, mixed))
     found = torch.autograd.grad(fast, list(leaves.values()))
-    into_alpha = soup.gradient(dict(zip(leaves, found, strict=True)), live, held)
+    into_alpha = soup.gradient(dict(zip(leaves, found, strict=True)), live, mixed)
     (gradient,) = torch.autograd.grad(alpha, logits, into_alpha)
     torch.testing.assert_close(fast, plain, rtol=1e-12, atol=0)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-14)
@@ -246,12 +246,12 @@ def test_tied_tensors_are_learned_as_one(tmp_path: Path) -> None:
     alpha = alpha.detach().double().requires_grad_()
     x = torch.rand(5, 4, dtype=torch.float64)
     (expected,) = torch.autograd.grad(soup.classifier(soup.weights(alpha))(x).sum(), alpha)
-    held = soup.held(alpha)
+    mixed = soup.mix(alpha)
     live = torch.ones(3, dtype=torch.bool)
-    leaves = soup.leaves(live, held)
-    out = soup.classifier(soup.placed(leaves, held))(x).sum()
+    leaves = soup.leaves(live, mixed)
+    out = soup.classifier(soup.substitute(leaves, mixed))(x).sum()
     found = torch.autograd.grad(out, list(leaves.values()), materialize_grads=True)
-    gradient = soup.gradient(dict(zip(leaves, found, strict=True)), live, held)
+    gradient = soup.gradient(dict(zip(leaves, found, strict=True)), live, mixed)
     torch.testing.assert_close(gradient, expected)
 
 

@@ -57,9 +57,9 @@ WRONG = [
     ("--eps 0.1 --trades 2", "not in [0, 1]"),
     ("--eps 0.1 --beside nowhere", "would not be judged"),
     ("--eps 0.1 --judge-split test --threat linf:0.1 --beside nowhere", "no best soups"),
-    ("--eps 0.1 --patience 2", "waits for nothing"),
-    ("--eps 0.1 --ingredients files --store bf16", "stays in its file"),
-    ("--eps 0.1 --init only:3", "names none of 2"),
+    ("--eps 0.1 --patience 2", "needs a stopping split"),
+    ("--eps 0.1 --ingredients files --store bf16", "stay in their files"),
+    ("--eps 0.1 --init only:3", "names none of the 2"),
     ("--eps 0,0.1 --recalibrate attacked", "needs one attack"),
     ("--eps 0.1 --stop-split train", "stopping split"),
 ]

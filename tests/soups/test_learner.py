@@ -116,7 +116,7 @@ def test_learning_is_the_plain_loop_step_by_step(
     assert len(found) == len(seen) == EPOCHS * 3
     for ours, (theirs, _, _) in zip(seen, found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
-    first = learner.first.double().softmax(1)
+    first = learner.start.double().softmax(1)
     assert [record["epoch"] for record in history] == [1, 2, 3]
     for epoch, record in enumerate(history):
         part = found[3 * epoch : 3 * epoch + 3]
@@ -143,10 +143,10 @@ def ended(tmp_path: Path, first: Tensor, now: Tensor) -> dict[str, Any]:
     ingredients = tiny.make_ingredients(tmp_path / "in")
     settings = Settings(by="model", epochs=1)
     learner = Learner(Tiny(), ingredients, tiny.images(8), Pushed(), settings)
-    learner.first = first.clamp(min=1e-30).log()
+    learner.start = first.clamp(min=1e-30).log()
     learner.logits.data.copy_(now.clamp(min=1e-30).log())
-    learner.at |= {"seen": 1}
-    return learner._ended(0)
+    learner.state |= {"seen": 1}
+    return learner._end_epoch(0)
 
 
 def test_from_one_ingredient_to_another_coefficients_move_by_one(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_detached_group_stays_where_it_is(tmp_path: Path) -> None:
     for dropout, moving in ((1.0, 1), (0.0, 6)):
         learner = learner_of(tmp_path, dropout=dropout)
         learner._step(torch.arange(BATCH))
-        moved = (learner.logits.detach() != learner.first).any(1)
+        moved = (learner.logits.detach() != learner.start).any(1)
         assert int(moved.sum()) == moving
 
 
@@ -230,7 +230,7 @@ def test_learning_leaves_network_statistics_and_random_state_alone(
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
     assert not any(module.training for module in learner.soup.net.modules())
     assert learner.soup.net.norm.track_running_stats
-    with pytest.raises(ZeroDivisionError), learner._norms():
+    with pytest.raises(ZeroDivisionError), learner._batch_norm_mode():
         raise ZeroDivisionError
     assert not learner.soup.net.norm.training
 
@@ -340,7 +340,7 @@ def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time
 ) -> None:
     """In batches, the last of which is smaller; the noise of each batch is drawn by its place."""
     learner, data = learner_of(tmp_path), tiny.images(N, seed=7)
-    rows = learner.first.double().softmax(1)
+    rows = learner.start.double().softmax(1)
     ingredients = tiny.make_ingredients(tmp_path / "in")
     theta = {n: t.double() for n, t in sm.mix(ingredients, learner.soup.recipe(rows.log())).items()}
     expected, goal, soup = 0.0, Pushed(), partial(answer, theta)
@@ -361,17 +361,17 @@ def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time
     [
         ({"dropout": 1.5}, "^dropout: 1.5 is not a probability"),
         ({"dropout": -0.1}, "^dropout: -0.1 is not a probability"),
-        ({"dropout": 1.0, "rescale": True}, "^dropout 1: nothing is left"),
-        ({"epochs": 0}, "^learn: .*must be positive"),
-        ({"batch_size": 0}, "^learn: .*must be positive"),
-        ({"patience": 0}, "^learn: .*must be positive"),
+        ({"dropout": 1.0, "rescale": True}, "^dropout 1: .*cannot be divided"),
+        ({"epochs": 0}, "^learn: epochs must be at least 1, not 0"),
+        ({"batch_size": 0}, "^learn: batch size must be at least 1"),
+        ({"patience": 0}, "^learn: patience must be at least 1"),
         ({"lr": 0.0}, "^learn: learning rate 0 is not above 0"),
         ({"lr": float("inf")}, "^learn: learning rate inf is not"),
-        ({"batch_norm": "bach"}, "^batch norm: no mode 'bach'; did you mean 'batch'"),
+        ({"batch_norm": "bach"}, "^batch norm: unknown mode 'bach'; did you mean 'batch'"),
         ({"by": "blocks"}, "'blocks'.*'block'"),
-        ({"init": "zero"}, "^init: no start 'zero'"),
+        ({"init": "zero"}, "^init: unknown start 'zero'"),
         ({"precision": "fp8"}, "^precision: no precision 'fp8'"),
-        ({"store": "fp8"}, "^store: no form 'fp8'"),
+        ({"store": "fp8"}, "^store: unknown form 'fp8'"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(

@@ -45,16 +45,16 @@ def test_what_is_learned_is_what_its_recipe_mixes(
     logits = torch.randn(len(soup.groups), 3, generator=torch.Generator().manual_seed(0))
     recipe = soup.recipe(logits)
     mixed = sm.mix(few, recipe)
-    held, whole = soup.held(logits.softmax(1)), soup.weights(logits.softmax(1))
-    assert held.keys() == whole.keys() == mixed.keys()
+    at_alpha, whole = soup.mix(logits.softmax(1)), soup.weights(logits.softmax(1))
+    assert at_alpha.keys() == whole.keys() == mixed.keys()
     rows = recipe.rows_by_tensor(few)
     for name, tensor in mixed.items():
-        torch.testing.assert_close(held[name], tensor, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(at_alpha[name], tensor, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(whole[name], tensor, rtol=1e-5, atol=1e-6)
         if name in few.selection.copied:
             source = few.selection.copied[name]
             assert rows[name] == tuple(float(k == source) for k in range(3))
-            assert torch.equal(held[name], ingredients[source][name])
+            assert torch.equal(at_alpha[name], ingredients[source][name])
 
 
 @pytest.mark.parametrize("how", SELECTIONS.values(), ids=SELECTIONS)
@@ -76,11 +76,11 @@ def test_what_is_left_out_has_neither_coefficients_nor_a_gradient(
 
     alpha, live = logits.softmax(1), torch.ones(len(logits), dtype=torch.bool)
     (expected,) = torch.autograd.grad(loss_of(soup.weights(alpha)), alpha, retain_graph=True)
-    held = soup.held(alpha)
-    leaves = soup.leaves(live, held)
+    at_alpha = soup.mix(alpha)
+    leaves = soup.leaves(live, at_alpha)
     assert not left_out & leaves.keys()
-    found = torch.autograd.grad(loss_of(soup.placed(leaves, held)), list(leaves.values()))
-    gradient = soup.gradient(dict(zip(leaves, found, strict=True)), live, held)
+    found = torch.autograd.grad(loss_of(soup.substitute(leaves, at_alpha)), list(leaves.values()))
+    gradient = soup.gradient(dict(zip(leaves, found, strict=True)), live, at_alpha)
     torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-13)
     assert float(gradient.abs().max()) > 1e-6
 
@@ -92,8 +92,8 @@ def test_a_head_that_fits_one_ingredient_alone_can_be_left_out_of_learning(
     sm.save(tmp_path / "seven.safetensors", wide)
     few = sm.load(tmp_path / "seven.safetensors", ingredients[1].ref, head="base", base=1)
     soup = LearnedSoup(net, few, base=1)
-    held = soup.held(torch.full((len(soup.groups), 2), 0.5))
-    assert torch.equal(held["head.weight"], ingredients[1]["head.weight"])
+    at_alpha = soup.mix(torch.full((len(soup.groups), 2), 0.5))
+    assert torch.equal(at_alpha["head.weight"], ingredients[1]["head.weight"])
 
 
 DATA = "--data digits --limit 16"

@@ -141,7 +141,7 @@ def test_the_first_is_compared_with_the_second() -> None:
 def test_only_reports_on_the_same_images_are_compared(one: Any, other: Any, refused: bool) -> None:
     reports = [Report(data, SIX.flags, SIX.attacks) for data in (one, other)]
     if refused:
-        with pytest.raises(InputError, match="other images"):
+        with pytest.raises(InputError, match="different images"):
             paired(*reports, Metric.parse("clean"))
     else:
         assert isinstance(paired(*reports, Metric.parse("clean")), Gap)

@@ -54,7 +54,7 @@ def test_steps_on_paper(points: int, beyond: float, steps: tuple[float, ...]) ->
 
 @pytest.mark.parametrize(("points", "beyond"), [(1, 0), (10_002, 0), (3, -0.1), (3, 10.1)])
 def test_what_makes_no_path_is_refused(points: int, beyond: float) -> None:
-    with pytest.raises(UsageError, match="^path: .*2 to 10001 points and 0 to 10 beyond"):
+    with pytest.raises(UsageError, match="^path: .*2 to 10001 points, and 0 to 10"):
         steps_of(points, beyond)
 
 
@@ -160,5 +160,7 @@ def test_eleven_points_are_usual(tmp_path: Path) -> None:
 
 
 def test_a_path_has_two_ends(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="^REF: a path has 2 ends, not 3; name 2 checkpoints"):
+    with pytest.raises(
+        UsageError, match="^REF: a path needs exactly 2 ingredients, not 3; name 2 checkpoints"
+    ):
         sm.path(Planted(3, some_flags(0, 9)), make_ingredients(tmp_path / "in", 3), benchmark(9))

@@ -180,7 +180,7 @@ def test_progress_counts_batches(
 
 @pytest.mark.parametrize(("n", "batch_size"), [(1, 128), (97, 1)])
 def test_a_single_image_has_no_variance(train: sm.Images, n: int, batch_size: int) -> None:
-    with pytest.raises(UsageError, match="^recalibrate: .*two images or more"):
+    with pytest.raises(UsageError, match="^recalibrate: .*at least two images"):
         sm.Calibration(train.take(torch.arange(n), "few"), batch_size=batch_size)
     sm.Calibration(train.take(torch.arange(2), "two"), batch_size=2)
 

@@ -16,7 +16,7 @@ from torch import nn
 import soupmerge as sm
 from soupmerge.binding import set_size
 from soupmerge.errors import InputError
-from soupmerge.soups.judge.comparison import judged
+from soupmerge.soups.judge.comparison import report_on
 from soupmerge.soups.judge.entries import Entry
 from soupmerge.sources.resizing import Resized, resize
 from tests.shared import near
@@ -49,7 +49,7 @@ def test_the_native_resolution_changes_nothing(entries: tuple[Entry, ...]) -> No
     benchmark, entry = few(), entries[0]
     same = replace(benchmark, data=Resized(benchmark.data, 8))
     for one in (entry, Entry(entry.checkpoint, entry.net)):
-        plain, resized = judged(one, benchmark), judged(one, same)
+        plain, resized = report_on(one, benchmark), report_on(one, same)
         assert plain.to_record() == resized.to_record()
     vit = sm.model(VIT)
     bound = sm.bind(vit, vit.state_dict())
@@ -77,7 +77,7 @@ class Seen:
 def test_the_attack_works_at_the_resolution(entries: tuple[Entry, ...]) -> None:
     seen = Seen()
     data = Resized(sm.data("digits", limit=20), 12)
-    judged(entries[0], sm.Benchmark(data, [seen]))
+    report_on(entries[0], sm.Benchmark(data, [seen]))
     assert set(seen.shapes) == {(1, 12, 12)}
 
 

@@ -16,9 +16,9 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.judge.verdicts import Verdicts, forget
+from soupmerge.soups.judge.verdicts import Verdicts, clear
+from soupmerge.soups.search.checks import metric_of
 from soupmerge.soups.search.estimate import Estimate, duration
-from soupmerge.soups.search.evaluator import metric_of
 from soupmerge.soups.search.kept_adversarials import KeptAdversarials
 from soupmerge.storage import run_folder
 from soupmerge.storage.journal import Journal
@@ -177,7 +177,7 @@ def test_a_folder_that_holds_an_ingredient_is_refused(tmp_path: Path) -> None:
     ingredients, home = make_ingredients(tmp_path / "in", 2), tmp_path / "in"
     before = files_of(home)
     for name in SEARCHES:
-        with pytest.raises(UsageError, match="holds an input"):
+        with pytest.raises(UsageError, match="contains an input"):
             run_search(name, tmp_path, run=sm.Run(home, force=True))
     assert files_of(home) == before
     assert len(ingredients) == 2
@@ -275,9 +275,9 @@ def test_verdicts_are_of_one_evaluation_and_one_question(tmp_path: Path) -> None
             assert found.known("linf:0.1 0") == {7: False}
             assert found.known("l2:1 0") == {}
         assert Verdicts(folder, 3).known("clean") == {0: True, 5: False}
-        forget(folder)
+        clear(folder)
         assert Verdicts(folder, 4).known("clean") == {}
-        forget(folder)
+        clear(folder)
 
 
 @pytest.mark.parametrize("harm", [{"hold": 5}, {"fall": None}, {"of": ...}])

@@ -15,7 +15,7 @@ from scipy import stats
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.soups.search.simplex import check, drawn, softmax
+from soupmerge.soups.search.simplex import check, draws, softmax
 from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, Row, Table, benchmark, make_ingredients, some_flags
 
@@ -37,7 +37,7 @@ def rows_of(trials: sm.Trials) -> list[Row]:
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_random_soups_are_uniform_on_the_simplex(k: int) -> None:
     """A sum of j coefficients of a uniform point is distributed as Beta(j, K − j)."""
-    rows = np.array(list(drawn(k, 2000, 0)))
+    rows = np.array(list(draws(k, 2000, 0)))
     assert rows.shape == (2000, k)
     assert rows.min() >= 0
     assert np.allclose(rows.sum(1), 1)
@@ -48,9 +48,9 @@ def test_random_soups_are_uniform_on_the_simplex(k: int) -> None:
 
 
 def test_each_seed_draws_its_own_soups_and_more_of_them_begin_alike() -> None:
-    assert list(drawn(3, 4, 0)) == list(islice(drawn(3, 9, 0), 4))
-    assert not set(drawn(3, 9, 0)) & set(drawn(3, 9, 1))
-    assert len(set(drawn(3, 9, 0))) == 9
+    assert list(draws(3, 4, 0)) == list(islice(draws(3, 9, 0), 4))
+    assert not set(draws(3, 9, 0)) & set(draws(3, 9, 1))
+    assert len(set(draws(3, 9, 0))) == 9
 
 
 @pytest.mark.parametrize("method", ["random", "cma"])
@@ -59,7 +59,7 @@ def test_a_search_judges_ingredients_uniform_soup_and_n_others(tmp_path: Path, m
     assert found[:4] == [*map(tuple, np.eye(3).tolist()), (1 / 3,) * 3]
     assert len(found) == len(set(found)) == 4 + 7
     if method == "random":
-        assert found[4:] == list(drawn(3, 7, 3))
+        assert found[4:] == list(draws(3, 7, 3))
 
 
 @pytest.mark.parametrize("method", ["random", "cma"])
@@ -147,7 +147,7 @@ def test_the_best_in_the_metric_is_written(tmp_path: Path, method: str) -> None:
 @pytest.mark.parametrize(
     ("method", "n", "says"),
     [
-        ("cmaes", 5, "^method: no method 'cmaes'; did you mean 'cma'"),
+        ("cmaes", 5, "^method: unknown method 'cmaes'; did you mean 'cma'"),
         ("random", 0, "^-n: cannot judge 0 soups; give 1 to 100,000"),
         ("random", 100_001, "^-n: cannot judge 100,001 soups"),
     ],

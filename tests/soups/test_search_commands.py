@@ -16,7 +16,7 @@ def test_commands_that_cannot_be_meant(
     for line, status, said in (
         ("greedy {a} {b} --metric unoin", 2, "did you mean 'union'?"),
         ("greedy {a}", 2, "two or more"),
-        ("path {a}", 2, "2 ends, not 1"),
+        ("path {a}", 2, "exactly 2 ingredients, not 1"),
         ("path {a} {b} --points 1", 2, "--points"),
         ("search {a} {b} --method cmaes", 2, "did you mean 'cma'?"),
         ("search {a} {b} -n 0", 2, "cannot judge 0 soups"),

@@ -23,7 +23,7 @@ import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.search.choice import Tried, choose, tried
-from soupmerge.soups.search.simplex import drawn
+from soupmerge.soups.search.simplex import draws
 from soupmerge.storage import run_folder
 from soupmerge.storage.journal import Journal, _sealed
 from tests.shared import Stop, stop_at
@@ -232,7 +232,7 @@ def test_what_holds_no_judged_soup_is_refused(tmp_path: Path) -> None:
         tried([tmp_path])
     with run_folder.opened(tmp_path / "new", {"command": "grid", "benchmark": {}}):
         pass
-    with pytest.raises(InputError, match="holds no finished soup; let the run go on"):
+    with pytest.raises(InputError, match="holds no judged soup yet; resume the run"):
         tried([tmp_path / "new"])
     for name, manifest, record in (
         ("eval", {"benchmark": {}}, {"metrics": {}}),
@@ -275,7 +275,7 @@ def test_a_run_of_thousands_of_soups_is_read_at_once(tmp_path: Path) -> None:
     (tmp_path / "run" / "plan.json").write_text('{"soups": 4000, "seen": [{}]}')
     with open(tmp_path / "run" / "trials.jsonl", "w") as file:
         record = {"recipe": sm.Recipe.uniform(ingredients).to_json(), **report.to_record()}
-        for row in drawn(3, 4_000, 0):
+        for row in draws(3, 4_000, 0):
             made = {**record, "recipe": {**record["recipe"], "weights": {"model": list(row)}}}
             file.write(_sealed(made) + "\n")
     began = time.process_time()

@@ -108,7 +108,7 @@ def test_a_manifest_tells_what_is_learned_from_what(tmp_path: Path) -> None:
     assert list(told["beside"]["uniform"]["model"]) == [1 / 3] * 3
     ingredients = tiny.make_ingredients(tmp_path / "in")
     assert [source["sha256"] for source in told["inputs"]] == list(ingredients.hashes)
-    with pytest.raises(UsageError, match="holds an input"):
+    with pytest.raises(UsageError, match="contains an input"):
         sweep(tmp_path, run=sm.Run(tmp_path / "in", force=True))
     soup = sm.load(tmp_path / "run" / "beside" / "uniform.safetensors")[0]
     assert soup.model == "tiny"

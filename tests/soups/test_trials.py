@@ -14,7 +14,7 @@ from scipy import stats
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
-from soupmerge.soups.judge.trials import Trial, Trials, recorded
+from soupmerge.soups.judge.trials import Trial, Trials, report_from
 from tests.soups.planted import first, judged
 
 Points = list[tuple[int, int]]
@@ -40,7 +40,7 @@ def test_what_was_not_judged_cannot_be_best() -> None:
     trials = trials_of([(9, 2)])
     with pytest.raises(InputError, match="no metric 'l2:1'"):
         trials.best("l2:1")
-    with pytest.raises(InputError, match="no trial to choose from"):
+    with pytest.raises(InputError, match="there are no trials to choose from"):
         trials[:0].best("clean")
     bare = Trials((Trial(trials[0].recipe),))
     with pytest.raises(InputError, match="was not judged; give a benchmark"):
@@ -211,4 +211,4 @@ def test_a_record_that_lacks_something_is_refused(harm: str) -> None:
     trial = judged(*first(9, 3, n=10))
     record = {key: value for key, value in trial.to_record().items() if key != harm}
     with pytest.raises(InputError, match=r"trials\.jsonl: a record holds no report"):
-        recorded(record, {"data": {}, "attacks": {}})
+        report_from(record, {"data": {}, "attacks": {}})

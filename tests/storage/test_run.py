@@ -104,7 +104,7 @@ def test_another_environment_is_warned_of(tmp_path: Path, monkeypatch: pytest.Mo
         warnings.simplefilter("error")
         assert begin(tmp_path / "run")
     monkeypatch.setattr(run_folder, "environment", lambda: {"python": "2"})
-    with pytest.warns(UserWarning, match="run: resuming a run that began with other versions"):
+    with pytest.warns(UserWarning, match="run: resuming a run started with other versions"):
         assert begin(tmp_path / "run")
 
 
@@ -163,7 +163,7 @@ def test_folders_of_figures_and_hidden_files_are_nothing_foreign(tmp_path: Path)
 # ---- manifests
 
 NO_MANIFEST = {
-    "newer": ('{"format": "soupmerge-run/2"}', "soupmerge-run/2.*take a newer soupmerge"),
+    "newer": ('{"format": "soupmerge-run/2"}', "soupmerge-run/2.*install a newer soupmerge"),
     "another's": ('{"format": "thesis"}', "'thesis'.*choose another folder"),
     "without a format": ("{}", "None.*choose another folder"),
     "a list": ("[]", "choose another folder"),
@@ -212,7 +212,9 @@ def test_a_run_never_holds_its_input(tmp_path: Path) -> None:
     (home / "deep" / "a.safetensors").write_text("x")
     (tmp_path / "link").symlink_to(home / "deep")
     for file in (home / "deep" / "a.safetensors", tmp_path / "link" / "a.safetensors"):
-        with pytest.raises(UsageError, match=r"run: the run folder holds an input, a\.safetensors"):
+        with pytest.raises(
+            UsageError, match=r"run: the run folder contains an input, a\.safetensors"
+        ):
             begin(home, inputs=[tmp_path / "elsewhere", file])
     assert not begin(tmp_path / "other", inputs=[home / "deep" / "a.safetensors"])
 
@@ -220,7 +222,7 @@ def test_a_run_never_holds_its_input(tmp_path: Path) -> None:
 def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(OutputError, match=r"file.*: cannot be made a folder: .*; choose"):
+        with pytest.raises(OutputError, match=r"file.*: cannot create the folder: .*; choose"):
             begin(path)
 
 
@@ -265,7 +267,7 @@ def test_two_writers_in_one_folder(tmp_path: Path) -> None:
             with pytest.raises(OutputError, match="is being written"):
                 begin(home, {"command": "eval"})
         who = f"process {os.getpid()} on {socket.gethostname()}"
-        assert f"run: is being written by {who}; wait for it" in said
+        assert f"run: is being written by {who}; wait" in said
         (home / ".holder").unlink()
         assert "is being written by another process" in in_another_process(home)[1]
     assert not (home / ".holder").exists()

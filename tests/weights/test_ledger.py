@@ -151,9 +151,9 @@ def test_images_that_trained_something_may_not_stop_or_judge(trained: list[Path]
 
     with pytest.raises(UsageError, match="trained on digits, train .by finetune.: .* in common"):
         learn(stop_on=train)
-    with pytest.raises(UsageError, match="64 or more of them also teach"):
+    with pytest.raises(UsageError, match="at least 64 of them also train"):
         learn(stop_on=val)
-    with pytest.raises(UsageError, match="also teach the coefficients"):
+    with pytest.raises(UsageError, match="also train the coefficients"):
         learn(benchmark=sm.Benchmark(val, []))
     learn(stop_on=sm.data("digits", split="test", limit=32))
 

@@ -17,7 +17,7 @@ from soupmerge.cli.options.machine import Machine
 from soupmerge.errors import UsageError
 
 if TYPE_CHECKING:
-    from soupmerge.soups.geometry.basin import Barriers
+    from soupmerge.soups.geometry.barriers import Barriers
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ from soupmerge.weights.recipe import Recipe
 
 @dataclass(frozen=True)
 class Point:
-    """A network of the plane.
+    """A network in the plane.
 
     Attributes:
-        x, y: where it is, in weight distance.
-        weights: its coefficients, one for each checkpoint.
-        loss, accuracy: metric → mean over the images; empty at a hole.
-        hole: why nothing could be measured here, if so.
+        x, y: its position, in Euclidean distance between weights.
+        weights: its coefficients, one for each of the three checkpoints.
+        loss, accuracy: metric → mean over the images; empty if nothing could be measured.
+        hole: why nothing could be measured, if so.
     """
 
     x: float
@@ -48,11 +48,11 @@ class Point:
 
     def to_record(self) -> dict[str, Any]:
         """Return the point as JSON values."""
-        place = {"x": self.x, "y": self.y, "weights": list(self.weights)}
+        position = {"x": self.x, "y": self.y, "weights": list(self.weights)}
         if self.hole:
-            return {**place, "hole": self.hole}
+            return {**position, "hole": self.hole}
         metrics = {m: {"loss": self.loss[m], "accuracy": self.accuracy[m]} for m in self.loss}
-        return {**place, "metrics": metrics}
+        return {**position, "metrics": metrics}
 
     @classmethod
     def from_record(
@@ -61,16 +61,16 @@ class Point:
         """Return the point at (*x*, *y*) that `to_record` wrote.
 
         Raises:
-            InputError: the record is of another point, or lacks something.
+            InputError: the record is of another point, or incomplete.
         """
         try:
-            there, here = (record["x"], record["y"], *record["weights"]), (x, y, *weights)
-            if len(there) != len(here) or not all(map(_near, there, here)):
+            recorded, due = (record["x"], record["y"], *record["weights"]), (x, y, *weights)
+            if len(recorded) != len(due) or not all(map(_near, recorded, due)):
                 raise ValueError(f"it is of ({record['x']}, {record['y']})")
             if "hole" in record:
                 return cls(x, y, weights, {}, {}, str(record["hole"]))
             loss, accuracy = (
-                {metric: float(told[key]) for metric, told in record["metrics"].items()}
+                {metric: float(means[key]) for metric, means in record["metrics"].items()}
                 for key in ("loss", "accuracy")
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -80,13 +80,19 @@ class Point:
 
 
 def _near(a: float, b: float) -> bool:
-    """Return whether *a* and *b* differ by no more than two machines' ways to round."""
+    """Return whether *a* and *b* are equal up to the rounding of different machines."""
     return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6)
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """What was measured: the three checkpoints first, then the lattice, row by row from below."""
+    """The result of `landscape`.
+
+    Attributes:
+        names: the names of the three checkpoints.
+        plane: the plane through them, with their positions.
+        points: the three checkpoints, then the lattice, row by row from the lowest y.
+    """
 
     names: tuple[str, ...]
     plane: Plane
@@ -98,7 +104,7 @@ class Landscape:
         return tuple(point for point in self.points if point.hole)
 
     def summary(self) -> dict[str, Any]:
-        """Return what was found, as JSON values."""
+        """Return the result as JSON values."""
         places = dict(zip(self.names, map(list, self.plane.places), strict=True))
         return {"checkpoints": places, "points": [point.to_record() for point in self.points]}
 
@@ -116,44 +122,51 @@ def landscape(
 ) -> Landscape:
     """Measure loss and accuracy on the plane through three ingredients (Garipov et al. 2018).
 
-    The ingredients are measured at their exact places, and a lattice over the smallest rectangle
-    around them, made larger to each side. Every point is an affine combination of the three.
-    Robust loss is the mean cross-entropy on the adversarial images found, every image attacked.
+    The points are the ingredients themselves and a lattice over their bounding box, extended on
+    every side. Every point is an affine combination of the three. The robust loss is the mean
+    cross-entropy on the adversarial images found; every image is attacked.
 
     Args:
         net: the network of the ingredients.
-        ingredients: three ingredients, not on a line.
+        ingredients: three ingredients that do not lie on a line.
         benchmark: images, and attacks that take all their steps (``until_fooled=False``).
-        points: of the lattice, to each side.
-        margin: what the rectangle is made larger by to each side, in parts of its own.
+        points: number of lattice points along each side.
+        margin: extension of the box on every side, as a fraction of its own side.
         buffers: where the buffers of every point come from: ``average``, as in every soup (outside
-            the triangle, where a variance could be negative, by the positive coefficients alone,
+            the triangle, where a variance could be negative, with the positive coefficients alone,
             divided by their sum), or ``base``.
         calibration: re-estimate the statistics of every point, ingredients included, on these
             images instead.
         run: run folder, which journals one line for each point, and device.
 
     Returns:
-        The three ingredients, then points² others. What gives NaN is a hole, and no error.
+        The three ingredients and points² others. A point that gives NaN is a hole, not an error.
 
     Raises:
         UsageError: not three ingredients, fewer than two points, a negative margin, or the run
             folder holds another run.
-        InputError: two ingredients are the same, or all lie on a line.
+        InputError: two ingredients are the same, or all three lie on a line.
         NumericsError: an ingredient holds NaN or Inf.
+
+    Example:
+        >>> sm.save(out / "third.safetensors", net.state_dict())
+        >>> three = sm.load(*ingredients.files, out / "third.safetensors")
+        >>> plane = sm.landscape(net, three, sm.Benchmark(val.data), points=2, margin=0)
+        >>> len(plane.points)
+        7
     """
     if points < 2 or not 0 <= margin < 100:
-        what = f"{points} points with a margin of {margin} make no picture"
-        fix = "take 2 points or more, and a margin from 0 on"
+        what = f"cannot measure {points} points with a margin of {margin}"
+        fix = "give at least 2 points, and a margin of 0 or more"
         raise UsageError(what, where="points and margin", fix=fix)
     ingredients.require_sound()
     plane = plane_through(ingredients)
     bound = bind(net, ingredients.alone(0), device=run.device)
     probe(bound, benchmark.data, torch.device(run.device))
     classes.require_same(ingredients, benchmark.data)
-    anew = {"calibration": calibration.describe()} if calibration else {}
-    policy = "recalibrate" if calibration else buffers.policy
-    statistics = {"buffers": policy, "base": buffers.base, **anew}
+    statistics: dict[str, Any] = {"buffers": buffers.policy, "base": buffers.base}
+    if calibration:
+        statistics |= {"buffers": "recalibrate", "calibration": calibration.describe()}
     manifest = {
         "command": "landscape",
         "model": ref_of(net),
@@ -166,12 +179,12 @@ def landscape(
     with run.opened(manifest, inputs=ingredients.files, images=benchmark.data) as folder:
         surveyor = _Surveyor(net, bound, ingredients, benchmark, buffers, calibration, run)
         places = [*plane.places, *_lattice(plane, points, margin)]
-        found = surveyor.points(plane, places, folder.journal(TRIALS) if folder else None)
-    return Landscape(ingredients.names, plane, tuple(found))
+        measured = surveyor.points(plane, places, folder.journal(TRIALS) if folder else None)
+    return Landscape(ingredients.names, plane, tuple(measured))
 
 
 def _lattice(plane: Plane, points: int, margin: float) -> Iterator[tuple[float, float]]:
-    """Yield *points*² places over the rectangle around the checkpoints, made larger by *margin*."""
+    """Yield *points*² positions over the bounding box of the checkpoints, extended by *margin*."""
     columns, rows = (_spread(axis, points, margin) for axis in zip(*plane.places, strict=True))
     for y in rows:
         for x in columns:
@@ -186,7 +199,7 @@ def _spread(values: tuple[float, ...], points: int, margin: float) -> list[float
 
 @dataclass(frozen=True)
 class _Surveyor:
-    """Measures points of a plane."""
+    """Measures the points of a plane."""
 
     net: nn.Module
     bound: nn.Module
@@ -202,7 +215,7 @@ class _Surveyor:
         places: Sequence[tuple[float, float]],
         journal: Journal | None,
     ) -> Iterator[Point]:
-        """Yield the points at *places*; what *journal* holds is not measured again."""
+        """Yield the points at *places*, reading from *journal* those that it holds."""
         replay = Replay(journal)
         replay.require_at_most(len(places), "points")
         for i, (x, y) in enumerate(places):
@@ -210,39 +223,39 @@ class _Surveyor:
                 self.run.progress("points", i, len(places))
             weights = plane.coefficients(x, y)
             yield replay.piece(
-                partial(self._measured, x, y, weights),
+                partial(self._measure, x, y, weights),
                 read=partial(Point.from_record, x=x, y=y, weights=weights),
                 write=Point.to_record,
             )
         self.run.progress("points", len(places), len(places))
 
-    def _measured(self, x: float, y: float, weights: tuple[float, ...]) -> Point:
+    def _measure(self, x: float, y: float, weights: tuple[float, ...]) -> Point:
         try:
             load_into(self.bound, self._state(weights))
-        except NumericsError as error:  # weights beyond their dtype
+        except NumericsError as error:  # weights overflow their dtype
             return Point(x, y, weights, {}, {}, error.what)
-        found = outcomes(self.bound, self.benchmark)
-        for metric, outcome in found.items():
-            if lost := int((~torch.isfinite(outcome.loss)).sum()):
-                hole = f"{metric}: no finite loss on {lost} of {len(outcome.loss)} images"
+        by_metric = outcomes(self.bound, self.benchmark)
+        for metric, outcome in by_metric.items():
+            if count := int((~torch.isfinite(outcome.loss)).sum()):
+                hole = f"{metric}: no finite loss on {count} of {len(outcome.loss)} images"
                 return Point(x, y, weights, {}, {}, hole)
-        loss = {metric: float(outcome.loss.mean()) for metric, outcome in found.items()}
-        accuracy = {metric: 1 - float(outcome.error.mean()) for metric, outcome in found.items()}
+        loss = {metric: float(outcome.loss.mean()) for metric, outcome in by_metric.items()}
+        accuracy = {m: 1 - float(outcome.error.mean()) for m, outcome in by_metric.items()}
         return Point(x, y, weights, loss, accuracy)
 
     def _state(self, weights: tuple[float, ...]) -> State:
         if self.calibration is not None:
-            state = self._mixed(weights, "base")
+            state = self._mix(weights, "base")
             return recalibrate(self.net, state, self.calibration, device=self.run.device)
         if self.buffers.policy == "base" or min(weights) >= 0:
-            return self._mixed(weights, self.buffers.policy)
-        # Extrapolated, a variance would be negative: where it is near 0, close to the triangle.
+            return self._mix(weights, self.buffers.policy)
+        # An extrapolated variance can be negative, even close to the triangle if it is near 0.
         total = sum(w for w in weights if w > 0)
-        nearby = self._mixed(tuple(max(w, 0.0) / total for w in weights), "average")
-        statistics = {name: tensor for name, tensor in nearby.items() if is_statistic(name)}
-        return {**self._mixed(weights, "base"), **statistics}
+        inside = self._mix(tuple(max(w, 0.0) / total for w in weights), "average")
+        statistics = {name: tensor for name, tensor in inside.items() if is_statistic(name)}
+        return {**self._mix(weights, "base"), **statistics}
 
-    def _mixed(self, weights: tuple[float, ...], policy: str) -> State:
+    def _mix(self, weights: tuple[float, ...], policy: str) -> State:
         recipe = Recipe.of(
             self.ingredients, weights, affine=True, buffers=policy, base=self.buffers.base
         )

@@ -1,4 +1,4 @@
-"""Networks under benchmarks: one table, one flag per example per threat on disk."""
+"""Judge networks by benchmarks, and write one flag for each example and threat."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from soupmerge.run import Run
 from soupmerge.sketch import Sketch
 from soupmerge.soups.judge import verdicts
 from soupmerge.soups.judge.entries import AnyEntry
-from soupmerge.soups.judge.trials import recorded
+from soupmerge.soups.judge.trials import report_from
 from soupmerge.soups.judge.verdicts import Verdicts
 from soupmerge.storage import commit, run_folder
 from soupmerge.storage.names import FLAGS, TRIALS
@@ -31,7 +31,7 @@ from soupmerge.types import Examples, Progress, quiet
 from soupmerge.weights import classes, ledger
 
 NOT_FINITE = "logits that are not finite"
-"""The note of a report that says for how many images, without any attack, a network gave none."""
+"""Key of the note of a report: on how many clean images a network gives NaN or Inf."""
 
 
 def compare(
@@ -46,20 +46,28 @@ def compare(
 
     Args:
         entries: networks and ensembles to judge.
-        benchmarks: judge them. If their data have a ``resolution`` in their fingerprint, the
-            networks are set to the size of the images.
-        examine: look for reasons to doubt each report; they are in its notes, as ``doubts``.
-        compiled: judge the networks as compiled by ``torch.compile``, which takes a minute each.
-        run: run folder and device. The folder journals every verdict, and receives ``flags.csv``:
-            one row for each pair and example, one column for each threat.
+        benchmarks: one or more benchmarks. If the fingerprint of their data has a ``resolution``,
+            the networks are set to the size of the images.
+        examine: look for reasons to doubt each report; its notes list them as ``doubts``.
+        compiled: compile the networks with ``torch.compile``, which takes a minute for each.
+        run: run folder, which journals every verdict and receives ``flags.csv`` (one row for each
+            pair and example, one column for each threat), and device.
 
     Returns:
-        Reports in the order of `pairs`.
+        Reports in the order of `pairs`: all benchmarks for the first entry, then for the next.
 
     Raises:
-        UsageError: the data of a benchmark are given twice, or the run folder holds another run.
-        InputError: a network cannot take the images or lacks classes, found before any is judged.
+        UsageError: two benchmarks have the same data, or the run folder holds another run.
+        InputError: a network cannot take the images or lacks classes; checked for all networks
+            before any is judged.
         NumericsError: the weights of a network hold NaN or Inf; all such tensors are listed.
+
+    Example:
+        >>> from soupmerge.soups.judge.entries import Entry
+        >>> entries = [Entry(checkpoint, net) for checkpoint in ingredients]
+        >>> reports = compare(entries, val)
+        >>> [report.n for report in reports]
+        [40, 40]
     """
     judges = [benchmarks] if isinstance(benchmarks, Benchmark) else list(benchmarks)
     _require_distinct(judges)
@@ -72,16 +80,16 @@ def compare(
         replay = Replay(folder.journal(TRIALS) if folder else None)
         replay.require_at_most(len(due), "networks")
         _require_fit(due[replay.known :], torch.device(run.device))
-        _warn_of_seen(due)
+        _warn_of_overlap(due)
         reports: list[Report] = []
 
         def make() -> Report:
             i = len(reports)
             run.progress("networks", i, len(due))
-            return judged(
+            return report_on(
                 *due[i],
                 device=run.device,
-                kept=Verdicts(folder, i) if folder else None,
+                stored=Verdicts(folder, i) if folder else None,
                 examine=examine,
                 compiled=compiled,
                 progress=run.progress,
@@ -90,13 +98,13 @@ def compare(
         for (_, judge), identity in zip(due, identities, strict=True):
             report = replay.piece(
                 make,
-                read=partial(_known, identity, judge),
-                write=partial(_noted, identity),
+                read=partial(_read, identity, judge),
+                write=partial(_record, identity),
             )
             reports.append(report)
         run.progress("networks", len(due), len(due))
         if folder:
-            verdicts.forget(folder)
+            verdicts.clear(folder)
             commit.write_text(folder.file(FLAGS), _flags(due, reports), force=True)
     return reports
 
@@ -104,38 +112,38 @@ def compare(
 def pairs(
     entries: Sequence[AnyEntry], benchmarks: Sequence[Benchmark]
 ) -> list[tuple[AnyEntry, Benchmark]]:
-    """Return what is judged by what, in order: an entry by all benchmarks, then the next entry."""
+    """Return the pairs to judge, in order: all benchmarks for the first entry, then the next."""
     return list(product(entries, benchmarks))
 
 
-def judged(
+def report_on(
     entry: AnyEntry,
     benchmark: Benchmark,
     *,
     device: torch.device | str = "cpu",
-    kept: Verdicts | None = None,
+    stored: Verdicts | None = None,
     examine: bool = False,
     compiled: bool = False,
     progress: Progress = quiet,
 ) -> Report:
-    """Return what *benchmark* says of *entry*; verdicts in *kept* are not found again."""
+    """Return the report of *benchmark* on *entry*, reading the verdicts that *stored* has."""
     bound = entry.bound(_size_of(benchmark.data)).to(device)
     # Batches differ in size, and each size would be compiled anew.
-    judge: Any = torch.compile(bound, dynamic=True) if compiled else bound
-    report = benchmark(judge, progress=progress, ledger=kept)
+    classifier: Any = torch.compile(bound, dynamic=True) if compiled else bound
+    report = benchmark(classifier, progress=progress, ledger=stored)
     notes = dict(report.notes)
-    if count := _without_answer(bound, benchmark, report):
+    if count := _not_finite(bound, benchmark, report):
         notes[NOT_FINITE] = count
     if examine and benchmark.attacks:
-        found = doubts(bound, benchmark, report, progress=progress)
-        notes |= {"doubts": [asdict(doubt) for doubt in found]} if found else {}
+        raised = doubts(bound, benchmark, report, progress=progress)
+        notes |= {"doubts": [asdict(doubt) for doubt in raised]} if raised else {}
     return replace(report, notes=notes)
 
 
-def _without_answer(bound: nn.Module, benchmark: Benchmark, report: Report) -> int:
-    """Return for how many images as they are *bound* gives logits that are NaN or Inf.
+def _not_finite(bound: nn.Module, benchmark: Benchmark, report: Report) -> int:
+    """Return the number of clean images on which *bound* gives NaN or Inf.
 
-    Of those that are right, every logit is finite, so that only the others are asked about.
+    Logits of images that are right are finite, so only the others are computed.
     """
     device = next((p.device for p in bound.parameters()), torch.device("cpu"))
     wrong = (~report.right(CLEAN)).nonzero().squeeze(1)
@@ -148,7 +156,7 @@ def _without_answer(bound: nn.Module, benchmark: Benchmark, report: Report) -> i
 
 
 def _size_of(data: Examples) -> tuple[int, int] | None:
-    """Return height and width of the images if they were resized, else None."""
+    """Return the height and width of the images if they were resized, else None."""
     if "resolution" not in data.fingerprint():
         return None
     x, _ = data.batch(torch.zeros(1, dtype=torch.long))
@@ -172,35 +180,35 @@ def _manifest(
 
 def _require_distinct(benchmarks: Sequence[Benchmark]) -> None:
     prints = [benchmark.data.fingerprint() for benchmark in benchmarks]
-    same_images = [run_folder.essence(each) for each in prints]  # whatever they are called
+    same_images = [run_folder.essence(each) for each in prints]  # whatever their names
     for i, fingerprint in enumerate(prints):
         if same_images[i] in same_images[:i]:
             size = (
                 f" at resolution {fingerprint['resolution']}" if "resolution" in fingerprint else ""
             )
             what = f"{fingerprint['ref']}{size} is given more than once"
-            raise UsageError(what, where="data", fix="give each once")
+            raise UsageError(what, where="data", fix="give each data set once")
 
 
 def _require_fit(due: Sequence[tuple[AnyEntry, Benchmark]], device: torch.device) -> None:
-    """Refuse networks that cannot be judged before hours go into those that can."""
+    """Refuse networks that cannot be judged, before hours are spent on others."""
     checkpoints = {id(c): c for entry, _ in due for c in entry.checkpoints}.values()
     problems = [f"{c.ref}: {line}" for c in checkpoints for line in c.faults()]
     if problems:
-        fix = "leave these networks out, or mend them"
+        fix = "leave these networks out, or repair them"
         raise NumericsError(
             "weights hold NaN, Inf or variances below 0", problems=problems, fix=fix
         )
     for entry, benchmark in due:
         size = _size_of(benchmark.data)
         bound = entry.bound(size).to(device)
-        fix = "choose data of the kind it was made for" if size is None else OF_ONE_SIZE
+        fix = "choose data of the kind it was trained on" if size is None else RESOLUTION_FIX
         probe(bound, benchmark.data, device, where=entry.ref, fix=fix)
         classes.require_same(entry.checkpoints, benchmark.data)
 
 
-def _warn_of_seen(due: Sequence[tuple[AnyEntry, Benchmark]]) -> None:
-    """Warn of networks that images which judge them have made: they look better than they are."""
+def _warn_of_overlap(due: Sequence[tuple[AnyEntry, Benchmark]]) -> None:
+    """Warn of networks trained or chosen on their test images, which flatter them."""
     sketches = {id(judge): Sketch.of(judge.data) for _, judge in due}
     for entry, judge in due:
         seen = [e for c in entry.checkpoints for e in ledger.ledger_of(c)]
@@ -208,31 +216,31 @@ def _warn_of_seen(due: Sequence[tuple[AnyEntry, Benchmark]]) -> None:
             warnings.warn(f"{entry.ref} is judged on images that it was {line}", stacklevel=3)
 
 
-OF_ONE_SIZE = (
-    "choose the resolution it was made for, or a network that takes others: a convolutional one, "
+RESOLUTION_FIX = (
+    "choose the resolution it was trained at, or a network that takes others: a convolutional one, "
     "or one with timm's set_input_size"
 )
 
 
-def _known(identity: Mapping[str, Any], judge: Benchmark, record: dict[str, Any]) -> Report:
-    """Return the report in *record*, which must be of what *identity* describes."""
+def _read(identity: Mapping[str, Any], judge: Benchmark, record: dict[str, Any]) -> Report:
+    """Return the report in *record*, which must match *identity*."""
     require_same(record, identity, "network or data set", TRIALS)
-    return recorded(record, judge.describe())
+    return report_from(record, judge.describe())
 
 
-def _noted(identity: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def _record(identity: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return {**identity, **report.to_record()}
 
 
 def _flags(due: Sequence[tuple[AnyEntry, Benchmark]], reports: Sequence[Report]) -> str:
-    """Return a row per pair and example; what is the same in all pairs is no column."""
+    """Return a row for each pair and example as CSV; only keys that differ have a column."""
     keys = told_apart_by(reports)
     rows = []
     for (entry, benchmark), report in zip(due, reports, strict=True):
-        place = [entry.ref, *(report.data.get(key, "") for key in keys)]
+        pair = [entry.ref, *(report.data.get(key, "") for key in keys)]
         columns = [flags.int().tolist() for flags in report.flags.values()]
         labels = benchmark.data.labels.tolist()
         for row in zip(benchmark.data.ids, labels, *columns, strict=True):
-            rows.append([*place, *row])
+            rows.append([*pair, *row])
     names = ["data" if key == "ref" else key for key in keys]
     return csv_text(["model", *names, "id", "label", *reports[0].flags], rows)

@@ -15,23 +15,28 @@ from soupmerge.weights.files import Checkpoint, sha256_of
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint, and the network it belongs to."""
+    """A checkpoint and its network, to be judged by `compare`.
+
+    Example:
+        >>> Entry(ingredients[0], net).ref == ingredients[0].ref
+        True
+    """
 
     checkpoint: Checkpoint
     net: nn.Module
 
     @property
     def ref(self) -> str:
-        """What the entry is called."""
+        """The name of the entry: the reference of the checkpoint."""
         return self.checkpoint.ref
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """What it is made of."""
+        """The one checkpoint."""
         return (self.checkpoint,)
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the entry, and how its weights were made, if they say so."""
+        """Return what identifies the entry, and what made its weights, if they say so."""
         notes = self.checkpoint.notes_of_soupmerge
         recipe = notes.get("recipe")
         origin = recipe.get("origin") if isinstance(recipe, dict) else None
@@ -43,7 +48,7 @@ class Entry:
         }
 
     def bound(self, size: tuple[int, int] | None = None) -> nn.Module:
-        """Return the classifier; for images of *size* (height, width), if it is not its own."""
+        """Return the classifier, set to images of *size* (height, width) if one is given."""
         bound = bind(self.net, self.checkpoint)
         if size is not None:
             set_size(bound, size, where=self.ref)
@@ -52,23 +57,33 @@ class Entry:
 
 @dataclass(frozen=True)
 class EnsembleEntry:
-    """Several entries judged as one classifier; *average* is ``prob`` or ``logit``."""
+    """Several networks judged as one classifier by `compare`.
+
+    Attributes:
+        members: the networks.
+        average: what is averaged, ``prob`` (probabilities) or ``logit``.
+
+    Example:
+        >>> members = tuple(Entry(checkpoint, net) for checkpoint in ingredients)
+        >>> EnsembleEntry(members, "prob").describe()["forward passes"]
+        2
+    """
 
     members: tuple[Entry, ...]
     average: str
 
     @property
     def ref(self) -> str:
-        """What the entry is called."""
-        return f"{self.average} ensemble of {', '.join(short_name(m.ref) for m in self.members)}"
+        """The name of the entry: what is averaged, and short names of the members."""
+        return f"{self.average} ensemble of {', '.join(_short(m.ref) for m in self.members)}"
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """What it is made of."""
+        """The checkpoints of the members."""
         return tuple(member.checkpoint for member in self.members)
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies the entry: its members, and what is averaged of them."""
+        """Return what identifies the entry: its members and what is averaged."""
         return {
             "ref": self.ref,
             "sha256": sha256_of([checkpoint.sha256 for checkpoint in self.checkpoints]),
@@ -79,8 +94,14 @@ class EnsembleEntry:
         }
 
     def bound(self, size: tuple[int, int] | None = None) -> nn.Module:
-        """Return the classifier; for images of *size* (height, width), if it is not its own."""
+        """Return the classifier, set to images of *size* (height, width) if one is given."""
         return Ensemble([member.bound(size) for member in self.members], self.average)
 
 
 AnyEntry: TypeAlias = Entry | EnsembleEntry
+
+
+def _short(ref: str) -> str:
+    """Return the name of the file, or of the run folder if it is the soup of a run."""
+    path = Path(ref)
+    return path.parent.name if path.stem == "soup" and path.parent.name else path.stem

@@ -1,4 +1,4 @@
-"""Metrics to choose by: clean, a threat, their union, or a weighted sum of such."""
+"""Metrics by which soups are chosen: clean, a threat, the union, or a weighted sum of these."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ COMPARISONS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": oper
 
 @dataclass(frozen=True)
 class Metric:
-    """Σ w · accuracy, over *terms* of an accuracy's name and its weight w.
+    """A weighted sum of accuracies, Σ w · accuracy.
+
+    Attributes:
+        terms: pairs (name of the accuracy, weight w).
 
     Example:
         >>> Metric.parse("0.5*clean + 0.5*union").terms
@@ -37,47 +40,47 @@ class Metric:
         """Return the metric written in *text*.
 
         Raises:
-            UsageError: a weight is no number, or a name is missing.
+            UsageError: a weight is not a number, or a name is missing.
         """
         terms: dict[str, Fraction] = {}
         for term in text.split("+"):
             weight, times, name = term.rpartition("*")
             if not name.strip():
                 fix = "write clean, union, a threat, or a sum such as 0.5*clean+0.5*union"
-                raise UsageError(f"{text!r} is no metric", where="metric", fix=fix)
+                raise UsageError(f"{text!r} is not a metric", where="metric", fix=fix)
             value = exact(weight, "metric") if times else Fraction(1)
             terms[name.strip()] = terms.get(name.strip(), Fraction(0)) + value
         return cls(tuple(terms.items()))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The accuracies that it is a sum of."""
+        """The names of the accuracies."""
         return tuple(name for name, _ in self.terms)
 
-    def require(self, known: Sequence[str], where: str) -> None:
-        """Refuse names that are not *known*; *where* names the option.
+    def require(self, judged: Sequence[str], where: str) -> None:
+        """Refuse names that are not among the *judged* ones; *where* names the option.
 
         Raises:
-            UsageError: there is one.
+            UsageError: an accuracy was not judged.
         """
         for name in self.names:
-            if name not in known:
-                fix = near_miss(name, known)
+            if name not in judged:
+                fix = near_miss(name, judged)
                 raise UsageError(f"no metric {name!r} is judged", where=where, fix=fix)
 
     def value(self, report: Report) -> Fraction:
-        """Return Σ w · accuracy, exactly: equal soups tie."""
+        """Return Σ w · accuracy as an exact fraction, so that equal soups tie."""
         return sum((w * report.correct(name) for name, w in self.terms), Fraction(0)) / report.n
 
     def per_image(self, report: Report) -> Array:
-        """Return ``(N,)`` float64: Σ w · right, of each image; the mean is the metric."""
+        """Return Σ w · right for each image, ``(N,)`` float64; its mean is the metric."""
         parts = (float(w) * report.bits(name).astype(np.float64) for name, w in self.terms)
         return sum(parts, np.zeros(report.n))
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A *metric* that is compared with a *level*, such as ``clean>=0.85``."""
+    """A comparison of a *metric* with a *level*, such as ``clean>=0.85``."""
 
     metric: Metric
     compare: Callable[[Any, Any], bool]
@@ -88,22 +91,22 @@ class Condition:
         """Return the condition written in *text*.
 
         Raises:
-            UsageError: it is not a comparison with a number.
+            UsageError: *text* is not a comparison with a number.
         """
-        found = re.fullmatch(r"([^<>=]+)(>=|<=|>|<)([^<>=]+)", text)
-        if found is None:
+        match = re.fullmatch(r"([^<>=]+)(>=|<=|>|<)([^<>=]+)", text)
+        if match is None:
             fix = "write a comparison such as clean>=0.85"
             raise UsageError(f"{text!r} is not a condition", where="where", fix=fix)
-        level = exact(found[3], "where")
-        return cls(Metric.parse(found[1]), COMPARISONS[found[2]], level)
+        level = exact(match[3], "where")
+        return cls(Metric.parse(match[1]), COMPARISONS[match[2]], level)
 
     def met(self, report: Report) -> bool:
-        """Return whether *report* meets it."""
+        """Return whether *report* meets the condition."""
         return self.compare(self.metric.value(report), self.level)
 
 
 class Gap(NamedTuple):
-    """How far one soup is above another: the mean over images, and where it is by 95%."""
+    """The lead of one soup over another: the mean over images, and its 95% interval."""
 
     mean: float
     low: float
@@ -115,22 +118,22 @@ class Gap(NamedTuple):
 
 
 def paired(one: Report, other: Report, metric: Metric) -> Gap:
-    """Return how far *one* is above *other*, every image being compared with itself.
+    """Return the lead of *one* over *other* in *metric*, compared image by image.
 
-    mean ± 1.96 · s / √N of the N differences; s / √N is no less than one image's worth, as none
-    that differs here does not mean that none could.
+    The interval is mean ± 1.96 · s / √N of the N differences. s / √N is at least one image's worth:
+    that no image differs here does not mean that none could.
 
     Raises:
-        InputError: they are reports on other images.
+        InputError: the reports are on different images.
     """
     if one.data is not other.data and essence(one.data) != essence(other.data):
-        raise InputError("soups that were judged on other images cannot be compared")
+        raise InputError("cannot compare soups that were judged on different images")
     weight = max(abs(float(w)) for _, w in metric.terms)
     return interval(metric.per_image(one) - metric.per_image(other), weight)
 
 
 def interval(differences: Array, unit: float = 1.0) -> Gap:
-    """Return the mean of *differences* ``(N,)`` and its 95% interval; one image counts *unit*."""
+    """Return the mean of *differences* ``(N,)`` and its 95% interval; one image is worth *unit*."""
     n = len(differences)
     spread = max(float(differences.std()) / n**0.5, unit / n)
     mean, reach = float(differences.mean()), NormalDist().inv_cdf(0.975) * spread

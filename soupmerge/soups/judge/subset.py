@@ -1,4 +1,4 @@
-"""Some examples of a set, under their own ids: they get the verdicts that they get in the whole."""
+"""Part of a data set. Its examples keep their ids, so verdicts on them are those in the whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from soupmerge.weights.files import sha256_of
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """The examples of *data* at *indices*; *role* says what for."""
+    """The examples of *data* at *indices* ``(n,)``; *role* says what they are used for."""
 
     data: Examples
     indices: Tensor
@@ -26,7 +26,7 @@ class Subset:
 
     @property
     def ref(self) -> str:
-        """The written form of the whole set."""
+        """The reference of the whole set."""
         return self.data.ref
 
     @cached_property
@@ -50,7 +50,7 @@ class Subset:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the whole set's hash and of the ids of the subset."""
+        """Hash of the hash of the whole set, the role, and the ids of the subset."""
         return sha256_of([str(self.data.fingerprint()["sha256"]), self.role, *self.ids])
 
     def fingerprint(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Trials: recipes that were tried, with what they did, and the ways to choose among them."""
+"""Trials: recipes that were tried, their reports, and ways to choose among them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from soupmerge.weights.recipe import Recipe
 
 @dataclass(frozen=True)
 class Trial:
-    """A recipe, and the report on its soup, if it was judged."""
+    """A recipe that was tried.
+
+    Attributes:
+        recipe: the coefficients of the soup.
+        report: the report on the soup; None if it was not judged.
+
+    Example:
+        >>> Trial(sm.Recipe.of(ingredients, [0.5, 0.5])).report is None
+        True
+    """
 
     recipe: Recipe
     report: Report | None = None
@@ -30,35 +39,40 @@ class Trial:
             InputError: the soup was not judged.
         """
         if self.report is None:
-            raise InputError("this soup was not judged", fix="give a benchmark")
+            raise InputError("the soup was not judged", fix="give a benchmark")
         return self.report
 
     def to_record(self) -> dict[str, Any]:
-        """Return the trial as JSON values, as a journal keeps it."""
+        """Return the trial as JSON values, for a journal."""
         weights = [round(w, 6) for w in self.recipe.mean_weights]
-        judged = {"metrics": {}} if self.report is None else self.report.to_record()
-        return {"weights": weights, "recipe": self.recipe.to_json(), **judged}
+        verdicts = {"metrics": {}} if self.report is None else self.report.to_record()
+        return {"weights": weights, "recipe": self.recipe.to_json(), **verdicts}
 
     @classmethod
     def from_record(
         cls, record: Mapping[str, Any], recipe: Recipe, benchmark: Mapping[str, Any] | None
     ) -> Trial:
-        """Return the trial of *recipe* that `to_record` wrote, judged by *benchmark* as described.
+        """Return the trial of *recipe* that `to_record` wrote.
+
+        Args:
+            record: what `to_record` returned.
+            recipe: the recipe that it must be of.
+            benchmark: description of the benchmark that judged it, if any.
 
         Raises:
-            InputError: the record is of another recipe, or lacks something.
+            InputError: the record is of another recipe, or incomplete.
         """
         require_same(record, {"recipe": recipe.to_json()}, "soup", TRIALS)
         if benchmark is None:
             return cls(recipe)
-        return cls(recipe, recorded(record, benchmark))
+        return cls(recipe, report_from(record, benchmark))
 
 
-def recorded(record: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Report:
-    """Return the report in *record*, judged by *benchmark* as described.
+def report_from(record: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Report:
+    """Return the report in *record*; *benchmark* describes the benchmark that made it.
 
     Raises:
-        InputError: the record lacks something.
+        InputError: the record is incomplete or damaged.
     """
     try:
         return Report.from_record(record, benchmark["data"], benchmark["attacks"])
@@ -68,10 +82,10 @@ def recorded(record: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Report:
 
 
 def preferred(reports: Sequence[Report]) -> int:
-    """Return which of *reports*, equal in what was asked for, is best in all metrics together.
+    """Return which of *reports*, which tie in a metric, is best in all metrics together.
 
-    That is the highest sum of accuracies, then the first. What dominates another in some metric and
-    is no worse in the others has the higher sum, so a dominated soup is never taken.
+    That is the highest sum of accuracies, then the first. A report that dominates another has the
+    higher sum, so a dominated soup is never chosen.
     """
     sums = [sum(report.correct(metric) for metric in report.metrics) for report in reports]
     return sums.index(max(sums))
@@ -96,7 +110,16 @@ def pareto(points: Sequence[tuple[Any, Any]]) -> list[int]:
 
 @dataclass(frozen=True)
 class Trials(Sequence[Trial]):
-    """Trials in the order in which they were made."""
+    """A sequence of trials in the order in which they were made, and ways to choose among them.
+
+    Searches return one; slicing and `where` return smaller ones.
+
+    Example:
+        >>> trials = sm.grid(net, ingredients, val, step=0.5)
+        >>> best = trials.best("union").judged()
+        >>> [trial.judged().accuracy("union") <= best.accuracy("union") for trial in trials]
+        [True, True, True]
+    """
 
     trials: tuple[Trial, ...]
 
@@ -105,7 +128,7 @@ class Trials(Sequence[Trial]):
     @overload
     def __getitem__(self, index: slice) -> Trials: ...
     def __getitem__(self, index: int | slice) -> Trial | Trials:
-        """Return one trial, or some of them."""
+        """Return one trial, or the `Trials` in a slice."""
         if isinstance(index, slice):
             return Trials(self.trials[index])
         return self.trials[index]
@@ -118,46 +141,44 @@ class Trials(Sequence[Trial]):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that every trial has."""
+        """Names of the metrics by which the trials were judged."""
         return self.trials[0].judged().metrics
 
     def best(self, metric: str = "union") -> Trial:
-        """Return the trial of the highest *metric*, which may be a sum.
+        """Return the trial with the highest *metric*, such as ``0.5*clean+0.5*union``.
 
-        Of trials that are equal in it, `preferred` decides: never one that another dominates.
-        Example: ``trials.best("0.5*clean+0.5*union")``.
+        Ties are broken by `preferred`, so the trial is never dominated by another.
 
         Raises:
-            UsageError: *metric* cannot be read.
+            UsageError: *metric* cannot be parsed.
             InputError: there are no trials, or they were not judged by *metric*.
         """
         return self.trials[self._values(metric)[0]]
 
     def _values(self, metric: str) -> tuple[int, list[Fraction]]:
-        """Return the place of the best trial by *metric*, and all values."""
+        """Return the index of the best trial by *metric*, and the values of all trials."""
         if not self.trials:
-            raise InputError("no trial to choose from", fix="loosen the condition")
-        asked = Metric.parse(metric)
-        values = [asked.value(trial.judged()) for trial in self.trials]
+            raise InputError("there are no trials to choose from", fix="loosen the condition")
+        parsed = Metric.parse(metric)
+        values = [parsed.value(trial.judged()) for trial in self.trials]
         highest = max(values)
         return self._preferred([i for i, value in enumerate(values) if value == highest]), values
 
-    def _preferred(self, equals: Sequence[int]) -> int:
-        """Return which of the trials *equals* is taken."""
-        return equals[preferred([self.trials[i].judged() for i in equals])]
+    def _preferred(self, tied: Sequence[int]) -> int:
+        """Return which of the trials *tied* to choose."""
+        return tied[preferred([self.trials[i].judged() for i in tied])]
 
     def front(self, x: str, y: str) -> tuple[int, ...]:
-        """Return the trials that no other beats in both metrics *x* and *y*, by rising *x*."""
+        """Return the indices of the trials on the Pareto front of *x* and *y*, by rising *x*."""
         if not self.trials:
             return ()
         return tuple(pareto(list(zip(self._values(x)[1], self._values(y)[1], strict=True))))
 
     def knee(self, x: str = "clean", y: str = "union") -> Trial:
-        """Return the trial of the front that is highest above the chord between the front's ends.
+        """Return the trial of the front that is highest above the chord between its ends.
 
-        Which one that is does not depend on the scales of *x* and *y* (Das 1999, "On
-        characterizing the 'knee' of the Pareto curve"). Of a front that is nowhere above its
-        chord, that is the end that is best in *y*.
+        It does not depend on the scales of *x* and *y* (Das 1999, "On characterizing the 'knee' of
+        the Pareto curve"). If no trial is above the chord, it is the end that is best in *y*.
 
         Raises:
             InputError: there are no trials, or they were not judged by *x* and *y*.
@@ -166,38 +187,38 @@ class Trials(Sequence[Trial]):
         front = self.front(x, y)
         first, last = front[0], front[-1]
         width, fall = xs[last] - xs[first], ys[first] - ys[last]
-        # The height above the chord, times its width.
+        # Heights above the chord, times its width.
         heights = [width * (ys[i] - ys[first]) + fall * (xs[i] - xs[first]) for i in front]
         knee = front[heights.index(max(heights))]
-        same = [i for i in front if (xs[i], ys[i]) == (xs[knee], ys[knee])]
-        return self.trials[self._preferred(same)]
+        tied = [i for i in front if (xs[i], ys[i]) == (xs[knee], ys[knee])]
+        return self.trials[self._preferred(tied)]
 
     def where(self, *conditions: str, **named: str) -> Trials:
         """Return the trials that meet every condition.
 
-        A condition is written whole, ``where("linf:8/255>0.4", "0.5*clean+0.5*union>=0.6")``, or
-        by name, ``where(clean=">=0.85")``.
+        Conditions are either complete, ``where("linf:8/255>0.4", "0.5*clean+0.5*union>=0.6")``,
+        or named after their metric, ``where(clean=">=0.85")``.
 
         Raises:
             UsageError: a condition is not a comparison with a number.
         """
-        written = [*conditions, *(f"{metric}{text}" for metric, text in named.items())]
-        tests = [Condition.parse(text) for text in written]
-        kept = (t for t in self.trials if all(test.met(t.judged()) for test in tests))
-        return Trials(tuple(kept))
+        texts = [*conditions, *(f"{metric}{text}" for metric, text in named.items())]
+        tests = [Condition.parse(text) for text in texts]
+        passed = (t for t in self.trials if all(test.met(t.judged()) for test in tests))
+        return Trials(tuple(passed))
 
     def tied(self, metric: str = "union") -> tuple[int, ...]:
-        """Return the trials that are not told apart from the best, itself among them.
+        """Return the indices of the trials that tie with the best within noise, itself included.
 
-        Those whose 95% interval of the difference, image by image, holds 0 (`metrics.paired`).
+        The 95% interval of their difference, image by image, contains 0 (see `metrics.paired`).
         """
-        top, asked = self._values(metric)[0], Metric.parse(metric)
+        top, parsed = self._values(metric)[0], Metric.parse(metric)
         best = self.trials[top].judged()
-        found = (paired(best, trial.judged(), asked) for trial in self.trials)
-        return tuple(i for i, gap in enumerate(found) if i == top or gap.low <= 0)
+        gaps = (paired(best, trial.judged(), parsed) for trial in self.trials)
+        return tuple(i for i, gap in enumerate(gaps) if i == top or gap.low <= 0)
 
     def summary(self) -> dict[str, Any]:
-        """Return what was found, as JSON values: trials, best by each metric, front, baselines."""
+        """Return the trials, the best by each metric, the front and baselines as JSON values."""
         records = [trial.to_record() for trial in self.trials]
         for record in records:
             record.pop("flags", None)
@@ -213,10 +234,10 @@ class Trials(Sequence[Trial]):
         }
 
     def _ingredients(self) -> dict[str, int]:
-        """Return ingredient → its trial, for the pure soups among the trials."""
-        pure: dict[str, int] = {}
+        """Return ingredient → index of its trial, for trials with a single ingredient."""
+        indices: dict[str, int] = {}
         for i, trial in enumerate(self.trials):
             if max(trial.recipe.mean_weights) == 1:
                 k = trial.recipe.mean_weights.index(1)
-                pure.setdefault(trial.recipe.sources[k].ref, i)
-        return pure
+                indices.setdefault(trial.recipe.sources[k].ref, i)
+        return indices

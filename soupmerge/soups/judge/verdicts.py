@@ -1,4 +1,4 @@
-"""Verdicts on single images, kept as they are made: a killed evaluation repeats none."""
+"""Verdicts on single images, journalled as they are made, so that a resume repeats none."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from soupmerge.storage.run_folder import RunFolder
 
 
 class Verdicts:
-    """The ledger of evaluation number *pair* of a run: it lasts until the evaluation is done."""
+    """A ledger in the run folder, for evaluation number *evaluation*, until that is done."""
 
-    def __init__(self, folder: RunFolder, pair: int) -> None:
-        self.journal, self.pair = folder.journal(VERDICTS), pair
+    def __init__(self, folder: RunFolder, evaluation: int) -> None:
+        self.journal, self.evaluation = folder.journal(VERDICTS), evaluation
         self._verdicts: dict[str, dict[int, bool]] = {}
         for record in self.journal.records:
-            if record.get("evaluation") == pair:
-                self._take(record)
+            if record.get("evaluation") == evaluation:
+                self._include(record)
 
     def known(self, key: str) -> Mapping[int, bool]:
-        """Return example → does it hold, as far as it was kept under *key*."""
+        """Return index of example → whether it withstood, for the verdicts under *key*."""
         return self._verdicts.get(key, {})
 
     def add(self, key: str, verdicts: Mapping[int, bool]) -> None:
-        """Keep *verdicts* under *key*, and return when they are on disk."""
+        """Store *verdicts* under *key*, and return once they are on disk."""
         record = {
-            "evaluation": self.pair,
+            "evaluation": self.evaluation,
             "of": key,
             "hold": sorted(i for i, holds in verdicts.items() if holds),
             "fall": sorted(i for i, holds in verdicts.items() if not holds),
         }
         self.journal.append(record)
-        self._take(record)
+        self._include(record)
 
-    def _take(self, record: Mapping[str, object]) -> None:
+    def _include(self, record: Mapping[str, object]) -> None:
         try:
-            known = self._verdicts.setdefault(str(record["of"]), {})
-            known |= dict.fromkeys(record["hold"], True)  # type: ignore[call-overload]
-            known |= dict.fromkeys(record["fall"], False)  # type: ignore[call-overload]
+            verdicts = self._verdicts.setdefault(str(record["of"]), {})
+            verdicts |= dict.fromkeys(record["hold"], True)  # type: ignore[call-overload]
+            verdicts |= dict.fromkeys(record["fall"], False)  # type: ignore[call-overload]
         except (KeyError, TypeError) as error:
             where = self.journal.path.name
             raise InputError("a record holds no verdicts", where=where, fix=START_OVER) from error
 
 
-def forget(folder: RunFolder) -> None:
-    """Remove what is kept of evaluations that are done."""
+def clear(folder: RunFolder) -> None:
+    """Remove the verdicts of finished evaluations."""
     folder.file(VERDICTS).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Gradients in the statistics of batch norms, which torch leaves out.
+"""Gradients with respect to batch-norm statistics, which torch does not compute.
 
-With the policy ``average`` statistics are mixed like weights, so coefficients move the loss through
-them, too.
+With the policy ``average``, statistics are mixed like weights, so the loss depends on coefficients
+through them, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 @dataclass(frozen=True)
 class Norm:
-    """A batch norm y = γ · (x − μ) / √v + β, v = σ² + eps, by the names of its tensors."""
+    """A batch norm y = γ · (x − μ) / √v + β with v = σ² + eps, by the names of its tensors."""
 
     gamma: str
     beta: str
@@ -28,20 +28,24 @@ class Norm:
 
     @property
     def names(self) -> set[str]:
-        """All four."""
+        """The names of all four tensors."""
         return {self.gamma, self.beta, self.mean, self.variance}
 
-    def renamed(self, names: Mapping[str, str]) -> Norm:
-        """Return the norm by other *names* of its tensors."""
+    def rename(self, names: Mapping[str, str]) -> Norm:
+        """Return the norm with its tensors renamed by *names*, old name → new name."""
         gamma, beta = names[self.gamma], names[self.beta]
         return Norm(gamma, beta, names[self.mean], names[self.variance], self.eps)
 
     def gradients(
         self, theta: Mapping[str, Tensor], grads: Mapping[str, Tensor]
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yield ∂L/∂μ and ∂L/∂σ² at *theta*, given ∂L/∂γ and ∂L/∂β among *grads*.
+        """Yield the names and values of ∂L/∂μ and ∂L/∂σ², ``(channels,)`` each.
 
-        ∂y/∂μ = −γ / √v · ∂y/∂β and ∂y/∂σ² = −γ / 2v · ∂y/∂γ, channel by channel, whatever x is.
+        ∂y/∂μ = −γ / √v · ∂y/∂β and ∂y/∂σ² = −γ / 2v · ∂y/∂γ for each channel and any x.
+
+        Args:
+            theta: the weights, with γ and σ² among them.
+            grads: gradients, with ∂L/∂γ and ∂L/∂β among them.
         """
         gamma, v = theta[self.gamma], theta[self.variance] + self.eps
         yield self.mean, -gamma / v.sqrt() * grads[self.beta]
@@ -49,24 +53,24 @@ class Norm:
 
 
 def norms_of(net: nn.Module) -> Iterator[Norm]:
-    """Yield the batch norms of *net* that scale, shift and keep statistics."""
+    """Yield the batch norms of *net* that have scale, shift and statistics."""
     for name, module in net.named_modules():
         if isinstance(module, _BatchNorm) and module.affine and module.track_running_stats:
-            at = f"{name}." if name else ""
-            scale, shift = f"{at}weight", f"{at}bias"
-            yield Norm(scale, shift, f"{at}running_mean", f"{at}running_var", module.eps)
+            prefix = f"{name}." if name else ""
+            gamma, beta = f"{prefix}weight", f"{prefix}bias"
+            yield Norm(gamma, beta, f"{prefix}running_mean", f"{prefix}running_var", module.eps)
 
 
 class ThroughStatistics(TorchFunctionMode):
-    """Within it, a batch norm in evaluation is computed so that autograd reaches its statistics."""
+    """A context in which autograd differentiates batch norms in evaluation by their statistics."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call *func*, or compute what it would."""
-        given = kwargs or {}
-        return _normed(*args, **given) if func is F.batch_norm else func(*args, **given)
+        """Call *func*, or `_batch_norm` in place of torch's."""
+        function = _batch_norm if func is F.batch_norm else func
+        return function(*args, **(kwargs or {}))
 
 
-def _normed(
+def _batch_norm(
     input: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
@@ -76,11 +80,11 @@ def _normed(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Return what torch's function of these arguments does."""
+    """Return what torch's function of the same signature returns."""
     if training:
-        how = (running_mean, running_var, weight, bias, training, momentum, eps)
-        return F.batch_norm(input, *how)
-    wide = (1, -1, *[1] * (input.ndim - 2))
-    normal = (input - running_mean.view(wide)) / (running_var.view(wide) + eps).sqrt()
-    scaled = normal if weight is None else normal * weight.view(wide)
-    return scaled if bias is None else scaled + bias.view(wide)
+        options = (running_mean, running_var, weight, bias, training, momentum, eps)
+        return F.batch_norm(input, *options)
+    shape = (1, -1, *[1] * (input.ndim - 2))
+    normal = (input - running_mean.view(shape)) / (running_var.view(shape) + eps).sqrt()
+    scaled = normal if weight is None else normal * weight.view(shape)
+    return scaled if bias is None else scaled + bias.view(shape)

@@ -1,4 +1,4 @@
-"""The steps of learning: craft, differentiate, descend; resumable at any of them."""
+"""The steps of learning: craft, differentiate, descend; resumable after each of them."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from soupmerge.weights.recipe import Recipe
 
 
 class Learner:
-    """Coefficients on their way: all that changes the result, and where they stand.
+    """Coefficients in training: everything that affects the result, and the current state.
 
     Args:
         net: the network of the ingredients; it is not changed.
         ingredients: the ingredients.
         data: examples to learn from.
-        objective: what to minimise.
-        settings: how.
+        objective: the loss to minimise, and how to craft images for it.
+        settings: groups, length, learning rate and so on.
         augment: changes images before they are attacked.
-        stop_on: examples on which the best epoch is chosen; None takes the last.
-        seed: for the start, order, augmentation, attacks and dropout.
-        device: where to learn.
+        stop_on: examples on which the best epoch is chosen; None takes the last epoch.
+        seed: seed for the start, order, augmentation, attacks and dropout.
+        device: device of torch.
     """
 
     def __init__(
@@ -54,71 +54,75 @@ class Learner:
     ) -> None:
         self.data, self.objective, self.settings, self.augment = data, objective, settings, augment
         self.stop_on, self.seed, self.device = stop_on, seed, torch.device(device)
-        how: dict[str, Any] = {"by": settings.by, "buffers": settings.buffers}
-        how |= {
-            "base": settings.base,
-            "device": device,
-            "statistics": settings.batch_norm == "eval",
-        }
-        kept = stacks.plan(ingredients, place=settings.place, store=settings.store, device=device)
-        self.soup = LearnedSoup(net, ingredients, **how, place=kept.place, store=kept.store)
-        self.first = starts.start(
+        plan = stacks.plan(ingredients, place=settings.place, store=settings.store, device=device)
+        self.soup = LearnedSoup(
+            net,
+            ingredients,
+            by=settings.by,
+            buffers=settings.buffers,
+            base=settings.base,
+            device=device,
+            place=plan.place,
+            store=plan.store,
+            statistics=settings.batch_norm == "eval",
+        )
+        self.start = starts.start(
             settings.init, ingredients, self.soup.groups, stream("start", seed)
         )
-        self.logits = self.first.clone().to(device).requires_grad_()
+        self.logits = self.start.clone().to(device).requires_grad_()
         self.optimiser = torch.optim.SGD([self.logits], lr=settings.lr)
-        classifier = self.soup.classifier(self.soup.held(self.logits.softmax(1)))
+        classifier = self.soup.classifier(self.soup.mix(self.logits.softmax(1)))
         probe(cast(classifier, settings.precision, self.device), data, self.device)
         self.steps = -(-len(data) // settings.batch_size)
         self.epochs = settings.epochs or usual_epochs(len(ingredients))
         self.best = self.logits.detach().clone()
-        self.at: dict[str, Any] = {"step": 0, "loss": 0.0, "seen": 0, "best": None, "epoch": 0}
+        self.state: dict[str, Any] = {"step": 0, "loss": 0.0, "seen": 0, "best": None, "epoch": 0}
 
     def learn(self, folder: run_folder.RunFolder | None, progress: Progress) -> Recipe:
-        """Take all steps that are left, and return the recipe."""
+        """Take all remaining steps, and return the recipe."""
         history = folder.journal(HISTORY) if folder else None
         snapshot = Snapshot(folder.file(STATE), seconds=20) if folder else None
-        if snapshot and (kept := snapshot.load()):
+        if snapshot and (saved := snapshot.load()):
             with snapshot.restoring():
-                self.logits.data.copy_(kept[0]["logits"])
-                self.best.copy_(kept[0]["best"])
-                self.at = {key: kept[1][key] for key in self.at}
-        while self.at["step"] < self.epochs * self.steps and not self._waited_enough():
-            epoch, step = divmod(self.at["step"], self.steps)
+                self.logits.data.copy_(saved[0]["logits"])
+                self.best.copy_(saved[0]["best"])
+                self.state = {key: saved[1][key] for key in self.state}
+        while self.state["step"] < self.epochs * self.steps and not self._out_of_patience():
+            epoch, step = divmod(self.state["step"], self.steps)
             indices = order(len(self.data), self.seed, epoch)
             self._step(indices.split(self.settings.batch_size)[step])
-            ended = step + 1 == self.steps
-            progress("steps", self.at["step"], self.epochs * self.steps, self._note())
-            if ended:
-                record = self._ended(epoch)
+            ends_epoch = step + 1 == self.steps
+            progress("steps", self.state["step"], self.epochs * self.steps, self._note())
+            if ends_epoch:
+                record = self._end_epoch(epoch)
                 if history and len(history.records) == epoch:
                     history.append(record)
-            if snapshot and (ended or snapshot.due()):
-                snapshot.save({"logits": self.logits, "best": self.best}, self.at)
+            if snapshot and (ends_epoch or snapshot.due()):
+                snapshot.save({"logits": self.logits, "best": self.best}, self.state)
         return self.soup.recipe(self.best if self.stop_on else self.logits)
 
     def _step(self, indices: Tensor) -> None:
-        place = (self.seed, self.at["step"])
+        key = (self.seed, self.state["step"])
         x, y = self.data.batch(indices)
         if self.augment:
-            x = self.augment(x, stream("augment", *place))
+            x = self.augment(x, stream("augment", *key))
         x, y = x.to(self.device), y.to(self.device)
         alpha = self.logits.softmax(1)
-        held = self.soup.held(alpha)
-        x_adv = self.objective.craft(self._cast(held), x, y, generator=stream("attack", *place))
-        active = draw_active(len(alpha), self.settings.dropout, stream("dropout", *place))
-        leaves = self.soup.leaves(active, held)
-        moving = self._cast(self.soup.placed(leaves, held))
-        with self._norms():
-            loss = self.objective.loss(moving, x, x_adv, y)
-        self._descend(loss, alpha, leaves, active, held, len(y))
+        mixed = self.soup.mix(alpha)
+        x_adv = self.objective.craft(self._cast(mixed), x, y, generator=stream("attack", *key))
+        active = draw_active(len(alpha), self.settings.dropout, stream("dropout", *key))
+        leaves = self.soup.leaves(active, mixed)
+        classifier = self._cast(self.soup.substitute(leaves, mixed))
+        with self._batch_norm_mode():
+            loss = self.objective.loss(classifier, x, x_adv, y)
+        self._descend(loss, alpha, leaves, active, mixed, len(y))
 
     def _cast(self, theta: dict[str, Tensor]) -> Classifier:
         return cast(self.soup.classifier(theta), self.settings.precision, self.device)
 
     @contextlib.contextmanager
-    def _norms(self) -> Iterator[None]:
-        """Let batch norms take the statistics that the settings say, and keep none."""
+    def _batch_norm_mode(self) -> Iterator[None]:
+        """Let batch norms use the statistics of the batch if the settings say so, updating none."""
         batch = self.settings.batch_norm == "batch"
         norms = [m for m in self.soup.net.modules() if isinstance(m, _BatchNorm)] if batch else []
         before = [norm.track_running_stats for norm in norms]
@@ -136,62 +140,64 @@ class Learner:
         alpha: Tensor,
         leaves: dict[str, Tensor],
         active: Tensor,
-        held: dict[str, Tensor],
-        seen: int,
+        mixed: dict[str, Tensor],
+        images: int,
     ) -> None:
-        """Take a step down *loss*, whose gradient comes to the logits by way of θ and α."""
-        step, settings = self.at["step"], self.settings
+        """Take a step down the mean *loss* over *images*, by the chain rule through θ and α."""
+        step, settings = self.state["step"], self.settings
         if not torch.isfinite(loss):
             fix = "the last good state is kept; try a lower --lr"
             raise NumericsError("the loss is not finite", where=f"step {step + 1}", fix=fix)
-        found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        into_alpha = self.soup.gradient(dict(zip(leaves, found, strict=True)), active, held)
+        grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        grad_alpha = self.soup.gradient(dict(zip(leaves, grads, strict=True)), active, mixed)
         if settings.rescale:
-            into_alpha = into_alpha / (1 - settings.dropout)
-        self.logits.grad = torch.autograd.grad(alpha, self.logits, into_alpha.to(alpha))[0]
+            grad_alpha = grad_alpha / (1 - settings.dropout)
+        self.logits.grad = torch.autograd.grad(alpha, self.logits, grad_alpha.to(alpha))[0]
         lr = cosine(settings.lr, step, self.epochs * self.steps)
         self.optimiser.param_groups[0]["lr"] = lr
         self.optimiser.step()
-        self.at["step"] = step + 1
-        self.at["loss"] += loss.item() * seen
-        self.at["seen"] += seen
+        self.state["step"] = step + 1
+        self.state["loss"] += loss.item() * images
+        self.state["seen"] += images
 
     def _note(self) -> str:
-        return f"loss {self.at['loss'] / self.at['seen']:.4f}" if self.at["seen"] else ""
+        return f"loss {self.state['loss'] / self.state['seen']:.4f}"
 
-    def _ended(self, epoch: int) -> dict[str, Any]:
-        """Return the record of *epoch*, and begin the next."""
+    def _end_epoch(self, epoch: int) -> dict[str, Any]:
+        """Return the record of *epoch*, and reset the sums for the next."""
         alpha = self.logits.detach().cpu().double().softmax(1)
         entropy = -(alpha * alpha.clamp(min=1e-30).log()).sum(1).mean()
         record = {
             "epoch": epoch + 1,
-            "loss": self.at["loss"] / self.at["seen"],
+            "loss": self.state["loss"] / self.state["seen"],
             "entropy": entropy.item(),
-            "moved": (alpha - self.first.double().softmax(1)).abs().sum(1).mean().item() / 2,
+            "moved": (alpha - self.start.double().softmax(1)).abs().sum(1).mean().item() / 2,
             "weights": [round(w, 6) for w in alpha.mean(0).tolist()],
         }
-        self.at |= {"loss": 0.0, "seen": 0}
+        self.state |= {"loss": 0.0, "seen": 0}
         if self.stop_on is not None:
             record["val"] = self.loss_on(self.stop_on)
-            if self.at["best"] is None or record["val"] < self.at["best"]:
+            if self.state["best"] is None or record["val"] < self.state["best"]:
                 self.best.copy_(self.logits.detach())
-                self.at |= {"best": record["val"], "epoch": epoch + 1}
+                self.state |= {"best": record["val"], "epoch": epoch + 1}
         return record
 
     def loss_on(self, examples: Examples) -> float:
-        """Return the mean loss of the soup on *examples*, crafted alike in every epoch."""
-        theta = self._cast(self.soup.held(self.logits.softmax(1)))
+        """Return the mean loss of the soup on *examples*, with the same noise in every epoch."""
+        classifier = self._cast(self.soup.mix(self.logits.softmax(1)))
         total = 0.0
         for indices in torch.arange(len(examples)).split(self.settings.batch_size):
             x, y = (t.to(self.device) for t in examples.batch(indices))
             noise = stream("stop", self.seed, int(indices[0]))
-            x_adv = self.objective.craft(theta, x, y, generator=noise)
+            x_adv = self.objective.craft(classifier, x, y, generator=noise)
             with torch.no_grad():
-                total += float(self.objective.loss(theta, x, x_adv, y)) * len(y)
+                total += float(self.objective.loss(classifier, x, x_adv, y)) * len(y)
         return total / len(examples)
 
-    def _waited_enough(self) -> bool:
-        done = self.at["step"] // self.steps
+    def _out_of_patience(self) -> bool:
+        """Return whether the loss on the stopping split has not fallen for too many epochs."""
         patience = self.settings.patience
-        waits = self.stop_on is not None and patience is not None and self.at["best"] is not None
-        return waits and done - self.at["epoch"] >= (patience or 0)
+        if patience is None or self.state["best"] is None:
+            return False
+        done: int = self.state["step"] // self.steps
+        return bool(done - self.state["epoch"] >= patience)

@@ -1,4 +1,4 @@
-"""Learned soups: coefficients trained under attack, from ingredients to a run folder."""
+"""Learned soups: train coefficients under attack, and write the soup to a run folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
 
-def learn(  # several data sets have a part in it: they teach, stop, calibrate and judge
+def learn(  # several data sets take part: they train, stop, calibrate and judge
     net: nn.Module,
     ingredients: Ingredients,
     data: Examples,
@@ -45,7 +45,7 @@ def learn(  # several data sets have a part in it: they teach, stop, calibrate a
     seed: int = 0,
     run: Run = Run(),
 ) -> Trial:
-    """Learn the coefficients of a soup by gradient descent, the ingredients held fixed.
+    """Learn the coefficients of a soup by gradient descent, with fixed ingredients (Huang 2023).
 
     minimise over logits a:  E loss(θ(W); x_adv, y),  W[g] = softmax(a[g]),  x_adv from *objective*.
 
@@ -53,33 +53,40 @@ def learn(  # several data sets have a part in it: they teach, stop, calibrate a
         net: the network of the ingredients.
         ingredients: K ≥ 2 ingredients.
         data: examples to learn from, which must not judge the soup.
-        objective: what to minimise, such as ``against(Linf(8 / 255))``.
-        epochs: replaces that of *settings*.
-        settings: groups, length, learning rate, detach dropout, start, buffers.
-        augment: changes images before they are attacked; None leaves them.
-        stop_on: examples on which the epoch of the lowest loss is chosen. Neither the ingredients
-            nor these coefficients may have been trained on them; that they stopped the training of
-            an ingredient does no harm. None takes the last epoch.
-        calibration: on what batch-norm statistics are estimated at the end; None leaves them to
-            the policy.
+        objective: the loss to minimise, such as ``against(Linf(8 / 255))``.
+        epochs: overrides the epochs of *settings*.
+        settings: groups, length, learning rate, detach dropout, start and buffers.
+        augment: changes images before they are attacked; None leaves them unchanged.
+        stop_on: examples on which the epoch with the lowest loss is chosen. Neither the ingredients
+            nor the coefficients may have been trained on them, but they may have stopped the
+            training of an ingredient. None takes the last epoch.
+        calibration: images on which batch-norm statistics are re-estimated at the end; None leaves
+            them to the buffer policy.
         benchmark: judges the soup at the end.
-        seed: for the start, order, augmentation, attacks and dropout.
-        run: run folder and device. The folder journals epochs, resumes bit for bit, and receives
-            recipe and soup.
+        seed: seed for the start, order, augmentation, attacks and dropout.
+        run: run folder, which journals epochs and receives recipe and soup, and device. A resumed
+            run gives the same bits.
 
     Returns:
-        The learned recipe, judged if there is a *benchmark*.
+        The learned recipe, with a report if there is a *benchmark*.
 
     Raises:
         UsageError: K < 2, a setting is invalid, the run folder holds another run, or a network was
             trained on images that stop the learning or judge the soup.
         NumericsError: the loss is not finite; the last good state stays in the run folder.
+
+    Example:
+        >>> settings = sm.Settings(by="model", init="uniform", batch_size=20)
+        >>> trial = sm.learn(net, ingredients, train, sm.against(None), epochs=1, settings=settings)
+        >>> round(sum(trial.recipe.weights[0]), 6)
+        1.0
     """
     if len(ingredients) < 2:
         what = f"learning needs two or more ingredients, not {len(ingredients)}"
         raise UsageError(what, where="REF", fix="name more checkpoints")
     if settings.patience and stop_on is None:
-        raise UsageError("waits for nothing", where="patience", fix="give a split to stop on")
+        what = "patience needs a stopping split"
+        raise UsageError(what, where="patience", fix="give a split to stop on")
     ingredients.require_sound()
     for used in (data, stop_on, None if benchmark is None else benchmark.data):
         if used is not None:
@@ -98,17 +105,18 @@ def learn(  # several data sets have a part in it: they teach, stop, calibrate a
         seed=seed,
         device=run.device,
     )
-    judge = None if benchmark is None else benchmark.describe()
-    manifest = {**_manifest(learner, ref_of(net), calibration), "benchmark": judge}
+    description = None if benchmark is None else benchmark.describe()
+    manifest = {**_manifest(learner, ref_of(net), calibration), "benchmark": description}
     manifest |= {"calibration": calibration.describe()} if calibration else {}
     with run.opened(
         manifest, inputs=ingredients.files, room=ingredients.bytes, images=data
     ) as folder:
-        trial = _known_trial(folder, judge)
+        trial = _finished_trial(folder, description)
         if trial is None:
-            trial = Trial(_finished(learner.learn(folder, run.progress), learner, calibration))
+            recipe = learner.learn(folder, run.progress)
+            trial = Trial(_with_provenance(recipe, learner, calibration))
         depth = learner.soup.by_depth()
-        del learner  # the ingredients in memory
+        del learner  # frees the ingredients in memory
         state = None
         if calibration is not None or benchmark is not None:
             state = _state(net, ingredients, trial.recipe, calibration, run.device)
@@ -116,50 +124,48 @@ def learn(  # several data sets have a part in it: they teach, stop, calibrate a
             report = benchmark(bind(net, state, device=run.device), progress=run.progress)
             trial = Trial(trial.recipe, report)
         if folder:
-            kept = state if calibration else None
-            _write(folder, ingredients, trial, kept, model=ref_of(net), depth=depth)
+            recalibrated = state if calibration else None
+            _write(folder, ingredients, trial, recalibrated, model=ref_of(net), depth=depth)
     return trial
 
 
 def _require_unseen(
     ingredients: Ingredients, data: Examples, stop_on: Examples | None, benchmark: Benchmark | None
 ) -> None:
-    """Refuse images that are to stop or judge, but on which something was trained.
+    """Refuse to stop or judge on images that something was trained on.
 
-    Huang 2023 (section 4) holds one stopping split out of all training, from the base to the soup:
-    an ingredient that was trained on it makes every soup of it look better than it is.
+    Huang 2023 (section 4) keeps one stopping split out of all training, from the base to the soup:
+    an ingredient that was trained on it makes all its soups look better than they are.
     """
-    taught = Sketch.of(data)
-    if benchmark is not None and (n := Sketch.of(benchmark.data).common(taught)):
-        what = f"{n} or more of the images that judge also teach the coefficients"
+    training = Sketch.of(data)
+    if benchmark is not None and (n := Sketch.of(benchmark.data).common(training)):
+        what = f"at least {n} of the images that judge also train the coefficients"
         raise UsageError(what, where="judge split", fix="judge on another part of the data")
     if stop_on is None:
         return
     stopping = Sketch.of(stop_on)
     problems = []
-    if n := stopping.common(taught):
-        problems.append(f"{n} or more of them also teach the coefficients")
+    if n := stopping.common(training):
+        problems.append(f"at least {n} of them also train the coefficients")
     for ingredient in ingredients:
         entries = ledger.ledger_of(ingredient)
         lines = ledger.leaks(entries, stopping, ledger.STOPPED)
         problems += [f"{ingredient.ref} was {line}" for line in lines]
         if not entries:
-            what = (
-                f"{ingredient.ref} does not say what it was trained on: it may have been trained on"
-            )
-            warnings.warn(f"{what} the stopping split", stacklevel=3)
+            what = f"{ingredient.ref} does not say what it was trained on"
+            warnings.warn(f"{what}: that may include the stopping split", stacklevel=3)
     if problems:
-        what = "networks were trained on images that are to stop the learning"
-        fix = "stop on images that were held out of all training"
+        what = "networks were trained on images of the stopping split"
+        fix = "stop on images that were kept out of all training"
         raise UsageError(what, problems=problems, where="stopping split", fix=fix)
 
 
 def _manifest(
     learner: Learner, model: str | None, calibration: Calibration | None
 ) -> dict[str, Any]:
-    """Return whatever changes a number of the run."""
+    """Return everything that affects the results of the run."""
     settings, objective = learner.settings, learner.objective.describe()
-    decided = decisions(
+    choices = decisions(
         settings,
         crafts=objective.get("objective") != "clean",
         statistics=any(map(is_statistic, learner.soup.ingredients.infos)),
@@ -174,13 +180,13 @@ def _manifest(
         **learner.soup.ingredients.selection.noted(),
         "data": learner.data.fingerprint(),
         "objective": objective,
-        "settings": {**settings.noted(), "init": kind},
-        "start": _digest(learner.first),
+        "settings": {**settings.to_manifest(), "init": kind},
+        "start": _digest(learner.start),
         "stops on": None if stop_on is None else stop_on.fingerprint(),
         "augment": getattr(learner.augment, "__name__", None) if learner.augment else None,
         "seed": learner.seed,
         "device": learner.device.type,
-        "decisions": decided,
+        "decisions": choices,
     }
 
 
@@ -188,17 +194,17 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
-def _known_trial(folder: RunFolder | None, judge: Any) -> Trial | None:
-    """Return the trial that *folder* holds, if its learning was finished."""
+def _finished_trial(folder: RunFolder | None, benchmark: Any) -> Trial | None:
+    """Return the trial in *folder*, if its learning has finished."""
     records = folder.journal(TRIALS).records if folder else []
     if not records:
         return None
     recipe = Recipe.from_json(records[0].get("recipe"), where=TRIALS)
-    return Trial.from_record(records[0], recipe, judge)
+    return Trial.from_record(records[0], recipe, benchmark)
 
 
-def _finished(recipe: Recipe, learner: Learner, calibration: Calibration | None) -> Recipe:
-    """Return *recipe* with what it has seen, and what its statistics are estimated on."""
+def _with_provenance(recipe: Recipe, learner: Learner, calibration: Calibration | None) -> Recipe:
+    """Return *recipe* with the images it has seen and the calibration of its statistics."""
     seen = [ledger.entry("learn", learner.data, ledger.TRAINED)]
     if learner.stop_on is not None:
         seen.append(ledger.entry("learn", learner.stop_on, ledger.STOPPED))
@@ -228,7 +234,7 @@ def _write(
     model: str | None,
     depth: list[str],
 ) -> None:
-    """Write recipe, soup and trial, and forget the state; may be done twice."""
+    """Write recipe, soup and trial, and remove the state; doing so twice does no harm."""
     commit.write_json(folder.file(RECIPE), trial.recipe.to_json(), force=True)
     soup = folder.file(SOUP)
     if state is None:

@@ -1,4 +1,4 @@
-"""Where learning starts: the logits of the coefficients, before the first step."""
+"""Initial logits of the coefficients."""
 
 from __future__ import annotations
 
@@ -14,60 +14,62 @@ from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import read_recipe
 
 FLOOR = 0.05
-"""Share of the uniform soup in a start at given coefficients: a softmax never leaves a zero."""
+"""Share of the uniform soup in given coefficients, because a softmax cannot move from a zero."""
 
 KINDS = ("xavier", "uniform", "only:N", "recipe:FILE")
 
 
 def start(
-    how: str,
+    init: str,
     ingredients: Ingredients,
     groups: Mapping[str, Sequence[str]],
     generator: torch.Generator,
 ) -> Tensor:
-    """Return the logits ``(G, K)`` to start from.
+    """Return the initial logits ``(G, K)``.
 
     Args:
-        how: ``xavier``: Glorot-uniform for each group's softmax by itself, a matrix ``(1, K)``, so
-            that its scale √(6 / (1 + K)) is the same for any number of groups. ``uniform``: zeros,
-            from which the paper saw learning stick. ``only:N``: the N-th ingredient, counted from
-            1. ``recipe:FILE``: the coefficients of a recipe or soup of these ingredients. The last
-            two are mixed with a share of the uniform soup, 0.05, or as ``only:N:0.1`` says.
+        init: ``xavier``: Glorot-uniform for the softmax of each group as a matrix ``(1, K)``, so
+            that the scale √(6 / (1 + K)) does not depend on the number of groups. ``uniform``:
+            zeros, from which learning got stuck in the paper. ``only:N``: the N-th ingredient,
+            counted from 1. ``recipe:FILE``: the coefficients of a recipe or soup of the same
+            ingredients. The last two are mixed with a share of the uniform soup: 0.05, or the
+            share in ``only:N:SHARE``.
         ingredients: the K ingredients.
-        groups: group → tensor names; a recipe of other groups gives each the mean of its tensors.
-        generator: for ``xavier``.
+        groups: group → tensor names. If the recipe has other groups, a group starts at the mean
+            over its tensors.
+        generator: source of randomness for ``xavier``.
 
     Raises:
-        UsageError: there is no such start.
+        UsageError: an unknown start.
         InputError: the recipe is of other ingredients.
     """
     k = len(ingredients)
-    kind, _, rest = how.partition(":")
-    if how == "xavier":
+    kind, _, rest = init.partition(":")
+    if init == "xavier":
         rows = [torch.empty(1, k) for _ in groups]
         return torch.cat([nn.init.xavier_uniform_(row, generator=generator) for row in rows])
-    if how == "uniform":
+    if init == "uniform":
         return torch.zeros(len(groups), k)
     if kind == "only" and rest:
-        number, _, floor = rest.partition(":")
-        return _logits(_one_hot(number, k, how).expand(len(groups), k), floor)
+        number, _, share = rest.partition(":")
+        return _logits(_one_hot(number, k, init).expand(len(groups), k), share)
     if kind == "recipe" and rest:
         return _logits(_rows_of(Path(rest), ingredients, groups), "")
-    raise UsageError(f"no start {how!r}", where="init", fix=near_miss(how, KINDS))
+    raise UsageError(f"unknown start {init!r}", where="init", fix=near_miss(init, KINDS))
 
 
-def _logits(rows: Tensor, floor: str) -> Tensor:
-    share = float(exact(floor, "init")) if floor else FLOOR
+def _logits(rows: Tensor, text: str) -> Tensor:
+    share = float(exact(text, "init")) if text else FLOOR
     if not 0 < share <= 1:
-        what = f"{share:g} of the uniform soup is not in (0, 1]"
-        raise UsageError(what, where="init", fix="write only:2:0.05, say")
+        what = f"the share of the uniform soup must be in (0, 1], not {share:g}"
+        raise UsageError(what, where="init", fix="write, for example, only:2:0.05")
     return ((1 - share) * rows + share / rows.shape[1]).log().float()
 
 
-def _one_hot(number: str, k: int, how: str) -> Tensor:
+def _one_hot(number: str, k: int, init: str) -> Tensor:
     chosen = count(number)
     if chosen is None or not 1 <= chosen <= k:
-        what = f"{how!r} names none of {k} ingredients"
+        what = f"{init!r} names none of the {k} ingredients"
         raise UsageError(what, where="init", fix=f"write only:1 … only:{k}")
     return torch.eye(k, dtype=torch.float64)[chosen - 1]
 

@@ -1,10 +1,10 @@
-"""Soups for shifted images: a few labelled ones choose, the rest judge."""
+"""Soups for shifted images: a few labelled images choose a soup, the others judge it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from soupmerge.robustness.ensembles import AVERAGES
 from soupmerge.robustness.report import CLEAN, Report
 from soupmerge.run import Run
 from soupmerge.soups.judge.subset import Subset
+from soupmerge.soups.search.adaptation import Adaptation, Row
 from soupmerge.soups.search.candidates import Candidate, Candidates
 from soupmerge.soups.search.evaluator import write_choice
 from soupmerge.soups.search.grid import plan
@@ -33,72 +34,6 @@ from soupmerge.weights.recipe import Recipe
 SINGLE, SPECIFIC = "single soup", "a soup for each set"
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: a classifier, or one chosen for each data set.
-
-    Attributes:
-        name: what it is called.
-        passes: forward passes that an image costs.
-        reports: one for each data set, on the images that chose nothing.
-    """
-
-    name: str
-    passes: int
-    reports: tuple[Report, ...]
-
-    @property
-    def accuracies(self) -> tuple[float, ...]:
-        """Accuracy on each data set."""
-        return tuple(report.accuracy(CLEAN) for report in self.reports)
-
-    @property
-    def mean(self) -> float:
-        """Mean of the accuracies: every data set counts alike."""
-        return sum(self.accuracies) / len(self.reports)
-
-    def to_json(self, sets: Sequence[str]) -> dict[str, Any]:
-        """Return the row as JSON values, *sets* being names of the data sets."""
-        named = zip(sets, self.reports, strict=True)
-        metrics = {name: report.to_metrics()[CLEAN] for name, report in named}
-        return {"name": self.name, "passes": self.passes, "sets": metrics, "mean": self.mean}
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """Which soups were chosen, and how they and others do on images that chose nothing.
-
-    Attributes:
-        sets: a short name for each data set.
-        recipes: the soups that were tried.
-        choosing: for each of them, a report for each data set, on the choosing images.
-        single: the soup that is best on all data sets together.
-        specific: for each data set, the soup that is best on it.
-        rows: the table, on the judging images.
-    """
-
-    sets: tuple[str, ...]
-    recipes: tuple[Recipe, ...]
-    choosing: tuple[tuple[Report, ...], ...]
-    single: Recipe
-    specific: tuple[Recipe, ...]
-    rows: tuple[Row, ...]
-
-    def summary(self) -> dict[str, Any]:
-        """Return what was found, as JSON values."""
-        chose, judged = self.choosing[0], self.rows[0].reports
-        return {
-            "sets": {
-                name: {"chosen on": dict(a.data), "judged on": dict(b.data)}
-                for name, a, b in zip(self.sets, chose, judged, strict=True)
-            },
-            "soups": len(self.recipes),
-            "single": self.single.to_json(),
-            "specific": {n: r.to_json() for n, r in zip(self.sets, self.specific, strict=True)},
-            "rows": [row.to_json(self.sets) for row in self.rows],
-        }
-
-
 def adapt(
     net: nn.Module,
     ingredients: Ingredients,
@@ -110,34 +45,40 @@ def adapt(
     batch_size: int = 256,
     run: Run = Run(),
 ) -> Adaptation:
-    """Choose soups for shifted images by *shots* labelled ones, and judge them on the others.
+    """Choose soups for shifted images on *shots* labelled images, and judge them on the others.
 
-    Every soup of the lattice is asked about the choosing images (Croce 2023, "Seasoning Model
-    Soups"). One soup is chosen for all data sets together, each counting alike, and one for each;
-    beside them are judged the ingredients, the best of them by the same images, and ensembles of
-    all of them. Accuracy is clean: the shift is the adversary. Batch-norm statistics are averaged.
+    Every soup of the lattice is judged on the choosing images (Croce et al. 2023, "Seasoning Model
+    Soups"). One soup is chosen for all data sets together, with equal weights, and one for each
+    set. They are compared with the ingredients, the ingredient that is best on the choosing images,
+    and ensembles of all ingredients. Accuracies are clean, because the shift takes the place of the
+    attack. Batch-norm statistics are averaged.
 
     Args:
         net: the network of the ingredients.
         ingredients: K ≥ 2 ingredients.
         sets: data sets; corruptions of the same images share their choosing images.
-        shots: images of each set that choose.
-        step: between coefficients; divides 1.
-        seed: draws the choosing images.
-        batch_size: images at a time; it changes speed, not verdicts.
-        run: run folder and device. The folder journals a line for each soup and each judgement, and
-            receives the table, the single soup, and the recipe for each set in ``best/``.
+        shots: number of choosing images in each set.
+        step: spacing of the coefficients; must divide 1.
+        seed: seed for the draw of the choosing images.
+        batch_size: images per batch; it affects speed, not verdicts.
+        run: run folder, which journals one line for each soup and each comparison and receives the
+            table, the single soup, and the recipe for each set in ``best/``; and device.
 
     Raises:
-        UsageError: K < 2, *step* does not divide 1, there is no set, or one twice, *shots* leave
-            none to judge, or *out* holds a run with other settings.
+        UsageError: K < 2, *step* does not divide 1, there is no data set or one is given twice,
+            *shots* leaves no images to judge, or the run folder holds another run.
         InputError: the network cannot take the images of a set.
+
+    Example:
+        >>> sets = [sm.data(f"{name}:digits", limit=40) for name in ("contrast-3", "noise-2")]
+        >>> result = sm.adapt(net, ingredients, sets, shots=20, step=0.5)
+        >>> result.sets, [row.name for row in result.rows][-2:]
+        (('contrast-3', 'noise-2'), ['single soup', 'a soup for each set'])
     """
-    recipes = tuple(
-        Recipe.of(ingredients, row, origin="adapt") for row in plan(ingredients, step)[1]
-    )
+    rows = plan(ingredients, step)[1]
+    recipes = tuple(Recipe.of(ingredients, row, origin="adapt") for row in rows)
     _require_distinct(sets)
-    parts = [draw(data, shots, seed) for data in sets]
+    splits = [draw(data, shots, seed) for data in sets]
     names = short_names([data.ref for data in sets])
     candidates = Candidates(net, ingredients, recipes, run)
     for data in sets:
@@ -148,50 +89,50 @@ def adapt(
         "model": ref_of(net),
         "inputs": ingredients.fingerprint(),
         **ingredients.selection.noted(),
-        "chosen on": [some.fingerprint() for some, _ in parts],
-        "judged on": [others.fingerprint() for _, others in parts],
+        "chosen on": [choosing.fingerprint() for choosing, _ in splits],
+        "judged on": [judging.fingerprint() for _, judging in splits],
         "settings": {"step": str(exact(str(step), "step")), "shots": shots, "seed": seed},
         "device": run.device_type,
     }
     with run.opened(manifest, inputs=ingredients.files, room=ingredients.bytes) as folder:
         if folder is not None:
-            commit.write_text(folder.file(IMAGES), _roles(names, parts), force=True)
-        found = _adapted(candidates, names, parts, batch_size, folder)
+            commit.write_text(folder.file(IMAGES), _roles_table(names, splits), force=True)
+        result = _choose_and_judge(candidates, names, splits, batch_size, folder)
         if folder is not None:
-            commit.write_json(folder.file(ADAPTED), found.summary(), force=True)
-            seen = tuple(ledger.entry("adapt", some, ledger.CHOSEN) for some, _ in parts)
-            for name, recipe, entry in zip(names, found.specific, seen, strict=True):
-                own = replace(recipe, seen=(entry,))
-                commit.write_json(folder.best(name), own.to_json(), force=True)
-            write_choice(folder, ingredients, replace(found.single, seen=seen), ref_of(net))
-    return found
+            commit.write_json(folder.file(ADAPTED), result.summary(), force=True)
+            seen = tuple(ledger.entry("adapt", part, ledger.CHOSEN) for part, _ in splits)
+            for name, recipe, entry in zip(names, result.specific, seen, strict=True):
+                specific = replace(recipe, seen=(entry,))
+                commit.write_json(folder.best(name), specific.to_json(), force=True)
+            write_choice(folder, ingredients, replace(result.single, seen=seen), ref_of(net))
+    return result
 
 
 def _require_distinct(sets: Sequence[Examples]) -> None:
     if not sets:
-        raise UsageError("no data set to adapt to", where="data", fix="give one or more")
+        raise UsageError("no data set to adapt to", where="data", fix="give at least one")
     hashes = [data.fingerprint()["sha256"] for data in sets]
     for data, digest in zip(sets, hashes, strict=True):
         if hashes.count(digest) > 1:
             what = f"{data.ref} is given more than once"
-            raise UsageError(what, where="data", fix="give each once")
+            raise UsageError(what, where="data", fix="give each data set once")
 
 
-def _roles(names: Sequence[str], parts: Sequence[tuple[Subset, Subset]]) -> str:
-    """Return as CSV which image of which set chooses, and which judges."""
+def _roles_table(names: Sequence[str], splits: Sequence[tuple[Subset, Subset]]) -> str:
+    """Return the role of each image of each set, to choose or to judge, as CSV."""
     rows = [
         (name, id, label, part.role)
-        for name, both in zip(names, parts, strict=True)
-        for part in both
+        for name, split in zip(names, splits, strict=True)
+        for part in split
         for id, label in zip(part.ids, part.labels.tolist(), strict=True)
     ]
     return csv_text(["set", "id", "label", "role"], rows)
 
 
-def _adapted(
+def _choose_and_judge(
     candidates: Candidates,
     names: tuple[str, ...],
-    parts: Sequence[tuple[Subset, Subset]],
+    splits: Sequence[tuple[Subset, Subset]],
     batch_size: int,
     folder: RunFolder | None,
 ) -> Adaptation:
@@ -200,23 +141,23 @@ def _adapted(
             name: Benchmark(part, name=part.role, batch_size=batch_size)
             for name, part in zip(names, column, strict=True)
         }
-        for column in zip(*parts, strict=True)
+        for column in zip(*splits, strict=True)
     )
     recipes = candidates.recipes
     soups: dict[Candidate, dict[str, Benchmark]] = dict.fromkeys(range(len(recipes)), to_choose)
-    answers = candidates.judged(soups, folder.journal(TRIALS) if folder else None).values()
-    choosing = tuple(tuple(reports.values()) for reports in answers)
+    on_choosing = candidates.judge(soups, folder.journal(TRIALS) if folder else None)
+    choosing = tuple(tuple(reports.values()) for reports in on_choosing.values())
     single, specific = best_of(choosing, range(len(choosing)))
     contenders = list(_contenders(candidates, choosing))
-    wanted: dict[Candidate, dict[str, Benchmark]] = {}
+    due: dict[Candidate, dict[str, Benchmark]] = {}
     for contender in contenders:
         for name, candidate in zip(names, contender.candidates, strict=True):
-            wanted.setdefault(candidate, {})[name] = to_judge[name]
-    judged = candidates.judged(wanted, folder.journal(CONTENDERS) if folder else None)
+            due.setdefault(candidate, {})[name] = to_judge[name]
+    on_judging = candidates.judge(due, folder.journal(CONTENDERS) if folder else None)
     rows = []
     for contender in contenders:
-        on_each = zip(names, contender.candidates, strict=True)
-        reports = tuple(judged[candidate][name] for name, candidate in on_each)
+        by_set = zip(names, contender.candidates, strict=True)
+        reports = tuple(on_judging[candidate][name] for name, candidate in by_set)
         rows.append(Row(contender.name, contender.passes, reports))
     chosen = tuple(recipes[i] for i in specific)
     return Adaptation(names, recipes, choosing, recipes[single], chosen, tuple(rows))
@@ -225,10 +166,10 @@ def _adapted(
 def best_of(
     choosing: Sequence[Sequence[Report]], among: Iterable[int]
 ) -> tuple[int, tuple[int, ...]]:
-    """Return which of the soups *among* is best on all sets together, and which on each.
+    """Return which of the soups *among* is best on all sets together, and which on each set.
 
-    As many images of each set choose, so that counts can be summed. Of soups that are equal on a
-    set, the one that is better on all together is taken; then the first.
+    Every set has the same number of choosing images, so counts can be summed. Ties on a set go to
+    the soup that is better on all sets together, then to the first.
     """
     right = {i: [report.correct(CLEAN) for report in choosing[i]] for i in among}
     single = max(right, key=lambda i: sum(right[i]))
@@ -237,7 +178,7 @@ def best_of(
 
 
 class Contender(NamedTuple):
-    """A row of the table before it is judged: a candidate for each data set."""
+    """A row of the table before it is judged: one candidate for each data set."""
 
     name: str
     passes: int
@@ -247,7 +188,7 @@ class Contender(NamedTuple):
 def _contenders(
     candidates: Candidates, choosing: Sequence[Sequence[Report]]
 ) -> Iterator[Contender]:
-    """Yield what is judged: ingredients, the best of them, ensembles, and the chosen soups."""
+    """Yield the rows to judge: ingredients, the best of them, ensembles, and the chosen soups."""
     names, n = candidates.ingredients.names, len(choosing[0])
     rows = [recipe.weights[0] for recipe in candidates.recipes]
     pure = [next(i for i, row in enumerate(rows) if row[k] == 1) for k in range(len(names))]

@@ -1,4 +1,4 @@
-"""Soups of a lattice, and ensembles, before several benchmarks: a journal line for each."""
+"""Soups of a lattice and ensembles, judged by several benchmarks; a journal line for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.ensembles import Ensemble
 from soupmerge.robustness.report import Report
 from soupmerge.run import Run
-from soupmerge.soups.judge.trials import recorded
+from soupmerge.soups.judge.trials import report_from
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.replay import Replay, require_same
 from soupmerge.weights import mixing
@@ -21,18 +21,18 @@ from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 
 Candidate: TypeAlias = int | str
-"""What is judged: the number of a soup, or what an ensemble of all ingredients averages."""
+"""The index of a soup, or what an ensemble of all ingredients averages: ``prob`` or ``logit``."""
 
 
 @dataclass
 class Candidates:
-    """Makes soups and ensembles of *ingredients*, to be judged.
+    """Makes soups and ensembles of *ingredients* and judges them.
 
     Attributes:
         net: the network of the ingredients.
         ingredients: the ingredients.
-        recipes: of the soups.
-        run: device, and progress of networks.
+        recipes: the recipes of the soups.
+        run: device, and callback for progress.
     """
 
     net: nn.Module
@@ -43,25 +43,25 @@ class Candidates:
     def __post_init__(self) -> None:
         self.bound = bind(self.net, self.ingredients.alone(0), device=self.run.device)
 
-    def judged(
+    def judge(
         self, due: Mapping[Candidate, Mapping[str, Benchmark]], journal: Journal | None
     ) -> dict[Candidate, dict[str, Report]]:
-        """Return candidate → name of benchmark → report; what *journal* holds is not asked again.
+        """Return candidate → name of benchmark → report, reading from *journal* what it holds.
 
         Raises:
-            InputError: a record in *journal* is of another candidate, or lacks something.
+            InputError: a record in *journal* is of another candidate, or incomplete.
         """
         replay = Replay(journal)
-        replay.require_at_most(len(due), "networks")
-        found: dict[Candidate, dict[str, Report]] = {}
+        replay.require_room(len(due), "networks")
+        reports: dict[Candidate, dict[str, Report]] = {}
         for i, (candidate, benchmarks) in enumerate(due.items()):
             if not replay.is_known:
                 self.run.progress("networks", i, len(due))
-            found[candidate] = self._judged(replay, candidate, benchmarks)
+            reports[candidate] = self._judge(replay, candidate, benchmarks)
         self.run.progress("networks", len(due), len(due))
-        return found
+        return reports
 
-    def _judged(
+    def _judge(
         self, replay: Replay, candidate: Candidate, benchmarks: Mapping[str, Benchmark]
     ) -> dict[str, Report]:
         identity = self.describe(candidate)
@@ -73,16 +73,16 @@ class Candidates:
 
         def read(record: dict[str, Any]) -> dict[str, Report]:
             require_same(record, identity, "network", where)
-            return _recorded(record, benchmarks)
+            return _reports_from(record, benchmarks)
 
         def write(reports: dict[str, Report]) -> dict[str, Any]:
-            answers = [{"set": name, **report.to_record()} for name, report in reports.items()]
-            return {**identity, "reports": answers}
+            records = [{"set": name, **report.to_record()} for name, report in reports.items()]
+            return {**identity, "reports": records}
 
         return replay.piece(make, read=read, write=write)
 
     def describe(self, candidate: Candidate) -> dict[str, Any]:
-        """Return what identifies *candidate*, for a record."""
+        """Return what identifies *candidate* in a record."""
         if isinstance(candidate, str):
             return {"ensemble": candidate, "forward passes": len(self.ingredients)}
         recipe = self.recipes[candidate]
@@ -90,21 +90,19 @@ class Candidates:
 
     def _network(self, candidate: Candidate) -> nn.Module:
         if isinstance(candidate, str):
-            return Ensemble(
-                [
-                    bind(self.net, ingredient, device=self.run.device)
-                    for ingredient in self.ingredients
-                ],
-                candidate,
-            )
+            device = self.run.device
+            members = [bind(self.net, member, device=device) for member in self.ingredients]
+            return Ensemble(members, candidate)
         load_into(self.bound, mixing.mix(self.ingredients, self.recipes[candidate]))
         return self.bound
 
 
-def _recorded(record: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]) -> dict[str, Report]:
-    """Return the reports of *record*, which are in the order of *benchmarks*: names may change."""
-    reports = record.get("reports")
-    if not isinstance(reports, list) or len(reports) != len(benchmarks):
-        reports = [{}] * len(benchmarks)
-    named = zip(benchmarks.items(), reports, strict=True)
-    return {name: recorded(report, judge.describe()) for (name, judge), report in named}
+def _reports_from(
+    record: Mapping[str, Any], benchmarks: Mapping[str, Benchmark]
+) -> dict[str, Report]:
+    """Return the reports in *record*, matched to *benchmarks* by position: names may change."""
+    records = record.get("reports")
+    if not isinstance(records, list) or len(records) != len(benchmarks):
+        records = [{}] * len(benchmarks)
+    pairs = zip(benchmarks.items(), records, strict=True)
+    return {name: report_from(entry, judge.describe()) for (name, judge), entry in pairs}

@@ -1,4 +1,4 @@
-"""Run folders → the soups that were tried in them, and the one that is wanted."""
+"""Read the soups that were tried in run folders, and choose one of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.judge.metrics import Condition, Gap, Metric, paired
-from soupmerge.soups.judge.trials import Trial, Trials, recorded
+from soupmerge.soups.judge.trials import Trial, Trials, report_from
 from soupmerge.storage import journal
 from soupmerge.storage.names import PLAN, RECIPE, TRIALS
 from soupmerge.storage.reading import read_json
@@ -19,18 +19,18 @@ from soupmerge.storage.run_folder import essence, read_manifest
 from soupmerge.weights import ledger
 from soupmerge.weights.recipe import Recipe, read_recipe
 
-NAMELESS = "take runs of grid, greedy, path, search or learn"
+TAKE_SEARCHES = "give runs of grid, greedy, path, search or learn"
 
 
 @dataclass(frozen=True)
 class Tried:
-    """The trials of some run folders.
+    """The trials in several run folders.
 
     Attributes:
-        trials: all of them; the same soup in several runs is there once.
-        homes: the run folder of each.
-        model: the network's written form, if the runs name one.
-        unfinished: run folder → how far it is, in words, of those that have not chosen yet.
+        trials: all trials; a soup that several runs have tried is listed once.
+        homes: the run folder of each trial.
+        model: the reference of the network, if the runs name one.
+        unfinished: run folder → its progress in words, for runs that have not chosen a soup yet.
     """
 
     trials: Trials
@@ -39,19 +39,19 @@ class Tried:
     unfinished: Mapping[Path, str] = field(default_factory=dict)
 
     def home(self, trial: Trial) -> Path:
-        """Return the run folder that *trial* is from."""
+        """Return the run folder of *trial*."""
         return next(h for t, h in zip(self.trials, self.homes, strict=True) if t is trial)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The soup that was chosen.
+    """The chosen soup.
 
     Attributes:
         trial: the soup.
-        home: the run folder it is from.
-        rivals: trials that meet the conditions and are not told apart from it, with how far the
-            chosen one is above them, image by image; the nearest first.
+        home: its run folder.
+        rivals: trials that meet the conditions and do not differ from it by more than noise, each
+            with the lead of the chosen soup, compared image by image; the closest first.
     """
 
     trial: Trial
@@ -60,16 +60,16 @@ class Choice:
 
 
 def tried(runs: Sequence[Path | str]) -> Tried:
-    """Return what was tried in the folders *runs*, all judged by one benchmark.
+    """Return the trials in the run folders *runs*, which must share one benchmark and network.
 
     Raises:
-        InputError: one is no run folder, is damaged, or holds no judged recipe.
-        UsageError: they were judged by different benchmarks, or made for different networks.
+        InputError: one is not a run folder, is damaged, or holds no judged recipe.
+        UsageError: the runs have different benchmarks or networks.
     """
     manifests = {Path(run): read_manifest(run) for run in runs}
     _require_alike(manifests, "benchmark")
     _require_alike(manifests, "model")
-    found: dict[Any, tuple[Trial, Path]] = {}
+    distinct: dict[Any, tuple[Trial, Path]] = {}
     unfinished = {}
     with _no_collector():
         for home, manifest in manifests.items():
@@ -78,93 +78,98 @@ def tried(runs: Sequence[Path | str]) -> Tried:
                 unfinished[home] = _progress(home, len(trials_here))
             for trial in trials_here:
                 key = (trial.recipe.sources, trial.recipe.weights, trial.recipe.by)
-                found.setdefault(key, (trial, home))
-    trials, homes = zip(*found.values(), strict=True)
+                distinct.setdefault(key, (trial, home))
+    trials, homes = zip(*distinct.values(), strict=True)
     model = next(iter(manifests.values())).get("model")
     return Tried(Trials(trials), homes, model if isinstance(model, str) else None, unfinished)
 
 
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
-    """Keep Python from looking for garbage: among 10,000 recipes that takes half of the time."""
-    was = gc.isenabled()
+    """Suspend garbage collection, which takes half of the time to read 10,000 recipes."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()
 
 
 def choose(seen: Tried, metric: str | None, conditions: Sequence[str], x: str, y: str) -> Choice:
-    """Return the best soup by *metric* of those that meet *conditions*; of none, the knee.
+    """Return the soup that is best in *metric* among those that meet *conditions*.
 
     Args:
-        metric: what is highest; None takes the knee of the front of *x* and *y*.
+        seen: the trials of the runs.
+        metric: the metric to maximise; None takes the knee of the front of *x* and *y*.
+        conditions: comparisons such as ``clean>=0.85``; see `Trials.where`.
+        x: the metric along the first axis of the front.
+        y: the metric along the second axis of the front.
 
     Raises:
-        UsageError: a metric or condition cannot be read.
-        InputError: no soup meets the conditions, or a metric was not judged.
+        UsageError: a metric or condition cannot be parsed, or a metric was not judged.
+        InputError: no soup meets the conditions.
     """
     for text in (metric, x, y) if metric else (x, y):
         Metric.parse(text).require(seen.trials.metrics, "--metric, --x, --y")
-    left = seen.trials.where(*conditions)
-    if not left:
-        best = "; ".join(_best(seen.trials, text) for text in conditions)
+    eligible = seen.trials.where(*conditions)
+    if not eligible:
+        ranges = "; ".join(_range(seen.trials, text) for text in conditions)
         what = f"no soup of {len(seen.trials)} meets {' and '.join(conditions)}"
-        raise InputError(f"{what} ({best})", where="--where", fix="loosen the condition")
-    trial = left.best(metric) if metric else left.knee(x, y)
-    asked = Metric.parse(metric or y)
-    near = _near(trial, left, asked)
-    gaps = ((other, paired(trial.judged(), other.judged(), asked)) for other in near)
+        raise InputError(f"{what} ({ranges})", where="--where", fix="loosen the condition")
+    trial = eligible.best(metric) if metric else eligible.knee(x, y)
+    goal = Metric.parse(metric or y)
+    near = _near(trial, eligible, goal)
+    gaps = ((other, paired(trial.judged(), other.judged(), goal)) for other in near)
     rivals = [(o, gap) for o, gap in gaps if o is not trial and gap.low <= 0 <= gap.high]
-    nearest = sorted(rivals, key=lambda rival: rival[1].mean)
+    closest = sorted(rivals, key=lambda rival: rival[1].mean)
     home = seen.home(trial)
-    told = replace(trial.recipe, seen=trial.recipe.seen or _seen(home))
-    return Choice(replace(trial, recipe=told), home, tuple(nearest))
+    recipe = replace(trial.recipe, seen=trial.recipe.seen or _seen(home))
+    return Choice(replace(trial, recipe=recipe), home, tuple(closest))
 
 
-def _near(trial: Trial, left: Trials, asked: Metric) -> list[Trial]:
-    """Return which of *left* could be tied with *trial*, whatever the images are that differ.
+def _near(trial: Trial, others: Trials, metric: Metric) -> list[Trial]:
+    """Return which *others* are close enough to *trial* that they could be tied with it.
 
-    Differences of an image are within ± Σ |weights|, and so is their deviation.
+    A difference on an image is within ± Σ |weights|, so their deviation is, too. This spares most
+    comparisons image by image.
     """
-    own, n = asked.value(trial.judged()), trial.judged().n
-    most = 2 * sum(abs(float(weight)) for _, weight in asked.terms) / n**0.5
-    return [other for other in left if abs(float(own - asked.value(other.judged()))) <= most]
+    value, n = metric.value(trial.judged()), trial.judged().n
+    bound = 2 * sum(abs(float(weight)) for _, weight in metric.terms) / n**0.5
+    return [o for o in others if abs(float(value - metric.value(o.judged()))) <= bound]
 
 
-def _best(trials: Trials, condition: str) -> str:
+def _range(trials: Trials, condition: str) -> str:
+    """Return the range of the condition's metric over *trials*, in words."""
     metric = Condition.parse(condition).metric
     values = [float(metric.value(trial.judged())) for trial in trials]
     return f"{condition}: from {min(values):.4g} to {max(values):.4g}"
 
 
 def _trials(home: Path, manifest: Mapping[str, Any]) -> list[Trial]:
-    told, file = manifest.get("benchmark"), home / TRIALS
+    benchmark, file = manifest.get("benchmark"), home / TRIALS
     records = journal.read(file)
     if not records:
-        raise InputError("holds no finished soup", where=home, fix="let the run go on")
-    if "recipe" not in records[0] or not isinstance(told, dict):
+        raise InputError("holds no judged soup yet", where=home, fix="resume the run")
+    if "recipe" not in records[0] or not isinstance(benchmark, dict):
         what = f"holds no judged recipes: it is a run of {manifest.get('command')}"
-        raise InputError(what, where=home, fix=NAMELESS)
+        raise InputError(what, where=home, fix=TAKE_SEARCHES)
     return [
-        Trial(Recipe.from_json(record.get("recipe"), where=file), recorded(record, told))
+        Trial(Recipe.from_json(record.get("recipe"), where=file), report_from(record, benchmark))
         for record in records
     ]
 
 
 def _progress(home: Path, judged: int) -> str:
-    """Return how many soups of the run *home* are judged, of how many."""
+    """Return how many soups of the run *home* are judged, and of how many, in words."""
     planned = _plan(home).get("soups")
     return f"{judged} of {planned} soups are judged" if planned else f"{judged} soups are judged"
 
 
 def _seen(home: Path) -> tuple[Mapping[str, Any], ...]:
-    """Return the images that judge soups in the run *home*, and so choose.
+    """Return the ledger entries of the images that judge, and so choose, soups in the run *home*.
 
-    The plan of the run has them from its first moment on; runs of earlier versions have them in
-    the recipe that they end with.
+    They are in its plan from the start; runs of earlier versions wrote them to the final recipe.
     """
     file = home / RECIPE
     if seen := _plan(home).get(ledger.SEEN):
@@ -173,7 +178,7 @@ def _seen(home: Path) -> tuple[Mapping[str, Any], ...]:
 
 
 def _plan(home: Path) -> Mapping[str, Any]:
-    """Return what the search *home* set out to do, empty if it does not say."""
+    """Return the plan of the search *home*, empty if it wrote none."""
     file = home / PLAN
     plan = read_json(file) if file.exists() else {}
     if not isinstance(plan, dict) or not isinstance(plan.get(ledger.SEEN, []), list):
@@ -185,5 +190,5 @@ def _require_alike(manifests: Mapping[Path, Mapping[str, Any]], key: str) -> Non
     (first, one), *others = manifests.items()
     for path, manifest in others:
         if essence(manifest.get(key)) != essence(one.get(key)):
-            what = f"has another {key} than {first}, so that their soups cannot be compared"
-            raise UsageError(what, where=path, fix="name runs of one benchmark")
+            what = f"has another {key} than {first}, so their soups cannot be compared"
+            raise UsageError(what, where=path, fix=f"give runs of one {key}")

@@ -1,4 +1,4 @@
-"""What long work costs: seen on the first soups, told of the rest."""
+"""The cost of a search so far, and an estimate of the time it still needs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from soupmerge.robustness.report import Report
 
 @dataclass
 class Estimate:
-    """What soups cost so far.
+    """The cost of the soups judged so far.
 
     Attributes:
-        soups: how many were judged here (a journal's cost nothing).
-        gradients: gradient evaluations, each of one image.
-        seconds: time.
+        soups: number of soups judged in this process, not counting those read from a journal.
+        gradients: gradient evaluations; a batch counts once for each image.
+        seconds: time spent.
     """
 
     soups: int = 0
@@ -22,13 +22,13 @@ class Estimate:
     seconds: float = 0.0
 
     def add(self, report: Report) -> None:
-        """Count what *report* cost."""
+        """Add the cost of *report*."""
         self.soups += 1
         self.gradients += int(report.cost.get("gradient_evaluations", 0))
         self.seconds += report.cost.get("seconds", 0.0)
 
     def note(self, left: int) -> str:
-        """Return what was spent, and, from the first soup on, what *left* soups may take."""
+        """Return the cost so far and the time that *left* soups may take; empty before any soup."""
         if not self.soups:
             return ""
         per_soup = self.seconds / self.soups
@@ -37,7 +37,7 @@ class Estimate:
 
 
 def duration(seconds: float) -> str:
-    """Return *seconds* as people say them.
+    """Return *seconds* in words, in a suitable unit.
 
     Example:
         >>> duration(42), duration(600), duration(100_000)

@@ -1,4 +1,4 @@
-"""The room that all searches share: soups of some ingredients before one benchmark."""
+"""The part that all searches share: judging soups of one set of ingredients by one benchmark."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from soupmerge.binding import bind, load_into, ref_of
-from soupmerge.errors import OutputError, UsageError, itemised
+from soupmerge.errors import OutputError, itemised
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import CHEAP, doubts
 from soupmerge.robustness.judging import Ledger
@@ -20,7 +20,6 @@ from soupmerge.robustness.report import Report
 from soupmerge.run import Run
 from soupmerge.sketch import Sketch
 from soupmerge.soups.judge import verdicts
-from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.judge.trials import Trial, Trials
 from soupmerge.soups.judge.verdicts import Verdicts
 from soupmerge.soups.search.estimate import Estimate
@@ -69,7 +68,7 @@ class Evaluator:
         self.estimate = Estimate()
         self._cache = KeptAdversarials(folder) if benchmark.transfer else None
         self._replay = Replay(folder.journal(TRIALS) if folder else None)
-        self._described = benchmark.describe()
+        self._description = benchmark.describe()
         self._places: dict[tuple[tuple[float, ...], ...], int] = {}
         self._stacked = in_memory(ingredients)
         self._bound = bind(net, ingredients.alone(0), device=run.device)
@@ -86,48 +85,48 @@ class Evaluator:
         """
         if recipe.weights in self._places:
             return self.trials[self._places[recipe.weights]]
-        made = not self._replay.is_known
+        is_new = not self._replay.is_known
         trial = self._replay.piece(
-            lambda: Trial(recipe, report or self._judged(recipe)),
-            read=lambda record: Trial.from_record(record, recipe, self._described),
+            lambda: Trial(recipe, report or self._judge(recipe)),
+            read=lambda record: Trial.from_record(record, recipe, self._description),
             write=Trial.to_record,
         )
-        if made and self.folder:
-            verdicts.forget(self.folder)
+        if is_new and self.folder:
+            verdicts.clear(self.folder)
         self._places[recipe.weights] = len(self.trials)
         self.trials.append(trial)
         return trial
 
-    def _judged(self, recipe: Recipe) -> Report:
+    def _judge(self, recipe: Recipe) -> Report:
         self._show_progress()
         return self.report(recipe, ledger=self.ledger(len(self.trials)))
 
     def ledger(self, number: int) -> Verdicts | None:
-        """Return what keeps the verdicts of evaluation *number* until it is done."""
+        """Return the ledger that keeps the verdicts of evaluation *number* until it is done."""
         return Verdicts(self.folder, number) if self.folder else None
 
     def report(
         self, recipe: Recipe, *, by: Benchmark | None = None, ledger: Ledger | None = None
     ) -> Report:
-        """Return what the benchmark, or the one given *by*, says of the soup of *recipe*."""
-        self.load_into(recipe)
+        """Return the report of the benchmark, or of the one given *by*, on the soup of *recipe*."""
+        network = self.network(recipe)
         judge = self.benchmark if by is None else by
-        report = judge(self._bound, progress=self._of_images, ledger=ledger, cache=self._cache)
+        report = judge(network, progress=self._on_images, ledger=ledger, fooling=self._cache)
         self.estimate.add(report)
         if self._cache:
             self._cache.save()
         return report
 
-    def _of_images(self, what: str, done: int, total: int, note: str = "") -> None:
+    def _on_images(self, what: str, done: int, total: int, note: str = "") -> None:
         self.progress(f"images {what}", done, total, note)
 
-    def load_into(self, recipe: Recipe) -> nn.Module:
-        """Return the network with the weights of *recipe*'s soup, which are changed in place."""
+    def network(self, recipe: Recipe) -> nn.Module:
+        """Return the network with the soup of *recipe* loaded into it; every call changes it."""
         load_into(self._bound, mixing.mix(self._stacked, recipe))
         return self._bound
 
     def _show_progress(self) -> None:
-        """Report how many soups are judged, of how many, and the estimated time of the others."""
+        """Report how many soups are judged, of how many, and the time that the others may take."""
         done, total = len(self.trials), self.at_most or len(self.trials) + 1
         self.progress("soups", done, total, self.estimate.note(total - done))
 
@@ -135,22 +134,23 @@ class Evaluator:
         """Return all trials so far.
 
         Raises:
-            InputError: the journal holds more of them than the search has asked for.
+            InputError: the journal holds more trials than the search has asked for.
         """
         self._replay.require_at_most(len(self.trials), "soups")
         self.progress("soups", len(self.trials), len(self.trials))
         return Trials(tuple(self.trials))
 
     def choose(self, chosen: Trial, trials: Trials) -> tuple[Trial, Trials]:
-        """Write the soup *chosen* of *trials*, and the best recipe of every metric.
+        """Write the soup *chosen* among *trials*, and the best recipe by every metric.
 
         Returns:
-            The chosen trial and all trials; its report notes the doubts that cheap checks raise.
+            The chosen trial, its report now noting any doubts that cheap checks raise, and all
+            trials with it in its place.
         """
         if self._cache:
             self._cache.clear()
         place = trials.trials.index(chosen)
-        chosen = self._doubted(chosen)
+        chosen = self._with_doubts(chosen)
         if self.folder is not None:
             for metric in trials.metrics:
                 best = replace(trials.best(metric).recipe, seen=(self.seen,))
@@ -159,21 +159,20 @@ class Evaluator:
             write_choice(self.folder, self.ingredients, recipe, self.model_ref)
         return chosen, Trials((*trials[:place], chosen, *trials[place + 1 :]))
 
-    def _doubted(self, trial: Trial) -> Trial:
+    def _with_doubts(self, trial: Trial) -> Trial:
         """Return *trial*, its report noting reasons to doubt it, if there are any."""
-        file = self.folder.file(DOUBTS) if self.folder else None
+        file, report = self.folder.file(DOUBTS) if self.folder else None, trial.judged()
         if file and file.exists():
-            found = reading.read_json(file)
+            records = reading.read_json(file)
         else:
-            soup, report = self.load_into(trial.recipe), trial.judged()
-            raised = doubts(soup, self.benchmark, report, checks=CHEAP, progress=self.progress)
-            found = [asdict(doubt) for doubt in raised]
+            soup, progress = self.network(trial.recipe), self.progress
+            raised = doubts(soup, self.benchmark, report, checks=CHEAP, progress=progress)
+            records = [asdict(doubt) for doubt in raised]
             if file:
-                commit.write_json(file, found)
-        if not found:
+                commit.write_json(file, records)
+        if not records:
             return trial
-        report = trial.judged()
-        return replace(trial, report=replace(report, notes={**report.notes, "doubts": found}))
+        return replace(trial, report=replace(report, notes={**report.notes, "doubts": records}))
 
 
 @contextlib.contextmanager
@@ -189,16 +188,21 @@ def evaluating(
     affine: bool = False,
     soups: int | None = None,
 ) -> Iterator[Evaluator]:
-    """Open the run folder, if any, for the search *command*, and yield what judges its soups.
+    """Open the run folder, if any, for the search *command*, and yield its `Evaluator`.
 
     Args:
-        settings: everything that changes which soups are asked for; it goes into the manifest.
+        net: the network of the ingredients.
+        ingredients: the ingredients.
+        benchmark: judges the soups.
+        command: name of the search, for the manifest and as the recipes' origin.
+        settings: everything that affects which soups are asked for; part of the manifest.
         buffers: where the buffers of every soup come from.
+        run: run folder and device.
         affine: whether coefficients may lie outside [0, 1].
         soups: the number of soups that the search will ask for, if known.
     """
     classes.require_same(ingredients, benchmark.data)
-    _warn_of_trained(ingredients, benchmark)
+    _warn_of_overlap(ingredients, benchmark)
     manifest = {
         "command": command,
         "model": ref_of(net),
@@ -226,8 +230,8 @@ def evaluating(
         yield Evaluator(net, ingredients, benchmark, make_recipe, folder, seen, soups, run)
 
 
-def _warn_of_trained(ingredients: Ingredients, benchmark: Benchmark) -> None:
-    """Warn of ingredients that were trained on the images that are to choose a soup of them."""
+def _warn_of_overlap(ingredients: Ingredients, benchmark: Benchmark) -> None:
+    """Warn of ingredients that were trained on the images that will choose a soup of them."""
     sketch = Sketch.of(benchmark.data)
     problems = [
         f"{ingredient.ref} was {line}"
@@ -235,49 +239,22 @@ def _warn_of_trained(ingredients: Ingredients, benchmark: Benchmark) -> None:
         for line in ledger.leaks(ledger.ledger_of(ingredient), sketch, ledger.CHOSEN)
     ]
     if problems:
-        what = "ingredients were trained on images that choose, and look better on them"
+        what = "ingredients were trained on images that choose the soup, which flatter them"
         warnings.warn(f"{what}: {itemised(problems)}", stacklevel=4)
-
-
-def require_several(ingredients: Ingredients, what: str, *, exactly: int | None = None) -> None:
-    """Refuse too few ingredients, or, with *exactly*, another number of them.
-
-    Raises:
-        UsageError: as it says; *what* names the search.
-    """
-    if exactly is not None and len(ingredients) != exactly:
-        fix = f"name {exactly} checkpoints"
-        raise UsageError(f"{what} has {exactly} ends, not {len(ingredients)}", where="REF", fix=fix)
-    if len(ingredients) < 2:
-        fix = "name more checkpoints"
-        raise UsageError(
-            f"{what} needs two or more ingredients, not {len(ingredients)}", where="REF", fix=fix
-        )
-
-
-def metric_of(benchmark: Benchmark, metric: str | None) -> str:
-    """Return *metric*, or the default: ``union``, or ``clean`` for a benchmark without threats.
-
-    Raises:
-        UsageError: *benchmark* does not judge it.
-    """
-    text = metric or benchmark.metrics[-1]
-    Metric.parse(text).require(benchmark.metrics, "metric")
-    return text
 
 
 def write_choice(
     folder: RunFolder, ingredients: Ingredients, recipe: Recipe, model: str | None
 ) -> None:
-    """Put ``recipe.json`` and ``soup.safetensors`` into a run folder.
+    """Write ``recipe.json`` and ``soup.safetensors`` into a run folder.
 
     Raises:
-        OutputError: the run has chosen another soup before, by another metric.
+        OutputError: the run has already chosen another soup, by another metric.
     """
     file = folder.file(RECIPE)
     if file.exists() and read_recipe(file).weights != recipe.weights:
-        what = "holds the finished soup of another choice"
-        fix = "pick other soups of the run by soupmerge select, or start over with --force"
+        what = "already holds another chosen soup"
+        fix = "choose another soup of the run with soupmerge select, or start over with --force"
         raise OutputError(what, where=folder.path, fix=fix)
     commit.write_json(file, recipe.to_json(), force=True)
     saving.mix_to_file(folder.file(SOUP), ingredients, recipe, model=model, force=True)

@@ -1,4 +1,4 @@
-"""The greedy soup: ingredients are put in one by one, and stay if the soup gets no worse."""
+"""The greedy soup: ingredients are added one by one, and stay if the soup gets no worse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from soupmerge.run import Run
 from soupmerge.schedule import order
 from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.judge.trials import Trial, Trials
-from soupmerge.soups.search.evaluator import Evaluator, evaluating, metric_of, require_several
+from soupmerge.soups.search.checks import metric_of, require_several
+from soupmerge.soups.search.evaluator import Evaluator, evaluating
 from soupmerge.storage import commit
 from soupmerge.storage.names import DECISIONS
 from soupmerge.weights.buffers import Buffers
@@ -25,13 +26,13 @@ ADD, DROP = "add", "drop"
 
 @dataclass(frozen=True)
 class Decision:
-    """Why an ingredient was put in, left out, or taken out again.
+    """Why an ingredient was added, left out, or removed again.
 
     Attributes:
-        order: the pass over the ingredients, 0 being from the best alone to the worst.
-        action: ``add`` or ``drop``: what was tried.
-        ingredient: its place among the ingredients.
-        before, after: the metric of the soup before and after the change.
+        order: the pass over the ingredients; pass 0 goes from the best alone to the worst.
+        action: the change that was tried, ``add`` or ``drop``.
+        ingredient: the index of the ingredient.
+        before, after: the metric of the soup before and after the change, from 0 to 1.
         accepted: whether the change was made.
         reason: the difference and its interval, compared image by image.
     """
@@ -51,7 +52,7 @@ class Greedy:
 
     Attributes:
         trial: the greedy soup.
-        decisions: all acceptances and refusals, in order.
+        decisions: all changes that were tried, accepted or not, in order.
         trials: all soups that were judged.
     """
 
@@ -90,15 +91,20 @@ def greedy(  # as many settings as `grid`, and what a greedy search adds to them
         benchmark: judges the soups. Its images choose the soup, so they must not judge it later.
         metric: the metric that must not fall: ``clean``, a threat, ``union``, or a sum such as
             ``0.5*clean+0.5*union``; by default ``union``, or ``clean`` without threats.
-        orders: random orders to try as well; the best soup of all orders is taken.
-        prune: afterwards, take ingredients out again, in the order in which they were put in, as
-            long as the metric does not fall.
+        orders: number of random orders to try as well; the best soup of all orders is taken.
+        prune: try to remove each ingredient again, in the order in which they were added, and
+            accept this if the metric does not fall.
         seed: seed for the random orders.
         buffers: where the buffers of every soup come from.
         run: run folder, which journals one line for each soup, and device.
 
     Raises:
         UsageError: K < 2, an unknown metric, or the run folder holds another run.
+
+    Example:
+        >>> result = sm.greedy(net, ingredients, val)
+        >>> [decision.action for decision in result.decisions], result.trial in result.trials
+        (['add'], True)
     """
     require_several(ingredients, "a greedy soup")
     metric = metric_of(benchmark, metric)
@@ -143,24 +149,23 @@ class _Greedy:
         """Return the members of the greedy soup that takes ingredients in the order *row*."""
         members = [row[0]]
         for k in row[1:]:
-            if self._tried(number, ADD, k, members, [*members, k]):
+            if self._accepts(number, ADD, k, members, [*members, k]):
                 members.append(k)
         for k in list(members) if prune else ():
             rest = [member for member in members if member != k]
-            if rest and self._tried(number, DROP, k, members, rest):
+            if rest and self._accepts(number, DROP, k, members, rest):
                 members = rest
         return members
 
-    def _tried(
+    def _accepts(
         self, number: int, action: str, k: int, old: Sequence[int], new: Sequence[int]
     ) -> bool:
-        """Return whether the soup of *new* is no worse than that of *old*, and note why."""
+        """Return whether the soup of *new* is no worse than that of *old*; record the decision."""
         before, after = self.value(old), self.value(new)
         gap = paired(self.trial(new).judged(), self.trial(old).judged(), self.metric)
         accepted = bool(after >= before)
         sure = "surely" if gap.low > 0 or gap.high < 0 else "perhaps by chance"
         verdict = "as good" if after == before else f"{'better' if accepted else 'worse'}, {sure}"
-        reason = f"{verdict}: {gap}"
-        decision = Decision(number, action, k, float(before), float(after), accepted, reason)
-        self.decisions.append(decision)
+        values = float(before), float(after)
+        self.decisions.append(Decision(number, action, k, *values, accepted, f"{verdict}: {gap}"))
         return accepted

@@ -12,16 +12,17 @@ from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.run import Run
 from soupmerge.soups.judge.trials import Trials
-from soupmerge.soups.search.evaluator import evaluating, metric_of, require_several
+from soupmerge.soups.search.checks import metric_of, require_several
+from soupmerge.soups.search.evaluator import evaluating
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 
 MOST_SOUPS = 100_000
-"""More than anyone can judge; a larger lattice is a mistyped step."""
+"""More soups than anyone can judge: a larger lattice means a mistyped step."""
 
 
 def parts_of(step: float | str) -> int:
-    """Return how many steps make 1.
+    """Return 1 / *step*, the number of steps from 0 to 1.
 
     Raises:
         UsageError: *step* does not divide 1.
@@ -32,13 +33,13 @@ def parts_of(step: float | str) -> int:
     """
     size = exact(str(step), "step")
     if not 0 < size <= 1 or (1 / size).denominator != 1:
-        fix = "take 0.5, 0.25, 0.2, 0.1 or 0.05, say"
+        fix = "choose a step such as 0.5, 0.25, 0.2, 0.1 or 0.05"
         raise UsageError(f"{step} does not divide 1", where="step", fix=fix)
     return int(1 / size)
 
 
 def lattice_size(k: int, parts: int) -> int:
-    """Return the number of soups, C(parts + K − 1, K − 1): 6, 21, 56, … at step 0.2."""
+    """Return the number of soups, C(parts + K − 1, K − 1): 6, 21, 56, … for step 0.2."""
     return math.comb(parts + k - 1, k - 1)
 
 
@@ -77,7 +78,8 @@ def grid(
         net: the network of the ingredients.
         ingredients: K ≥ 2 ingredients.
         benchmark: judges the soups. Its images choose the soup, so they must not judge it later.
-        step: 0.2 gives 6, 21, 56, 126 … soups for K = 2, 3, 4, 5 ….
+        step: spacing of the coefficients; must divide 1. A step of 0.2 gives 6, 21, 56, 126 … soups
+            for K = 2, 3, 4, 5 ….
         metric: the best soup in this metric is written: ``clean``, a threat, ``union``, or a sum
             such as ``0.5*clean+0.5*union``; by default ``union``, or ``clean`` without threats.
             The best recipe by every other metric is written to ``best/METRIC.json``.
@@ -91,12 +93,11 @@ def grid(
         UsageError: K < 2, *step* does not divide 1, or the run folder holds another run.
 
     Example:
-        >>> import soupmerge as sm
-        >>> ingredients = sm.load("linf.safetensors", "l2.safetensors")  # doctest: +SKIP
-        >>> val = sm.Benchmark(sm.data("digits", split="val"), [sm.APGD(sm.Linf(0.1))])
-        >>> trials = sm.grid(sm.model(like=ingredients), ingredients, val)  # doctest: +SKIP
-        >>> trials.best("union").recipe.mean_weights  # doctest: +SKIP
-        (0.4, 0.6)
+        >>> trials = sm.grid(net, ingredients, val, step=0.5)
+        >>> [trial.recipe.mean_weights for trial in trials]
+        [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)]
+        >>> trials.best("union").judged().metrics
+        ('clean', 'linf:0.1', 'union')
     """
     size, rows = plan(ingredients, step)
     metric = metric_of(benchmark, metric)
@@ -121,6 +122,6 @@ def plan(ingredients: Ingredients, step: float | str) -> tuple[int, Iterator[tup
     require_several(ingredients, "a grid")
     size = lattice_size(len(ingredients), parts)
     if size > MOST_SOUPS:
-        fix = "take a larger step, or soupmerge search"
+        fix = "choose a larger step, or use soupmerge search"
         raise UsageError(f"{size:,} soups are too many to judge", where="step", fix=fix)
     return size, lattice(len(ingredients), parts)

@@ -1,4 +1,4 @@
-"""What fooled the soups before, kept in the run folder, so that a killed search goes on with it."""
+"""Adversarial images of earlier soups, saved in the run folder so that a search can resume."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from soupmerge.storage.snapshot import Snapshot
 
 
 class KeptAdversarials(AdversarialCache):
-    """Adversarial images of a search's soups, as they were after the last soup.
+    """A cache of the adversarial images of a search, saved after each soup.
 
-    They are saved before the soup's record. A kill in between does no harm: what fooled that soup
-    fools it again, and of the others nothing has changed.
+    It is saved before the record of the soup. A kill in between does no harm: the same images fool
+    that soup again, and those of other soups have not changed.
     """
 
     def __init__(self, folder: RunFolder | None) -> None:
         super().__init__()
         self._snapshot = Snapshot(folder.file(ADVERSARIALS)) if folder else None
-        kept = self._snapshot.load() if self._snapshot else None
-        if self._snapshot and kept:
+        saved = self._snapshot.load() if self._snapshot else None
+        if self._snapshot and saved:
             with self._snapshot.restoring():
-                self.restore(*kept)
+                self.restore(*saved)
 
     def save(self) -> None:
-        """Keep what is held."""
+        """Write the cache to the run folder."""
         if self._snapshot:
             self._snapshot.save(*self.state())
 
     def clear(self) -> None:
-        """Forget what is kept: the search is over."""
+        """Remove the saved cache, as the search is over."""
         if self._snapshot:
             self._snapshot.clear()

@@ -1,4 +1,4 @@
-"""The path between two models (WiSE-FT), and how far it is above the chord."""
+"""The path between two models (WiSE-FT), and its height above the chord."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.run import Run
 from soupmerge.soups.judge.metrics import Gap, interval
 from soupmerge.soups.judge.trials import Trials
-from soupmerge.soups.search.evaluator import evaluating, metric_of, require_several
+from soupmerge.soups.search.checks import metric_of, require_several
+from soupmerge.soups.search.evaluator import evaluating
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 
@@ -22,10 +23,10 @@ POINTS = 11
 
 @dataclass(frozen=True)
 class Line:
-    """Soups (1 − t) θ_0 + t θ_1, from the first model to the second.
+    """The result of `path`: soups (1 − t) θ_0 + t θ_1 from the first model to the second.
 
     Attributes:
-        t: the place of each soup; below 0 or above 1 if it is extrapolated.
+        t: the position of each soup; below 0 or above 1 if it is extrapolated.
         trials: the trial of each soup.
     """
 
@@ -33,9 +34,9 @@ class Line:
     trials: Trials
 
     def gain(self, i: int, metric: str) -> Gap:
-        """Return how far soup *i* is above the chord: m(θ_t) − (1 − t) m(θ_0) − t m(θ_1).
+        """Return the height of soup *i* above the chord: m(θ_t) − (1 − t) m(θ_0) − t m(θ_1).
 
-        The interval compares every image with itself, as `metrics.paired` does.
+        The interval compares soups image by image, as `metrics.paired` does.
         """
         first, last = (self.trials[self.t.index(t)].judged() for t in (0.0, 1.0))
         t, here = self.t[i], self.trials[i].judged()
@@ -43,9 +44,10 @@ class Line:
         return interval(soup - (1 - t) * start - t * end)
 
     def lift(self, i: int, x: str, y: str) -> float | None:
-        """Return how far soup *i* is above the line between the ends in the plane of *x* and *y*.
+        """Return the height of soup *i* above the chord in the plane of the metrics *x* and *y*.
 
-        That is the picture of WiSE-FT; None where *x* is not between those of the ends.
+        The chord joins the two ends, as in the figures of WiSE-FT. None if *x* of the soup is not
+        between those of the ends.
         """
         ends = [self.trials[self.t.index(t)].judged() for t in (0.0, 1.0)]
         (x0, y0), (x1, y1) = ((end.accuracy(x), end.accuracy(y)) for end in ends)
@@ -56,7 +58,7 @@ class Line:
         return report.accuracy(y) - (y0 + (y1 - y0) * (here - x0) / (x1 - x0))
 
     def points(self) -> Iterator[dict[str, Any]]:
-        """Yield, for each soup, t, gains by metric and the lift of the last metric over clean."""
+        """Yield t, the gain by each metric and the lift of the last metric over clean, as JSON."""
         metrics = self.trials.metrics
         for i, t in enumerate(self.t):
             gains = {m: self.gain(i, m)._asdict() for m in metrics}
@@ -92,6 +94,13 @@ def path(
         UsageError: not two ingredients, fewer than two points, or the run folder holds another
             run.
         NumericsError: a variance would be negative beyond the ends.
+
+    Example:
+        >>> line = sm.path(net, ingredients, val, points=3)
+        >>> line.t
+        (0.0, 0.5, 1.0)
+        >>> line.gain(0, "clean").mean
+        0.0
     """
     require_several(ingredients, "a path", exactly=2)
     metric = metric_of(benchmark, metric)
@@ -116,7 +125,7 @@ def path(
 
 
 def steps_of(points: int, beyond: float = 0.0) -> tuple[float, ...]:
-    """Return the places t of the soups, both ends among them.
+    """Return the positions t of the soups, both ends included.
 
     Raises:
         UsageError: fewer than two points, too many, or *beyond* is out of range.
@@ -126,8 +135,8 @@ def steps_of(points: int, beyond: float = 0.0) -> tuple[float, ...]:
         (-0.5, 0.0, 0.5, 1.0, 1.5)
     """
     if not 2 <= points <= 10_001 or not 0 <= beyond <= 10:
-        what = f"a path cannot have {points} points and reach {beyond} beyond its ends"
-        fix = "give 2 to 10001 points and 0 to 10 beyond"
+        what = f"a path cannot have {points} points and extend {beyond} beyond its ends"
+        fix = "give 2 to 10001 points, and 0 to 10 to go beyond"
         raise UsageError(what, where="path", fix=fix)
     more = int(beyond * (points - 1) + 1e-9)
     return tuple(n / (points - 1) for n in range(-more, points + more))

@@ -1,4 +1,4 @@
-"""A race of soups: a soup that is surely beaten is dropped and judged on no further images."""
+"""A race of soups: a soup that is almost surely beaten is judged on no further images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from soupmerge.schedule import order
 from soupmerge.soups.judge import verdicts
 from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.judge.subset import Subset
-from soupmerge.soups.judge.trials import Trials, recorded
+from soupmerge.soups.judge.trials import Trials, report_from
 from soupmerge.soups.search.betting import BettingTest
-from soupmerge.soups.search.evaluator import Evaluator, evaluating, metric_of
+from soupmerge.soups.search.checks import metric_of
+from soupmerge.soups.search.evaluator import Evaluator, evaluating
 from soupmerge.soups.search.grid import plan
 from soupmerge.storage import commit
 from soupmerge.storage.names import RACE, ROUNDS
@@ -33,7 +34,7 @@ from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.tensors import Array
 
 MOST_ROUNDS, FEWEST = 16, 32
-"""Rounds at most, and images in each at least: fewer would leave batches empty."""
+"""The largest number of rounds, and the smallest number of images in one, to fill batches."""
 
 ALPHA = 0.05
 """The probability that some soup is dropped by mistake."""
@@ -109,11 +110,16 @@ def race(  # as many settings as `grid`, and what a race adds to them
 
     Raises:
         UsageError: as `grid`, or there is no such *goal*.
+
+    Example:
+        >>> result = sm.race(net, ingredients, val, step=0.5, goal="best")
+        >>> len(result.runners), result.metric
+        (3, 'union')
     """
     size, rows = plan(ingredients, step)
     metric = metric_of(benchmark, metric)
-    if goal not in RACE_GOALS:
-        raise UsageError(f"no goal {goal!r}", where="race", fix=near_miss(goal, RACE_GOALS))
+    if goal not in GOALS:
+        raise UsageError(f"unknown goal {goal!r}", where="race", fix=near_miss(goal, GOALS))
     settings = {"step": str(exact(str(step), "step")), "race": goal, "metric": metric, "seed": seed}
     with evaluating(
         net, ingredients, benchmark, "grid", settings, buffers=buffers, run=run, soups=size
@@ -150,61 +156,61 @@ class _Track:
         return [i for i, by in enumerate(self.beaten) if by is None]
 
     def run(self, seed: int) -> None:
-        """Judge clean, then round by round, until all images are seen."""
-        bare = replace(self.evaluator.benchmark, attacks=())
+        """Judge all soups clean, then the remaining ones round by round on all images."""
+        clean_only = replace(self.evaluator.benchmark, attacks=())
         for i in self.alive():
-            self._judge(0, i, bare, torch.arange(self.n))
+            self._judge(0, i, clean_only, torch.arange(self.n))
         clean = torch.stack([flags[CLEAN] for flags in self.flags])
-        # An image that every soup gets wrong makes no difference between any two.
-        telling = clean.any(0)
+        # An image that every soup gets wrong does not distinguish any two.
+        relevant = clean.any(0)
         shuffled = order(self.n, seed, 0)
-        open_ = shuffled[telling[shuffled]]
+        shuffled = shuffled[relevant[shuffled]]
         pairs = self._pairs(clean.sum(1).tolist())
-        test = BettingTest(len(pairs), len(open_))
-        self.rounds = max(1, min(MOST_ROUNDS, len(open_) // FEWEST))
-        for number, part in enumerate(torch.tensor_split(open_, self.rounds), start=1):
+        test = BettingTest(len(pairs), len(shuffled))
+        self.rounds = max(1, min(MOST_ROUNDS, len(shuffled) // FEWEST))
+        for number, part in enumerate(torch.tensor_split(shuffled, self.rounds), start=1):
             if len(part):
                 self._round(number, part)
                 test.see(self._differences(pairs, part))
                 self._drop(pairs, test.decided(ALPHA / max(len(pairs), 1)))
-        for i in self.alive():  # what is wrong clean is wrong under every threat
-            self.seen[i] += int((~telling).sum())
+        for i in self.alive():  # an image that is wrong clean is wrong under every threat
+            self.seen[i] += int((~relevant).sum())
 
     def _pairs(self, clean: Sequence[int]) -> list[tuple[int, int]]:
-        """Return who may beat whom."""
-        each = range(len(self.recipes))
+        """Return the pairs (a, b) in which soup a may beat soup b."""
+        soups = range(len(self.recipes))
         free = self.goal == "best"
-        return [(a, b) for a in each for b in each if a != b and (free or clean[a] >= clean[b])]
+        return [(a, b) for a in soups for b in soups if a != b and (free or clean[a] >= clean[b])]
 
     def _round(self, number: int, part: Tensor) -> None:
-        some = Subset(self.evaluator.benchmark.data, part, COMPARE)
-        judge = replace(self.evaluator.benchmark, data=some)
+        subset = Subset(self.evaluator.benchmark.data, part, COMPARE)
+        judge = replace(self.evaluator.benchmark, data=subset)
         for i in self.alive():
             self._judge(number, i, judge, part)
             self.seen[i] += len(part)
 
     def _judge(self, number: int, i: int, judge: Benchmark, part: Tensor) -> None:
-        place, made = {"round": number, "soup": i}, not self.replay.is_known
+        identity, is_new = {"round": number, "soup": i}, not self.replay.is_known
 
-        def judged() -> Report:
-            self._tell(number, i)
+        def make() -> Report:
+            self._show_progress(number, i)
             ledger = self.evaluator.ledger(self.replay.asked)
             return self.evaluator.report(self.recipes[i], by=judge, ledger=ledger)
 
         def read(record: dict[str, Any]) -> Report:
-            require_same(record, place, "soup or round", ROUNDS)
-            return recorded(record, judge.describe())
+            require_same(record, identity, "soup or round", ROUNDS)
+            return report_from(record, judge.describe())
 
         report = self.replay.piece(
-            judged, read=read, write=lambda report: {**place, **report.to_record()}
+            make, read=read, write=lambda report: {**identity, **report.to_record()}
         )
-        if made and self.evaluator.folder:
-            verdicts.forget(self.evaluator.folder)
+        if is_new and self.evaluator.folder:
+            verdicts.clear(self.evaluator.folder)
         for name, right in report.flags.items():
             blank = torch.zeros(self.n, dtype=torch.bool)
             self.flags[i].setdefault(name, blank)[part] = right
 
-    def _tell(self, number: int, i: int) -> None:
+    def _show_progress(self, number: int, i: int) -> None:
         alive = self.alive()
         done, total = alive.index(i), len(alive)
         spent = self.evaluator.estimate.note(0)
@@ -213,30 +219,30 @@ class _Track:
         self.evaluator.progress("soups of a round", done, total)
 
     def _differences(self, pairs: Sequence[tuple[int, int]], part: Tensor) -> Array:
-        """Return ``(P, images)``: what firsts score more than seconds, in [−1, 1]."""
-        reach = max(sum(abs(float(w)) for _, w in self.metric.terms), 1e-9)
+        """Return ``(P, images)``: score of the first minus that of the second, in [−1, 1]."""
+        scale = max(sum(abs(float(w)) for _, w in self.metric.terms), 1e-9)
         scores = np.zeros((len(self.recipes), len(part)))
         for i in range(len(self.recipes)):
-            scores[i] = self.metric.per_image(self.report(i))[part.numpy()] / reach
+            scores[i] = self.metric.per_image(self.report(i))[part.numpy()] / scale
         first, second = np.array(pairs).T
         differences: Array = scores[first] - scores[second]
         return differences
 
     def _drop(self, pairs: Sequence[tuple[int, int]], decided: Array) -> None:
         for (first, second), sure in zip(pairs, decided.tolist(), strict=True):
-            # Flags of those that were dropped are no longer seen; their pairs decide nothing.
+            # A dropped soup has no flags on later images, so its pairs decide nothing.
             if sure and self.beaten[first] is None and self.beaten[second] is None:
                 self.beaten[second] = first
 
     def report(self, i: int) -> Report:
-        """Return the report on soup *i*; what it was not asked about counts as wrong."""
+        """Return the report on soup *i*; images it was not judged on count as wrong."""
         attacks = self.evaluator.benchmark.describe()["attacks"]
-        lacking = [m for m in self.evaluator.benchmark.metrics if m not in self.flags[i]]
-        blank = {m: torch.zeros(self.n, dtype=torch.bool) for m in lacking if m in attacks}
+        missing = [m for m in self.evaluator.benchmark.metrics if m not in self.flags[i]]
+        blank = {m: torch.zeros(self.n, dtype=torch.bool) for m in missing if m in attacks}
         flags = {**self.flags[i], **blank}
         return Report(self.evaluator.benchmark.data.fingerprint(), flags, attacks)
 
     def runners(self) -> tuple[Runner, ...]:
-        """Return what became of each soup."""
+        """Return the fate of each soup."""
         rows = zip(self.recipes, self.seen, self.beaten, strict=True)
         return tuple(Runner(recipe.weights[0], images, by) for recipe, images, by in rows)

@@ -1,4 +1,4 @@
-"""A few images of a data set choose, the rest judge; and short names for several sets."""
+"""Split data sets into a few images that choose and others that judge; short names for sets."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from soupmerge.types import Examples
 
 CHOOSE, JUDGE = "choose", "judge"
 KINDS = ("folder", "npz")
-"""Words of written forms that tell no set from another."""
+"""Words of references that do not distinguish data sets."""
 
 
 def draw(data: Examples, shots: int, seed: int) -> tuple[Subset, Subset]:
-    """Return *shots* examples of *data* to choose on, and all others to judge on.
+    """Return *shots* random examples of *data* to choose on, and all others to judge on.
 
-    An example's place in the draw depends on *seed* and its id alone: of several sets with the same
-    ids, such as corruptions of the same images, the same examples choose.
+    The rank of an example in the draw depends on *seed* and its id alone, so sets with the same
+    ids, such as corruptions of the same images, share their choosing examples.
 
     Raises:
-        UsageError: none would choose, or none judge.
+        UsageError: no image would be left to choose, or none to judge.
     """
     if not 0 < shots < len(data):
-        what = f"{shots} of {len(data)} images to choose leave some to neither choose nor judge"
-        fix = f"take 1 to {len(data) - 1}, or more images"
+        what = f"{shots} of {len(data)} images cannot choose while others judge"
+        fix = f"give 1 to {len(data) - 1}, or use more images"
         raise UsageError(what, where="shots", fix=fix)
     keys = [stream("shots", seed, id).initial_seed() for id in data.ids]
-    drawn = sorted(range(len(data)), key=keys.__getitem__)
-    parts = [torch.tensor(sorted(some)) for some in (drawn[:shots], drawn[shots:])]
-    return Subset(data, parts[0], CHOOSE), Subset(data, parts[1], JUDGE)
+    ranked = sorted(range(len(data)), key=keys.__getitem__)
+    first, others = torch.tensor(sorted(ranked[:shots])), torch.tensor(sorted(ranked[shots:]))
+    return Subset(data, first, CHOOSE), Subset(data, others, JUDGE)
 
 
 def short_names(refs: Sequence[str]) -> tuple[str, ...]:
-    """Return a short, distinct name for each of *refs*, fit for a file.
+    """Return a short, distinct name for each of *refs*, usable as a file name.
 
     Example:
         >>> short_names(["blur-3:folder:/photos/cats", "jpeg-1:folder:/photos/cats"])
@@ -48,13 +48,13 @@ def short_names(refs: Sequence[str]) -> tuple[str, ...]:
         ('sketches', 'drawings.npz')
     """
     words = [[Path(word).name or word for word in ref.split(":")] for ref in refs]
-    tails = zip(*(reversed(some) for some in words), strict=False)
+    tails = zip(*(reversed(parts) for parts in words), strict=False)
     shared = len(list(takewhile(lambda column: len(set(column)) == 1, tails)))
     names: list[str] = []
-    for some in words:
-        own = some[: len(some) - shared] if len(words) > 1 else some
-        told = [word for word in own if word not in KINDS] or some[-1:]
-        name = free = re.sub(r"[^\w.]+", "-", "-".join(told))
+    for parts in words:
+        own = parts[: len(parts) - shared] if len(words) > 1 else parts
+        distinctive = [word for word in own if word not in KINDS] or parts[-1:]
+        name = free = re.sub(r"[^\w.]+", "-", "-".join(distinctive))
         while free in names:
             free = f"{name}-{names.index(free) + 2}"
         names.append(free)

@@ -1,4 +1,4 @@
-"""Searches of the simplex for many ingredients, whose lattice would be too large to judge."""
+"""Searches of the simplex for many ingredients, whose lattice would be too large."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from soupmerge.run import Run
 from soupmerge.schedule import stream
 from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.judge.trials import Trials
-from soupmerge.soups.search.evaluator import Evaluator, evaluating, metric_of, require_several
+from soupmerge.soups.search.checks import metric_of, require_several
+from soupmerge.soups.search.evaluator import Evaluator, evaluating
 from soupmerge.soups.search.grid import MOST_SOUPS
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
@@ -55,7 +56,12 @@ def search(  # as many settings as `grid`, and what a search adds to them
         run: run folder, which journals one line for each soup, and device.
 
     Raises:
-        UsageError: K < 2, no such method, or the run folder holds another run.
+        UsageError: K < 2, an unknown method, or the run folder holds another run.
+
+    Example:
+        >>> trials = sm.search(net, ingredients, val, n=2, seed=1)
+        >>> [trial.recipe.mean_weights for trial in trials[:3]]
+        [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
     """
     require_several(ingredients, "a search")
     metric = metric_of(benchmark, metric)
@@ -78,7 +84,7 @@ def search(  # as many settings as `grid`, and what a search adds to them
         if method == "cma":
             _evolve(evaluator, k, n, Metric.parse(metric), seed)
         else:
-            for row in drawn(k, n, seed):
+            for row in draws(k, n, seed):
                 evaluator.soup(row)
         trials = evaluator.all()
         _, trials = evaluator.choose(trials.best(metric), trials)
@@ -89,19 +95,18 @@ def check(method: str, n: int) -> None:
     """Refuse invalid settings of a search.
 
     Raises:
-        UsageError: there is no such method, or *n* is out of range.
+        UsageError: an unknown method, or *n* is out of range.
     """
-    if method not in SEARCH_METHODS:
-        raise UsageError(
-            f"no method {method!r}", where="method", fix=near_miss(method, SEARCH_METHODS)
-        )
+    if method not in METHODS:
+        fix = near_miss(method, METHODS)
+        raise UsageError(f"unknown method {method!r}", where="method", fix=fix)
     if not 1 <= n <= MOST_SOUPS:
         fix = f"give 1 to {MOST_SOUPS:,}"
         raise UsageError(f"cannot judge {n:,} soups", where="-n", fix=fix)
 
 
-def drawn(k: int, n: int, seed: int) -> Iterator[Row]:
-    """Yield *n* points of the simplex, uniformly: exponentials over their sum."""
+def draws(k: int, n: int, seed: int) -> Iterator[Row]:
+    """Yield *n* uniform points of the simplex: *k* exponential variables over their sum."""
     for i in range(n):
         draw = torch.empty(k, dtype=torch.float64)
         draw.exponential_(generator=stream("simplex", seed, i))
@@ -109,12 +114,12 @@ def drawn(k: int, n: int, seed: int) -> Iterator[Row]:
 
 
 def _evolve(evaluator: Evaluator, k: int, n: int, metric: Metric, seed: int) -> None:
-    """Judge *n* soups that CMA-ES proposes: the same ones each time, as it gets the same values."""
+    """Judge *n* soups that CMA-ES proposes; a resumed search sees the same values and soups."""
     import cma
 
     noise = np.random.default_rng(seed)
     options: dict[str, Any] = {
-        "seed": math.nan,  # it would seed, and draw from, numpy's generator for everyone
+        "seed": math.nan,  # any other value would seed numpy's global generator
         "randn": lambda *shape: noise.standard_normal(shape),
         "verbose": -9,
     }
