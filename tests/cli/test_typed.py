@@ -54,7 +54,7 @@ def test_barriers_are_kept_and_not_measured_twice(
     line = ["check", *ingredients, *FEW, "--points", 3, "-o", tmp_path / "run"]
     first = soupmerge(*line)
     assert first.status in (0, 1)
-    monkeypatch.setattr(basin, "_measured", None)
+    monkeypatch.setattr(basin, "_measure", None)
     assert soupmerge(*line).out == first.out
     other = soupmerge(*line, "--tolerance", "0.5")
     assert other.status == 2

@@ -149,7 +149,7 @@ def test_force_in_an_empty_folder_begins(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_no_run_folder(tmp_path: Path, force: bool) -> None:
     for name in ("thesis.tex", "soup.safetensors"):
         (tmp_path / name).write_text("precious")
-    with pytest.raises(OutputError, match=r"not a run folder \(it holds 'soup.safetensors'\)"):
+    with pytest.raises(OutputError, match=r"nor a run folder \(it contains 'soup.safetensors'\)"):
         begin(tmp_path, force=force)
     assert names(tmp_path) == ["soup.safetensors", "thesis.tex"]
 
@@ -248,7 +248,7 @@ def test_room_is_needed_for_what_is_written_beside_the_soup(
 
 def in_another_process(path: Path) -> tuple[int, str]:
     code = (
-        "import sys; from soupmerge.storage import run_folder as run\n"
+        "import sys; from soupmerge.storage import run_folder\n"
         "try:\n"
         "    with run_folder.opened(sys.argv[1], {'command': 'eval'}): pass\n"
         "except Exception as error: print(error); sys.exit(error.exit_status)"
