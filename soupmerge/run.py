@@ -26,7 +26,7 @@ class Run:
     Args:
         out: run folder, which journals the work, so that it can be resumed, and receives the
             results; None keeps nothing on disk.
-        force: start over if *out* holds another run.
+        force: discard the run that *out* holds, if any, and start over.
         device: device of torch: ``cpu``, ``cuda`` or ``cuda:1``.
         progress: callback for progress; see `types.Progress`.
 

@@ -66,7 +66,7 @@ def opened(
         path: the run folder, which is created if it does not exist.
         manifest: describes the work, as JSON values.
         inputs: files that the run must not replace.
-        force: start over if the folder holds another run.
+        force: discard the run that the folder holds, if any, and start over.
         room: bytes of the large files that the work writes, most of them at its end.
 
     Raises:

@@ -18,7 +18,7 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.choices import ORIGINS
-from soupmerge.figures.reading import Run, read_run
+from soupmerge.figures.reading import RunRecord, read_run
 from soupmerge.soups.geometry.barriers import Barrier, Barriers
 from soupmerge.soups.geometry.landscape import Point
 from soupmerge.soups.judge.comparison import compare

@@ -83,12 +83,12 @@ def spoilt(path: Path, name: str, text: str) -> Path:
     ("name", "text", "words"),
     [
         ("trials.jsonl", "{}\n{}\n", "trials.jsonl: line 1 is damaged"),
-        ("trials.jsonl", "", "holds nothing finished"),
+        ("trials.jsonl", "", "no results to show yet"),
         ("manifest.json", '{"format": "soupmerge-run/9"}', "install a newer soupmerge"),
-        ("recipe.json", "[]", "recipe.json: is no JSON object"),
-        ("recipe.json", '{"weights": 3}', "a record lacks something"),
-        ("barriers.json", '{"barriers": [1]}', "a record lacks something"),
-        ("adapted.json", '{"sets": {"a": {}}, "rows": [{}]}', "a record lacks something"),
+        ("recipe.json", "[]", "recipe.json: not a JSON object"),
+        ("recipe.json", '{"weights": 3}', "a record is incomplete or damaged"),
+        ("barriers.json", '{"barriers": [1]}', "a record is incomplete or damaged"),
+        ("adapted.json", '{"sets": {"a": {}}, "rows": [{}]}', "a record is incomplete or damaged"),
     ],
 )
 @pytest.mark.usefixtures("short")

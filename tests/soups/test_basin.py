@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.geometry.barriers import SEPARATE, SHARED, UNKNOWN, Barrier, Barriers
-from soupmerge.weights.geometry import signs
+from soupmerge.weights.geometry import geometry_of
 from tests.shared import Outcome, Stop, files_of, in_folder, stop_at
 from tests.soups import planted
 from tests.soups.planted import (

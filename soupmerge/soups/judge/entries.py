@@ -75,7 +75,7 @@ class EnsembleEntry:
     @property
     def ref(self) -> str:
         """The name of the entry: what is averaged, and short names of the members."""
-        return f"{self.average} ensemble of {', '.join(_short(m.ref) for m in self.members)}"
+        return f"{self.average} ensemble of {', '.join(short_name(m.ref) for m in self.members)}"
 
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
@@ -99,9 +99,3 @@ class EnsembleEntry:
 
 
 AnyEntry: TypeAlias = Entry | EnsembleEntry
-
-
-def _short(ref: str) -> str:
-    """Return the name of the file, or of the run folder if it is the soup of a run."""
-    path = Path(ref)
-    return path.parent.name if path.stem == "soup" and path.parent.name else path.stem

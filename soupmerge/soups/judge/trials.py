@@ -91,23 +91,6 @@ def preferred(reports: Sequence[Report]) -> int:
     return sums.index(max(sums))
 
 
-def pareto(points: Sequence[tuple[Any, Any]]) -> list[int]:
-    """Return the indices of the Pareto front of *points* ``(x, y)``, by rising x.
-
-    The front holds the points that no other dominates: none is at least as high in both x and y,
-    and higher in one. Equal points stand together, in the order of *points*.
-
-    Example:
-        >>> pareto([(0, 1), (1, 0), (0, 0), (0.5, 0.5)])
-        [0, 3, 1]
-    """
-    front: list[int] = []
-    for i in sorted(range(len(points)), key=points.__getitem__, reverse=True):
-        if not front or points[i][1] > points[front[-1]][1] or points[i] == points[front[-1]]:
-            front.append(i)
-    return sorted(front, key=lambda i: (points[i], i))
-
-
 @dataclass(frozen=True)
 class Trials(Sequence[Trial]):
     """A sequence of trials in the order in which they were made, and ways to choose among them.
@@ -172,7 +155,7 @@ class Trials(Sequence[Trial]):
         """Return the indices of the trials on the Pareto front of *x* and *y*, by rising *x*."""
         if not self.trials:
             return ()
-        return tuple(pareto(list(zip(self._values(x)[1], self._values(y)[1], strict=True))))
+        return tuple(pareto.front(list(zip(self._values(x)[1], self._values(y)[1], strict=True))))
 
     def knee(self, x: str = "clean", y: str = "union") -> Trial:
         """Return the trial of the front that is highest above the chord between its ends.

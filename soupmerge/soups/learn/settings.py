@@ -10,9 +10,6 @@ from soupmerge.errors import UsageError, near_miss
 
 MOST_LR = 1e9
 
-NORMS = ("eval", "batch")
-"""Statistics that batch norms use in a step: those of the soup, or those of the batch."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -75,8 +72,8 @@ class Settings:
         if self.rescale and self.dropout == 1:
             what = "gradients cannot be divided by 1 - dropout = 0"
             raise UsageError(what, where="dropout 1", fix="lower it, or do not rescale")
-        if self.batch_norm not in NORMS:
-            fix = near_miss(self.batch_norm, NORMS)
+        if self.batch_norm not in BATCH_NORM_MODES:
+            fix = near_miss(self.batch_norm, BATCH_NORM_MODES)
             raise UsageError(f"unknown mode {self.batch_norm!r}", where="batch norm", fix=fix)
 
     def to_manifest(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class LearnedSoup:
         buffers: policy for batch-norm statistics.
         base: index of the ingredient that counters (and ``base`` statistics) come from.
         device: device of torch.
-        place: where the ingredients are kept, one of `soupmerge.soups.learn.stacks.PLACES`.
-        store: their form, one of `soupmerge.soups.learn.stacks.STORES`.
+        place: where the ingredients are kept, one of `soupmerge.choices.PLACES`.
+        store: their form, one of `soupmerge.choices.STORES`.
         statistics: whether the network will use its statistics, so that averaged statistics have a
             gradient. Otherwise they are constants, as are those of norms whose scale and shift are
             not mixed.

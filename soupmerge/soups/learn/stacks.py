@@ -13,12 +13,6 @@ from soupmerge.choices import PLACES, STORES
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.weights.ingredients import Ingredients
 
-PLACES = ("device", "host", "files")
-"""Where ingredients are kept while coefficients are learned; ``files`` reads them in every step."""
-
-STORES = ("fp32", "bf16")
-"""Their form: the dtype of the network, or bfloat16 differences from the base ingredient."""
-
 CHUNK = 1 << 16
 """Columns of bfloat16 to convert at a time: few enough to stay in a processor's cache."""
 

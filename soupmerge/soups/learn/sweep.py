@@ -172,7 +172,7 @@ def _judge(
     checkpoints = {name: open_checkpoint(out / SOUPS / name / SOUP) for name in names}
     for name, recipe in others.items():
         path = folder / f"{name}.safetensors"
-        mixing.mix_to_file(path, ingredients, recipe, model=ref_of(net), force=True)
+        saving.mix_to_file(path, ingredients, recipe, model=ref_of(net), force=True)
         checkpoints[name] = open_checkpoint(path)
     checkpoints |= dict(zip(ingredients.names, ingredients, strict=True))
     entries = [Entry(checkpoint, net) for checkpoint in checkpoints.values()]

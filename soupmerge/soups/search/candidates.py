@@ -52,7 +52,7 @@ class Candidates:
             InputError: a record in *journal* is of another candidate, or incomplete.
         """
         replay = Replay(journal)
-        replay.require_room(len(due), "networks")
+        replay.require_at_most(len(due), "networks")
         reports: dict[Candidate, dict[str, Report]] = {}
         for i, (candidate, benchmarks) in enumerate(due.items()):
             if not replay.is_known:

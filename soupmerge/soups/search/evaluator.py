@@ -111,7 +111,7 @@ class Evaluator:
         """Return the report of the benchmark, or of the one given *by*, on the soup of *recipe*."""
         network = self.network(recipe)
         judge = self.benchmark if by is None else by
-        report = judge(network, progress=self._on_images, ledger=ledger, fooling=self._cache)
+        report = judge(network, progress=self._on_images, ledger=ledger, cache=self._cache)
         self.estimate.add(report)
         if self._cache:
             self._cache.save()

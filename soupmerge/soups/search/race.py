@@ -118,8 +118,8 @@ def race(  # as many settings as `grid`, and what a race adds to them
     """
     size, rows = plan(ingredients, step)
     metric = metric_of(benchmark, metric)
-    if goal not in GOALS:
-        raise UsageError(f"unknown goal {goal!r}", where="race", fix=near_miss(goal, GOALS))
+    if goal not in RACE_GOALS:
+        raise UsageError(f"unknown goal {goal!r}", where="race", fix=near_miss(goal, RACE_GOALS))
     settings = {"step": str(exact(str(step), "step")), "race": goal, "metric": metric, "seed": seed}
     with evaluating(
         net, ingredients, benchmark, "grid", settings, buffers=buffers, run=run, soups=size

@@ -97,8 +97,8 @@ def check(method: str, n: int) -> None:
     Raises:
         UsageError: an unknown method, or *n* is out of range.
     """
-    if method not in METHODS:
-        fix = near_miss(method, METHODS)
+    if method not in SEARCH_METHODS:
+        fix = near_miss(method, SEARCH_METHODS)
         raise UsageError(f"unknown method {method!r}", where="method", fix=fix)
     if not 1 <= n <= MOST_SOUPS:
         fix = f"give 1 to {MOST_SOUPS:,}"
