@@ -24,7 +24,7 @@ ORDERS = {"linf": math.inf, "l2": 2, "l1": 1}
 MOST_EPS = 1e6
 """More than the distance between any two images."""
 LEAST_EPS = 2.0**-126
-"""The smallest normal float32. Smaller numbers are 0 in float32, or are treated as 0 on some devices."""
+"""The least normal float32; smaller numbers are 0 in float32, or treated as 0 on some devices."""
 
 
 @dataclass(frozen=True)

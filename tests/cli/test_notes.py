@@ -66,7 +66,7 @@ def test_help_shows_every_option_and_its_default(soupmerge: Typed, command: str)
     said = soupmerge(command, "-h")
     assert said.status == 0
     assert said.out.startswith(f"Usage: soupmerge {command} ")
-    assert len(said.out.splitlines()) < (140 if command == "learn" else 90)
+    assert len(said.out.splitlines()) < (145 if command == "learn" else 96)
     assert "None]" not in said.out
 
 
@@ -85,7 +85,7 @@ def test_quiet_says_nothing_and_verbose_more(soupmerge: Typed, ingredients: list
     assert "batch-norm statistics are averaged" in plain.err
     assert all(sm.load(ingredient)[0].sha256 in more.err for ingredient in ingredients[:2])
     evaluated = soupmerge("eval", ingredients[0], *FEW, "-v", "--device", "cpu")
-    assert "threads, device cpu" in evaluated.err
+    assert re.search("threads?, device cpu", evaluated.err)
 
 
 @pytest.mark.parametrize("command", ["grid", "adapt", "learn", "finetune", "landscape", "eval"])
@@ -138,7 +138,7 @@ def test_progress_is_told_now_and_then_and_not_if_quiet(
                 progress("soups", done, 4, "a note" if done == 2 else "")
         lines = capfd.readouterr().err.splitlines()
         assert lines == (
-            [] if quiet else ["soups: 2 of 4 a note", "soups: 3 of 4", "soups: 4 of 4"]
+            [] if quiet else ["soups: 2 of 4 (a note)", "soups: 3 of 4", "soups: 4 of 4"]
         )
 
 

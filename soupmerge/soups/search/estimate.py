@@ -14,18 +14,29 @@ class Estimate:
     Attributes:
         soups: how many were judged here (a journal's cost nothing).
         gradients: gradient evaluations, each of one image.
+        forwards: forward evaluations, each of one image.
         seconds: time.
     """
 
     soups: int = 0
     gradients: int = 0
+    forwards: int = 0
     seconds: float = 0.0
 
     def add(self, report: Report) -> None:
         """Count what *report* cost."""
         self.soups += 1
         self.gradients += int(report.cost.get("gradient_evaluations", 0))
+        self.forwards += int(report.cost.get("forward_evaluations", 0))
         self.seconds += report.cost.get("seconds", 0.0)
+
+    def cost(self) -> dict[str, float]:
+        """Return the cost so far, with the keys of `Report.cost`."""
+        return {
+            "gradient_evaluations": self.gradients,
+            "forward_evaluations": self.forwards,
+            "seconds": round(self.seconds, 3),
+        }
 
     def note(self, left: int) -> str:
         """Return what was spent, and, from the first soup on, what *left* soups may take."""
