@@ -89,16 +89,19 @@ RACE_GOALS = ("front", "best")
 FIGURE_FORMATS = ("png", "svg", "pdf")
 """File formats of figures."""
 
-NETWORKS = (
-    *("digits-cnn", "resnet9", "resnet18-cifar", "resnet50-cifar", "preact-resnet18"),
-    *("wrn-28-4", "wrn-28-10", "wrn-34-10", "wrn-34-15", "wrn-34-20", "wrn-40-2", "wrn-70-16"),
-    *("wrn-34-r", "wrn-a4", "dm-preact-resnet18"),
-    *("dm-wrn-28-10", "dm-wrn-34-10", "dm-wrn-34-20", "dm-wrn-70-16", "dm-wrn-82-8"),
-    *("dm-wrn-94-16", "dm-wrn-106-16", "ra-wrn-70-16"),
-    *(f"convnext-{size}-convstem" for size in ("tiny", "small", "base", "large")),
-    *("vit-small-convstem", "vit-base-convstem", "xcit-s12", "xcit-m12", "xcit-l12"),
-)
-"""Names of built-in networks; `sources.models.families` makes them."""
+NETWORKS: Mapping[str, int] = {
+    "digits-cnn": 8,
+    **dict.fromkeys(("resnet9", "resnet18-cifar", "resnet50-cifar", "preact-resnet18"), 32),
+    **dict.fromkeys(("wrn-28-4", "wrn-28-10", "wrn-34-10", "wrn-34-15", "wrn-34-20"), 32),
+    **dict.fromkeys(("wrn-40-2", "wrn-70-16", "wrn-34-r", "wrn-a4", "dm-preact-resnet18"), 32),
+    **dict.fromkeys(("dm-wrn-28-10", "dm-wrn-34-10", "dm-wrn-34-20", "dm-wrn-70-16"), 32),
+    **dict.fromkeys(("dm-wrn-82-8", "dm-wrn-94-16", "dm-wrn-106-16", "ra-wrn-70-16"), 32),
+    **{f"convnext-{size}-convstem": 224 for size in ("tiny", "small", "base", "large")},
+    **dict.fromkeys(("vit-small-convstem", "vit-base-convstem"), 224),
+    **dict.fromkeys(("xcit-s12", "xcit-m12", "xcit-l12"), 224),
+}
+"""Built-in network → side, in pixels, of the images it is usually used with; `sources.models`
+makes the networks."""
 
 
 def require_origin(origin: str) -> None:

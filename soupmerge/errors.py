@@ -40,7 +40,9 @@ class SoupmergeError(Exception):
         self.what, self.problems, self.where, self.fix = what, tuple(problems), where, fix
         place = "" if where is None else f"{printable(where)}: "
         listed = f": {itemised(problems)}" if problems else ""
-        super().__init__(place + what + listed + ("" if fix is None else f"; {fix}"))
+        # Below a list, the fix has a line of its own.
+        separator = "; " if len(problems) < 2 else "\n"
+        super().__init__(place + what + listed + ("" if fix is None else separator + fix))
 
 
 class UsageError(SoupmergeError, ValueError):

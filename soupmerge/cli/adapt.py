@@ -1,21 +1,25 @@
-"""``soupmerge adapt``: soups for shifted images, chosen by a few labelled ones."""
+"""``soupmerge adapt``: soups for shifted images, chosen on a few labelled ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 import soupmerge as sm
-from soupmerge.cli import show
+from soupmerge.cli import results, show
 from soupmerge.cli.options import output
-from soupmerge.cli.options.data import DataSets, data_sets, tell_classes
-from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.data import DataSets, data_sets, print_notes
 from soupmerge.cli.options.ingredients import Ingredients, ingredients
-from soupmerge.cli.options.kinds import Whole
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
+from soupmerge.cli.options.option_groups import Command
+from soupmerge.cli.options.output import RunOutput
+from soupmerge.cli.options.parameter_types import Whole
+
+if TYPE_CHECKING:
+    from soupmerge.soups.search.adaptation import Adaptation
 
 
 @click.command(cls=Command)
@@ -28,30 +32,31 @@ from soupmerge.cli.options.network import Network, network
     show_default=True,
     help="Labelled images of each data set that choose; the others judge.",
 )
-@click.option("--step", default="0.2", show_default=True, help="Between coefficients; divides 1.")
-@output.run
+@click.option(
+    "--step",
+    default="0.2",
+    show_default=True,
+    help="Step between coefficients; must divide 1.",
+)
+@output.run()
 @network
 @machine(256)
-@output.force
-@output.dry_run
 @output.as_json
 def command(
     ingredients: Ingredients,
     data: DataSets,
     shots: int,
     step: str,
-    out: str,
+    output: RunOutput,
     network: Network,
     machine: Machine,
-    force: bool,
-    dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Choose soups for shifted images by a few labelled ones, and judge them on the others.
+    """Choose soups for shifted images on a few labelled ones, and judge them on the others.
 
-    Every soup of a grid is asked about --shots images of each data set. One is chosen for all sets
-    together and written; one is chosen for each, its recipe in RUN/best. The table shows what they
-    and the ingredients and their ensembles get right of the images that chose nothing.
+    Every soup of a grid is judged on --shots images of each data set. The soup that is best on all
+    sets together is written; the one that is best on each set is kept as a recipe in RUN/best. The
+    table compares them with the ingredients and their ensembles, on images that chose nothing.
     """
     from soupmerge.soups.search.grid import plan
 
@@ -59,13 +64,16 @@ def command(
     loaded = ingredients.load()
     size, _ = plan(loaded, step)
     net = network.make(like=loaded)
-    sets = _sets(data)
+    sets = _read_all(data)
     most = max(map(len, sets))
-    show.note(f"{size} soups, {len(sets)} data sets of up to {most} images, {shots} choose")
-    if dry_run:
+    show.note(
+        f"{show.counted(size, 'soup')}, {show.counted(len(sets), 'data set')} of up to "
+        f"{show.counted(most, 'image')}, of which {shots:,} choose"
+    )
+    if output.dry_run:
         return
     with show.Progress() as progress:
-        found = sm.adapt(
+        adaptation = sm.adapt(
             net,
             loaded,
             sets,
@@ -73,38 +81,45 @@ def command(
             step=step,
             seed=machine.seed,
             batch_size=machine.batch_size,
-            run=sm.Run(out, force, device, progress),
+            run=output.run(device, progress),
         )
+    judged = [report for row in adaptation.rows for report in row.reports]
+    cost = results.cost([report for reports in adaptation.choosing for report in reports] + judged)
     if as_json:
-        show.dump(found.summary())
+        show.dump({**adaptation.summary(), "cost": cost})
     else:
-        _print(found, loaded.names)
-    show.note(f"single soup written to {out}/soup.safetensors, the others' recipes to {out}/best")
+        _print(adaptation, loaded.names)
+        results.print_cost(cost)
+    out = output.out
+    show.note(f"the single soup is in {out}/soup.safetensors, the recipes of others in {out}/best")
 
 
-def _sets(data: DataSets) -> Sequence[sm.Images]:
-    """Return the sets; the images that several of them corrupt are read once."""
+def _read_all(data: DataSets) -> Sequence[sm.Images]:
+    """Return the data sets; images that several of them corrupt are read once."""
     from soupmerge.sources.data import data_sets as read_all
 
     sets = read_all(data.sets, split=data.split, limit=data.limit)
     for images in sets:
-        tell_classes(images)
+        print_notes(images)
     return sets
 
 
-def _print(found: Any, names: tuple[str, ...]) -> None:
-    cells = [[f"{100 * a:.1f}" for a in (*row.accuracies, row.mean)] for row in found.rows]
+def _print(adaptation: Adaptation, names: tuple[str, ...]) -> None:
     rows = [
-        [row.name, f"×{row.passes}", *line] for row, line in zip(found.rows, cells, strict=True)
+        [row.name, f"×{row.passes}", *(f"{100 * a:.1f}" for a in (*row.accuracies, row.mean))]
+        for row in adaptation.rows
     ]
-    show.table(["network", "#FP", *found.sets, "MEAN"], rows, "accuracy, %")
-    reports = [report for row in found.rows for report in row.reports]
+    show.table(["network", "#FP", *adaptation.sets, "MEAN"], rows, "accuracy, %")
+    reports = [report for row in adaptation.rows for report in row.reports]
     widest = max(high - low for low, high in (report.interval("clean") for report in reports))
     counts = sorted({report.n for report in reports})
     show.line(
         f"judged on {' to '.join(map(str, counts))} images of each set, which chose nothing; "
         f"95% intervals of single cells within ±{50 * widest:.1f} points; #FP: forward passes"
     )
-    chosen = [("all sets", found.single), *zip(found.sets, found.specific, strict=True)]
-    soups = [[name, " ".join(f"{w:.3g}" for w in r.weights[0])] for name, r in chosen]
+    specific = zip(adaptation.sets, adaptation.specific, strict=True)
+    soups = [
+        [name, " ".join(f"{w:.3g}" for w in recipe.weights[0])]
+        for name, recipe in [("all sets", adaptation.single), *specific]
+    ]
     show.table(["chosen on", f"coefficients of {', '.join(names)}"], soups, "soups")

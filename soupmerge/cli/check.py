@@ -1,45 +1,50 @@
-"""``soupmerge check``: do checkpoints fit together, and do they share a loss basin?"""
+"""``soupmerge check``: whether checkpoints fit together and share a loss basin."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import soupmerge as sm
 from soupmerge.cli import show
 from soupmerge.cli.options import output
-from soupmerge.cli.options.checked import Checked, checked
+from soupmerge.cli.options.barriers import BarrierSettings, barriers
+from soupmerge.cli.options.compatibility import Compatibility, compatibility
 from soupmerge.cli.options.data import OptionalData, optional_data
-from soupmerge.cli.options.grouping import Command
 from soupmerge.cli.options.machine import Machine, machine
-from soupmerge.cli.options.segments import Segments, segments
+from soupmerge.cli.options.option_groups import Command
+
+if TYPE_CHECKING:
+    from soupmerge.soups.geometry.barriers import Barriers
 
 
 @click.command(cls=Command)
-@checked
+@compatibility
 @optional_data("val")
-@segments
+@barriers
 @machine(256)
-@output.force
 @output.as_json
 def command(
-    checked: Checked,
+    compatibility: Compatibility,
     data: OptionalData,
-    segments: Segments,
+    barriers: BarrierSettings,
     machine: Machine,
-    force: bool,
     as_json: bool,
 ) -> int:
     """Check that checkpoints fit together, and measure whether they share a loss basin.
 
-    They fit if names, shapes, kinds of numbers, networks and normalisers agree, and nothing is NaN;
-    every mismatch is listed. How far apart they lie is shown, block by block, as a sign. The
-    verdict on the basin needs --data: it is read from the error between each pair, clean and under
-    each --threat. Without, it is "separate" for networks known to be trained apart, from scratch.
-    Exit status 1 if they do not fit, or lie in separate basins.
+    Checkpoints fit together if their names, shapes, dtypes, networks and normalisers agree and no
+    number is NaN; every mismatch is listed. Their distances are shown, block by block, as a first
+    sign. The verdict on the basin needs --data: it depends on the error along the line between
+    each pair, clean and under each --threat. Without --data it is "unknown", or "separate" for
+    networks known to be trained apart from scratch. Exit status 1 if the checkpoints do not fit
+    together or lie in separate basins.
     """
-    ingredients, problems = checked.fit()
+    if data.given is None:
+        barriers.require_no_images()
+    ingredients, problems = compatibility.check()
     if ingredients is None or problems:
         if as_json:
             show.dump({"compatible": False, "problems": problems, "basin": _unknown()})
@@ -49,34 +54,33 @@ def command(
     from soupmerge.weights.geometry import geometry_of, separation_warning
     from soupmerge.weights.lineage import trained_apart
 
-    found = geometry_of(ingredients, checked.opened_origin(ingredients))
+    distances = geometry_of(ingredients, compatibility.open_origin(ingredients))
     apart = trained_apart(tuple(ingredients))
-    if data.given is None:
-        segments.require_data()
-        barriers = None
-    else:
-        net = checked.network.make(like=ingredients)
-        barriers = segments.barriers(net, ingredients, data.given, machine, force=force)
-    verdict = barriers.verdict if barriers else "unknown"
+    measured = None
+    if data.given is not None:
+        net = compatibility.network.make(like=ingredients)
+        measured = barriers.measure(net, ingredients, data.given, machine)
+    verdict = measured.verdict if measured else "unknown"
     if apart and verdict == "unknown":
         verdict = "separate"
     remark = separation_warning(ingredients) if verdict != "shared" else None
     if as_json:
-        basin = _unknown() if barriers is None else barriers.to_json()
+        basin = _unknown() if measured is None else measured.to_json()
         basin |= {"verdict": verdict, "reasons": apart}
-        told: dict[str, Any] = {"compatible": True, "problems": [], "basin": basin}
-        told |= {"remarks": [remark] if remark else [], "family": _family(ingredients)}
-        show.dump({**told, "signs": _signs_to_json(found)})
+        summary: dict[str, Any] = {"compatible": True, "problems": [], "basin": basin}
+        summary |= {"remarks": [remark] if remark else [], "family": _family(ingredients)}
+        show.dump({**summary, "signs": dataclasses.asdict(distances)})
     else:
-        reasons = "; ".join([*apart, *([] if barriers else ["not measured (give --data)"])])
-        _print(ingredients, found, barriers, f"{verdict}: {reasons}" if reasons else verdict)
+        reasons = "; ".join([*apart, *([] if measured else ["not measured (give --data)"])])
+        verdict_cell = f"{verdict}: {reasons}" if reasons else verdict
+        _print(ingredients, distances, measured, verdict_cell)
         if remark:
             show.line(remark)
     return int(verdict == "separate")
 
 
 def _family(ingredients: sm.Ingredients) -> dict[str, list[str]]:
-    """Return the roots of each ingredient's family tree, where the files tell of one."""
+    """Return ingredient → the roots of its family tree, where the file records one."""
     from soupmerge.weights.lineage import family_of
 
     trees = {
@@ -86,35 +90,33 @@ def _family(ingredients: sm.Ingredients) -> dict[str, list[str]]:
     return {name: sorted(tree.roots()) for name, tree in trees.items() if tree.made}
 
 
-def _told_family(ingredients: sm.Ingredients) -> str:
+def _describe_family(ingredients: sm.Ingredients) -> str:
     roots = _family(ingredients)
     if len(roots) < len(ingredients):
-        return "unknown: the files do not tell"
+        return "unknown: not all files record their origin"
     common = set.intersection(*map(set, roots.values()))
     if common:
         short = (root[:12] if root.isalnum() else root for root in sorted(common))
         return f"all descend from {', '.join(short)}"
-    return "the files tell of no common ancestor"
+    return "the files record no common ancestor"
 
 
-def _print(ingredients: sm.Ingredients, found: Any, barriers: Any, verdict: str) -> None:
-    fit = f"yes: {len(ingredients)} checkpoints of {len(ingredients.infos)} tensors"
-    show.table(["compatible", "basin", "family"], [[fit, verdict, _told_family(ingredients)]])
+def _print(
+    ingredients: sm.Ingredients, distances: Any, measured: Barriers | None, verdict: str
+) -> None:
+    checkpoints = show.counted(len(ingredients), "checkpoint")
+    fit = f"yes: {checkpoints} of {show.counted(len(ingredients.infos), 'tensor')}"
+    family = _describe_family(ingredients)
+    show.table(["compatible", "basin", "family"], [[fit, verdict, family]])
     if len(ingredients) > 1:
-        far = f"distance from {found.reference}: {', '.join(found.names)}"
+        far = f"distance from {distances.reference}: {', '.join(distances.names)}"
         headers = ["block", far, "cosine of weights", "of differences", "outliers"]
-        show.table(headers, list(found.rows()), title="signs")
-    if barriers:
+        show.table(headers, list(distances.rows()), title="signs")
+    if measured:
         headers = ["pair", "metric", "error at its ends", "barrier, points of error"]
         headers += ["interval", "in loss", "verdict"]
-        show.table(headers, list(barriers.rows()), title="barriers")
+        show.table(headers, list(measured.rows()), title="barriers")
 
 
 def _unknown() -> dict[str, Any]:
     return {"verdict": "unknown", "barriers": [], "reasons": []}
-
-
-def _signs_to_json(found: Any) -> dict[str, Any]:
-    import dataclasses
-
-    return dataclasses.asdict(found)

@@ -4,49 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import soupmerge as sm
-from soupmerge.cli import plans, results, show
+from soupmerge.cli import dry_run, results, show
+from soupmerge.cli.notes import note_image_size
 from soupmerge.cli.options import attack as attacks
 from soupmerge.cli.options import ingredients, output
 from soupmerge.cli.options.attack import Attack
 from soupmerge.cli.options.data import DataSets, data_sets
-from soupmerge.cli.options.grouping import Command
-from soupmerge.cli.options.judging import Judging, judging
+from soupmerge.cli.options.evaluation import Evaluation, evaluation
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
+from soupmerge.cli.options.option_groups import Command
+from soupmerge.cli.options.output import OptionalRunOutput
 from soupmerge.errors import NumericsError, UsageError
 
 if TYPE_CHECKING:
-    from soupmerge.soups.judge.entries import AnyEntry
+    from soupmerge.soups.judge.entries import Entry
 
 
 @click.command(cls=Command)
 @ingredients.refs
 @data_sets
 @attacks.attack
-@judging
+@evaluation
 @network
 @ingredients.weights_key
-@click.option("-o", "--out", metavar="RUN", help="Run folder: keeps every verdict, and resumes.")
+@output.run(help="Run folder that keeps every verdict; the run resumes", required=False)
 @machine(256)
-@output.force
-@output.dry_run
 @output.as_json
 def command(
     refs: tuple[str, ...],
     data: DataSets,
     attack: Attack,
-    judging: Judging,
+    evaluation: Evaluation,
     network: Network,
     weights_key: str | None,
-    out: str | None,
+    output: OptionalRunOutput,
     machine: Machine,
-    force: bool,
-    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Judge networks: clean accuracy, accuracy under each threat, and under their union.
@@ -54,42 +52,46 @@ def command(
     Union counts the images that are right under every threat. Several REFs, --data or resolutions
     make one table.
     """
+    if evaluation.ensemble and len(refs) < 2:
+        fix = "give another REF, or leave it out"
+        raise UsageError("needs several networks", where="--ensemble", fix=fix)
     from soupmerge.soups.judge.comparison import compare, pairs
+    from soupmerge.soups.judge.entries import EnsembleEntry
 
-    if judging.strict and not judging.examine:
-        raise UsageError("looks for no doubts", where="--strict", fix="leave out --no-doubts")
     device = machine.device()
-    sizes = judging.sizes()
-    entries = _entries(refs, weights_key, network, judging.ensemble)
-    benchmarks = _benchmarks(data, attack, machine, sizes)
+    networks = _networks(refs, weights_key, network)
+    nets = [entry.net for entry in networks]
+    ensemble = evaluation.ensemble
+    entries = [EnsembleEntry(networks, ensemble)] if ensemble else networks
+    benchmarks = _benchmarks(data, attack, machine, evaluation.sizes(), nets)
     due = pairs(entries, benchmarks)
-    if dry_run:
-        plans.show_eval(due)
+    if output.dry_run:
+        dry_run.print_eval(due)
         return
     with show.Progress() as progress:
         reports = compare(
             entries,
             benchmarks,
-            examine=judging.examine,
-            compiled=judging.compiled,
-            run=sm.Run(out, force, device, progress),
+            examine=evaluation.examine,
+            compiled=evaluation.compiled,
+            run=output.run(device, progress),
         )
     names = [entry.ref for entry, _ in due]
-    passes = len(refs) if judging.ensemble else 1
+    passes = len(refs) if evaluation.ensemble else 1
     if as_json:
-        show.dump(results.evaluated([entry for entry, _ in due], reports, passes))
+        show.dump(results.to_json([entry for entry, _ in due], reports, passes))
     else:
         results.print_reports(names, reports, "accuracy", passes=passes)
         results.print_doubts(names, reports)
-    if not out and not as_json:
+    if not output.out and not as_json:
         show.note("the verdicts on single images were not kept; -o RUN keeps them")
-    _require_answers(names, reports)
-    if judging.strict and any(report.notes.get("doubts") for report in reports):
+    _require_finite_logits(names, reports)
+    if evaluation.strict and any(report.notes.get("doubts") for report in reports):
         raise click.exceptions.Exit(1)
 
 
-def _require_answers(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
-    """Refuse to end well if a network gave logits that are no numbers.
+def _require_finite_logits(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
+    """Fail if a network has logits that are not finite on clean images.
 
     Raises:
         NumericsError: as it says.
@@ -97,7 +99,7 @@ def _require_answers(names: Sequence[str], reports: Sequence[sm.Report]) -> None
     from soupmerge.soups.judge.comparison import NOT_FINITE
 
     problems = [
-        f"{name}: {report.notes[NOT_FINITE]} of {report.n} images"
+        f"{name}: {report.notes[NOT_FINITE]} of {show.counted(report.n, 'image')}"
         for name, report in zip(names, reports, strict=True)
         if NOT_FINITE in report.notes
     ]
@@ -106,29 +108,31 @@ def _require_answers(names: Sequence[str], reports: Sequence[sm.Report]) -> None
         raise NumericsError("logits without any attack are NaN or Inf", problems=problems, fix=fix)
 
 
-def _entries(
-    refs: Sequence[str], weights_key: str | None, network: Network, ensemble: str | None
-) -> Sequence[AnyEntry]:
-    """Return what is to be judged: the networks at *refs*, or their ensemble."""
-    from soupmerge.soups.judge.entries import EnsembleEntry, Entry
+def _networks(refs: Sequence[str], weights_key: str | None, network: Network) -> tuple[Entry, ...]:
+    """Return the networks at *refs*."""
+    from soupmerge.soups.judge.entries import Entry
     from soupmerge.sources.refs import opened_all
 
-    if ensemble and len(refs) < 2:
-        fix = "name another REF, or leave it out"
-        raise UsageError("one network is no ensemble", where="--ensemble", fix=fix)
     checkpoints = opened_all(refs, weights_key=weights_key)
-    ingredients.tell(checkpoints)
-    entries = tuple(Entry(c, network.make(like=c)) for c in checkpoints)
-    return [EnsembleEntry(entries, ensemble)] if ensemble else entries
+    ingredients.print_notes(checkpoints)
+    return tuple(Entry(c, network.make(like=c)) for c in checkpoints)
 
 
 def _benchmarks(
-    data: DataSets, attack: Attack, machine: Machine, sizes: Sequence[int]
+    data: DataSets,
+    attack: Attack,
+    machine: Machine,
+    sizes: Sequence[int],
+    nets: Sequence[Any],
 ) -> list[sm.Benchmark]:
     """Return a benchmark for each data set, at each of *sizes* if there are any."""
     from soupmerge.sources.resizing import Resized
 
-    plain = [attack.benchmark(each.images(), "test", machine) for each in data.each()]
+    sets = [each.images() for each in data.each()]
+    plain = [attack.benchmark(images, "test", machine) for images in sets]
     if not sizes:
+        for images in sets:
+            for net in nets:
+                note_image_size(net, images)
         return plain
     return [replace(b, data=Resized(b.data, size)) for b in plain for size in sizes]

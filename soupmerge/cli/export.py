@@ -1,4 +1,4 @@
-"""``soupmerge export``: a soup as a folder that timm and the Hub load, with its model card."""
+"""``soupmerge export``: a soup as a folder that timm and the Hub can load, with a model card."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import click
 
 from soupmerge.cli import show
 from soupmerge.cli.options import output
-from soupmerge.cli.options.grouping import Command
-from soupmerge.cli.options.machine import debug
+from soupmerge.cli.options.machine import common
 from soupmerge.cli.options.network import Network, network
+from soupmerge.cli.options.option_groups import Command
 
 if TYPE_CHECKING:
     from soupmerge.exports.folder import Exported
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("soup", metavar="SOUP")
-@click.option("-o", "--out", required=True, metavar="DIR", help="A folder that is not there yet.")
-@click.option("--judged", metavar="RUN", help="Run folder of an eval of SOUP, for the card.")
+@click.option("-o", "--out", required=True, metavar="DIR", help="A folder that does not exist yet.")
+@click.option(
+    "--judged", metavar="RUN", help="Run folder of soupmerge eval SOUP, for the model card."
+)
 @output.licence
 @network
 @output.as_json
-@debug
+@common
 def command(
     soup: str,
     out: str,
@@ -34,33 +36,36 @@ def command(
 ) -> None:
     """Write SOUP as a folder to publish: weights, timm's config, recipe, results and model card.
 
-    timm.create_model("local-dir:DIR", pretrained=True) loads it, if the network is timm's, and
-    soupmerge push puts it on the Hub. It is loaded back and compared before it appears.
+    timm.create_model("local-dir:DIR", pretrained=True) loads it if the network is one of timm's,
+    and soupmerge push uploads it to the Hub. The export is loaded back and compared with SOUP
+    before it appears.
     """
     from soupmerge.exports.folder import export
     from soupmerge.storage.commit import check_free_folder
 
     check_free_folder(out)
     net = None
-    if network.named:
+    if network.is_given:
         from soupmerge.sources.refs import opened
 
         net = network.make(like=opened(soup))
-    tell(export(out, soup, net=net, judged=judged, licence=licence), as_json=as_json)
+    print_export(export(out, soup, net=net, judged=judged, licence=licence), as_json=as_json)
 
 
-def tell(done: Exported, *, as_json: bool) -> None:
+def print_export(exported: Exported, *, as_json: bool) -> None:
     """Print what was exported."""
     row = {
-        "folder": str(done.path),
-        "network": done.network,
-        "loaded back by": done.loader,
-        "largest difference of logits": f"{done.difference:.2g}",
-        "sha256": done.sha256,
+        "folder": str(exported.path),
+        "network": exported.network,
+        "loaded back by": exported.loader,
+        "largest difference of logits": f"{exported.difference:.2g}",
+        "sha256": exported.sha256,
     }
     if as_json:
         show.dump(row)
         return
     show.table(list(row), [list(row.values())])
-    if done.loader != "timm":
-        show.note(f"{done.network} is not timm's: only soupmerge loads the folder")
+    if exported.loader != "timm":
+        show.note(
+            f"{exported.network} is not one of timm's networks: only soupmerge loads the folder"
+        )

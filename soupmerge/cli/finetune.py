@@ -1,8 +1,9 @@
-"""``soupmerge finetune``: make an ingredient."""
+"""``soupmerge finetune``: train an ingredient."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -10,11 +11,18 @@ import soupmerge as sm
 from soupmerge.cli import show
 from soupmerge.cli.options import ingredients, output
 from soupmerge.cli.options.data import Data, data
-from soupmerge.cli.options.grouping import Command
-from soupmerge.cli.options.kinds import ThreatType
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
-from soupmerge.cli.options.training import Objective, Steps, Training, objective, steps, training
+from soupmerge.cli.options.option_groups import Command
+from soupmerge.cli.options.parameter_types import ThreatType
+from soupmerge.cli.options.training import (
+    Loss,
+    Training,
+    TrainingSchedule,
+    loss,
+    training,
+    training_schedule,
+)
 from soupmerge.errors import UsageError
 
 
@@ -27,25 +35,28 @@ from soupmerge.errors import UsageError
     multiple=True,
     type=ThreatType(clean=True),
     metavar="NORM:EPS|clean",
-    help="Threat model to train against, such as linf:8/255, or clean; several share each batch.",
+    help="Threat model to train against, such as linf:8/255, or clean; if repeated, the threats "
+    "share each batch.",
 )
 @data("train")
-@steps
+@training_schedule
 @click.option("-o", "--out", required=True, metavar="OUT", help="A .safetensors file.")
-@objective
+@loss
 @training
 @network
 @ingredients.weights_key
 @machine(128)
-@output.force
+@click.option(
+    "--force", is_flag=True, help="Replace the output file, and start over instead of resuming."
+)
 @output.dry_run
 def command(
     base: str | None,
     threats: tuple[sm.Threat | None, ...],
     data: Data,
-    steps: Steps,
+    training_schedule: TrainingSchedule,
     out: str,
-    objective: Objective,
+    loss: Loss,
     training: Training,
     network: Network,
     weights_key: str | None,
@@ -53,34 +64,36 @@ def command(
     force: bool,
     dry_run: bool,
 ) -> None:
-    """Train BASE further against a threat, or a new network if BASE is left out.
+    """Fine-tune BASE against a threat, or train a new network if BASE is left out.
 
-    State is kept in the folder OUT.run, so that the same command goes on after an interruption.
+    The state of the training is kept in the folder OUT.run, from which the same command resumes
+    after an interruption.
     """
+    _check_output(out, dry_run=dry_run)
+    attacked = _attacked(threats)
     from soupmerge.sources.refs import opened
 
-    if not out.endswith(".safetensors"):
-        raise UsageError("is not a .safetensors file", where=out, fix="name one")
     device = machine.device()
     checkpoint = opened(base, weights_key=weights_key) if base else None
-    ingredients.tell([checkpoint] if checkpoint else [])
+    ingredients.print_notes([checkpoint] if checkpoint else [])
     images = data.images()
     if checkpoint is None:
-        net = network.fresh(machine.seed, _shape(network.model, images))
+        net = network.make_new(machine.seed, _shape(network.model, images))
     else:
         net = network.make(like=checkpoint)
-    schedule = steps.schedule(training, machine.batch_size, fresh=checkpoint is None)
-    goal = objective.against(_trained_against(threats), objective.trades)
-    number = -(-len(images) // schedule.batch_size) * schedule.epochs
+    schedule = training_schedule.schedule(training, machine.batch_size, is_new=checkpoint is None)
+    objective = loss.against(attacked, loss.trades)
+    steps = -(-len(images) // schedule.batch_size) * schedule.epochs
+    counts = f"{show.counted(len(images), 'image')}, {show.counted(steps, 'step')}"
     against = ", ".join(str(threat or "clean") for threat in threats)
-    show.note(f"{base or 'a new network'}, {len(images)} images, {number} steps against {against}")
+    show.note(f"{base or 'a new network'}, {counts} against {against}")
     if dry_run:
         return
     with show.Progress() as progress:
         sm.finetune(
             net,
             images,
-            goal,
+            objective,
             out,
             base=checkpoint,
             schedule=schedule,
@@ -92,20 +105,28 @@ def command(
     show.table(["written", "sha256"], [[out, opened(out).sha256]])
 
 
-def _trained_against(threats: Sequence[sm.Threat | None]) -> list[sm.Threat]:
-    """Return the threats to train against: none if that is to be clean."""
+def _check_output(out: str, *, dry_run: bool) -> None:
+    from soupmerge.storage.run_folder import require_free
+
+    output.require_safetensors(out)
+    if not dry_run:
+        require_free(Path(out).with_suffix(".run"))
+
+
+def _attacked(threats: Sequence[sm.Threat | None]) -> list[sm.Threat]:
+    """Return the threats to train against, none for clean training."""
     if None in threats and len(threats) > 1:
         fix = "give --trades for a share of clean loss"
-        raise UsageError("clean, and threats as well", where="--threat", fix=fix)
+        raise UsageError("clean cannot be combined with threats", where="--threat", fix=fix)
     return [threat for threat in threats if threat is not None]
 
 
 def _shape(model: str | None, images: sm.Images) -> dict[str, int]:
-    """Return the arguments of a new built-in network that the data decide."""
-    from soupmerge.sources.models import BUILT_IN
+    """Return the arguments of a new built-in network that depend on the data."""
+    from soupmerge.choices import NETWORKS
 
     name, _, query = (model or "").partition("?")
-    if name not in BUILT_IN:
+    if name not in NETWORKS:
         return {}
-    decided = {"num_classes": images.classes, "in_channels": images.pixels.shape[1]}
-    return {key: value for key, value in decided.items() if f"{key}=" not in query}
+    shape = {"num_classes": images.classes, "in_channels": images.pixels.shape[1]}
+    return {key: value for key, value in shape.items() if f"{key}=" not in query}

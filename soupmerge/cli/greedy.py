@@ -1,4 +1,4 @@
-"""``soupmerge greedy``: put ingredients in one by one."""
+"""``soupmerge greedy``: a soup to which ingredients are added one by one."""
 
 from __future__ import annotations
 
@@ -6,36 +6,35 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli import results, searches, show
-from soupmerge.cli.options.grouping import Command
-from soupmerge.cli.options.kinds import Whole
 from soupmerge.cli.options.metric import metric as metric_option
+from soupmerge.cli.options.option_groups import Command
+from soupmerge.cli.options.parameter_types import Whole
 from soupmerge.cli.searches import Search
 
 
 @click.command(cls=Command)
-@metric_option("The metric that must not fall")
+@metric_option("Metric that must not fall")
 @click.option(
     "--orders",
     type=Whole(0, 10_000),
     default=0,
     show_default=True,
-    help="Random orders to try beside that from the best alone to the worst.",
+    help="Random orders to try beside the order from best to worst.",
 )
-@click.option("--prune", is_flag=True, help="Take out again what is no longer missed.")
+@click.option("--prune", is_flag=True, help="Then remove ingredients without which it is no worse.")
 @searches.search
 def command(search: Search, metric: str | None, orders: int, prune: bool) -> None:
-    """Average ingredients in one by one; each stays where the soup is no worse for it.
+    """Average ingredients one by one; each stays if the soup is no worse with it.
 
-    Every acceptance and refusal is told with its reason. The data choose the soup: judge it on
-    others.
+    Every decision is shown with its reason. The data choose the soup: judge it on other images.
     """
     task = search.task()
     k = len(task.ingredients)
-    task.tell(k + (k - 1) * (1 + prune) * (1 + orders))
-    if search.dry_run:
+    task.print_plan(k + (k - 1) * (1 + prune) * (1 + orders))
+    if search.output.dry_run:
         return
     with show.Progress() as progress:
-        found = sm.greedy(
+        greedy = sm.greedy(
             task.net,
             task.ingredients,
             task.benchmark,
@@ -46,8 +45,9 @@ def command(search: Search, metric: str | None, orders: int, prune: bool) -> Non
             buffers=task.buffers,
             run=task.run(progress),
         )
+    cost = results.cost_of_trials(greedy.trials)
     if search.as_json:
-        show.dump({**found.trials.summary(), "greedy": found.to_json()})
+        show.dump({**greedy.trials.summary(), "greedy": greedy.to_json(), "cost": cost})
         return
     rows = [
         [
@@ -58,10 +58,12 @@ def command(search: Search, metric: str | None, orders: int, prune: bool) -> Non
             "yes" if d.accepted else "no",
             d.reason,
         ]
-        for d in found.decisions
+        for d in greedy.decisions
     ]
     show.table(["pass", "try", "ingredient", "metric", "done", "why"], rows)
-    results.print_reports([searches.weights_of(found.trial, " ")], [found.trial.judged()], "soup")
-    weights = searches.weights_of(found.trial)
-    results.print_doubts([weights], [found.trial.judged()])
-    show.note(f"greedy soup: {weights}; written to {search.out}/soup.safetensors")
+    report = greedy.trial.judged()
+    results.print_reports([searches.weights_of(greedy.trial, " ")], [report], "soup")
+    results.print_cost(cost)
+    weights = searches.weights_of(greedy.trial)
+    results.print_doubts([weights], [report])
+    show.note(f"greedy soup: {weights}; written to {search.output.out}/soup.safetensors")

@@ -1,4 +1,4 @@
-"""``soupmerge inspect``: what is in each checkpoint."""
+"""``soupmerge inspect``: the contents of checkpoints."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import click
 
 from soupmerge.cli import show
 from soupmerge.cli.options import ingredients, machine, output
-from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.option_groups import Command
 
 
 @click.command(cls=Command)
 @ingredients.refs
 @ingredients.weights_key
 @output.as_json
-@machine.debug
+@machine.common
 def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool) -> None:
-    """Show what is in each checkpoint: tensors, dtypes, NaN, what was unwrapped, its family tree.
+    """Show the contents of checkpoints: tensors, dtypes, NaN, removed wrappers, family tree.
 
-    Of a soup, the tree names its ingredients, with coefficients and hashes, and theirs if they are
-    soups or fine-tunes themselves.
+    The tree of a soup names its ingredients, with coefficients and hashes, and the ingredients of
+    those that are soups or fine-tuned networks themselves.
     """
     from soupmerge.sources.refs import opened
     from soupmerge.weights.ledger import in_words, ledger_of
@@ -29,7 +29,7 @@ def command(refs: tuple[str, ...], weights_key: str | None, as_json: bool) -> No
         checkpoint = opened(ref, weights_key=weights_key)
         rows, notes = checkpoint.rows(), checkpoint.notes_of_soupmerge
         seen = map(in_words, ledger_of(checkpoint))
-        rows.append(("images behind it", "; ".join(seen) or "the file does not tell"))
+        rows.append(("images behind it", "; ".join(seen) or "not recorded in the file"))
         tree = family_of(checkpoint)
         described.append({"ref": ref, **dict(rows), "notes": notes, "family": list(tree.lines())})
         if not as_json:

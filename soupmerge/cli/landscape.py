@@ -2,112 +2,118 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import combinations
+from math import dist
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import soupmerge as sm
 from soupmerge.cli import show
+from soupmerge.cli.notes import note_image_size
 from soupmerge.cli.options import output
 from soupmerge.cli.options.data import Data, data
-from soupmerge.cli.options.grouping import Command
 from soupmerge.cli.options.ingredients import Ingredients, ingredients
+from soupmerge.cli.options.landscape import LandscapeSettings, settings
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
-from soupmerge.cli.options.plane import Plane, plane
+from soupmerge.cli.options.option_groups import Command
+from soupmerge.cli.options.output import RunOutput
 
-SUBSET = 2000
+if TYPE_CHECKING:
+    from soupmerge.soups.geometry.landscape import Landscape
+
+ENOUGH_IMAGES = 2000
 """Images that are enough for a picture (Huang 2023, figure 7)."""
 
 
 @click.command(cls=Command)
 @ingredients
 @data("test")
-@plane
-@output.run
+@settings
+@output.run()
 @network
 @machine(256)
-@output.force
-@output.dry_run
 @output.as_json
 def command(
     ingredients: Ingredients,
     data: Data,
-    plane: Plane,
-    out: str,
+    settings: LandscapeSettings,
+    output: RunOutput,
     network: Network,
     machine: Machine,
-    force: bool,
-    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Measure clean and robust loss and accuracy on the plane through three checkpoints.
 
-    The checkpoints are measured at their exact places, and a lattice around them; soupmerge report
-    RUN draws the maps. Without --limit, 2000 images are drawn, or all if there are fewer.
+    The checkpoints are measured at their exact positions, and so is a lattice around them;
+    soupmerge report RUN draws the maps. Without --limit, at most 2000 images are used.
     """
     from soupmerge.weights.plane import plane_through
 
     device = machine.device()
-    loaded = ingredients.load(plane.base)
-    found = plane_through(loaded)
+    loaded = ingredients.load(settings.base)
+    plane = plane_through(loaded)
     net = network.make(like=loaded)
+    images = _images(data)
+    note_image_size(net, images)
     benchmark = sm.Benchmark(
-        _images(data),
-        plane.attacks(),
+        images,
+        settings.attacks(),
         name="landscape",
         seed=machine.seed,
         batch_size=machine.batch_size,
     )
-    images, number = len(benchmark.data), plane.points**2 + 3
-    show.note(f"{number} points, {images} images, {len(plane.threats)} threats")
-    show.note("weight distances: " + _distances(found, loaded.names))
-    calibration = plane.calibration(data, machine.seed)
-    if dry_run:
+    points, threats = settings.points**2 + 3, len(settings.threats)
+    show.note(
+        f"{show.counted(points, 'point')}, {show.counted(len(images), 'image')}, "
+        f"{show.counted(threats, 'threat')}"
+    )
+    show.note("distances in weights: " + _distances(plane, loaded.names))
+    calibration = settings.calibration(data, machine.seed)
+    if output.dry_run:
         return
     with show.Progress() as progress:
-        measured = sm.landscape(
+        landscape = sm.landscape(
             net,
             loaded,
             benchmark,
-            points=plane.points,
-            margin=plane.margin,
-            buffers=plane.policy(len(loaded)),
+            points=settings.points,
+            margin=settings.margin,
+            buffers=settings.policy(len(loaded)),
             calibration=calibration,
-            run=sm.Run(out, force, device, progress),
+            run=output.run(device, progress),
         )
     if as_json:
-        show.dump(measured.summary())
+        show.dump(landscape.summary())
     else:
-        _print(measured)
-    if measured.holes:
-        show.note(f"{len(measured.holes)} points are holes, the first: {measured.holes[0].hole}")
-    show.note(f"draw it with: soupmerge report {out}")
+        _print(landscape)
+    if landscape.holes:
+        holes = show.counted(len(landscape.holes), "point")
+        show.note(f"not measured: {holes}; the first: {landscape.holes[0].hole}")
+    show.note(f"draw it with: soupmerge report {output.out}")
 
 
 def _images(data: Data) -> sm.Images:
     images = data.images()
-    if data.limit is None and len(images) > SUBSET:
-        return data.part(data.split, SUBSET)
+    if data.limit is None and len(images) > ENOUGH_IMAGES:
+        return data.part(data.split, ENOUGH_IMAGES)
     return images
 
 
 def _distances(plane: Any, names: tuple[str, ...]) -> str:
-    from itertools import combinations
-    from math import dist
-
     pairs = combinations(zip(names, plane.places, strict=True), 2)
     return ", ".join(f"{a} – {b} {dist(here, there):.4g}" for (a, here), (b, there) in pairs)
 
 
-def _print(found: Any) -> None:
-    metrics = next((list(p.loss) for p in found.points if not p.hole), ["clean"])
-    rows = [_row(name, p, metrics) for name, p in zip(found.names, found.points, strict=False)]
-    for metric in metrics:
-        whole = [point for point in found.points if not point.hole]
-        if whole:
-            _, i = min((point.loss[metric], i) for i, point in enumerate(whole))
-            rows.append(_row(f"lowest {metric} loss", whole[i], metrics))
+def _print(landscape: Landscape) -> None:
+    measured = [point for point in landscape.points if not point.hole]
+    metrics = list(measured[0].loss) if measured else ["clean"]
+    named = zip(landscape.names, landscape.points, strict=False)
+    rows = [_row(name, point, metrics) for name, point in named]
+    for metric in metrics if measured else ():
+        lowest = min(measured, key=lambda point: point.loss[metric])
+        rows.append(_row(f"lowest {metric} loss", lowest, metrics))
     headers = ["point", "x", "y", "coefficients"]
     headers += [f"{metric} {kind}" for metric in metrics for kind in ("loss", "accuracy")]
     show.table(headers, rows, "landscape")

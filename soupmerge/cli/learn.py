@@ -8,103 +8,101 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli import results, show
-from soupmerge.cli.export import tell
+from soupmerge.cli.export import print_export
+from soupmerge.cli.notes import note_image_size
 from soupmerge.cli.options import output
 from soupmerge.cli.options.data import Data, data
-from soupmerge.cli.options.goals import Goals, goals
-from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.final_evaluation import FinalEvaluation, final_evaluation
 from soupmerge.cli.options.ingredients import Ingredients, ingredients
-from soupmerge.cli.options.judged import JudgedAtTheEnd, judged
 from soupmerge.cli.options.learning import Learning, learning
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
-from soupmerge.cli.options.output import Export
+from soupmerge.cli.options.objectives import Objectives, objectives
+from soupmerge.cli.options.option_groups import Command
+from soupmerge.cli.options.output import Export, RunOutput
 from soupmerge.errors import UsageError
 
 
 @click.command(cls=Command)
 @ingredients
 @data("train")
-@goals
+@objectives
 @learning
-@output.run
-@judged
+@output.run()
+@final_evaluation
 @output.export
 @network
 @machine(128)
-@output.force
-@output.dry_run
 @output.as_json
 def command(
     ingredients: Ingredients,
     data: Data,
-    goals: Goals,
+    objectives: Objectives,
     learning: Learning,
-    out: str,
-    judged: JudgedAtTheEnd,
+    output: RunOutput,
+    final_evaluation: FinalEvaluation,
     export: Export,
     network: Network,
     machine: Machine,
-    force: bool,
-    dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Learn a soup: the ingredients stay fixed, their coefficients are trained under attack.
+    """Learn the coefficients of a soup by adversarial training; the ingredients stay fixed.
 
-    A larger --eps gives a more robust, less accurate soup. With --judge-split and --threat the
-    soup is judged at the end. Several radii, weights of --trades or --seeds learn a soup each, and
-    judge them beside each other.
+    A larger --eps gives a more robust and less accurate soup. With --judge-split and --threat, the
+    soup is judged at the end. Several radii, values of --trades or --seeds give a soup each, and
+    all of them are judged together.
     """
-    from soupmerge.soups.learn import stacks
-
-    device = machine.device()
-    objectives = goals.objectives()
-    soups = len(objectives) * goals.seeds
-    if export.folder and (soups > 1 or judged.beside):
+    soups = len(objectives.names()) * objectives.seeds
+    if export.folder and (soups > 1 or final_evaluation.beside):
         raise UsageError("takes one soup", where="--export", fix="export one of them afterwards")
     export.check()
+    from soupmerge.soups.learn import stacks
+
+    by_name = objectives.by_name()
+    device = machine.device()
     loaded = ingredients.load(learning.policy.base)
     export.check(loaded.bytes)
     net = network.make(like=loaded)
     images = data.images()
+    note_image_size(net, images)
     settings = learning.settings(len(loaded), machine.batch_size)
     stop_on = learning.stop_on(data)
-    calibration = learning.calibration(list(objectives.values()), images, machine)
+    calibration = learning.calibration(list(by_name.values()), images, machine)
     plan = stacks.plan(loaded, place=learning.place, store=learning.store, device=device)
-    _announce(objectives, soups, len(images), len(loaded), settings)
-    if dry_run or show.is_verbose():
+    _print_plan(by_name, soups, len(images), len(loaded), settings)
+    if output.dry_run or show.is_verbose():
         show.note(plan.describe())
     data.warn_of_test("teaches the soup")
-    benchmark = judged.benchmark(data, machine)
-    others = judged.others(loaded, learning.policy.buffers)
-    if dry_run:
+    benchmark = final_evaluation.benchmark(data, machine)
+    compared = final_evaluation.compared(loaded, learning.policy.buffers)
+    if output.dry_run:
         return
     augment = learning.augment()
     with show.Progress() as progress:
-        run = sm.Run(out, force, device, progress)
-        if soups > 1 or others:
+        run = output.run(device, progress)
+        if soups > 1 or compared:
             sweep = sm.sweep(
                 net,
                 loaded,
                 images,
-                objectives,
+                by_name,
                 run=run,
-                seeds=goals.seeds_from(machine.seed),
-                beside=others,
+                seeds=objectives.seeds_from(machine.seed),
+                beside=compared,
                 settings=settings,
                 augment=augment,
                 stop_on=stop_on,
                 calibration=calibration,
                 benchmark=benchmark,
             )
-            results.print_sweep(sweep, loaded, out, as_json=as_json)
+            results.print_sweep(sweep, loaded, output.out, as_json=as_json)
             return
-        (goal,) = objectives.values()
+        (objective,) = by_name.values()
         trial = sm.learn(
             net,
             loaded,
             images,
-            goal,
+            objective,
             settings=settings,
             augment=augment,
             stop_on=stop_on,
@@ -114,15 +112,16 @@ def command(
             run=run,
         )
     reports = [trial.report] if trial.report else []
-    done = export.write(f"{out}/soup.safetensors", net=net, reports=reports)
-    results.print_learned(trial, loaded, out, as_json=as_json)
-    if done and not as_json:
-        tell(done, as_json=False)
+    exported = export.write(f"{output.out}/soup.safetensors", net=net, reports=reports)
+    results.print_learned(trial, loaded, output.out, as_json=as_json)
+    if exported and not as_json:
+        print_export(exported, as_json=False)
 
 
-def _announce(
+def _print_plan(
     objectives: Mapping[str, sm.Adversarial], soups: int, n: int, k: int, settings: sm.Settings
 ) -> None:
-    steps = -(-n // settings.batch_size) * (settings.epochs or 0)
-    each = f"{soups} soups, {steps} steps each" if soups > 1 else f"{steps} steps"
-    show.note(f"{k} ingredients, {n} images, {each}: {', '.join(objectives)}")
+    steps = show.counted(-(-n // settings.batch_size) * (settings.epochs or 0), "step")
+    each = f"{show.counted(soups, 'soup')}, {steps} each" if soups > 1 else steps
+    counts = f"{show.counted(k, 'ingredient')}, {show.counted(n, 'image')}, {each}"
+    show.note(f"{counts}: {', '.join(objectives)}")

@@ -1,4 +1,4 @@
-"""``soupmerge COMMAND``: finds the command; what goes wrong becomes one line and a status."""
+"""``soupmerge COMMAND``: runs a command, and turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ COMMANDS = (
 INTERRUPTED, TERMINATED = 130, 143
 RESUMABLE = {"demo", "grid", "greedy", "path", "search", "adapt", "learn", "landscape", "finetune"}
 RESUMABLE_WITH_OUT = {"check", "eval"}
-"""Commands that keep what is finished, always or where they are given a run folder."""
+"""Commands that keep finished work: always, or only with a run folder."""
 
 
 class Commands(click.Group):
-    """The commands, each in the file of its name, imported when asked for."""
+    """The commands, each in the file of its name, which is imported when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return all commands, in the order in which one would meet them."""
+        """Return the names of all commands, in the order of a typical workflow."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return the command, or None if there is none of that name."""
+        """Return the command *cmd_name*, or None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"soupmerge.cli.{cmd_name}")
@@ -59,7 +59,7 @@ class Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a reader that went away (`| head`) is no error of ours."""
+        """Run the command; a closed pipe (`| head`) is not an error."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -68,7 +68,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or say which was meant."""
+        """Return the command, or fail with the name that is most similar."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             raise click.UsageError(f"no command {args[0]!r}; {near_miss(args[0], COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
@@ -82,10 +82,10 @@ class Commands(click.Group):
 @click.version_option(package_name="soupmerge")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Merge image-classifier checkpoints into soups, and know what they do under attack.
+    """Merge image-classifier checkpoints into model soups, and judge them under attack.
 
-    Start with `soupmerge demo`. Threats are written linf:8/255, l2:0.5 or l1:12; every command
-    takes -h.
+    Start with `soupmerge demo`. Threat models are written linf:8/255, l2:0.5 or l1:12. Every
+    command has -h.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -94,16 +94,16 @@ def cli(context: click.Context) -> None:
 def main() -> NoReturn:
     """Run the command line, and exit."""
     warnings.showwarning = _warn
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _raise_terminated)
     status = None
     try:
         status = run(sys.argv[1:])
         _ignore_signals()
     except (KeyboardInterrupt, _TerminatedError):
-        # A second one: either while the first was dealt with, or when all was done.
+        # A second signal, while the first was handled or after the work was done.
         _ignore_signals()
     if status is None:
-        status = _interrupted(INTERRUPTED, sys.argv[1:])
+        status = _report_interruption(INTERRUPTED, sys.argv[1:])
     sys.exit(_close_stdout() or status)
 
 
@@ -113,61 +113,61 @@ def _ignore_signals() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command that *arguments* name, and return its exit status."""
+    """Run the command in *arguments*, and return its exit status."""
     try:
-        result = cli.main(args=arguments, prog_name="soupmerge", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        status = cli.main(args=arguments, prog_name="soupmerge", standalone_mode=False)
+        return status if isinstance(status, int) else 0
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        _say("error", error.format_message())
+        _print("error", error.format_message())
         return 2
     except SoupmergeError as error:
-        return _failed(error, error.exit_status, arguments)
+        return _report_error(error, error.exit_status, arguments)
     except (KeyboardInterrupt, click.Abort):
-        return _interrupted(INTERRUPTED, arguments)
+        return _report_interruption(INTERRUPTED, arguments)
     except _TerminatedError:
-        return _interrupted(TERMINATED, arguments)
+        return _report_interruption(TERMINATED, arguments)
     except MemoryError as error:
-        what = f"not enough memory: {error}; free some, or give smaller files or batches"
-        return _failed(what, OutputError.exit_status, arguments)
-    except OSError as error:  # the system said no where no room expected it
+        what = f"not enough memory: {error}; free some, or use smaller files or batches"
+        return _report_error(what, OutputError.exit_status, arguments)
+    except OSError as error:  # where no other code expected the system to fail
         what = f"{error.filename or 'output'}: {error.strerror or error}"
-        return _failed(what, OutputError.exit_status, arguments)
-    except Exception as error:  # the last line of defence: a bug becomes one line and a status
+        return _report_error(what, OutputError.exit_status, arguments)
+    except Exception as error:  # a bug, which becomes one line and a status as well
         reason = " ".join(str(error).split())
         what = f"{type(error).__name__}: {reason} (a bug of ours; --debug shows where)"
-        return _failed(what, SoupmergeError.exit_status, arguments)
+        return _report_error(what, SoupmergeError.exit_status, arguments)
 
 
 class _TerminatedError(BaseException):
-    """The process was asked to end."""
+    """The process received SIGTERM."""
 
 
-def _terminate(number: int, frame: Any) -> None:
+def _raise_terminated(number: int, frame: Any) -> None:
     raise _TerminatedError
 
 
-def _interrupted(status: int, arguments: list[str]) -> int:
+def _report_interruption(status: int, arguments: list[str]) -> int:
     again = shlex.join(["soupmerge", *arguments])
-    if keeps(arguments):
-        _say("interrupted", f"what was finished is kept; go on with: {again}")
+    if is_resumable(arguments):
+        _print("interrupted", f"finished work was kept; resume with: {again}")
     else:
-        _say("interrupted", f"nothing was kept; start again with: {again}")
+        _print("interrupted", f"nothing was kept; start again with: {again}")
     return status
 
 
-def keeps(arguments: list[str]) -> bool:
-    """Return whether the command that *arguments* name goes on where it was interrupted."""
+def is_resumable(arguments: list[str]) -> bool:
+    """Return whether the command in *arguments* resumes where it was interrupted."""
     command = arguments[0] if arguments else ""
     out = any(word.startswith(("--out", "-o")) for word in arguments[1:])
     return command in RESUMABLE or (command in RESUMABLE_WITH_OUT and out)
 
 
-def _failed(what: object, status: int, arguments: list[str]) -> int:
+def _report_error(what: object, status: int, arguments: list[str]) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
-    _say("error", str(what))
+    _print("error", str(what))
     return status
 
 
@@ -179,27 +179,27 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    _say("warning", str(message))
+    _print("warning", str(message))
 
 
-def _say(kind: str, text: str) -> None:
+def _print(kind: str, text: str) -> None:
     lines = "\n".join(printable(line) for line in text.splitlines())
     with contextlib.suppress(OSError):
         click.echo(f"soupmerge: {kind}: {lines}", err=True)
 
 
 def _close_stdout() -> int:
-    """Flush here, where it can be said what went wrong; return the status if something did."""
+    """Flush standard output while errors can still be reported; return the exit status."""
     if sys.stdout is None:
         return 0
     status = 0
     try:
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # a reader that went away (`| head`) is no error of ours
+    except BrokenPipeError:  # a closed pipe (`| head`) is not an error
         pass
     except OSError as error:
         status = OutputError.exit_status
-        _say("error", f"standard output: {error.strerror}")
+        _print("error", f"standard output: {error.strerror}")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status

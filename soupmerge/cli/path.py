@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 import soupmerge as sm
-from soupmerge.cli import searches, show
-from soupmerge.cli.options.grouping import Command
-from soupmerge.cli.options.kinds import Real, Whole
+from soupmerge.cli import results, searches, show
+from soupmerge.cli.options.option_groups import Command
+from soupmerge.cli.options.parameter_types import Real, Whole
 from soupmerge.cli.searches import Search
 
 
@@ -17,28 +17,28 @@ from soupmerge.cli.searches import Search
     type=Whole(2, 10_001),
     default=11,
     show_default=True,
-    help="From end to end, both included.",
+    help="Points on the line, including its ends.",
 )
 @click.option(
     "--beyond",
     type=Real(0, 10),
     default=0.0,
     metavar="T",
-    help="Extrapolate by T at both ends, with coefficients outside of [0, 1].",
+    help="Extrapolate by T at both ends, with coefficients outside [0, 1].",
 )
 @searches.best
 @searches.search
 def command(search: Search, points: int, beyond: float, metric: str | None) -> None:
-    """Judge soups from one model to another, and how far each is above the chord.
+    """Judge soups on the line from one model to another, and their gain over the chord.
 
-    The gain in a metric is over the straight line between its values at the ends. Lift is the
-    robust accuracy over the line between the ends in the plane of clean and robust accuracy.
+    The chord of a metric is the straight line between its values at the two ends. Lift is the gain
+    in robust accuracy over the line between the ends in the plane of clean and robust accuracy.
     """
     from soupmerge.soups.search.path import steps_of
 
     task = search.task()
-    task.tell(len(steps_of(points, beyond)))
-    if search.dry_run:
+    task.print_plan(len(steps_of(points, beyond)))
+    if search.output.dry_run:
         return
     with show.Progress() as progress:
         line = sm.path(
@@ -51,19 +51,19 @@ def command(search: Search, points: int, beyond: float, metric: str | None) -> N
             buffers=task.buffers,
             run=task.run(progress),
         )
-    found = list(line.points())
+    places, cost = list(line.points()), results.cost_of_trials(line.trials)
     if search.as_json:
-        show.dump({**line.trials.summary(), "path": found})
+        show.dump({**line.trials.summary(), "path": places, "cost": cost})
         return
     task.print_trials(line.trials)
     metrics = line.trials.metrics
     rows = [
         [
-            f"{point['t']:.3g}",
+            f"{place['t']:.3g}",
             *(str(line.gain(i, metric)) for metric in metrics),
-            "" if point["lift"] is None else f"{100 * point['lift']:+.1f}",
+            "" if place["lift"] is None else f"{100 * place['lift']:+.1f}",
         ]
-        for i, point in enumerate(found)
+        for i, place in enumerate(places)
     ]
     show.table(["t", *(f"{metric} over chord" for metric in metrics), "lift"], rows)
-    task.tell_of_best(line.trials, metric)
+    task.print_best(line.trials, metric, cost)

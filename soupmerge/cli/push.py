@@ -6,21 +6,23 @@ import click
 
 from soupmerge.cli import show
 from soupmerge.cli.options import machine, output
-from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.option_groups import Command
 
 
 @click.command(cls=Command)
 @click.argument("folder", metavar="DIR")
 @click.argument("ref", metavar="hf-hub:owner/name")
-@click.option("--private", is_flag=True, help="Make the repository private; refuse a public one.")
+@click.option(
+    "--private", is_flag=True, help="Create the repository as private; refuse a public one."
+)
 @output.dry_run
 @output.as_json
-@machine.debug
+@machine.common
 def command(folder: str, ref: str, private: bool, dry_run: bool, as_json: bool) -> None:
-    """Put on the Hub what soupmerge export wrote to DIR, and check what arrived there.
+    """Upload to the Hub what soupmerge export wrote to DIR, and verify what arrived there.
 
-    The Hub wants a token that may write: hf auth login, or HF_TOKEN. Files in DIR that export did
-    not write stay where they are.
+    The Hub needs a token with write access: run hf auth login, or set HF_TOKEN. Files in DIR that
+    export did not write are not uploaded.
     """
     from soupmerge.exports.folder import require_export
     from soupmerge.sources.hub.refs import HubRef

@@ -1,50 +1,55 @@
-"""Reports as tables: what each accuracy was measured with stands in its heading."""
+"""Printing of reports: tables, with a caption that says how accuracies were measured, and costs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import click
 
 import soupmerge as sm
 from soupmerge.cli import show
-from soupmerge.errors import printable
 
 if TYPE_CHECKING:
     from soupmerge.soups.judge.entries import AnyEntry
+    from soupmerge.soups.judge.trials import Trial
+    from soupmerge.soups.learn.sweep import Sweep
+
+COSTS = ("gradient_evaluations", "forward_evaluations", "seconds")
 
 
 def print_reports(
     names: Sequence[str], reports: Sequence[sm.Report], title: str, *, passes: int = 1
 ) -> None:
-    """Print one row per report, a block per data set, and below it what was measured, on what.
+    """Print one row per report, grouped by data set, and a caption.
 
-    *passes* is how many forward passes an image costs; one goes without saying.
+    Args:
+        names: names of the judged networks.
+        reports: their reports, under the same attacks.
+        title: title of the table on a terminal.
+        passes: forward passes per image; shown if there are several.
     """
     columns = {"network": _without_common_folder(names)}
     if passes > 1:
         columns["forward passes"] = [f"×{passes}"] * len(names)
     columns |= _data_columns(reports)
     rows = [
-        [*place, *(show.percent(metric) for metric in report.to_metrics().values())]
-        for *place, report in zip(*columns.values(), reports, strict=True)
+        [*cells, *(show.percent(metric) for metric in report.to_metrics().values())]
+        for *cells, report in zip(*columns.values(), reports, strict=True)
     ]
-    show.table([*columns, *reports[0].metrics], _in_blocks(rows, reports), title)
-    # With the table, not beside it: an accuracy without its attack says nothing.
-    click.echo(printable(caption(reports)))
+    show.table([*columns, *reports[0].metrics], _by_data_set(rows, reports), title)
+    # On standard output like the table: an accuracy means nothing without its attack.
+    show.line(caption(reports))
 
 
 def _without_common_folder(names: Sequence[str]) -> list[str]:
-    """Return *names* without the folder that all of them are in, so that tables stay narrow."""
+    """Return *names* without the folder that all of them are in, to keep tables narrow."""
     common = os.path.commonprefix(names)
     folder = common[: common.rfind("/") + 1]
     return [name.removeprefix(folder) for name in names] if len(names) > 1 else list(names)
 
 
 def _data_columns(reports: Sequence[sm.Report]) -> dict[str, list[str]]:
-    """Return what must be said of each report's data since others were judged on others."""
+    """Return the columns that tell the data of *reports* apart, none if they are the same."""
     from soupmerge.robustness.report import told_apart_by
 
     keys, columns = told_apart_by(reports), {}
@@ -56,7 +61,7 @@ def _data_columns(reports: Sequence[sm.Report]) -> dict[str, list[str]]:
     return columns
 
 
-def _in_blocks(rows: Sequence[list[str]], reports: Sequence[sm.Report]) -> list[list[str]]:
+def _by_data_set(rows: Sequence[list[str]], reports: Sequence[sm.Report]) -> list[list[str]]:
     """Return *rows* sorted by data set, in the order in which the sets were given."""
     sets = list(dict.fromkeys(report.data["ref"] for report in reports))
     order = sorted(range(len(rows)), key=lambda i: sets.index(reports[i].data["ref"]))
@@ -64,64 +69,86 @@ def _in_blocks(rows: Sequence[list[str]], reports: Sequence[sm.Report]) -> list[
 
 
 def print_doubts(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
-    """Print why the accuracies of some networks should not be believed."""
+    """Print the reasons to doubt the accuracies of networks."""
     for name, report in zip(names, reports, strict=True):
         for doubt in report.notes.get("doubts", ()):
-            where = f"(docs/flags.md#{doubt['name']})"
-            line = f"doubt: {name}: {doubt['name']}: {doubt['what']}; {doubt['fix']} {where}"
-            click.echo(printable(line))
+            section = f"(docs/flags.md#{doubt['name']})"
+            show.line(f"doubt: {name}: {doubt['name']}: {doubt['what']}; {doubt['fix']} {section}")
 
 
-def print_race(told: dict[str, Any], size: int, images: int) -> None:
-    """Print how many soups of *size* were dropped, after how many of *images*."""
-    dropped = [soup["images"] for soup in told["soups"] if soup["beaten_by"] is not None]
-    asked = sum(soup["images"] for soup in told["soups"]) / (size * images)
-    what = "the best" if told["goal"] == "best" else "the front or best"
-    line = f"{len(dropped)} of {size} soups are not {what} in {told['metric']}"
-    after = f", as was seen on {min(dropped)} to {max(dropped)} images" if dropped else ""
-    sure = f"with {told['confidence']:.0%} confidence for all of them"
-    click.echo(printable(f"{line}{after}, {sure}; {asked:.0%} of all verdicts were needed"))
+def print_race(race: Mapping[str, Any], size: int, images: int) -> None:
+    """Print how many of *size* soups a race dropped, and after how many of *images*."""
+    dropped = [soup["images"] for soup in race["soups"] if soup["beaten_by"] is not None]
+    share = sum(soup["images"] for soup in race["soups"]) / (size * images)
+    needed = f"{share:.0%} of all verdicts were needed"
+    if not dropped:
+        show.line(f"none of {show.counted(size, 'soup')} was dropped; {needed}")
+        return
+    if race["goal"] == "best":
+        reason = f"as not the best in {race['metric']}"
+    else:
+        reason = f"as neither the best in {race['metric']} nor on its front with clean accuracy"
+    low, high = min(dropped), max(dropped)
+    after = f"{low} to {high} images" if low < high else show.counted(low, "image")
+    were = "was" if len(dropped) == 1 else "were"
+    sure = f"{race['confidence']:.0%} confidence for all of them together"
+    who = f"{len(dropped)} of {show.counted(size, 'soup')} {were} dropped"
+    show.line(f"{who} {reason}, after {after} and with {sure}; {needed}")
 
 
 def caption(reports: Sequence[sm.Report]) -> str:
     """Return how the accuracies of *reports*, judged under the same attacks, were measured."""
-    attacks = {_attack(told) for told in reports[0].attacks.values()}
-    measured = f"under {'; '.join(sorted(attacks))}" if attacks else "clean only"
-    sets = dict.fromkeys(_images(report.data) for report in reports)
-    bounds = "95% intervals; accuracies under attack are upper bounds"
-    return "; ".join([", ".join(sets), measured, *dict.fromkeys(_rechecks(reports)), bounds])
+    attacks = sorted({_describe_attack(attack) for attack in reports[0].attacks.values()})
+    sets = dict.fromkeys(_describe_images(report.data) for report in reports)
+    parts = [", ".join(sets), f"under {'; '.join(attacks)}" if attacks else "clean only"]
+    parts += [*dict.fromkeys(_remarks(reports)), "95% intervals"]
+    parts += ["accuracies under attack are upper bounds"] if attacks else []
+    return "; ".join(parts)
 
 
-def _attack(told: Any) -> str:
-    brief = told.get("gives up")
-    early = f" (hopeless images given up after {brief['after']})" if brief else ""
-    first = ", after what fooled the soups before" if told.get("transfer") else ""
-    return f"{told['attack']}, {told['steps']} steps{first}{early}"
+def _describe_attack(attack: Any) -> str:
+    limit = attack.get("gives up")
+    early = f" (images that resist are given up after {limit['after']})" if limit else ""
+    first = ", after the adversarial images of earlier soups" if attack.get("transfer") else ""
+    return f"{attack['attack']}, {show.counted(attack['steps'], 'step')}{first}{early}"
 
 
-def _rechecks(reports: Sequence[sm.Report]) -> Iterator[str]:
-    """Yield what a cheaper precision may have missed, and in what order threats came."""
+def _remarks(reports: Sequence[sm.Report]) -> Iterator[str]:
+    """Yield what a lower precision may have missed, and the order of threats."""
     for report in reports:
-        for name, told in report.notes.get("float32", {}).items():
-            again = f"{told['fell']} of {told['rechecked']} that held fell when attacked in float32"
-            yield f"attacked in {told['precision']} ({name}: {again})"
+        for name, check in report.notes.get("float32", {}).items():
+            fell = f"{check['fell']} of {check['rechecked']} survivors fell"
+            yield f"attacked in {check['precision']} ({name}: {fell} in float32)"
         if "order" in report.notes:
             yield f"threats in the order {', '.join(report.notes['order'])}"
 
 
-def _images(data: Any) -> str:
+def _describe_images(data: Any) -> str:
     resized = f" resized before the attack ({data['resize']})" if "resolution" in data else ""
-    return f"{data['n']} images of {data['ref']} ({data['split']}){resized}"
+    return f"{show.counted(data['n'], 'image')} of {data['ref']} ({data['split']}){resized}"
 
 
 def cost(reports: Sequence[sm.Report]) -> dict[str, float]:
-    """Return what judging cost in all."""
-    keys = ("gradient_evaluations", "forward_evaluations", "seconds")
-    return {key: round(sum(r.cost.get(key, 0) for r in reports), 3) for key in keys}
+    """Return the total cost of *reports*; what was resumed from a run folder costs nothing."""
+    return {key: round(sum(r.cost.get(key, 0) for r in reports), 3) for key in COSTS}
 
 
-def print_learned(trial: Any, ingredients: sm.Ingredients, out: str, *, as_json: bool) -> None:
-    """Print a learned soup: its mean coefficients, and how it was judged."""
+def cost_of_trials(trials: sm.Trials) -> dict[str, float]:
+    """Return the total cost of judging *trials*, as `cost`."""
+    return cost([trial.judged() for trial in trials])
+
+
+def print_cost(cost: Mapping[str, float]) -> None:
+    """Print a *cost*, as `cost` returns it."""
+    gradients, forwards, seconds = (cost.get(key, 0) for key in COSTS)
+    show.line(
+        f"cost of this run: {show.counted(int(gradients), 'gradient evaluation')}, "
+        f"{show.counted(int(forwards), 'forward evaluation')}, {seconds:,.1f} s"
+    )
+
+
+def print_learned(trial: Trial, ingredients: sm.Ingredients, out: str, *, as_json: bool) -> None:
+    """Print a learned soup: its mean coefficients, and its evaluation if there is one."""
     from soupmerge.soups.judge.trials import Trials
 
     if as_json:
@@ -136,8 +163,8 @@ def print_learned(trial: Any, ingredients: sm.Ingredients, out: str, *, as_json:
     show.note(f"written to {out}/soup.safetensors")
 
 
-def print_sweep(sweep: Any, ingredients: sm.Ingredients, out: str, *, as_json: bool) -> None:
-    """Print the soups of a sweep, how all were judged, and the spread of seeds."""
+def print_sweep(sweep: Sweep, ingredients: sm.Ingredients, out: str, *, as_json: bool) -> None:
+    """Print the soups of a sweep, their evaluation, and the spread over seeds."""
     if as_json:
         show.dump(sweep.summary())
         return
@@ -155,19 +182,19 @@ def print_sweep(sweep: Any, ingredients: sm.Ingredients, out: str, *, as_json: b
     show.note(f"written to {out}/soups")
 
 
-def _print_spread(sweep: Any) -> None:
+def _print_spread(sweep: Sweep) -> None:
     metrics = sweep.trials.metrics
     spreads = [sweep.spread(metric) for metric in metrics]
     rows = [
-        [name, *(f"{m:.1%} ({100 * low:.1f}–{100 * high:.1f})" for m, low, high in found)]
-        for name, found in ((name, [s[name] for s in spreads]) for name in sweep.objectives)
+        [name, *(f"{mean:.1%} ({100 * low:.1f}–{100 * high:.1f})" for mean, low, high in cells)]
+        for name, cells in ((name, [s[name] for s in spreads]) for name in sweep.objectives)
     ]
     title = f"mean (lowest–highest) of {len(sweep.seeds)} seeds"
     show.table([title, *metrics], rows)
 
 
-def evaluated(entries: Sequence[AnyEntry], reports: Sequence[sm.Report], passes: int) -> Any:
-    """Return *reports* as JSON values: one as itself, several as a list."""
+def to_json(entries: Sequence[AnyEntry], reports: Sequence[sm.Report], passes: int) -> Any:
+    """Return *reports* as JSON values: one by itself, several as a list; and their cost."""
     values: list[dict[str, Any]] = []
     for entry, report in zip(entries, reports, strict=True):
         value: dict[str, Any] = {
@@ -180,5 +207,5 @@ def evaluated(entries: Sequence[AnyEntry], reports: Sequence[sm.Report], passes:
             members = [checkpoint.ref for checkpoint in entry.checkpoints]
             value |= {"forward_passes": passes, "members": members}
         values.append(value)
-    spent = cost(reports)
-    return {**values[0], "cost": spent} if len(values) == 1 else {"reports": values, "cost": spent}
+    total = cost(reports)
+    return {**values[0], "cost": total} if len(values) == 1 else {"reports": values, "cost": total}

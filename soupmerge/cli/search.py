@@ -1,14 +1,15 @@
-"""``soupmerge search``: soups drawn from the simplex, or asked for by CMA-ES."""
+"""``soupmerge search``: soups drawn from the simplex, or proposed by CMA-ES."""
 
 from __future__ import annotations
 
 import click
 
 import soupmerge as sm
-from soupmerge.cli import searches, show
-from soupmerge.cli.options.grouping import Command
-from soupmerge.cli.options.kinds import Whole
+from soupmerge.choices import SEARCH_METHODS
+from soupmerge.cli import results, searches, show
 from soupmerge.cli.options.metric import metric as metric_option
+from soupmerge.cli.options.option_groups import Command
+from soupmerge.cli.options.parameter_types import Whole
 from soupmerge.cli.searches import Search
 
 
@@ -17,24 +18,24 @@ from soupmerge.cli.searches import Search
     "--method",
     default="random",
     show_default=True,
-    metavar="random|cma",
-    help="Draw uniformly from the simplex, or climb by CMA-ES.",
+    metavar="|".join(SEARCH_METHODS),
+    help="Draw soups uniformly from the simplex, or optimise the metric by CMA-ES.",
 )
 @click.option("-n", "n", type=Whole(), default=100, show_default=True, help="Soups to judge.")
-@metric_option("The metric that CMA-ES maximises, and the written soup is the best in")
+@metric_option("Metric that CMA-ES maximises, and in which the written soup is best")
 @searches.search
 def command(search: Search, method: str, n: int, metric: str | None) -> None:
-    """Search the soups of many checkpoints, where a lattice would be too large.
+    """Search the soups of many checkpoints, where a grid would be too large.
 
     The ingredients and their uniform soup are judged first. The data choose the soup: judge it on
-    others.
+    other images.
     """
     from soupmerge.soups.search.simplex import check
 
     task = search.task()
     check(method, n)
-    task.tell(n + len(task.ingredients) + 1)
-    if search.dry_run:
+    task.print_plan(n + len(task.ingredients) + 1)
+    if search.output.dry_run:
         return
     with show.Progress() as progress:
         trials = sm.search(
@@ -48,8 +49,9 @@ def command(search: Search, method: str, n: int, metric: str | None) -> None:
             buffers=task.buffers,
             run=task.run(progress),
         )
+    cost = results.cost_of_trials(trials)
     if search.as_json:
-        show.dump(trials.summary())
+        show.dump({**trials.summary(), "cost": cost})
         return
     task.print_trials(trials)
-    task.tell_of_best(trials, metric)
+    task.print_best(trials, metric, cost)

@@ -1,46 +1,49 @@
-"""What the commands that search for a soup share: options, what they are about, what they say."""
+"""What the commands that search for a soup share: options, preparation and printing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import soupmerge as sm
 from soupmerge.cli import results, show
+from soupmerge.cli.notes import note_image_size
 from soupmerge.cli.options import attack, output
 from soupmerge.cli.options.attack import SearchAttack
 from soupmerge.cli.options.data import Data, data
-from soupmerge.cli.options.grouping import F, grouped
-from soupmerge.cli.options.ingredients import Ingredients, Policy, ingredients, policy
+from soupmerge.cli.options.ingredients import BufferPolicy, Ingredients, ingredients, policy
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.metric import metric
 from soupmerge.cli.options.network import Network, network
+from soupmerge.cli.options.option_groups import F, grouped
+from soupmerge.cli.options.output import RunOutput
 
-best = metric("The written soup is the best in this metric", "--best")
+best = metric("Write the soup that is best in this metric", "--best")
 
 
 @dataclass(frozen=True)
 class Search:
-    """A search as its options describe it."""
+    """The options of a search."""
 
     ingredients: Ingredients
     data: Data
     attack: SearchAttack
-    out: str
-    policy: Policy
+    output: RunOutput
+    policy: BufferPolicy
     network: Network
     machine: Machine
-    force: bool
-    dry_run: bool
     as_json: bool
 
     def task(self) -> Task:
-        """Return what the search is about: the network, the ingredients, the benchmark."""
+        """Return the search with its network, ingredients and benchmark loaded."""
         device = self.machine.device()
         ingredients = self.ingredients.load(self.policy.base)
         net = self.network.make(like=ingredients)
-        benchmark = self.attack.benchmark(self.data.images(), "val", self.machine)
+        images = self.data.images()
+        note_image_size(net, images)
+        benchmark = self.attack.benchmark(images, "val", self.machine)
         self.data.warn_of_test("chooses the soup")
         return Task(net, ingredients, benchmark, device, self)
 
@@ -53,12 +56,10 @@ def search(command: F) -> F:
         ingredients,
         data("val"),
         attack.search_attack,
-        output.run,
+        output.run(),
         policy,
         network,
         machine(256),
-        output.force,
-        output.dry_run,
         output.as_json,
     )(command)
 
@@ -71,37 +72,38 @@ class Task:
     ingredients: sm.Ingredients
     benchmark: sm.Benchmark
     device: Any
-    asked: Search
+    search: Search
 
     @property
     def buffers(self) -> sm.Buffers:
-        """Where the buffers of every soup come from."""
-        return self.asked.policy.of(len(self.ingredients))
+        """The buffer policy of every soup."""
+        return self.search.policy.of(len(self.ingredients))
 
     def run(self, progress: show.Progress) -> sm.Run:
-        """Return where results go, and on what they are computed."""
-        return sm.Run(self.asked.out, self.asked.force, self.device, progress)
+        """Return the run folder and the device, as the library takes them."""
+        return self.search.output.run(self.device, progress)
 
-    def tell(self, soups: int | None) -> None:
-        """Say what there is to do, at most, and what was done before."""
-        images, threats = len(self.benchmark.data), len(self.benchmark.attacks)
-        what = f"{soups} soups of " if soups else ""
-        scope = f"{what}{len(self.ingredients)} ingredients, {images} images, {threats} threats"
-        steps = sum(attack.describe()["steps"] for attack in self.benchmark.attacks)
-        most = (soups or 0) * images * steps
-        show.note(scope + (f"; at most {most:,} gradient evaluations" if most else ""))
-        if not self.asked.force and not self.asked.dry_run:
-            self._tell_of_resuming()
+    def print_plan(self, soups: int) -> None:
+        """Print how much work *soups* soups are at most, and what is already done."""
+        images, attacks = len(self.benchmark.data), self.benchmark.attacks
+        plan = (
+            f"{show.counted(soups, 'soup')} of {show.counted(len(self.ingredients), 'ingredient')}"
+            f", {show.counted(images, 'image')}, {show.counted(len(attacks), 'threat')}"
+        )
+        most = soups * images * sum(attack.describe()["steps"] for attack in attacks)
+        show.note(plan + (f"; at most {most:,} gradient evaluations" if most else ""))
+        if not self.search.output.force and not self.search.output.dry_run:
+            self._print_resuming()
 
-    def _tell_of_resuming(self) -> None:
+    def _print_resuming(self) -> None:
         from soupmerge.storage import journal
 
-        out = Path(self.asked.out)
-        done = [len(journal.read(out / f"{name}.jsonl")) for name in ("trials", "rounds")]
-        if done[0]:
-            show.note(f"resuming {out}: {done[0]} soups were judged before")
-        elif done[1]:
-            show.note(f"resuming {out}: {done[1]} parts of the race were run before")
+        out = Path(self.search.output.out)
+        trials, rounds = (len(journal.read(out / f"{n}.jsonl")) for n in ("trials", "rounds"))
+        if trials:
+            show.note(f"resuming {out}: {show.counted(trials, 'soup')} already judged")
+        elif rounds:
+            show.note(f"resuming {out}: {show.counted(rounds, 'part')} of the race already run")
 
     def print_trials(self, trials: sm.Trials) -> None:
         """Print one row per soup."""
@@ -109,17 +111,19 @@ class Task:
         title = "coefficients of " + ", ".join(self.ingredients.names)
         results.print_reports(names, [trial.judged() for trial in trials], title)
 
-    def tell_of_best(self, trials: sm.Trials, chosen: str | None) -> None:
-        """Say which soup was written, and how many are not told apart from it."""
-        chosen = chosen or self.benchmark.metrics[-1]
-        found = trials.best(chosen)
-        results.print_doubts([weights_of(found)], [found.judged()])
-        tied = len(trials.tied(chosen)) - 1
-        rivals = f"; {tied} others are within the noise of it in {chosen}" if tied else ""
-        out = self.asked.out
-        show.note(f"best: {weights_of(found)}; written to {out}/soup.safetensors{rivals}")
+    def print_best(self, trials: sm.Trials, metric: str | None, cost: Mapping[str, float]) -> None:
+        """Print the cost, the soup that was written, and how many others are as good."""
+        metric = metric or self.benchmark.metrics[-1]
+        trial = trials.best(metric)
+        results.print_cost(cost)
+        results.print_doubts([weights_of(trial)], [trial.judged()])
+        tied = len(trials.tied(metric)) - 1
+        are = "is" if tied == 1 else "are"
+        rivals = f"; {show.counted(tied, 'other')} {are} within the noise of it in {metric}"
+        written = f"written to {self.search.output.out}/soup.safetensors"
+        show.note(f"best: {weights_of(trial)}; {written}{rivals if tied else ''}")
 
 
 def weights_of(trial: Any, separator: str = ", ") -> str:
-    """Return the coefficients of a soup, averaged over groups."""
+    """Return the coefficients of a soup, averaged over groups, as text."""
     return separator.join(f"{w:.3g}" for w in trial.recipe.mean_weights)

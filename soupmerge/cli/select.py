@@ -1,4 +1,4 @@
-"""``soupmerge select``: pick a soup of finished runs, and write it."""
+"""``soupmerge select``: choose a soup of finished runs, and write it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from soupmerge.cli import results, searches, show
-from soupmerge.cli.export import tell
+from soupmerge.cli.export import print_export
 from soupmerge.cli.options import ingredients, machine, output
-from soupmerge.cli.options.grouping import Command
+from soupmerge.cli.options.option_groups import Command
 from soupmerge.cli.options.output import Export
-from soupmerge.cli.options.pick import Pick, pick
+from soupmerge.cli.options.soup_choice import SoupChoice, soup_choice
 from soupmerge.errors import UsageError
 
 if TYPE_CHECKING:
     from soupmerge.soups.search.choice import Choice, Tried
 
-FEW = 5
-"""Ties that are named; of others there is only the number."""
+MOST_TIES = 5
+"""Ties that are listed; of more, only the number is printed."""
 
 
 @click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@pick
-@click.option("-o", "--out", metavar="FILE.safetensors", help="Write the soup there.")
+@soup_choice
+@click.option("-o", "--out", metavar="FILE.safetensors", help="Write the soup to this file.")
 @output.export
-@click.option("--ref", "refs", multiple=True, metavar="REF", help="Ingredients, if they moved.")
+@click.option(
+    "--ref", "refs", multiple=True, metavar="REF", help="Ingredients, if the files have moved."
+)
 @ingredients.weights_key
-@machine.debug
+@machine.common
 @output.force
 @output.as_json
 def command(
     runs: tuple[str, ...],
-    pick: Pick,
+    soup_choice: SoupChoice,
     out: str | None,
     export: Export,
     refs: tuple[str, ...],
@@ -42,35 +44,35 @@ def command(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Pick the best soup in a metric, under conditions, from runs of one benchmark.
+    """Choose the best soup in a metric, under conditions, from runs of one benchmark.
 
-    The default metric is union, or clean if nothing else was judged. Soups that are not told apart
-    from it, image by image, are named. Ingredients are found by the paths in the run, and must be
-    the same files.
+    The default metric is union, or clean if there were no attacks. Soups whose difference from it,
+    image by image, is within the noise are listed. Ingredients are found by the paths in the run,
+    and must be the same files.
     """
-    from soupmerge.soups.search.choice import tried
-
-    if pick.knee and pick.metric:
-        raise UsageError("one or the other", where="--metric, --knee", fix="leave one out")
     if export.folder and not out:
         raise UsageError("needs the soup", where="--export", fix="give -o as well")
-    export.check()
-    seen = tried(runs)
-    for home, progress in seen.unfinished.items():
-        warnings.warn(f"{home} is unfinished: {progress}, and others may be better", stacklevel=2)
-    choice, metric = pick.choose(seen)
-    done = None
     if out:
-        _write(out, choice, seen.model, refs, weights_key, force=force)
-        done = export.write(out, net=None)
+        output.require_safetensors(out)
+    export.check()
+    from soupmerge.soups.search.choice import tried
+
+    found = tried(runs)
+    for home, progress in found.unfinished.items():
+        warnings.warn(f"{home} is unfinished: {progress}, and others may be better", stacklevel=2)
+    choice, metric = soup_choice.choose(found)
+    exported = None
+    if out:
+        _write(out, choice, found.model, refs, weights_key, force=force)
+        exported = export.write(out, net=None)
     if as_json:
-        show.dump(_told(seen, choice))
+        show.dump(_to_json(found, choice))
         return
-    _print(seen, choice, metric)
+    _print(found, choice, metric)
     if out:
         show.note(f"written to {out}")
-    if done:
-        tell(done, as_json=False)
+    if exported:
+        print_export(exported, as_json=False)
 
 
 def _write(
@@ -86,37 +88,37 @@ def _write(
     from soupmerge.storage import commit
     from soupmerge.weights.saving import mix_to_file
 
-    if not out.endswith(".safetensors"):
-        raise UsageError("is not a .safetensors file", where=out, fix="name one")
     commit.check_free(out, force=force)
     recipe = choice.trial.recipe
     if not recipe.seen:
-        what = f"{choice.home} does not say which images choose: the soup has no ledger of them"
+        what = f"{choice.home} does not record which images chose: the soup has no ledger of them"
         warnings.warn(what, stacklevel=2)
     loaded = of_recipe(recipe, choice.home, where=choice.home, refs=refs, weights_key=weights_key)
     mix_to_file(out, loaded, recipe, model=model, force=force)
 
 
-def _told(seen: Tried, choice: Choice) -> dict[str, Any]:
+def _to_json(found: Tried, choice: Choice) -> dict[str, Any]:
     """Return the choice as JSON values."""
-    rivals = [
+    ties = [
         {"weights": list(trial.recipe.mean_weights), "gap": gap._asdict()}
         for trial, gap in choice.rivals
     ]
     return {
         "run": str(choice.home),
-        "tried": len(seen.trials),
+        "tried": len(found.trials),
         "recipe": choice.trial.recipe.to_json(),
         "metrics": choice.trial.judged().to_metrics(),
-        "unfinished": {str(home): how for home, how in seen.unfinished.items()},
-        "ties": rivals,
+        "unfinished": {str(home): progress for home, progress in found.unfinished.items()},
+        "ties": ties,
     }
 
 
-def _print(seen: Tried, choice: Choice, metric: str) -> None:
+def _print(found: Tried, choice: Choice, metric: str) -> None:
     chosen = [searches.weights_of(choice.trial, " ")]
-    results.print_reports(chosen, [choice.trial.judged()], f"of {len(seen.trials)} soups")
-    for trial, gap in choice.rivals[:FEW]:
-        show.note(f"tied: {searches.weights_of(trial)}; the chosen is {gap} above it in {metric}")
-    if len(choice.rivals) > FEW:
-        show.note(f"tied: {len(choice.rivals) - FEW} more")
+    title = f"of {show.counted(len(found.trials), 'soup')}"
+    results.print_reports(chosen, [choice.trial.judged()], title)
+    for trial, gap in choice.rivals[:MOST_TIES]:
+        weights = searches.weights_of(trial)
+        show.note(f"tied: {weights}; the chosen soup is {gap} above it in {metric}")
+    if len(choice.rivals) > MOST_TIES:
+        show.note(f"tied: {len(choice.rivals) - MOST_TIES} more")

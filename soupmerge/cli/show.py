@@ -1,4 +1,4 @@
-"""What people see: tables on stdout, progress on stderr; plain text where there is no terminal."""
+"""Printing: tables and JSON on standard output, notes and progress on standard error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from soupmerge.errors import printable
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print *rows* under *headers*: a rich table on a terminal, aligned plain text elsewhere."""
+    """Print *rows* under *headers*: a rich table on a terminal, aligned plain text otherwise."""
     headers = [printable(header) for header in headers]
     cells = [[printable(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
@@ -56,33 +56,43 @@ def line(text: str) -> None:
 
 
 def dump(value: Any) -> None:
-    """Print *value* as JSON."""
+    """Print *value*, which consists of JSON values."""
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 QUIET, VERBOSE = "soupmerge.quiet", "soupmerge.verbose"
-"""Where a command's context notes how much to say."""
+"""Keys of the verbosity in the context of a command."""
 
 
 def is_quiet() -> bool:
-    """Return whether the command was told to show neither progress nor notes."""
-    return _noted(QUIET)
+    """Return whether --quiet was given."""
+    return _is_set(QUIET)
 
 
 def is_verbose() -> bool:
-    """Return whether the command was told to say more."""
-    return _noted(VERBOSE)
+    """Return whether --verbose was given."""
+    return _is_set(VERBOSE)
 
 
-def _noted(key: str) -> bool:
+def _is_set(key: str) -> bool:
     context = click.get_current_context(silent=True)
     return context is not None and bool(context.meta.get(key))
 
 
 def note(text: str) -> None:
-    """Say *text* on stderr, beside the data, unless the command was told to be quiet."""
+    """Print *text* on standard error, unless --quiet was given."""
     if not is_quiet():
         click.echo(printable(text), err=True)
+
+
+def counted(n: int, noun: str) -> str:
+    """Return *n* with its *noun*, in the plural unless *n* is 1.
+
+    Example:
+        >>> counted(1, "image"), counted(2000, "image")
+        ('1 image', '2,000 images')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def percent(metric: dict[str, Any]) -> str:
@@ -92,15 +102,19 @@ def percent(metric: dict[str, Any]) -> str:
 
 
 class Progress:
-    """Bars on a terminal, a line now and then elsewhere, nothing if quiet; a context manager."""
+    """A context manager, called with progress: bars on a terminal, otherwise a line now and then.
+
+    With --quiet, nothing is printed.
+    """
 
     SECONDS = 15.0
+    """The time between two lines."""
 
     def __init__(self) -> None:
         self.quiet = is_quiet()
         self.bars: Any = None
         self.tasks: dict[str, Any] = {}
-        self.under_way: dict[str, str] = {}
+        self.running: dict[str, str] = {}
         self.last = time.monotonic()
 
     def __enter__(self) -> Progress:
@@ -119,16 +133,17 @@ class Progress:
             self.bars.stop()
 
     def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Show that *done* of *total* units of *what* are done."""
+        """Show that *done* of *total* units of *what* are done, with a *note* in brackets."""
+        note = f"({note})" if note else ""
         if self.bars:
             self._draw(what, done, total, note)
             return
-        self.under_way[what] = f"{what}: {done} of {total} {note}".rstrip()
+        self.running[what] = f"{what}: {done:,} of {total:,} {note}".rstrip()
         if not self.quiet and time.monotonic() - self.last >= self.SECONDS:
             self.last = time.monotonic()
-            click.echo(printable("; ".join(self.under_way.values())), err=True)
+            click.echo(printable("; ".join(self.running.values())), err=True)
         if done >= total:
-            del self.under_way[what]
+            del self.running[what]
 
     def _draw(self, what: str, done: int, total: int, note: str) -> None:
         if what not in self.tasks:

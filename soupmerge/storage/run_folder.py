@@ -21,6 +21,7 @@ from soupmerge.storage.names import BEST, FIGURES, MANIFEST, OWN
 from soupmerge.storage.reading import read_json
 
 FORMAT = "soupmerge-run/1"
+LOCK, HOLDER = ".lock", ".holder"
 SMALL = 1 << 20
 """Bytes to reserve for the journals and tables of a run."""
 
@@ -202,13 +203,8 @@ def _run_files(path: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    holder = path / ".holder"
-
-    def busy() -> OutputError:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-        return OutputError(f"is being written by {who}", where=path, fix="wait until it ends")
-
-    with locked(path / ".lock", busy=busy):
+    holder = path / HOLDER
+    with _lock_taken(path):
         try:
             with commit.writing(path):
                 text = f"process {os.getpid()} on {socket.gethostname()}"
@@ -217,3 +213,25 @@ def _locked(path: Path) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):
                 holder.unlink(missing_ok=True)
+
+
+def _lock_taken(path: Path) -> contextlib.AbstractContextManager[None]:
+    def busy() -> OutputError:
+        holder = path / HOLDER
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        return OutputError(f"is being written by {who}", where=path, fix="wait until it ends")
+
+    return locked(path / LOCK, busy=busy)
+
+
+def require_free(path: Path | str) -> None:
+    """Reject a run folder that another process is writing to.
+
+    `opened` does so as well, but commands ask first, before they load anything.
+
+    Raises:
+        OutputError: as it says.
+    """
+    if (Path(path) / LOCK).exists():
+        with _lock_taken(Path(path)):
+            pass

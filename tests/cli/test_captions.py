@@ -43,7 +43,7 @@ CAPTIONS: dict[str, tuple[list[sm.Report], str]] = {
     "a cheaper precision": (
         [report(notes={"float32": RECHECK})],
         "4 images of digits (test); under apgd-ce, 20 steps; attacked in bf16 (linf:0.1: 2 of 64 "
-        f"that held fell when attacked in float32); {BOUNDS}",
+        f"survivors fell in float32); {BOUNDS}",
     ),
     "threats in an order": (
         [report(notes={"order": ["l2:1", "linf:0.1"]})] * 2,
@@ -64,8 +64,9 @@ def test_a_caption_says_what_a_search_gave_up_and_tried_first() -> None:
     told = {**attack.describe(), "transfer": True}
     data = {"ref": "x", "split": "val", "n": 4}
     said = results.caption([sm.Report(data, report().flags, {"linf:0.1": told})])
-    early = f"(hopeless images given up after {told['gives up']['after']})"
-    assert f"apgd-ce, 100 steps, after what fooled the soups before {early}; 95%" in said
+    early = f"(images that resist are given up after {told['gives up']['after']})"
+    first = "after the adversarial images of earlier soups"
+    assert f"apgd-ce, 100 steps, {first} {early}; 95%" in said
 
 
 def test_rows_stand_set_by_set_without_the_folder_that_all_share(
@@ -117,14 +118,20 @@ def test_a_race_says_how_many_were_dropped_and_what_that_saved(
     told = {"soups": soups, "goal": "best", "metric": "union", "confidence": 0.95}
     results.print_race(told, 4, 40)
     assert capfd.readouterr().out == (
-        "3 of 4 soups are not the best in union, as was seen on 10 to 30 images, with 95% "
-        "confidence for all of them; 62% of all verdicts were needed\n"
+        "3 of 4 soups were dropped as not the best in union, after 10 to 30 images and with 95% "
+        "confidence for all of them together; 62% of all verdicts were needed\n"
     )
     told |= {"goal": "front", "soups": [{"images": 40, "beaten_by": None}] * 4}
     results.print_race(told, 4, 40)
     assert capfd.readouterr().out == (
-        "0 of 4 soups are not the front or best in union, with 95% confidence for all of them; "
-        "100% of all verdicts were needed\n"
+        "none of 4 soups was dropped; 100% of all verdicts were needed\n"
+    )
+    told["soups"] = [*told["soups"][:3], {"images": 1, "beaten_by": 0}]
+    results.print_race(told, 4, 40)
+    assert capfd.readouterr().out == (
+        "1 of 4 soups was dropped as neither the best in union nor on its front with clean "
+        "accuracy, after 1 image and with 95% confidence for all of them together; 76% of all "
+        "verdicts were needed\n"
     )
 
 
@@ -284,6 +291,6 @@ def test_bars_are_drawn_on_a_terminal_and_begin_again_with_each_round(
         for done, total in ((0, 4), (3, 4), (4, 4), (0, 6), (5, 6)):
             progress("images", done, total, "a note")
         (task,) = progress.bars.tasks
-        assert (task.completed, task.total, task.fields["note"]) == (5, 6, "a note")
+        assert (task.completed, task.total, task.fields["note"]) == (5, 6, "(a note)")
         progress("soups", 1, 2)
         assert [t.description for t in progress.bars.tasks] == ["images", "soups"]

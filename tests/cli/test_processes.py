@@ -104,7 +104,7 @@ def test_an_interrupted_run_says_how_to_go_on(larder: Path, tmp_path: Path) -> N
         assert time.monotonic() - began < 5
         assert process.returncode == ends[number]
         assert "Traceback" not in err
-        assert "go on with: soupmerge grid " in err
+        assert "resume with: soupmerge grid " in err
         assert str(tmp_path / number.name) in err
 
 
@@ -156,6 +156,6 @@ def test_an_interrupted_command_says_whether_anything_is_kept(
     monkeypatch.setattr(cli, "main", interrupted)
     assert run(line.split()) == 130
     said = capsys.readouterr().err
-    assert ("what was finished is kept; go on with: " in said) == kept
+    assert ("finished work was kept; resume with: " in said) == kept
     assert ("nothing was kept; start again with: " in said) != kept
     assert said.endswith(f"soupmerge {line}".rstrip() + "\n")

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from soupmerge.cli import main
-from soupmerge.cli.options.grouping import Command, Group, grouped, groups_of, several
+from soupmerge.cli.options.option_groups import Command, Group, grouped, groups_of, several
 
 FOLDER = Path(main.__file__).parent
 COMMANDS = [FOLDER / f"{name}.py" for name in main.COMMANDS]
@@ -43,7 +43,9 @@ def test_a_command_declares_the_values_that_its_options_make(name: str) -> None:
     taken = {key for group in _all(groups) for key in group.keys}
     assert set(hints) == set(groups) | (alone - taken)
     for group in _all(groups):
-        assert set(typed_parameters(group.value)) == set(group.keys) | set(group.inner)
+        passed, fields = set(group.keys) | set(group.inner), typed_parameters(group.value)
+        assert set(fields) - passed == {n for n in fields if hasattr(group.value, n)} - passed
+        assert passed <= set(fields)
 
 
 def _all(groups: typing.Mapping[str, Group]) -> typing.Iterator[Group]:

@@ -35,7 +35,7 @@ from soupmerge.errors import (
 def test_each_kind_of_error_has_its_exit_status(kind: type[SoupmergeError], status: int) -> None:
     error = kind("is odd", problems=["a", "b"], where="file\n", fix="mend it")
     assert error.exit_status == status
-    assert str(error) == "file\\n: is odd: 2 problems:\n  - a\n  - b; mend it"
+    assert str(error) == "file\\n: is odd: 2 problems:\n  - a\n  - b\nmend it"
     assert (error.what, error.problems, error.fix) == ("is odd", ("a", "b"), "mend it")
     assert str(kind("is odd")) == "is odd"
 

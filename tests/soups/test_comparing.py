@@ -319,7 +319,7 @@ def test_an_ensemble_tells_of_its_members(entries: Any) -> None:
     assert told["members"] == [entry.describe() for entry in entries[:2]]
     hashes = [entry.checkpoint.sha256 for entry in entries[:2]]
     assert told["sha256"] == sha256_of(hashes) != sha256_of(hashes[::-1])
-    assert (told["made by"], told["average"], told["forward passes"]) == ("ensemble", "prob", 2)
+    assert (told["made by"], told["average"], told["forward_passes"]) == ("ensemble", "prob", 2)
     assert told["ref"] == pair.ref == "prob ensemble of 0, 1"
     assert pair.checkpoints == tuple(entry.checkpoint for entry in entries[:2])
     bound = pair.bound()

@@ -136,10 +136,10 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(mix: Mix, how: str) -> None
     size = sum(size_of(plain(file)) for file in files)
     tensors = sum(len(plain(file)) for file in files)
     lines = [" ".join(line.split()) for line in plan.out.splitlines()]
-    written = f"{tensors} tensors, {size:,} bytes, {len(files)} file(s)"
+    written = f"{tensors} tensors, {size:,} bytes, {len(files)} file{'s' * (len(files) > 1)}"
     assert f"would write soup.safetensors: {written}" in lines
     read = sum(Path(f"{name}.safetensors").stat().st_size for name in "abc")
-    assert f"would read {read:,} bytes, twice (to hash)" in lines
+    assert f"would read {read:,} bytes, twice (once to hash)" in lines
     assert "a coefficient 0.5" in lines
     assert any(line.startswith("memory about ") for line in lines)
     assert f"statistics {'recalibrate' if 'recalibrate' in how else 'average'}" in lines
@@ -192,8 +192,8 @@ def test_shards_are_no_larger_than_asked_and_indexed(mix: Mix) -> None:
     [
         ("-o there --max-shard-size 3KB --force", 5, "already exists"),
         ("-o x --max-shard-size many", 2, "is not a size"),
-        ("-o x --max-shard-size 0", 2, "a byte at least"),
-        (f"-o x --max-shard-size 3KB {DATA}", 2, "goes into one file"),
+        ("-o x --max-shard-size 0", 2, "at least one byte"),
+        (f"-o x --max-shard-size 3KB {DATA}", 2, "writes a single file"),
         ("-o x", 2, "name a .safetensors file"),
         ("-o x.bin", 2, "name a .safetensors file"),
         ("-o x.safetensors --data digits", 2, "--buffers recalibrate"),
@@ -324,7 +324,7 @@ def test_what_the_recipe_says_cannot_be_said_again(mix: Mix, how: str) -> None:
     assert mix(f"{WORDS} -o one.safetensors").status == 0
     result = mix(f"--recipe one.safetensors {how} -o two.safetensors")
     assert result.status == 2
-    assert "the recipe says it already" in result.err
+    assert "the recipe determines this" in result.err
 
 
 @pytest.mark.parametrize("how", ["--groups tensor", "--affine", "--normalize", "--base 2"])

@@ -1,4 +1,4 @@
-"""Under which threats networks are judged, by which attack."""
+"""Options: the threat models to judge under, and the attack."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import click
 
 import soupmerge as sm
 from soupmerge.choices import ATTACKS, AUTOATTACK_VERSIONS, PRECISIONS
-from soupmerge.cli.options.grouping import F, grouped
-from soupmerge.cli.options.kinds import ThreatType, Whole
 from soupmerge.cli.options.machine import Machine
+from soupmerge.cli.options.option_groups import F, grouped
+from soupmerge.cli.options.parameter_types import ThreatType, Whole
 from soupmerge.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Attack:
-    """Threats, and the attack that judges under each."""
+    """Threat models, and the attack that judges under each.
+
+    Raises:
+        UsageError: attacks are listed that AutoAttack would not run.
+    """
 
     threats: tuple[sm.Threat, ...]
     attack: str
@@ -27,24 +31,21 @@ class Attack:
     autoattack_version: str
     autoattack_attacks: str | None
 
-    def attacks(self, seed: int) -> list[Any]:
-        """Return the attacks, one for each threat.
-
-        Raises:
-            UsageError: attacks are listed that would not be run.
-        """
-        listed = self.autoattack_attacks
-        if listed and self.attack != "autoattack":
+    def __post_init__(self) -> None:
+        if self.autoattack_attacks and self.attack != "autoattack":
             fix = "give --attack autoattack --autoattack-version custom"
-            raise UsageError("they would not be run", where="--autoattack-attacks", fix=fix)
-        chosen = tuple(word.strip() for word in listed.split(",")) if listed else ()
-        if self.attack == "autoattack":
-            version = self.autoattack_version
-            return [sm.AutoAttack(t, version, chosen, seed) for t in self.threats]
-        return [sm.preset(self.attack, threat, self.steps) for threat in self.threats]
+            raise UsageError("these would not be run", where="--autoattack-attacks", fix=fix)
+
+    def attacks(self, seed: int) -> list[Any]:
+        """Return the attacks, one per threat model."""
+        if self.attack != "autoattack":
+            return [sm.preset(self.attack, threat, self.steps) for threat in self.threats]
+        listed = self.autoattack_attacks.split(",") if self.autoattack_attacks else ()
+        names = tuple(name.strip() for name in listed)
+        return [sm.AutoAttack(t, self.autoattack_version, names, seed) for t in self.threats]
 
     def benchmark(self, images: sm.Images, name: str, machine: Machine) -> sm.Benchmark:
-        """Return the benchmark that judges on *images*, to choose or to judge as *name* says."""
+        """Return the benchmark *name* (``val`` chooses, ``test`` judges) on *images*."""
         return sm.Benchmark(
             images,
             self.attacks(machine.seed),
@@ -56,29 +57,28 @@ class Attack:
         )
 
     def _precision(self) -> str:
-        """Return what attacks compute in; ``auto`` is bfloat16 where a GPU has it."""
+        """Return the precision of the attacks; ``auto`` is bfloat16 on GPUs that support it."""
         if self.attack_precision != "auto":
             return self.attack_precision
         if self.attack == "autoattack":
             return "fp32"
         import torch
 
-        able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        return "bf16" if able else "fp32"
+        supported = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return "bf16" if supported else "fp32"
 
 
 @dataclass(frozen=True)
 class SearchAttack(Attack):
-    """The attack that compares many soups with each other."""
+    """The attack under which a search compares soups."""
 
     thorough: bool
     transfer: bool
 
     def benchmark(self, images: sm.Images, name: str, machine: Machine) -> sm.Benchmark:
-        """Return the benchmark, which gives hopeless images up unless it is to be thorough."""
-        judge = super().benchmark(images, name, machine)
-        judge = replace(judge, transfer=self.transfer)
-        return judge if self.thorough else judge.giving_up()
+        """Return the benchmark, which gives up images that resist, unless it is thorough."""
+        benchmark = replace(super().benchmark(images, name, machine), transfer=self.transfer)
+        return benchmark if self.thorough else benchmark.giving_up()
 
 
 threats = click.option(
@@ -87,7 +87,7 @@ threats = click.option(
     multiple=True,
     type=ThreatType(),
     metavar="NORM:EPS",
-    help="Threat model to judge under, such as linf:8/255; may be repeated.",
+    help="Threat model, such as linf:8/255; may be repeated.",
 )
 _OPTIONS = (
     threats,
@@ -104,26 +104,27 @@ _OPTIONS = (
         type=Whole(1),
         default=100,
         show_default=True,
-        help="Steps of attacks whose name does not say how many.",
+        help="Steps of the attack, unless its name implies their number.",
     ),
     click.option(
         "--attack-precision",
         type=click.Choice([*PRECISIONS, "auto"]),
         default="fp32",
         show_default=True,
-        help="What attacks compute in; what they fool is confirmed in float32.",
+        help="Precision of the attack; its successes are confirmed in float32.",
     ),
     click.option(
         "--only-union",
         is_flag=True,
-        help="Judge the union of threats alone; what one has broken is left alone by the others.",
+        help="Judge the union of threats alone: images that one threat breaks are not attacked "
+        "under the others.",
     ),
     click.option(
         "--autoattack-version",
         type=click.Choice(list(AUTOATTACK_VERSIONS)),
         default="standard",
         show_default=True,
-        help="Which of its attacks AutoAttack runs.",
+        help="Which attacks AutoAttack runs.",
     ),
     click.option(
         "--autoattack-attacks",
@@ -134,12 +135,12 @@ _OPTIONS = (
 
 
 def attack(command: F) -> F:
-    """Add the options that say how to judge."""
+    """Add the options of the attack that judges networks."""
     return grouped("attack", Attack, *_OPTIONS)(command)
 
 
 def search_attack(command: F) -> F:
-    """Add the options that say how to judge many soups."""
+    """Add the options of the attack that compares the soups of a search."""
     return grouped(
         "attack",
         SearchAttack,
@@ -147,13 +148,13 @@ def search_attack(command: F) -> F:
         click.option(
             "--thorough",
             is_flag=True,
-            help="Attack every image to the last step; without it, APGD gives up images that ten "
-            "steps hardly moved, and the table says so.",
+            help="Attack every image to the last step. Without it, APGD gives up images that ten "
+            "steps hardly changed, and the table says so.",
         ),
         click.option(
             "--transfer",
             is_flag=True,
-            help="Try on each image first what fooled the soups before; what is found then depends "
-            "on their order.",
+            help="First try, on each image, the adversarial images of the soups before; results "
+            "then depend on the order of the soups.",
         ),
     )(command)

@@ -1,25 +1,32 @@
-"""By which coefficients checkpoints are mixed, as options or as the recipe that stands for them."""
+"""Options: checkpoints and coefficients, or the recipe that holds both."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 import soupmerge as sm
+from soupmerge.choices import BUFFER_POLICIES, FLOATS
 from soupmerge.cli.options import ingredients
-from soupmerge.cli.options.grouping import F, grouped
-from soupmerge.cli.options.ingredients import Selection
-from soupmerge.errors import UsageError
+from soupmerge.cli.options.ingredients import TensorSelection
+from soupmerge.cli.options.option_groups import F, grouped
+from soupmerge.errors import InputError, UsageError
 
-SAID = ("exclude", "only", "head", "buffers", "groups", "affine", "normalize", "base", "dtype")
-"""Options that a recipe stands for."""
+IN_RECIPE = ("exclude", "only", "head", "buffers", "groups", "affine", "normalize", "base", "dtype")
+"""Options whose values a recipe already holds."""
 
 
 @dataclass(frozen=True)
 class Coefficients:
-    """What a soup is made of: checkpoints and coefficients, or a recipe that names both."""
+    """What a soup is made of: checkpoints and coefficients, or a recipe that holds both.
+
+    Raises:
+        UsageError: neither coefficients nor a recipe are given, or both.
+        InputError: the recipe is a YAML file.
+    """
 
     refs: tuple[str, ...]
     weights: tuple[str, ...]
@@ -27,21 +34,22 @@ class Coefficients:
     groups: str
     normalize: bool
     affine: bool
-    selection: Selection
+    selection: TensorSelection
     buffers: str | None
     base: int
     dtype: str | None
     weights_key: str | None
 
-    def load(self) -> tuple[sm.Ingredients, sm.Recipe]:
-        """Return the ingredients and the recipe.
-
-        Raises:
-            UsageError: neither coefficients nor a recipe are given, or both.
-        """
+    def __post_init__(self) -> None:
         if bool(self.weights) == bool(self.recipe):
             fix = "give -w uniform for the uniform soup"
             raise UsageError("give one of the two", where="-w and --recipe", fix=fix)
+        if self.recipe and self.recipe.lower().endswith((".yaml", ".yml")):
+            fix = "give the recipe.json of a run, or a soup"
+            raise InputError("is a YAML file; recipes are JSON", where=self.recipe, fix=fix)
+
+    def load(self) -> tuple[sm.Ingredients, sm.Recipe]:
+        """Return the ingredients and the recipe."""
         return self._by_recipe(self.recipe) if self.recipe else self._by_weights()
 
     def _by_weights(self) -> tuple[sm.Ingredients, sm.Recipe]:
@@ -50,6 +58,7 @@ class Coefficients:
         loaded = self.selection.load(self.refs, self.weights_key, self.base)
         groups = tuple(loaded.groups(self.groups))
         rows = parse_rows(self.weights, groups, len(loaded), normalize=self.normalize)
+        _require_sums(rows)
         recipe = sm.Recipe.of(
             loaded,
             rows,
@@ -66,15 +75,29 @@ class Coefficients:
         from soupmerge.weights.recipe import read_recipe
 
         source = click.get_current_context().get_parameter_source
-        fixed = [f"--{k}" for k in SAID if source(k) is not click.core.ParameterSource.DEFAULT]
-        if fixed:
-            what, fix = "the recipe says it already", "leave it out"
-            raise UsageError(what, where=", ".join(fixed), fix=fix)
+        typed = [f"--{k}" for k in IN_RECIPE if source(k) is not click.core.ParameterSource.DEFAULT]
+        if typed:
+            what, fix = "the recipe determines this", "leave it out"
+            raise UsageError(what, where=", ".join(typed), fix=fix)
         recipe = read_recipe(file)
         home, refs, key = Path(file).parent, self.refs, self.weights_key
         loaded = of_recipe(recipe, home, refs=refs, weights_key=key, where=file)
-        ingredients.tell(loaded)
+        ingredients.print_notes(loaded)
         return loaded, recipe
+
+
+def _require_sums(rows: Sequence[Sequence[float]]) -> None:
+    """Reject rows whose sums are far from 1, as those of percentages are.
+
+    Raises:
+        UsageError: there is one. Small errors of rounding are left to `Recipe`.
+    """
+    for row in rows:
+        if abs(sum(row) - 1) > 0.01:
+            what = f"{', '.join(f'{w:g}' for w in row)} sum to {sum(row):g}, not 1"
+            raise UsageError(
+                what, where="coefficients", fix="give --normalize to divide by the sum"
+            )
 
 
 def coefficients(command: F) -> F:
@@ -91,28 +114,28 @@ def coefficients(command: F) -> F:
             help="Coefficients: 0.5,0.3,0.2 or 1/3,1/3,1/3 or uniform; GROUP=0.5,0.5 for one "
             "group.",
         ),
-        click.option("--recipe", metavar="FILE", help="A recipe.json or soup to make again."),
+        click.option("--recipe", metavar="FILE", help="A recipe.json, or a soup to rebuild."),
         click.option(
             "--groups",
             default="model",
             show_default=True,
             metavar="model|block|module|tensor|glob=A,B",
-            help="What has coefficients of its own.",
+            help="Groups of tensors that share coefficients.",
         ),
         click.option("--normalize", is_flag=True, help="Divide the coefficients by their sum."),
-        click.option("--affine", is_flag=True, help="Allow coefficients outside of [0, 1]."),
+        click.option("--affine", is_flag=True, help="Allow coefficients outside [0, 1]."),
         ingredients.selection,
         click.option(
             "--buffers",
-            type=click.Choice(["average", "base", "recalibrate"]),
-            help="Batch-norm statistics: averaged (the default), taken from one ingredient, or "
-            "estimated anew on --data, clean or under --threat.",
+            type=click.Choice(BUFFER_POLICIES),
+            help="Batch-norm statistics: averaged (the default), copied from the base ingredient, "
+            "or re-estimated on --data, clean or under --threat.",
         ),
         ingredients.base,
         click.option(
             "--dtype",
-            type=click.Choice(["float64", "float32", "float16", "bfloat16"]),
-            help="Of the soup [default: that of the first ingredient].",
+            type=click.Choice(FLOATS),
+            help="Floating-point type of the soup [default: that of the first ingredient].",
         ),
         ingredients.weights_key,
     )(command)

@@ -1,4 +1,4 @@
-"""Which images: a data set, a part of it, and no more than so many."""
+"""Options: a data set, a part of it, and the number of images."""
 
 from __future__ import annotations
 
@@ -11,54 +11,57 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli import show
-from soupmerge.cli.options.grouping import Decorator, F, grouped
-from soupmerge.cli.options.kinds import Whole
+from soupmerge.cli.options.option_groups import Decorator, F, grouped
+from soupmerge.cli.options.parameter_types import Whole
 
 DATA = (
-    "digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; "
-    "blur-3:DATA (or noise, contrast, jpeg; 1 to 5) corrupts them"
+    "digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; blur-3:DATA "
+    "corrupts its images (blur, noise, contrast or jpeg, with strength 1 to 5)"
 )
+PARTS = "train, val, test, or a slice such as train[:45000]"
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set as the options name it."""
+    """A data set, the part to use, and the number of images."""
 
     ref: str
     split: str
     limit: int | None
 
     def images(self) -> sm.Images:
-        """Return the images, and say what their labels stand for."""
-        return read(self.ref, self.split, self.limit)
+        """Return the images, after notes on what is worth knowing about them."""
+        return self.part(self.split, self.limit)
 
     def part(self, split: str, limit: int | None = None) -> sm.Images:
         """Return images of another part of the same set."""
-        return read(self.ref, split, limit)
+        images = sm.data(self.ref, split=split, limit=limit)
+        print_notes(images)
+        return images
 
-    def warn_of_test(self, does: str) -> None:
-        """Warn if images that should judge are about to choose."""
+    def warn_of_test(self, use: str) -> None:
+        """Warn if the test images are put to *use*, such as "chooses the soup"."""
         if self.split.startswith("test"):
-            what = f"--split {self.split} {does}: judge the soup on other images"
+            what = f"--split {self.split} {use}: judge the soup on other images"
             warnings.warn(what, stacklevel=2)
 
 
 @dataclass(frozen=True)
 class DataSets:
-    """Several data sets as the options name them, the same part of each."""
+    """Several data sets, of which the same part is used."""
 
     sets: tuple[str, ...]
     split: str
     limit: int | None
 
     def each(self) -> tuple[Data, ...]:
-        """Return the sets one by one."""
+        """Return the data sets one by one."""
         return tuple(Data(ref, self.split, self.limit) for ref in self.sets)
 
 
 @dataclass(frozen=True)
 class OptionalData:
-    """A data set that a command can do without."""
+    """A data set that need not be given."""
 
     ref: str | None
     split: str
@@ -66,47 +69,49 @@ class OptionalData:
 
     @property
     def given(self) -> Data | None:
-        """The set, if one is named."""
+        """The data set, if there is one."""
         return None if self.ref is None else Data(self.ref, self.split, self.limit)
 
 
-def read(ref: str, split: str, limit: int | None) -> sm.Images:
-    """Return the images of a part of a data set, and say what their labels stand for."""
-    found = sm.data(ref, split=split, limit=limit)
-    tell_classes(found)
-    return found
-
-
-def tell_classes(images: sm.Images) -> None:
-    """Say once in which order the classes of *images* are, where they have names."""
+def print_notes(images: sm.Images) -> None:
+    """Print, once each, the order of named classes, and that images in colour format are grey."""
     from soupmerge.weights.classes import listed
 
-    said = click.get_current_context().meta.setdefault("soupmerge.classes", set())
-    if images.class_names and images.class_names not in said:
-        said.add(images.class_names)
-        show.note(f"{images.ref}: classes in order: {listed(images.class_names)}")
+    printed = click.get_current_context().meta.setdefault("soupmerge.data", set())
+    notes = []
+    if images.class_names:
+        notes.append(f"classes in order: {listed(images.class_names)}")
+    if _is_grey(images):
+        notes.append("the images are grey: their colour channels are equal")
+    for note in notes:
+        if (images.ref, note) not in printed:
+            printed.add((images.ref, note))
+            show.note(f"{images.ref}: {note}")
+
+
+def _is_grey(images: sm.Images) -> bool:
+    """Return whether the first images have three channels which are all equal."""
+    pixels = images.pixels[:64]
+    return pixels.shape[1] == 3 and bool((pixels == pixels[:, :1]).all())
 
 
 def data(split: str) -> Decorator:
-    """Return the options that name a data set, *split* being the part that the command uses."""
-    return _one(Data, split, required=True)
+    """Return the options that name a data set; *split* is the part used by default."""
+    return _data_set(Data, split, required=True)
 
 
 def optional_data(split: str) -> Decorator:
-    """Return the options that may name a data set."""
-    return _one(OptionalData, split, required=False)
+    """Return the options that may name a data set; *split* is the part used by default."""
+    return _data_set(OptionalData, split, required=False)
 
 
-def _one(value: Callable[..., Any], split: str, *, required: bool) -> Decorator:
+def _data_set(value: Callable[..., Any], split: str, *, required: bool) -> Decorator:
     return grouped(
         "data",
         value,
         click.option("--data", "ref", required=required, metavar="DATA", help=f"{DATA}."),
         click.option(
-            "--split",
-            default=split,
-            show_default=True,
-            help="Part of the data: train, val, test, or train[:45000], say.",
+            "--split", default=split, show_default=True, help=f"Part of the data: {PARTS}."
         ),
         click.option("--limit", type=Whole(1), metavar="N", help="Use only N images."),
     )
@@ -126,10 +131,7 @@ def data_sets(command: F) -> F:
             help=f"{DATA}; may be repeated.",
         ),
         click.option(
-            "--split",
-            default="test",
-            show_default=True,
-            help="Part of each data set: train, val, test, or train[:45000], say.",
+            "--split", default="test", show_default=True, help=f"Part of each data set: {PARTS}."
         ),
         click.option("--limit", type=Whole(1), metavar="N", help="Use only N images of each."),
     )(command)

@@ -1,4 +1,4 @@
-"""How coefficients are learned."""
+"""Options: how coefficients are learned."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import click
 
 import soupmerge as sm
+from soupmerge.choices import BATCH_NORM_MODES, PLACES, STORES
 from soupmerge.cli.options import ingredients
 from soupmerge.cli.options.data import Data
-from soupmerge.cli.options.grouping import F, grouped
-from soupmerge.cli.options.ingredients import Policy
-from soupmerge.cli.options.kinds import Real, Whole
+from soupmerge.cli.options.ingredients import BufferPolicy
 from soupmerge.cli.options.machine import Machine
+from soupmerge.cli.options.option_groups import F, grouped
+from soupmerge.cli.options.parameter_types import Real, Whole
 from soupmerge.cli.options.training import Training, training
 from soupmerge.errors import UsageError
 
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Learning:
-    """How coefficients are learned."""
+    """How coefficients are learned.
+
+    Raises:
+        UsageError: --patience is given without images to stop on.
+    """
 
     groups: str
     epochs: int | None
@@ -39,7 +44,11 @@ class Learning:
     place: str
     store: str
     training: Training
-    policy: Policy
+    policy: BufferPolicy
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and not self.stop_split:
+            raise UsageError("needs --stop-split", where="--patience", fix="give --stop-split val")
 
     def settings(self, k: int, batch_size: int) -> sm.Settings:
         """Return the settings of the library for *k* ingredients."""
@@ -64,31 +73,31 @@ class Learning:
         )
 
     def augment(self) -> Augment | None:
-        """Return what is done to training images."""
+        """Return the augmentation of training images, if there is one."""
         from soupmerge.training.augment import AUGMENTS
 
         return None if self.training.augment == "none" else AUGMENTS[self.training.augment]
 
     def stop_on(self, data: Data) -> sm.Images | None:
-        """Return the images on which the epoch of the lowest loss is chosen, if there are any."""
+        """Return the images on which the epoch with the lowest loss is chosen, if any."""
         return data.part(self.stop_split) if self.stop_split else None
 
     def calibration(
-        self, goals: Sequence[sm.Adversarial], images: sm.Images, machine: Machine
+        self, objectives: Sequence[sm.Adversarial], images: sm.Images, machine: Machine
     ) -> sm.Calibration | None:
-        """Return what batch-norm statistics are estimated on at the end, if they are.
+        """Return what to re-estimate batch-norm statistics on at the end; None if nothing.
 
         Raises:
-            UsageError: they are to be estimated under attack, and there is not just one.
+            UsageError: this is to happen under attack, and there is not exactly one attack.
         """
         if self.recalibrate is None:
             return None
         attack = None
         if self.recalibrate == "attacked":
-            if len(goals) > 1 or len(goals[0].attacks) != 1:
-                fix = "learn one soup, under one threat, or recalibrate clean"
+            if len(objectives) > 1 or len(objectives[0].attacks) != 1:
+                fix = "learn one soup under one threat, or give --recalibrate clean"
                 raise UsageError("needs one attack", where="--recalibrate attacked", fix=fix)
-            attack = goals[0].attacks[0]
+            attack = objectives[0].attacks[0]
         return sm.Calibration(images, attack, machine.batch_size, machine.seed)
 
 
@@ -102,7 +111,7 @@ def learning(command: F) -> F:
             default="tensor",
             show_default=True,
             metavar="tensor|module|block|model|glob=A,B",
-            help="What has coefficients of its own.",
+            help="Groups of tensors that share coefficients.",
         ),
         click.option(
             "--epochs",
@@ -115,14 +124,14 @@ def learning(command: F) -> F:
             type=Real(),
             default=10.0,
             show_default=True,
-            help="Learning rate at the start; falls to 0 as a cosine.",
+            help="Initial learning rate; it falls to 0 along a cosine.",
         ),
         click.option(
             "--dropout",
             type=Real(),
             default=0.8,
             show_default=True,
-            help="Probability with which a group is detached in a step.",
+            help="Probability with which a group gets no gradient in a step.",
         ),
         click.option("--rescale", is_flag=True, help="Divide gradients by 1 - dropout."),
         click.option(
@@ -130,41 +139,45 @@ def learning(command: F) -> F:
             default="xavier",
             show_default=True,
             metavar="xavier|uniform|only:N|recipe:FILE",
-            help="Where the coefficients start.",
+            help="Initial coefficients.",
         ),
         click.option(
             "--batch-norm",
-            type=click.Choice(["eval", "batch"]),
+            type=click.Choice(BATCH_NORM_MODES),
             default="eval",
             show_default=True,
-            help="Statistics in the step: those of the soup, or of the batch.",
+            help="Batch-norm statistics during a step: those of the soup (eval) or of the batch.",
         ),
         click.option(
             "--recalibrate",
             type=click.Choice(["clean", "attacked"]),
-            help="Estimate batch-norm statistics anew at the end, on --data as it is or under "
-            "attack.",
+            help="Re-estimate batch-norm statistics at the end, on --data, clean or under attack.",
         ),
         click.option(
-            "--stop-split", metavar="SPLIT", help="Take the epoch of lowest loss on this part."
+            "--stop-split",
+            metavar="SPLIT",
+            help="Keep the epoch with the lowest loss on this part of the data.",
         ),
         click.option(
-            "--patience", type=Whole(1), metavar="N", help="End after N epochs without a lower."
+            "--patience",
+            type=Whole(1),
+            metavar="N",
+            help="Stop after N epochs without a lower loss on --stop-split.",
         ),
         click.option(
             "--ingredients",
             "place",
-            type=click.Choice(["auto", "device", "host", "files"]),
+            type=click.Choice(["auto", *PLACES]),
             default="auto",
             show_default=True,
-            help="Where the ingredients are kept; changes no number.",
+            help="Where the ingredients are kept; results do not depend on it.",
         ),
         click.option(
             "--store",
-            type=click.Choice(["fp32", "bf16"]),
+            type=click.Choice(STORES),
             default="fp32",
             show_default=True,
-            help="Keep them whole, or as bfloat16 differences from the base.",
+            help="Keep the ingredients as they are, or as bfloat16 differences from the base.",
         ),
         training,
         ingredients.policy,

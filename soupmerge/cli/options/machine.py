@@ -1,4 +1,4 @@
-"""Where and how to compute: device, seed, threads; how much to say; which sites may be asked."""
+"""Options: device, batch size, seed and threads; verbosity; network access."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from soupmerge.cli import show
-from soupmerge.cli.options.grouping import Decorator, F, grouped, several
-from soupmerge.cli.options.kinds import Whole
+from soupmerge.cli.options.option_groups import Decorator, F, grouped, several
+from soupmerge.cli.options.parameter_types import Whole
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a command computes on, how many images at a time, and the seed of all randomness."""
+    """The device, the number of images per batch, and the seed of all randomness."""
 
     name: str
     seed: int
@@ -28,7 +28,7 @@ class Machine:
         """Return the device, and set the number of threads.
 
         Raises:
-            UsageError: there is no such device here.
+            UsageError: this machine has no such device.
         """
         import torch
 
@@ -36,29 +36,29 @@ class Machine:
 
         if self.workers:
             torch.set_num_threads(self.workers)
-        chosen = device_of(self.name)
+        device = device_of(self.name)
         if show.is_verbose():
-            threads = torch.get_num_threads()
-            show.note(f"torch {torch.__version__}, {threads} threads, device {chosen}")
-        return chosen
+            threads = show.counted(torch.get_num_threads(), "thread")
+            show.note(f"torch {torch.__version__}, {threads}, device {device}")
+        return device
 
 
-def _offline(context: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _offline(context: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
         from soupmerge.sources.connections import offline
 
         context.with_resource(offline())
 
 
-def _quiet(context: click.Context, param: click.Parameter, wanted: bool) -> None:
-    context.meta[show.QUIET] = wanted
+def _quiet(context: click.Context, param: click.Parameter, value: bool) -> None:
+    context.meta[show.QUIET] = value
 
 
-def _verbose(context: click.Context, param: click.Parameter, wanted: bool) -> None:
-    context.meta[show.VERBOSE] = wanted
+def _verbose(context: click.Context, param: click.Parameter, value: bool) -> None:
+    context.meta[show.VERBOSE] = value
 
 
-def debug(command: F) -> F:
+def common(command: F) -> F:
     """Add the options that every command has."""
     return several(
         click.option(
@@ -66,7 +66,7 @@ def debug(command: F) -> F:
             is_flag=True,
             expose_value=False,
             callback=_offline,
-            help="Take what is in caches; ask no site.",
+            help="Use caches only; make no network requests.",
         ),
         click.option(
             "-q",
@@ -74,7 +74,7 @@ def debug(command: F) -> F:
             is_flag=True,
             expose_value=False,
             callback=_quiet,
-            help="Show neither progress nor notes.",
+            help="Show no progress and no notes.",
         ),
         click.option(
             "-v",
@@ -82,19 +82,16 @@ def debug(command: F) -> F:
             is_flag=True,
             expose_value=False,
             callback=_verbose,
-            help="Say more about files and the machine.",
+            help="Show details of files and of the machine.",
         ),
         click.option(
-            "--debug",
-            is_flag=True,
-            expose_value=False,
-            help="Show a traceback if something goes wrong.",
+            "--debug", is_flag=True, expose_value=False, help="Show a traceback after an error."
         ),
     )(command)
 
 
 def machine(batch_size: int) -> Decorator:
-    """Return the options of commands that compute, so many images at a time unless said."""
+    """Return the options of commands that compute, with *batch_size* as default."""
     return grouped(
         "machine",
         Machine,
@@ -103,7 +100,7 @@ def machine(batch_size: int) -> Decorator:
             type=Whole(1, 1_000_000),
             default=batch_size,
             show_default=True,
-            help="Images at a time.",
+            help="Images per batch.",
         ),
         click.option(
             "--device",
@@ -111,15 +108,15 @@ def machine(batch_size: int) -> Decorator:
             default="auto",
             show_default=True,
             metavar="auto|cpu|cuda[:i]",
-            help="Where to compute; auto is a GPU if there is one.",
+            help="Device to compute on; auto is a GPU if there is one.",
         ),
         click.option(
             "--seed",
             type=Whole(0, 2**63 - 1),
             default=0,
             show_default=True,
-            help="Of all that is random; the same seed gives the same run.",
+            help="Seed for all randomness; the same seed gives the same results.",
         ),
         click.option("-j", "--workers", type=Whole(1, 1024), help="CPU threads [default: all]."),
-        debug,
+        common,
     )

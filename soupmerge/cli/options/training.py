@@ -1,4 +1,4 @@
-"""What a training minimises, and how its steps are taken."""
+"""Options: the loss of a training, its precision and augmentation, and its schedule."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from dataclasses import dataclass
 import click
 
 import soupmerge as sm
-from soupmerge.choices import AUGMENTATIONS
-from soupmerge.cli.options.grouping import F, grouped
-from soupmerge.cli.options.kinds import Real, Whole
+from soupmerge.choices import AUGMENTATIONS, PRECISIONS
+from soupmerge.cli.options.option_groups import F, grouped
+from soupmerge.cli.options.parameter_types import Real, Whole
 from soupmerge.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Objective:
-    """The loss: a share of the clean loss beside the adversarial one, or a form of its own."""
+class Loss:
+    """The loss: a mixture of clean and adversarial cross-entropy, TRADES or MART.
+
+    Raises:
+        UsageError: both TRADES and MART are given.
+    """
 
     trades: str
     trades_kl: float | None
@@ -24,19 +28,20 @@ class Objective:
     label_smoothing: float
     attack_steps: int
 
+    def __post_init__(self) -> None:
+        if self.trades_kl is not None and self.mart is not None:
+            raise UsageError("give one of the two", where="--trades-kl and --mart")
+
     def against(self, threats: Sequence[sm.Threat], share: str) -> sm.Adversarial:
-        """Return the objective under *threats*, with so large a *share* of the clean loss.
+        """Return the objective under *threats*, in which the clean loss has the weight *share*.
 
         Raises:
-            UsageError: two forms are given, or a number cannot be read.
+            UsageError: *share* is not a number.
         """
         from soupmerge.numbers import exact
 
-        named = {"trades-kl": self.trades_kl, "mart": self.mart}
-        forms = {form: beta for form, beta in named.items() if beta is not None}
-        if len(forms) > 1:
-            raise UsageError("give one of the two", where="--trades-kl and --mart")
-        form, beta = next(iter(forms.items()), ("mix", 6.0))
+        betas = {"trades-kl": self.trades_kl, "mart": self.mart}
+        form, beta = next(((f, b) for f, b in betas.items() if b is not None), ("mix", 6.0))
         return sm.against(
             threats,
             alpha=float(exact(share, "--trades")),
@@ -49,17 +54,17 @@ class Objective:
 
 @dataclass(frozen=True)
 class Training:
-    """How images are changed before they are attacked, and in what precision steps are taken."""
+    """The augmentation of images before they are attacked, and the precision of steps."""
 
     augment: str
     precision: str
 
 
-def objective(command: F) -> F:
-    """Add the options that say what is minimised."""
+def loss(command: F) -> F:
+    """Add the options of the loss."""
     return grouped(
-        "objective",
-        Objective,
+        "loss",
+        Loss,
         click.option(
             "--trades",
             default="0",
@@ -70,8 +75,7 @@ def objective(command: F) -> F:
             "--trades-kl",
             type=Real(),
             metavar="BETA",
-            help="TRADES as its authors have it: clean loss and BETA times a divergence; 6 is "
-            "usual.",
+            help="TRADES as published: the clean loss plus BETA times a divergence; 6 is usual.",
         ),
         click.option(
             "--mart", type=Real(), metavar="BETA", help="MART, with BETA times its divergence."
@@ -81,20 +85,20 @@ def objective(command: F) -> F:
             type=Real(),
             default=0.0,
             metavar="S",
-            help="Of labels, in [0, 1).",
+            help="Label smoothing, in [0, 1).",
         ),
         click.option(
             "--attack-steps",
             type=Whole(1, 10_000),
             default=2,
             show_default=True,
-            help="Steps of the APGD that is trained against.",
+            help="Steps of the APGD attack in training.",
         ),
     )(command)
 
 
 def training(command: F) -> F:
-    """Add the options that say how steps are taken."""
+    """Add the options of augmentation and precision."""
     return grouped(
         "training",
         Training,
@@ -103,20 +107,20 @@ def training(command: F) -> F:
             type=click.Choice(AUGMENTATIONS),
             default="crop-flip",
             show_default=True,
-            help="What is done to training images.",
+            help="Augmentation of training images.",
         ),
         click.option(
             "--precision",
-            type=click.Choice(["fp32", "bf16"]),
+            type=click.Choice(PRECISIONS),
             default="fp32",
             show_default=True,
-            help="Compute in float32, or in bfloat16 where the device is faster so.",
+            help="Compute in float32, or in bfloat16 autocast, which is faster on some devices.",
         ),
     )(command)
 
 
 @dataclass(frozen=True)
-class Steps:
+class TrainingSchedule:
     """How long and how fast to train, and which epochs to keep."""
 
     epochs: int
@@ -125,25 +129,25 @@ class Steps:
     weight_decay: float
     every: int
 
-    def schedule(self, how: Training, batch_size: int, *, fresh: bool) -> sm.Schedule:
-        """Return the schedule; a new network learns faster unless a rate is given."""
+    def schedule(self, training: Training, batch_size: int, *, is_new: bool) -> sm.Schedule:
+        """Return the schedule; by default, a new network learns faster than a fine-tuned one."""
         return sm.Schedule(
             epochs=self.epochs,
-            lr=(0.1 if fresh else 0.001) if self.lr is None else self.lr,
+            lr=(0.1 if is_new else 0.001) if self.lr is None else self.lr,
             warmup=self.warmup,
             batch_size=batch_size,
             weight_decay=self.weight_decay,
-            augment=how.augment,
-            precision=how.precision,
+            augment=training.augment,
+            precision=training.precision,
             every=self.every,
         )
 
 
-def steps(command: F) -> F:
+def training_schedule(command: F) -> F:
     """Add the options of a schedule."""
     return grouped(
-        "steps",
-        Steps,
+        "training_schedule",
+        TrainingSchedule,
         click.option(
             "--epochs",
             help="Passes over the data.",
@@ -154,17 +158,27 @@ def steps(command: F) -> F:
         click.option(
             "--lr",
             type=Real(),
-            help="Learning rate at the start [default: 0.001, or 0.1 without BASE].",
+            help="Initial learning rate [default: 0.001, or 0.1 without BASE].",
         ),
         click.option(
             "--warmup",
             type=Real(),
             default=0.0,
             show_default=True,
-            help="Epochs over which the learning rate rises first.",
+            help="Epochs over which the learning rate rises at first.",
         ),
-        click.option("--weight-decay", type=Real(), default=0.0, show_default=True, help="Of SGD."),
         click.option(
-            "--every", type=Whole(0), default=0, metavar="N", help="Keep every Nth epoch."
+            "--weight-decay",
+            type=Real(),
+            default=0.0,
+            show_default=True,
+            help="Weight decay of SGD.",
+        ),
+        click.option(
+            "--every",
+            type=Whole(0),
+            default=0,
+            metavar="N",
+            help="Also write the network after every Nth epoch.",
         ),
     )(command)

@@ -89,7 +89,7 @@ class EnsembleEntry:
             "sha256": sha256_of([checkpoint.sha256 for checkpoint in self.checkpoints]),
             "made by": "ensemble",
             "average": self.average,
-            "forward passes": len(self.members),
+            "forward_passes": len(self.members),
             "members": [member.describe() for member in self.members],
         }
 

@@ -84,7 +84,7 @@ class Candidates:
     def describe(self, candidate: Candidate) -> dict[str, Any]:
         """Return what identifies *candidate* in a record."""
         if isinstance(candidate, str):
-            return {"ensemble": candidate, "forward passes": len(self.ingredients)}
+            return {"ensemble": candidate, "forward_passes": len(self.ingredients)}
         recipe = self.recipes[candidate]
         return {"weights": list(recipe.weights[0]), "recipe": recipe.to_json()}
 

@@ -14,18 +14,29 @@ class Estimate:
     Attributes:
         soups: number of soups judged in this process, not counting those read from a journal.
         gradients: gradient evaluations; a batch counts once for each image.
+        forwards: forward evaluations, counted alike.
         seconds: time spent.
     """
 
     soups: int = 0
     gradients: int = 0
+    forwards: int = 0
     seconds: float = 0.0
 
     def add(self, report: Report) -> None:
         """Add the cost of *report*."""
         self.soups += 1
         self.gradients += int(report.cost.get("gradient_evaluations", 0))
+        self.forwards += int(report.cost.get("forward_evaluations", 0))
         self.seconds += report.cost.get("seconds", 0.0)
+
+    def cost(self) -> dict[str, float]:
+        """Return the cost so far, with the keys of `Report.cost`."""
+        return {
+            "gradient_evaluations": self.gradients,
+            "forward_evaluations": self.forwards,
+            "seconds": round(self.seconds, 3),
+        }
 
     def note(self, left: int) -> str:
         """Return the cost so far and the time that *left* soups may take; empty before any soup."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -60,12 +60,15 @@ class Race:
         runners: the fate of every soup, in lattice order.
         goal: ``front`` or ``best``.
         metric: the metric in which soups were compared.
+        cost: the cost of all verdicts, with the keys of `Report.cost`; those that a journal held
+            already cost nothing.
     """
 
     trials: Trials
     runners: tuple[Runner, ...]
     goal: str
     metric: str
+    cost: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the race as JSON values."""
@@ -130,7 +133,7 @@ def race(  # as many settings as `grid`, and what a race adds to them
         for i in track.alive():
             evaluator.trial(track.recipes[i], track.report(i))
         trials = evaluator.all()
-        result = Race(trials, track.runners(), goal, metric)
+        result = Race(trials, track.runners(), goal, metric, evaluator.estimate.cost())
         if evaluator.folder:
             commit.write_json(evaluator.folder.file(RACE), result.to_json(), force=True)
         _, trials = evaluator.choose(trials.best(metric), trials)

@@ -1,4 +1,4 @@
-"""How barriers between checkpoints are measured, and where they are kept."""
+"""Options: how barriers between checkpoints are measured, and the folder that keeps them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli import show
+from soupmerge.cli.options import output
 from soupmerge.cli.options.attack import threats
 from soupmerge.cli.options.data import Data
-from soupmerge.cli.options.grouping import F, grouped
-from soupmerge.cli.options.kinds import Real, Whole
+from soupmerge.cli.options.ingredients import WITHOUT_IMAGES
 from soupmerge.cli.options.machine import Machine
+from soupmerge.cli.options.option_groups import F, grouped
+from soupmerge.cli.options.output import OptionalRunOutput
+from soupmerge.cli.options.parameter_types import Real, Whole
 from soupmerge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,26 +24,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Segments:
-    """How barriers between the checkpoints are measured, and where they are kept."""
+class BarrierSettings:
+    """How barriers between checkpoints are measured, and the folder that keeps them."""
 
     threats: tuple[sm.Threat, ...]
     steps: int
     points: int
     tolerance: float
     buffers: str
-    out: str | None
+    output: OptionalRunOutput
 
-    def barriers(
-        self,
-        net: Any,
-        loaded: sm.Ingredients,
-        data: Data,
-        machine: Machine,
-        *,
-        force: bool,
-    ) -> Barriers:
-        """Return the barriers between each pair, clean and under each threat."""
+    def measure(self, net: Any, loaded: sm.Ingredients, data: Data, machine: Machine) -> Barriers:
+        """Return the barriers between each pair of *loaded*, clean and under each threat."""
         device = machine.device()
         attacks = [sm.APGD.training(threat, steps=self.steps) for threat in self.threats]
         benchmark = sm.Benchmark(
@@ -58,54 +53,53 @@ class Segments:
                 points=self.points,
                 tolerance=self.tolerance,
                 buffers=self.buffers,
-                run=sm.Run(self.out, force, device, progress),
+                run=self.output.run(device, progress),
             )
 
-    def require_data(self) -> None:
-        """Refuse what needs images where none are named.
+    def require_no_images(self) -> None:
+        """Reject options that need images, when none are given.
 
         Raises:
-            UsageError: there is a threat, or a run folder.
+            UsageError: a threat or a run folder is given.
         """
-        if self.threats:
-            raise UsageError("nothing to attack", where="--threat", fix="give --data")
-        if self.out:
-            raise UsageError("no barrier to keep", where="-o", fix="give --data")
+        for option, value in (("--threat", self.threats), ("-o", self.output.out)):
+            if value:
+                raise UsageError("needs images", where=option, fix="give --data")
 
 
-def segments(command: F) -> F:
+def barriers(command: F) -> F:
     """Add the options that say how barriers are measured."""
     return grouped(
-        "segments",
-        Segments,
+        "barriers",
+        BarrierSettings,
         threats,
         click.option(
             "--steps",
             type=Whole(1, 10_000),
             default=10,
             show_default=True,
-            help="Steps of the APGD that attacks every point of a segment.",
+            help="Steps of the APGD attack at every point of a segment.",
         ),
         click.option(
             "--points",
             type=Whole(3, 1001),
             default=11,
             show_default=True,
-            help="Points on each segment, ends included.",
+            help="Points on each segment, including its ends.",
         ),
         click.option(
             "--tolerance",
             type=Real(0, 1),
             default=0.05,
             show_default=True,
-            help="The highest barrier, in error, within a basin.",
+            help="The highest barrier, in error rate, within a basin.",
         ),
         click.option(
             "--buffers",
-            type=click.Choice(["average", "base"]),
+            type=click.Choice(WITHOUT_IMAGES),
             default="average",
             show_default=True,
-            help="Batch-norm statistics on the way: averaged, or those of the nearer end.",
+            help="Batch-norm statistics on a segment: averaged, or those of the nearer end.",
         ),
-        click.option("-o", "--out", metavar="RUN", help="Keep the barriers in a run folder."),
+        output.run(help="Run folder that keeps the barriers", required=False, plans=False),
     )(command)

@@ -1,4 +1,4 @@
-"""One reference, pulled from its site: what to tell of it, and a copy of its weights."""
+"""Pulling one reference from its site: a row that describes it, and a copy of its weights."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soupmerge.cli import show
+from soupmerge.cli.options.ingredients import print_notes
 from soupmerge.errors import InputError, NetworkError, SoupmergeError, UnsafeError, UsageError
 
 if TYPE_CHECKING:
     from soupmerge.sources.hub import Pulled
 
 
-def pulled(
+def pull(
     ref: str, out: str | None, *, force: bool, locked: bool
 ) -> tuple[dict[str, Any], SoupmergeError | None]:
-    """Return what to tell of *ref*, and why its weights, though pulled, cannot be read."""
+    """Pull *ref*, and return a row that describes it, and why its weights cannot be read, if so."""
     if ref.startswith("rb:"):
         return _from_robustbench(ref, out, force), None
-    found = _from_hub(ref, locked)
+    pulled = _from_hub(ref, locked)
     if out is not None:
-        _copy(found, out, force)
-    row = _row(ref, found)
+        if len(pulled.holding) > 1:
+            fix = f"soupmerge convert {pulled.ref} -o {out}"
+            raise UsageError("the weights are in several shards", where="-o", fix=fix)
+        _copy(pulled.weights, out, force, pulled.files)
+    row = _row(ref, pulled)
     try:
-        checkpoint = found.checkpoint()
+        checkpoint = pulled.checkpoint()
     except (InputError, UnsafeError) as error:
         return row, error
-    for note in checkpoint.notes:
-        show.note(f"{ref}: {note}")
+    print_notes([checkpoint])
     return row | {"network": checkpoint.model}, None
 
 
 def _from_robustbench(ref: str, out: str | None, force: bool) -> dict[str, Any]:
-    """Return what to tell of *ref*, which is pulled if it is not here."""
     from soupmerge.sources.robustbench import checkpoints, zoo
 
     with show.Progress() as progress:
-        found = checkpoints.opened(ref, progress=progress)
-    for note in found.notes:
-        show.note(f"{ref}: {note}")
+        checkpoint = checkpoints.opened(ref, progress=progress)
+    print_notes([checkpoint])
     if out is not None:
-        _copied(found.files[0], out, force, found.files)
+        _copy(checkpoint.files[0], out, force, checkpoint.files)
     return {
         "ref": ref,
-        "sha256": found.sha256,
-        "bytes": sum(source.size for source in found.sources),
+        "sha256": checkpoint.sha256,
+        "bytes": sum(source.size for source in checkpoint.sources),
         "licence": zoo.entry(ref).licence,
-        "network": found.model,
-        "path": str(found.files[0]),
+        "network": checkpoint.model,
+        "path": str(checkpoint.files[0]),
     }
 
 
@@ -58,17 +59,17 @@ def _from_hub(ref: str, locked: bool) -> Pulled:
 
     if not ref.startswith((PREFIX, timm_weights.PREFIX)):
         fix = "write hf-hub:owner/name, timm:name or rb:DATA/THREAT/NAME"
-        raise UsageError("is at no site that can be pulled from", where=ref, fix=fix)
+        raise UsageError("is not on a site that can be pulled from", where=ref, fix=fix)
     at_timm = ref.startswith(timm_weights.PREFIX)
     wanted = timm_weights.on_hub(ref) if at_timm else HubRef.parse(ref)
     if not connections.is_offline():
         with show.Progress() as progress:
             return hub.pull(wanted, locked=locked, progress=progress)
-    found = hub.cached(wanted)
-    if found is None:
-        fix = "run it where there is a network"
-        raise NetworkError("is not in the cache, and no site may be asked", where=ref, fix=fix)
-    return found
+    cached = hub.cached(wanted)
+    if cached is None:
+        fix = "pull it where there is a network"
+        raise NetworkError("is not in the cache, and --offline is given", where=ref, fix=fix)
+    return cached
 
 
 def _row(ref: str, pulled: Pulled) -> dict[str, Any]:
@@ -88,21 +89,14 @@ def _row(ref: str, pulled: Pulled) -> dict[str, Any]:
     }
 
 
-def _copy(pulled: Pulled, out: str, force: bool) -> None:
-    if len(pulled.holding) > 1:
-        what, fix = "it is in several shards", f"soupmerge convert {pulled.ref} -o {out}"
-        raise UsageError(what, where="-o", fix=fix)
-    _copied(pulled.weights, out, force, pulled.files)
-
-
-def _copied(path: Path, out: str, force: bool, inputs: Iterable[Path]) -> None:
+def _copy(path: Path, out: str, force: bool, inputs: Iterable[Path]) -> None:
     from soupmerge.storage import commit
     from soupmerge.storage.reading import StableFile
 
     if Path(out).suffix != path.suffix:
-        what = f"is to hold {path.name}, as it is"
+        what = f"cannot copy {path.name} under another suffix"
         raise UsageError(what, where=out, fix=f"name a {path.suffix} file")
     commit.check_free(out, force=force, inputs=inputs)
     with commit.committed(out, force=force) as file:
-        for part in StableFile.seen(path).chunks():
-            file.write(part)
+        for chunk in StableFile.seen(path).chunks():
+            file.write(chunk)

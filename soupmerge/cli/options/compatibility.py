@@ -1,4 +1,4 @@
-"""Which checkpoints are compared, and what speaks against mixing them."""
+"""Options: the checkpoints to compare, and the network they must fit."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ import click
 
 import soupmerge as sm
 from soupmerge.cli.options import ingredients
-from soupmerge.cli.options.grouping import F, grouped
-from soupmerge.cli.options.ingredients import Selection
+from soupmerge.cli.options.ingredients import TensorSelection
 from soupmerge.cli.options.network import Network, network
+from soupmerge.cli.options.option_groups import F, grouped
 from soupmerge.errors import InputError
 
 
 @dataclass(frozen=True)
-class Checked:
-    """The checkpoints that are compared, and the network that they are held to."""
+class Compatibility:
+    """The checkpoints to compare, and the network they must fit."""
 
     refs: tuple[str, ...]
     origin: str | None
-    selection: Selection
+    selection: TensorSelection
     base: int
     weights_key: str | None
     network: Network
 
-    def fit(self) -> tuple[sm.Ingredients | None, list[str]]:
-        """Return the ingredients, if they fit, and all that speaks against mixing them."""
+    def check(self) -> tuple[sm.Ingredients | None, list[str]]:
+        """Return the ingredients, or None if they do not fit together, and all problems."""
         from soupmerge.sources.refs import opened_all
         from soupmerge.weights.ingredients import mismatches
         from soupmerge.weights.selection import select
 
         checkpoints = opened_all(self.refs, weights_key=self.weights_key)
-        ingredients.tell(checkpoints)
-        chosen = select(
+        ingredients.print_notes(checkpoints)
+        selection = select(
             checkpoints,
             exclude=self.selection.exclude,
             only=self.selection.only,
             head=self.selection.head,
             base=ingredients.index_of_base(self.base, len(self.refs)),
         )
-        found = mismatches(checkpoints, chosen)
-        problems = [f"{ref}: {line}" for ref, lines in found.items() for line in lines]
+        misfits = mismatches(checkpoints, selection)
+        problems = [f"{ref}: {line}" for ref, lines in misfits.items() for line in lines]
         for checkpoint in checkpoints:
             problems += [f"{checkpoint.ref}: {line}" for line in checkpoint.faults()]
         if self.network.model is not None:
-            problems += self._misfits(checkpoints)
-        return (None if found else sm.Ingredients(checkpoints, chosen)), problems
+            problems += self._misfits_of_network(checkpoints)
+        return (None if misfits else sm.Ingredients(checkpoints, selection)), problems
 
-    def _misfits(self, checkpoints: Sequence[sm.Checkpoint]) -> list[str]:
+    def _misfits_of_network(self, checkpoints: Sequence[sm.Checkpoint]) -> list[str]:
         from soupmerge.binding import align
 
         net, problems = self.network.make(like=checkpoints[0]), []
@@ -60,8 +60,8 @@ class Checked:
                 problems += [f"{checkpoint.ref}: {problem}" for problem in error.problems]
         return problems
 
-    def opened_origin(self, loaded: sm.Ingredients) -> sm.Checkpoint | None:
-        """Return what *loaded* were fine-tuned from, if it is named."""
+    def open_origin(self, loaded: sm.Ingredients) -> sm.Checkpoint | None:
+        """Return the checkpoint that *loaded* were fine-tuned from, if --origin names it."""
         from soupmerge.sources.refs import opened
         from soupmerge.weights.ingredients import require_fit
 
@@ -72,16 +72,16 @@ class Checked:
         return origin
 
 
-def checked(command: F) -> F:
-    """Add the options that say what is compared."""
+def compatibility(command: F) -> F:
+    """Add the options that name the checkpoints to compare."""
     return grouped(
-        "checked",
-        Checked,
+        "compatibility",
+        Compatibility,
         ingredients.refs,
         click.option(
             "--origin",
             metavar="REF",
-            help="What they were fine-tuned from, to measure distances from.",
+            help="Checkpoint they were fine-tuned from; distances are measured from it.",
         ),
         ingredients.selection,
         ingredients.base,

@@ -1,4 +1,4 @@
-"""Groups of options: what several options say arrives at a command as one typed value."""
+"""Groups of options, each of which reaches its command as one typed value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Decorator(Protocol):
-    """What adds options to the function of a command, and gives it back."""
+    """Adds options to the function of a command, and returns the function."""
 
     def __call__(self, command: F, /) -> F:
         """Return *command* with more options."""
@@ -25,33 +25,37 @@ class Group(NamedTuple):
     """Options that belong together.
 
     Attributes:
-        value: makes one value of what the options say; its parameters are named as they are.
+        value: called with the values of the options, and of the inner groups, by their names.
         keys: the names of the options.
-        inner: groups that are part of this one, by name.
+        inner: name → group that is part of this one.
     """
 
     value: Callable[..., Any]
     keys: tuple[str, ...]
     inner: Mapping[str, Group]
 
-    def take(self, said: dict[str, Any]) -> Any:
-        """Return the value, and take what it is made of out of *said*: option → what it says."""
-        own = {key: said.pop(key) for key in self.keys}
-        return self.value(**own, **{name: group.take(said) for name, group in self.inner.items()})
+    def take(self, parsed: dict[str, Any]) -> Any:
+        """Return the value of the group, and remove its options from *parsed*, name → value."""
+        own = {key: parsed.pop(key) for key in self.keys}
+        inner = {name: group.take(parsed) for name, group in self.inner.items()}
+        return self.value(**own, **inner)
 
 
 class Command(click.Command):
-    """A command whose groups of options are made into values before it is called."""
+    """A command whose groups of options are turned into values before it is called.
+
+    Values check themselves when they are made, so that a mistake is reported before torch and the
+    inputs are loaded.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Make the values, and call the command's function."""
-        made = {name: group.take(ctx.params) for name, group in groups_of(self).items()}
-        ctx.params |= made
+        """Make the values, and call the function of the command."""
+        ctx.params |= {name: group.take(ctx.params) for name, group in groups_of(self).items()}
         return super().invoke(ctx)
 
 
 def groups_of(command: click.Command) -> Mapping[str, Group]:
-    """Return the groups of *command* by the name of the parameter that takes them."""
+    """Return the groups of *command*, by the names of the parameters that receive them."""
     return _groups(command.callback) if command.callback else {}
 
 
@@ -67,9 +71,9 @@ def several(*options: Decorator) -> Decorator:
 
 
 def grouped(name: str, value: Callable[..., Any], *options: Decorator) -> Decorator:
-    """Return the decorator that adds *options*, which arrive as ``value(…)`` in *name*.
+    """Return the decorator that adds *options*, which arrive as ``value(…)`` in parameter *name*.
 
-    Groups among *options* are parts of the value.
+    Groups among *options* become parts of the value.
     """
 
     def add(command: F) -> F:
@@ -90,11 +94,11 @@ def _keys(group: Group) -> set[str]:
 
 
 def _groups(command: Callable[..., Any]) -> Mapping[str, Group]:
-    found: Mapping[str, Group] = getattr(command, GROUPS, {})
-    return found
+    groups: Mapping[str, Group] = getattr(command, GROUPS, {})
+    return groups
 
 
 def _parameters(command: Callable[..., Any]) -> Sequence[click.Parameter]:
-    """Return the parameters that click has noted at a function that is to be a command."""
-    noted: Sequence[click.Parameter] = getattr(command, "__click_params__", ())
-    return list(noted)
+    """Return the parameters that click has attached to a function that will be a command."""
+    parameters: Sequence[click.Parameter] = getattr(command, "__click_params__", ())
+    return list(parameters)
