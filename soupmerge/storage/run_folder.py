@@ -1,4 +1,4 @@
-"""A run folder: a manifest that says what is done, journals of what was done, one writer."""
+"""Run folders: a manifest that describes the work, journals of its progress, and one writer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from soupmerge.errors import InputError, OutputError, UsageError, brief
+from soupmerge.errors import InputError, OutputError, UsageError, short_repr
 from soupmerge.storage import commit
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.locking import locked
@@ -22,11 +22,11 @@ from soupmerge.storage.reading import read_json
 
 FORMAT = "soupmerge-run/1"
 SMALL = 1 << 20
-"""Bytes that journals and tables of a run may take."""
+"""Bytes allowed for the journals and tables of a run."""
 
 
 class RunFolder:
-    """An open run folder at *path*; *resumed* tells whether it held work of the same settings."""
+    """An open run folder at *path*; *resumed* if it already held work with the same settings."""
 
     def __init__(self, path: Path, *, resumed: bool) -> None:
         self.path, self.resumed = path, resumed
@@ -36,11 +36,11 @@ class RunFolder:
         return Journal(self.path / name)
 
     def file(self, name: str) -> Path:
-        """Return where this run keeps the file *name*."""
+        """Return the path of the file *name* in this run."""
         return self.path / name
 
     def best(self, metric: str) -> Path:
-        """Return where this run keeps the best recipe by *metric*."""
+        """Return the path of the best recipe by *metric*."""
         folder = self.path / BEST
         with commit.writing(folder):
             folder.mkdir(exist_ok=True)
@@ -56,20 +56,22 @@ def opened(
     force: bool = False,
     room: int = 0,
 ) -> Iterator[RunFolder]:
-    """Open the run folder at *path* for the work *manifest* describes; resume it if it has begun.
+    """Open the run folder at *path* for the work in *manifest*; resume it if it has begun.
 
-    The manifest holds whatever changes a number: ``command``, ``inputs``, ``settings``. The
-    ``environment`` (versions) is added here; resuming in another one is a warning. Where a file or
-    data set has a hash, the hash is compared and not its path.
+    The manifest holds everything that changes a result: ``command``, ``inputs``, ``settings``. The
+    ``environment`` (versions) is added here; resuming in a different one gives a warning. If a file
+    or data set has a hash, the hash is compared instead of the path.
 
     Args:
-        room: bytes of the large files that the work writes, most of them when it is done.
+        inputs: files that the run must not replace.
+        force: start over if the folder holds another run.
+        room: bytes of the large files that the run will write.
 
     Raises:
         UsageError: the folder holds a run with other settings (the differences are listed), or one
-            of *inputs*, which the run might replace.
-        OutputError: another process is writing to it, it is no run folder, cannot be written, or
-            has too little room.
+            of *inputs*.
+        OutputError: another process is writing to it, it is not a run folder, it cannot be written,
+            or the disk has too little room.
     """
     path = Path(path)
     manifest = {"format": FORMAT, **manifest, "environment": environment()}
@@ -80,7 +82,7 @@ def opened(
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        what = f"cannot be made a folder: {error.strerror}"
+        what = f"cannot be created: {error.strerror}"
         raise OutputError(what, where=path, fix="choose another -o") from error
     with _locked(path):
         with commit.writing(path):
@@ -101,7 +103,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     """
     file = Path(path) / MANIFEST
     if not file.exists():
-        fix = "name the folder given to -o"
+        fix = "give the folder that was passed to -o"
         raise InputError(f"is not a run folder: it has no {MANIFEST}", where=path, fix=fix)
     manifest: dict[str, Any] = read_json(file)
     form = manifest.get("format") if isinstance(manifest, dict) else None
@@ -110,31 +112,31 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
         raise InputError("names no command", where=file, fix=fix)
     if form != FORMAT:
         newer = isinstance(form, str) and form.startswith("soupmerge-run/")
-        found = f"has format {brief(form)}, expected {FORMAT!r}"
-        fix = "take a newer soupmerge" if newer else "choose another folder"
-        raise InputError(f"is not the manifest of a run: {found}", where=file, fix=fix)
+        what = f"is not the manifest of a run: has format {short_repr(form)}, expected {FORMAT!r}"
+        fix = "use a newer soupmerge" if newer else "choose another folder"
+        raise InputError(what, where=file, fix=fix)
     return manifest
 
 
 def environment() -> dict[str, str]:
-    """Return the versions a result may depend on."""
+    """Return the versions that a result may depend on."""
     packages = ("soupmerge", "torch", "timm", "torchvision")
     versions = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **versions}
 
 
 def essence(value: Any) -> Any:
-    """Return *value* without what a hash stands for: paths, as files may move, and class names."""
+    """Return *value* without what a hash already identifies: paths and class names."""
     if isinstance(value, dict):
-        told = ("ref", "links", "classes") if "sha256" in value else ()
-        return {k: essence(v) for k, v in value.items() if k not in told}
+        hashed = ("ref", "links", "classes") if "sha256" in value else ()
+        return {k: essence(v) for k, v in value.items() if k not in hashed}
     return [essence(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
 def _begun(path: Path, manifest: dict[str, Any]) -> bool:
     if not (path / MANIFEST).exists():
-        known = (BEST, FIGURES)
-        foreign = [f.name for f in path.iterdir() if f.name[0] != "." and f.name not in known]
+        ours = (BEST, FIGURES)
+        foreign = [f.name for f in path.iterdir() if f.name[0] != "." and f.name not in ours]
         if foreign:
             raise OutputError(
                 f"is not empty and not a run folder (it holds {sorted(foreign)[0]!r})",
@@ -156,7 +158,7 @@ def _begun(path: Path, manifest: dict[str, Any]) -> bool:
 
 
 ABSENT = object()
-"""Stands for the value of a key that is not there."""
+"""Represents the value of a missing key."""
 
 
 def _differences(old: Any, new: Any, key: str = "") -> list[str]:
@@ -172,16 +174,15 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [line for i, (a, b) in pairs for line in _differences(a, b, f"{key}[{i}]")]
-    was, now = ("absent" if value is ABSENT else brief(value) for value in (old, new))
+    was, now = ("absent" if value is ABSENT else short_repr(value) for value in (old, new))
     return [] if old == new else [f"{key} was {was}, now {now}"]
 
 
 def _clear(path: Path) -> bool:
-    """Remove what an earlier run left, and return whether there was one.
+    """Remove the files of an earlier run, and return whether there was one.
 
-    Its manifest stays until the new one takes its place, so that the folder is never a stranger's;
-    files that are not the run's stay for good. A folder without a manifest of ours is left for
-    `_begun` to refuse.
+    Its manifest stays until the new one replaces it, so that the folder remains recognisable as a
+    run. Other files are kept. A folder without a manifest of ours is left for `_begun` to reject.
     """
     if not (path / MANIFEST).exists():
         return False

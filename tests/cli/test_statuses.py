@@ -229,7 +229,7 @@ BAD: list[tuple[str, Any, int, str]] = [
     ("grid {good} {good2} --data digits --step 0.3 -o {home}/r", None, 2, "does not divide 1"),
     ("grid {good} --data digits -o {home}/r", None, 2, "two or more"),
     ("grid {good} {good2} --data digits -o {x}", damaged_run, 3, "manifest.json: cannot be read"),
-    ("grid {good} {good2} --data digits -o {good}/r", None, 5, "cannot be made a folder"),
+    ("grid {good} {good2} --data digits -o {good}/r", None, 5, "cannot be created"),
     (MIX + " -o {home}/s.safetensors", None, 2, "give one of the two"),
     (MIX + " -w .5,.5 -o {home}/s.pt", None, 2, "cannot write '.pt' files"),
     ("mix --recipe {good} -o {home}/s.safetensors", None, 3, "is not a recipe"),

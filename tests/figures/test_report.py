@@ -84,7 +84,7 @@ def spoilt(path: Path, name: str, text: str) -> Path:
     [
         ("trials.jsonl", "{}\n{}\n", "trials.jsonl: line 1 is damaged"),
         ("trials.jsonl", "", "no results to show yet"),
-        ("manifest.json", '{"format": "soupmerge-run/9"}', "take a newer soupmerge"),
+        ("manifest.json", '{"format": "soupmerge-run/9"}', "use a newer soupmerge"),
         ("recipe.json", "[]", "recipe.json: not a JSON object"),
         ("recipe.json", '{"weights": 3}', "a record is incomplete or damaged"),
         ("barriers.json", '{"barriers": [1]}', "a record is incomplete or damaged"),

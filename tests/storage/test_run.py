@@ -163,7 +163,7 @@ def test_folders_of_figures_and_hidden_files_are_nothing_foreign(tmp_path: Path)
 # ---- manifests
 
 NO_MANIFEST = {
-    "newer": ('{"format": "soupmerge-run/2"}', "soupmerge-run/2.*take a newer soupmerge"),
+    "newer": ('{"format": "soupmerge-run/2"}', "soupmerge-run/2.*use a newer soupmerge"),
     "another's": ('{"format": "thesis"}', "'thesis'.*choose another folder"),
     "without a format": ("{}", "None.*choose another folder"),
     "a list": ("[]", "choose another folder"),
@@ -188,7 +188,9 @@ def test_what_is_no_manifest_is_refused_and_left_alone(
 
 
 def test_a_folder_without_a_manifest_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has no manifest\.json; name the folder given to -o"):
+    with pytest.raises(
+        InputError, match=r"has no manifest\.json; give the folder that was passed to -o"
+    ):
         run_folder.read_manifest(tmp_path)
 
 
@@ -220,7 +222,7 @@ def test_a_run_never_holds_its_input(tmp_path: Path) -> None:
 def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(OutputError, match=r"file.*: cannot be made a folder: .*; choose"):
+        with pytest.raises(OutputError, match=r"file.*: cannot be created: .*; choose"):
             begin(path)
 
 
@@ -246,7 +248,7 @@ def test_room_is_needed_for_what_is_written_beside_the_soup(
 
 def in_another_process(path: Path) -> tuple[int, str]:
     code = (
-        "import sys; from soupmerge.storage import run_folder as run\n"
+        "import sys; from soupmerge.storage import run_folder\n"
         "try:\n"
         "    with run_folder.opened(sys.argv[1], {'command': 'eval'}): pass\n"
         "except Exception as error: print(error); sys.exit(error.exit_status)"
