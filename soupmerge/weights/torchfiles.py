@@ -147,7 +147,7 @@ def _module_items(module: Any, prefix: str, depth: int) -> Iterator[tuple[str, A
 def _kind(value: Any) -> str:
     if is_tensor(value):
         return "a single tensor"
-    return "None" if value is None else f"a {type(value).__name__.lower()}"
+    return "None" if value is None else f"a value of type {type(value).__name__.lower()}"
 
 
 def _stored_bytes(archive: Archive, keys: Mapping[str, str]) -> int:
