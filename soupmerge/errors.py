@@ -107,7 +107,7 @@ class _ShortRepr(reprlib.Repr):
         return super().repr_instance(x, level) if simple else f"a {type(x).__name__}"
 
 
-def brief(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return an abbreviated ``repr`` of *value*, in a time that does not grow with its depth."""
     return _ShortRepr().repr(value)
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from soupmerge.errors import InputError, brief, printable
+from soupmerge.errors import InputError, printable, short_repr
 from soupmerge.references import short_name
 from soupmerge.storage import journal, reading
 from soupmerge.storage.names import DOUBTS
@@ -110,7 +110,9 @@ def records_of(*runs: RunRecord) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        what = f"a record is incomplete or damaged: {type(error).__name__}: {brief(str(error))}"
+        what = (
+            f"a record is incomplete or damaged: {type(error).__name__}: {short_repr(str(error))}"
+        )
         where = ", ".join(str(run.path) for run in runs)
         raise InputError(what, where=where, fix="run its command again") from error
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from soupmerge.errors import InputError, brief, near_miss
+from soupmerge.errors import InputError, near_miss, short_repr
 
 MOST_BYTES = 1 << 30
 """Size limit of JSON files and journals; journals are the largest."""
@@ -168,7 +168,7 @@ def unknown_keys(value: Mapping[str, Any], known: Collection[str], place: str = 
     For files in soupmerge's own formats; other programs' files may hold more than is read.
     """
     keys = sorted(set(value) - set(known))
-    return [f"{place}unknown key {brief(key)}; {near_miss(key, known)}" for key in keys]
+    return [f"{place}unknown key {short_repr(key)}; {near_miss(key, known)}" for key in keys]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         times = Counter(key for key, _ in pairs)
         key = next(key for key in times if times[key] > 1)
-        raise DuplicateKeyError(f"the key {brief(key)} appears twice")
+        raise DuplicateKeyError(f"the key {short_repr(key)} appears twice")
     return value
 
 

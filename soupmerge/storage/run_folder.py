@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from soupmerge.errors import InputError, OutputError, UsageError, brief
+from soupmerge.errors import InputError, OutputError, UsageError, short_repr
 from soupmerge.storage import commit
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.locking import locked
@@ -114,7 +114,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
         raise InputError("names no command", where=file, fix="choose another folder")
     if form != FORMAT:
         newer = isinstance(form, str) and form.startswith("soupmerge-run/")
-        what = f"is not the manifest of a run: expected format {FORMAT!r}, found {brief(form)}"
+        what = f"is not the manifest of a run: expected format {FORMAT!r}, found {short_repr(form)}"
         fix = "install a newer soupmerge" if newer else "choose another folder"
         raise InputError(what, where=file, fix=fix)
     return manifest
@@ -177,7 +177,7 @@ def _differences(old: Any, new: Any, key: str = "") -> list[str]:
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [line for i, (a, b) in pairs for line in _differences(a, b, f"{key}[{i}]")]
-    was, now = ("absent" if value is ABSENT else brief(value) for value in (old, new))
+    was, now = ("absent" if value is ABSENT else short_repr(value) for value in (old, new))
     return [] if old == new else [f"{key} was {was}, now {now}"]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
 
-from soupmerge.errors import InputError, UnsafeError, brief
+from soupmerge.errors import InputError, UnsafeError, short_repr
 from soupmerge.storage.reading import StableFile
 from soupmerge.weights import pickles
 from soupmerge.weights.pickles import Pickled, PickleError
@@ -150,7 +150,7 @@ def key_of(value: Any) -> str:
         ValueError: *value* is neither a string nor a number.
     """
     if not isinstance(value, (str, int)):
-        raise ValueError(f"storage {brief(value)} has no name")
+        raise ValueError(f"storage {short_repr(value)} has no name")
     return str(value)
 
 
@@ -158,7 +158,7 @@ def _legacy_key(file: StableFile, value: Any) -> str:
     try:
         return key_of(value)
     except ValueError as error:
-        raise _broken(file, f"storage {brief(value)} has no name") from error
+        raise _broken(file, f"storage {short_repr(value)} has no name") from error
 
 
 def _check_directory(file: StableFile) -> None:
@@ -180,7 +180,7 @@ def _check_records(file: StableFile, records: list[zipfile.ZipInfo]) -> None:
     names = [record.filename for record in records]
     if any(n.endswith("/constants.pkl") or "/code/" in n for n in names):
         raise UnsafeError("is a TorchScript program, which is code", where=file.path, fix=TRUSTED)
-    astray = [f"record {brief(name)}" for name in names if _leads_out(name)]
+    astray = [f"record {short_repr(name)}" for name in names if _leads_out(name)]
     if astray:
         what = "has records that would be unpacked outside their folder"
         raise UnsafeError(what, problems=astray, where=file.path, fix=TRUSTED)
@@ -210,7 +210,7 @@ def _check_apart(
         for r in records
     )
     over = [
-        f"record {brief(name)} overlaps {brief(before)}"
+        f"record {short_repr(name)} overlaps {short_repr(before)}"
         for (_, end, before), (start, _, name) in pairwise(places)
         if start < end
     ]

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from soupmerge.errors import InputError, UsageError, brief
+from soupmerge.errors import InputError, UsageError, short_repr
 from soupmerge.numbers import count
 from soupmerge.storage.reading import StableFile, parse_json
 from soupmerge.weights.tensors import DTYPES, MOST_DIMENSIONS, TensorInfo, View
@@ -123,13 +123,13 @@ def _fault(entry: Any) -> str | None:
         return "should have dtype, shape and data_offsets, and nothing else"
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        return f"dtype {brief(dtype)} is not one of {', '.join(DTYPES)}"
+        return f"dtype {short_repr(dtype)} is not one of {', '.join(DTYPES)}"
     if not _counts(shape):
-        return f"shape {brief(shape)} is not a list of sizes"
+        return f"shape {short_repr(shape)} is not a list of sizes"
     if len(shape) > MOST_DIMENSIONS:
         return f"its shape has {len(shape):,} dimensions, at most {MOST_DIMENSIONS} are allowed"
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        return f"data_offsets {brief(offsets)} are not a start and an end"
+        return f"data_offsets {short_repr(offsets)} are not a start and an end"
     expected = TensorInfo(DTYPES[dtype], tuple(shape)).bytes
     if offsets[1] - offsets[0] != expected:
         return f"has {offsets[1] - offsets[0]:,} bytes, its shape and dtype need {expected:,}"

@@ -44,7 +44,7 @@ def _differences(base: Checkpoint, other: Checkpoint, selection: Selection) -> I
     ours = {name for name in base if selection.mixes(name)}
     theirs = {name for name in other if selection.mixes(name)}
     if not ours & theirs:
-        yield f"has no tensor name in common with {base.ref}"
+        yield f"has no tensor name in common with {base.ref} ({len(theirs)} against {len(ours)})"
         return
     if base.model and other.model and base.model != other.model:
         yield f"is for the network {other.model}, but {base.ref} is for {base.model}"

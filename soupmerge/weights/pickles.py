@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from soupmerge.errors import brief
+from soupmerge.errors import short_repr
 
 MOST_STEPS = 800_000
 """Limit of instructions per pickle: about 35 per tensor, each of at most 80 bytes of memory."""
@@ -153,7 +153,7 @@ class _Machine:
             # Other keys may take forever to hash (tuples of tuples of …), and hold no weights.
             if isinstance(key, (str, int, float, bool, bytes, type(None))):
                 if key in items:
-                    raise PickleError(f"has the key {brief(key)} twice, at byte {self.at}")
+                    raise PickleError(f"has the key {short_repr(key)} twice, at byte {self.at}")
                 items[key] = value
 
     def dictionary(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from soupmerge.errors import brief
+from soupmerge.errors import short_repr
 from soupmerge.weights.archives import Archive, Storage, key_of
 from soupmerge.weights.pickles import Call, Global
 from soupmerge.weights.tensors import DTYPES, MOST_DIMENSIONS, DType, TensorInfo, View, dense
@@ -159,7 +159,7 @@ def _whole(storages: Mapping[str, Storage], key: str, size: int) -> Storage:
     if storage is None:
         raise ValueError(f"storage {key!r} is missing")
     if storage.size < size:
-        what = f"should have {brief(size)} bytes, but has {storage.size:,}"
+        what = f"should have {short_repr(size)} bytes, but has {storage.size:,}"
         raise ValueError(f"record {storage.record!r} {what}")
     return storage
 
@@ -172,7 +172,7 @@ def _start(storage: Storage, info: TensorInfo, stride: tuple[int, ...], offset: 
     last = offset + sum((n - 1) * step for n, step in zip(info.shape, stride, strict=True))
     if offset < 0 or (info.numel and (last + 1) * info.dtype.itemsize > storage.size):
         raise ValueError(
-            f"reaches from {brief(offset)} to {brief(last)}, beyond its storage of "
+            f"reaches from {short_repr(offset)} to {short_repr(last)}, beyond its storage of "
             f"{storage.size // info.dtype.itemsize} numbers (record {storage.record!r})"
         )
     return storage.start + offset * info.dtype.itemsize
@@ -182,7 +182,7 @@ def _sizes(value: Any) -> tuple[int, ...]:
     if isinstance(value, Call):  # torch.Size
         value = value.args[0]
     if not all(type(n) is int and 0 <= n < 1 << 63 for n in value):
-        raise ValueError(f"has sizes or strides {brief(value)}")
+        raise ValueError(f"has sizes or strides {short_repr(value)}")
     if len(value) > MOST_DIMENSIONS:
         raise ValueError(f"has {len(value):,} dimensions, at most {MOST_DIMENSIONS} are allowed")
     return tuple(value)
@@ -190,7 +190,7 @@ def _sizes(value: Any) -> tuple[int, ...]:
 
 def _offset(value: Any) -> int:
     if type(value) is not int:
-        raise ValueError(f"begins at {brief(value)}, which is not a whole number")
+        raise ValueError(f"begins at {short_repr(value)}, which is not a whole number")
     return value
 
 

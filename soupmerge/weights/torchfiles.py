@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from soupmerge.errors import InputError, UnsafeError, brief, enumerated
+from soupmerge.errors import InputError, UnsafeError, enumerated, short_repr
 from soupmerge.storage.reading import StableFile
 from soupmerge.weights import archives
 from soupmerge.weights.archives import AGAIN, TRUSTED, Archive
@@ -129,7 +129,7 @@ def _items(value: Any) -> dict[Any, Any]:
     keys = [k for k, _ in named] + list(value.items or {})
     if len(set(keys)) < len(keys):
         twice = next(k for k, n in Counter(keys).items() if n > 1)
-        raise PickleError(f"has the key {brief(twice)} twice")
+        raise PickleError(f"has the key {short_repr(twice)} twice")
     return {**dict(named), **(value.items or {})}
 
 
@@ -147,7 +147,7 @@ def _module_items(module: Any, prefix: str, depth: int) -> Iterator[tuple[str, A
 def _kind(value: Any) -> str:
     if is_tensor(value):
         return "a single tensor"
-    return "None" if value is None else f"a {type(value).__name__.lower()}"
+    return "None" if value is None else f"a value of type {type(value).__name__.lower()}"
 
 
 def _stored_bytes(archive: Archive, keys: Mapping[str, str]) -> int:

@@ -86,7 +86,7 @@ LINES: dict[str, Line] = {
     ),
     "check --origin": Line(
         "check {a} {b} --origin {a}",
-        ("soupmerge.weights.geometry.signs",),
+        ("soupmerge.weights.geometry.geometry_of",),
         {
             "--origin {c}": {"origin": "{c}"},
         },

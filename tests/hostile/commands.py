@@ -427,7 +427,7 @@ for id, notes in NOTES.items():
     TABLE.append(Row(f"C19 notes of {id}", partial(noted, notes), 0, (), LINES))
 for key in ("seen", "recipe", "model"):
     text = f'{{"{key}": [], "a": 1, "{key}": []}}'
-    row = Row(f"A9 notes with {key!r} twice", partial(noted, text), 3, (f"'{key}' stands",), BOTH)
+    row = Row(f"A9 notes with {key!r} twice", partial(noted, text), 3, (f"'{key}' appears",), BOTH)
     TABLE.append(row)
 
 # ---- recipes of anyone's
@@ -489,7 +489,7 @@ for key, value in (("weights", {"model": [1.0]}), ("buffers", STATISTICS), ("bas
     entry_twice = f'"{key}": {json.dumps(value)}'
     text = json.dumps(RECIPE).replace(entry_twice, f"{entry_twice}, {entry_twice}")
     make = partial(put, content=text.encode(), name="x.json")
-    TABLE.append(Row(f"A9 a recipe with {key!r} twice", make, 3, (f"'{key}' stands",), (MIX,)))
+    TABLE.append(Row(f"A9 a recipe with {key!r} twice", make, 3, (f"'{key}' appears",), (MIX,)))
 TABLE.append(
     Row(
         "C8 a recipe that is a checkpoint",

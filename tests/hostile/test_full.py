@@ -51,7 +51,7 @@ def words(line: str, home: Path) -> list[str]:
 
 def require_refused(ended: Any, needed: int, free: int) -> None:
     assert ended.status == 5, ended
-    assert f"needs {needed:,} bytes, {free:,} are free" in ended.err
+    assert f"needs {needed:,} bytes, but only {free:,} are free" in ended.err
     assert ended.out == ""
 
 

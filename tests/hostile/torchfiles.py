@@ -235,7 +235,7 @@ def with_records(*names: str) -> Callable[[Path], Path]:
 
 
 for name in ("../../evil", "x/../../evil", "/evil", "\\evil", "C:\\evil", "x\\..\\evil"):
-    words = ("out of their folder", "evil")
+    words = ("outside their folder", "evil")
     TABLE.append(Row(f"A28 a record called {name}", with_records(name), 4, words))
 for name in ("x/..evil", "x/a..b/evil.", "y..z/evil"):
     TABLE.append(Row(f"A28 a record called {name} is harmless", with_records(name), 0, lines=READ))
@@ -261,11 +261,11 @@ def overlapping(home: Path, count: int = 400) -> Path:
     return home / "x.pt"
 
 
-SHARED = ("share their bytes", "x/data/1", "399 problems", "and 389 more")
+SHARED = ("share bytes", "x/data/1", "399 problems", "and 389 more")
 TABLE.append(Row("A32 records that share their bytes", overlapping, 4, SHARED, READ, lean=True))
 
 
-@TABLE.row("A32 a record within another", 4, "share their bytes", "x/data/1", "x/data/0")
+@TABLE.row("A32 a record within another", 4, "share bytes", "x/data/1", "x/data/0")
 def nested(home: Path) -> Path:
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as archive:

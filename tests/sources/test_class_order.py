@@ -175,7 +175,7 @@ def test_other_classes_than_outputs_are_refused_everywhere(
     root = folders(tmp_path / "few", [*AIR, "zeppelin"][:count], each=2)
     ended = soupmerge(*typed(tmp_path, form, root))
     assert ended.status == 3, ended.err
-    assert f"has 10 outputs, but folder:{root} has {count} classes; give" in ended.err
+    assert f"has 10 outputs, but folder:{root} has {count} classes; use" in ended.err
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -265,7 +265,7 @@ def test_who_was_trained_twice_may_go_with_either(tmp_path: Path) -> None:
     second = sm.load(finetuned(tmp_path, "second", short, base=sm.load(first)[0]))
     for root in (air, short):
         classes.require_same(second, data(root))
-    with pytest.raises(InputError, match="another order"):
+    with pytest.raises(InputError, match="a different order"):
         classes.require_same(sm.load(first), data(short))
 
 

@@ -43,7 +43,7 @@ def test_shards_are_pulled_together(site: Hub) -> None:
     ("files", "status", "words"),
     [
         (sharded("a.safetensors", "../b.safetensors"), 4, "may be outside its folder"),
-        (sharded("a.safetensors", "b.bin"), 4, "no .safetensors file"),
+        (sharded("a.safetensors", "b.bin"), 4, "not a .safetensors file"),
         ({**sharded("a.safetensors", "b.safetensors"), "b.safetensors": None}, 3, "lacks"),
         ({"README.md": b"x"}, 3, "found none"),
         ({"a.pt": b"x", "b.pt": b"y"}, 3, "hf-hub:me/net:a.pt"),

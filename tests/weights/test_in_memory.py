@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import soupmerge as sm
+from soupmerge.weights import in_memory as module
 from soupmerge.weights.in_memory import InMemoryView, in_memory
 
 
@@ -39,3 +40,26 @@ def test_ingredients_in_memory_need_no_files(ingredients: sm.Ingredients) -> Non
 
 def test_what_does_not_fit_stays_in_files(ingredients: sm.Ingredients) -> None:
     assert in_memory(ingredients, most=1000) is ingredients
+
+
+def test_half_of_the_free_memory_may_be_used(
+    ingredients: sm.Ingredients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(info.bytes for one in ingredients for info in one.infos.values())
+    system = {"SC_AVPHYS_PAGES": 2 * size, "SC_PAGE_SIZE": 1}
+    monkeypatch.setattr("os.sysconf", system.__getitem__)
+    assert in_memory(ingredients) is not ingredients
+    system["SC_AVPHYS_PAGES"] -= 2
+    assert in_memory(ingredients) is ingredients
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
+def test_four_gib_may_be_used_where_free_memory_is_unknown(
+    ingredients: sm.Ingredients, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def unknown(name: str) -> int:
+        raise error(name)
+
+    monkeypatch.setattr("os.sysconf", unknown)
+    assert module._free_share() == 4 * 2**30
+    assert in_memory(ingredients) is not ingredients

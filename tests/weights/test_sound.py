@@ -146,3 +146,15 @@ def test_binding_refuses_a_variance_below_0(negative: sm.Ingredients, net: nn.Mo
     with pytest.raises(NumericsError, match="variances below 0"):
         sm.bind(net, state)
     sm.bind(net, negative[0])
+
+
+@pytest.mark.parametrize("at", [0, 5, -1])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_an_unsound_ingredient_is_reported_even_at_a_coefficient_of_0(
+    tmp_path: Path, at: int, value: float
+) -> None:
+    sound, unsound = torch.ones(9), torch.ones(9)
+    unsound[at] = value
+    ingredients = written(tmp_path, {"w": sound}, {"w": unsound}, {"w": sound + 1})
+    with pytest.raises(NumericsError, match=r"1\.safetensors: holds NaN, Inf .*w: 1 of 9 numbers"):
+        sm.mix(ingredients, sm.Recipe.of(ingredients, [0.5, 0, 0.5]))
