@@ -15,7 +15,7 @@ from soupmerge.choices import PRECISIONS
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.robustness.adversarial_cache import AdversarialCache
 from soupmerge.robustness.cascade import stages_of
-from soupmerge.robustness.judging import Judge, Ledger, Meter, NullLedger
+from soupmerge.robustness.judge import Judge, Ledger, Meter, NullLedger
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.types import (
     Attack,

@@ -266,7 +266,7 @@ def test_what_an_attack_offers_is_declared(attack: Any, protocols: set[type]) ->
         (lambda: sm.Cascade(()), "cascade", "under one threat"),
     ],
 )
-def test_settings_that_cannot_be_meant(make: Any, place: str, words: str) -> None:
+def test_invalid_settings_are_refused(make: Any, place: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as refused:
         make()
     assert place in str(refused.value.where)

@@ -296,7 +296,7 @@ def test_what_is_no_classifier_is_refused() -> None:
         ({"data": pixels([])}, InputError, "at hand: holds no images"),
     ],
 )
-def test_benchmarks_that_cannot_be_meant(
+def test_invalid_benchmarks_are_refused(
     settings: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):

@@ -241,7 +241,7 @@ def test_a_threat_survives_its_text(norm: str, eps: float) -> None:
         ("l2:1e999", "is not a number"),
     ],
 )
-def test_threats_that_cannot_be_meant(text: str, words: str) -> None:
+def test_invalid_threats_are_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as refused:
         sm.Threat.parse(text)
     assert refused.value.exit_status == 2

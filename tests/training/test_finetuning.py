@@ -321,7 +321,7 @@ def test_a_base_that_is_not_finite_or_does_not_fit_is_refused_before_any_work(
         ({"augment": "crop-flop"}, "no augmentation 'crop-flop'.*did you mean 'crop-flip'"),
     ],
 )
-def test_schedules_that_cannot_be_meant(settings: dict[str, Any], words: str) -> None:
+def test_invalid_schedules_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words) as refused:
         sm.Schedule(**settings)
     assert refused.value.where == ("augment" if "augment" in settings else "finetune")
