@@ -193,8 +193,9 @@ def _is_streaming(attack: Attack) -> bool:
 def _expected_cost(attack: Attack, fooled: float) -> float:
     """Return the expected gradient evaluations for an image, if a fraction *fooled* is fooled."""
     stages = [stage.describe() for stage in stages_of(attack)]
-    most = sum(s["steps"] * s.get("restarts", 1) * s.get("targets", 1) for s in stages)
-    return float(fooled * min(FEW, most) + (1 - fooled) * max(most, 1))
+    steps = [s.get("steps", 1) * s.get("restarts", 1) * s.get("targets", 1) for s in stages]
+    most = max(sum(steps), 1)
+    return float(fooled * min(FEW, most) + (1 - fooled) * most)
 
 
 def evaluate(classifier: Classifier, benchmark: Benchmark, *, progress: Progress = quiet) -> Report:
