@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from watching import NORMS, Case, Recorded, Watched, clock, some, tell, timed, unbound
 
 import soupmerge as sm
-from soupmerge.robustness import judging
+from soupmerge.robustness.judge import answers_right
 
 THREATS = ("linf:8/255", "l2:0.5", "l1:12")
 FOR_DIGITS = ("linf:0.19", "l2:0.75", "l1:1.5")
@@ -155,7 +155,7 @@ def cost(case: Case, given: argparse.Namespace) -> dict[str, Row]:
 
 def unsampled(judge: sm.Benchmark, net: nn.Module) -> sm.Report:
     """Return the report without attacking a sample of survivors again in float32."""
-    with mock.patch.object(judging, "MOST_RECHECKED", 0):
+    with mock.patch("soupmerge.robustness.judge.MOST_RECHECKED", 0):
         return judge(net)
 
 
@@ -163,7 +163,7 @@ def confirmed(case: Case, attack: Recorded, threat: sm.Threat, fell: Tensor) -> 
     """Return for which part of *fell* the recorded images, asked about here, are fooled."""
     x, y = case.data.batch(fell)
     x_adv = threat.project(torch.stack([attack.points[i] for i in fell.tolist()]), x)
-    wrong = ~judging.answers_right(case.bound, x_adv, y)
+    wrong = ~answers_right(case.bound, x_adv, y)
     return float((wrong & threat.contains(x_adv, x)).double().mean())
 
 
@@ -202,7 +202,7 @@ def autoattack(case: Case, given: argparse.Namespace) -> dict[str, Row]:
 
     report, *own = timed(lambda: case.judge(sm.AutoAttack(threat))(case.bound))
     x_adv, *other = timed(theirs)
-    held, robust = judging.answers_right(case.plain, x_adv, y), report.right(str(threat))
+    held, robust = answers_right(case.plain, x_adv, y), report.right(str(threat))
     apart = int((held != robust).sum())
     seen = {"images": len(x), "robust": int(robust.sum()), "theirs": int(held.sum())}
     seen |= {"verdicts that differ": apart, "seconds": round(own[0]), "of theirs": round(other[0])}

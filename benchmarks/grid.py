@@ -24,7 +24,7 @@ import torch
 from watching import Case, Watched, some, tell, timed, unbound
 
 import soupmerge as sm
-from soupmerge.robustness.judging import Meter
+from soupmerge.robustness.judge import Meter
 from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.search.betting import BettingTest
 from soupmerge.soups.search.choice import tried

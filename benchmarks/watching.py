@@ -16,7 +16,7 @@ from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor, nn
 
 import soupmerge as sm
-from soupmerge.robustness import judging
+from soupmerge.robustness.judge import answers_right
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
@@ -64,7 +64,7 @@ class Case:
         device, found = next(net.parameters()).device, []
         for indices in torch.split(todo, self.batch):
             x, y = (t.to(device) for t in self.data.batch(indices))
-            found.append(judging.answers_right(net, attack(x, y), y).cpu())
+            found.append(answers_right(net, attack(x, y), y).cpu())
         return torch.cat(found)
 
 

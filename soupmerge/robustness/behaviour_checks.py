@@ -122,8 +122,9 @@ def chance(case: Case) -> Iterator[str]:
     low, _ = case.report.interval(CLEAN)
     if low <= most + CHANCE:
         yield (
-            f"clean accuracy {case.report.accuracy(CLEAN):.1%} (95% interval from {low:.1%}) may "
-            f"not be more than {CHANCE:.0%} above the share of the most frequent label, {most:.1%}"
+            f"clean accuracy {case.report.accuracy(CLEAN):.1%} (95% interval from {low:.1%}) is "
+            f"not significantly more than {CHANCE:.0%} above the share of the most frequent label, "
+            f"{most:.1%}"
         )
 
 

@@ -15,7 +15,7 @@ from soupmerge.choices import PRECISIONS
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.robustness.adversarial_cache import AdversarialCache
 from soupmerge.robustness.cascade import stages_of
-from soupmerge.robustness.judging import Judge, Ledger, Meter, NullLedger
+from soupmerge.robustness.judge import Judge, Ledger, Meter, NullLedger
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.types import (
     Attack,
@@ -193,8 +193,9 @@ def _is_streaming(attack: Attack) -> bool:
 def _expected_cost(attack: Attack, fooled: float) -> float:
     """Return the expected gradient evaluations for an image, if a fraction *fooled* is fooled."""
     stages = [stage.describe() for stage in stages_of(attack)]
-    most = sum(s["steps"] * s.get("restarts", 1) * s.get("targets", 1) for s in stages)
-    return float(fooled * min(FEW, most) + (1 - fooled) * max(most, 1))
+    steps = [s.get("steps", 1) * s.get("restarts", 1) * s.get("targets", 1) for s in stages]
+    most = max(sum(steps), 1)
+    return float(fooled * min(FEW, most) + (1 - fooled) * most)
 
 
 def evaluate(classifier: Classifier, benchmark: Benchmark, *, progress: Progress = quiet) -> Report:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from soupmerge.errors import InputError
 from soupmerge.robustness.attacks import APGD
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.robustness.judge import device_of
 from soupmerge.robustness.losses import cross_entropy, is_right
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.robustness.threats import Threat
@@ -77,8 +78,7 @@ class Case:
     @cached_property
     def images(self) -> tuple[Tensor, Tensor]:
         """Images ``(n, C_in, H, W)`` and labels ``(n,)``, on the classifier's device."""
-        parameters = self.classifier.parameters() if isinstance(self.classifier, nn.Module) else ()
-        device = next((p.device for p in parameters), torch.device("cpu"))
+        device = device_of(self.classifier)
         x, y = self.benchmark.data.batch(self.indices)
         return x.to(device), y.to(device)
 

@@ -58,9 +58,11 @@ def finetune(
 
     Example:
         >>> import tempfile, soupmerge as sm
-        >>> net, out = sm.model("digits-cnn"), Path(tempfile.mkdtemp()) / "net.safetensors"
+        >>> net, objective = sm.model("digits-cnn"), sm.against(sm.Linf(0.1))
         >>> images, short = sm.data("digits", limit=16), sm.Schedule(epochs=1, augment="none")
-        >>> finetune(net, images, sm.against(sm.Linf(0.1)), out, schedule=short).name
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     out = finetune(net, images, objective, f"{folder}/net.safetensors", schedule=short)
+        >>> out.name
         'net.safetensors'
     """
     out = Path(out)

@@ -103,6 +103,7 @@ def test_attacks_raise_the_loss_that_they_are_given(loss: str, kind: Any) -> Non
     size = {FGSM: 0.1, sm.PGD: 0.25 / 20, sm.APGD: 0.2}[kind]
     expected = sm.L2(0.1).project(point + size * point.grad / point.grad.norm(), x)  # type: ignore[operator, union-attr]
     torch.testing.assert_close(asked.points[1], expected.detach(), rtol=0, atol=1e-5)
+    assert len(asked.points) == {FGSM: 1, sm.PGD: 20, sm.APGD: 100}[kind] + 1
 
 
 @pytest.mark.parametrize(
@@ -266,7 +267,7 @@ def test_what_an_attack_offers_is_declared(attack: Any, protocols: set[type]) ->
         (lambda: sm.Cascade(()), "cascade", "under one threat"),
     ],
 )
-def test_settings_that_cannot_be_meant(make: Any, place: str, words: str) -> None:
+def test_invalid_settings_are_refused(make: Any, place: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as refused:
         make()
     assert place in str(refused.value.where)

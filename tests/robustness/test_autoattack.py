@@ -263,7 +263,7 @@ def test_the_original_is_asked_in_its_own_words(
         ({"version": "custom", "attacks": ("square", "fabt")}, "no attack 'fabt'"),
     ],
 )
-def test_versions_that_cannot_be_meant(settings: dict[str, Any], words: str) -> None:
+def test_invalid_versions_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words) as refused:
         sm.AutoAttack(sm.Linf(0.1), **settings)
     assert refused.value.where == "autoattack"

@@ -150,6 +150,8 @@ REST = [0.3, 0.35, 0.4]
         ((20, {}, 2), (5, {"targets": 3, "restarts": 2}, 2), False),
         ((100, {}, 3), (20, {}, 1), False),  # 0.75 / 32.5 > 0.25 / 17.5
         ((100, {}, 0), (1, {}, 0), False),
+        ((29, {}, 3), (10, {}, 2), False),  # 0.75 / 14.75 > 0.5 / 10
+        ((0, {}, 4), (1, {}, 4), False),
     ],
 )
 def test_only_the_union_asks_first_what_breaks_most_for_its_cost(
@@ -296,7 +298,7 @@ def test_what_is_no_classifier_is_refused() -> None:
         ({"data": pixels([])}, InputError, "at hand: holds no images"),
     ],
 )
-def test_benchmarks_that_cannot_be_meant(
+def test_invalid_benchmarks_are_refused(
     settings: dict[str, Any], kind: type[Exception], words: str
 ) -> None:
     with pytest.raises(kind, match=words):

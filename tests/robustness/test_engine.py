@@ -132,9 +132,12 @@ def test_batches_stay_full_and_nothing_is_computed_for_what_has_fallen(width: in
     assert sum(seen) <= (n - fallen) * 21 + fallen * 8
 
 
-def test_new_examples_join_when_a_sixteenth_of_the_batch_is_free() -> None:
-    """Of 32 examples one falls in each pass; those that join in their place fall late."""
-    starts = torch.cat([0.495 - 0.01 * torch.arange(32), torch.full((32,), 0.1)])
+@pytest.mark.parametrize(("width", "sizes"), [(32, [32, 31]), (34, [34, 33, 32])])
+def test_new_examples_join_when_a_sixteenth_of_the_batch_is_free(
+    width: int, sizes: list[int]
+) -> None:
+    """One example falls in each pass; those that join in their place fall late."""
+    starts = torch.cat([0.495 - 0.01 * torch.arange(width), torch.full((width,), 0.1)])
 
     class Line:
         def take(self, count: int) -> engine.NewExamples | None:
@@ -147,11 +150,9 @@ def test_new_examples_join_when_a_sixteenth_of_the_batch_is_free() -> None:
             return torch.zeros_like(unsuccessful)
 
     asked, rule = Recorder(threshold), Fixed(sm.Linf(1), 0.01)
-    for _ in engine.run(
-        asked, Line(), rule, steps=20, loss=LOSSES["margin"], until_fooled=True, width=32
-    ):
-        pass
-    assert [len(points) for points in asked.points[:10]] == [32, *[32, 31] * 4, 32]
+    settings: dict[str, Any] = {"loss": LOSSES["margin"], "until_fooled": True, "width": width}
+    assert list(engine.run(asked, Line(), rule, steps=20, **settings))
+    assert [len(points) for points in asked.points[:10]] == [width, *sizes * 4, width][:10]
 
 
 def test_leaving_early_changes_no_verdict(exact: nn.Module, batch: tuple[Tensor, Tensor]) -> None:

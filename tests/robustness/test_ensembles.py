@@ -68,7 +68,7 @@ def test_gradients_go_through_all_members_and_their_modes_are_theirs(
         judge(several)
 
 
-def test_ensembles_that_cannot_be_meant(members: list[nn.Module]) -> None:
+def test_invalid_ensembles_are_refused(members: list[nn.Module]) -> None:
     with pytest.raises(UsageError, match="no average 'probs'.*did you mean 'prob'"):
         Ensemble(members, "probs")
     with pytest.raises(UsageError, match="has no members"):

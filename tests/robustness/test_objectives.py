@@ -196,7 +196,7 @@ def test_no_weight_takes_a_gradient_in_crafting(batch: tuple[Tensor, Tensor]) ->
         ({"threat": [LINF, sm.Linf(0)]}, "threat", "one of several radii is 0"),
     ],
 )
-def test_objectives_that_cannot_be_meant(wrong: dict[str, Any], place: str, words: str) -> None:
+def test_invalid_objectives_are_refused(wrong: dict[str, Any], place: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as refused:
         sm.against(**wrong)
     assert refused.value.where == place

@@ -36,6 +36,24 @@ def test_a_search_starts_with_vertical_stripes_at_the_ball_s_face(grey: Tensor) 
     assert 0.3 < float((signs > 0).float().mean()) < 0.7
 
 
+def test_stripes_move_all_pixels_alike(grey: Tensor) -> None:
+    asked = Recorder(threshold)
+    random_search(asked, grey, torch.zeros(3, dtype=torch.long), THREATS[1], seeded(), 0)
+    moved = (asked.points[0] - grey).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.5 / (2 * SIDE**2) ** 0.5))
+
+
+def test_squares_lie_in_the_image() -> None:
+    """Of 24 channels, some have another sign than their stripe in every column."""
+    asked = Recorder(lambda x: torch.ones(len(x), 2))
+    x, y = torch.full((3, 24, SIDE, SIDE), 0.5), torch.zeros(3, dtype=torch.long)
+    random_search(asked, x, y, THREATS[0], seeded(), 30)
+    for i, points in enumerate(asked.points[1:]):
+        side = max(1, round((0.8 * 2 ** (-8 * i / 30)) ** 0.5 * SIDE))
+        moved = (points - asked.points[0]).abs().amax(1) > 1e-6
+        assert moved.flatten(1).sum(1).tolist() == [side**2] * 3
+
+
 def test_it_goes_on_with_squares_that_shrink_from_80_percent_to_a_pixel(grey: Tensor) -> None:
     """Each sets a square to one face of the ball, with a sign for each channel.
 

@@ -241,7 +241,7 @@ def test_a_threat_survives_its_text(norm: str, eps: float) -> None:
         ("l2:1e999", "is not a number"),
     ],
 )
-def test_threats_that_cannot_be_meant(text: str, words: str) -> None:
+def test_invalid_threats_are_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as refused:
         sm.Threat.parse(text)
     assert refused.value.exit_status == 2
@@ -262,3 +262,11 @@ def test_a_radius_that_is_0_for_float32_images_is_refused() -> None:
         sm.L2(0.5),
         sm.L1(12),
     )
+
+
+def test_a_step_in_l1_moves_the_largest_share_of_coordinates_that_is_asked_for() -> None:
+    grad = torch.arange(1.0, 21).view(1, 1, 4, 5) * torch.tensor([1.0, -1.0] * 10).view(1, 1, 4, 5)
+    for density, count in ((1.0, 20), (0.5, 10), (0.05, 1), (0.0, 1)):
+        step = sm.L1(1).steepest(grad, torch.tensor([density])).flatten()
+        expected = torch.where(grad.abs() > 20 - count, grad.sign() / count, 0.0).flatten()
+        torch.testing.assert_close(step, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import OrderedDict
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError, NumericsError, OutputError, UsageError
+from soupmerge.storage.run_folder import SMALL
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import quiet
 from soupmerge.weights.lineage import node_of
@@ -76,6 +78,37 @@ def test_a_network_without_batch_norms_settles_nothing_of_them(
     plain = nn.Sequential(OrderedDict(rows=nn.Flatten(), last=nn.Linear(64, 10)))
     out = sm.finetune(plain, digits, sm.against(None), tmp_path / "a.safetensors", schedule=SHORT)
     assert sm.load(out)[0].notes_of_soupmerge["training"]["decisions"] == {}
+
+
+def test_a_network_of_a_known_kind_is_named_in_manifest_and_file(
+    digits: sm.Images, tmp_path: Path
+) -> None:
+    net, out = sm.model("digits-cnn"), tmp_path / "a.safetensors"
+    schedule = replace(SHORT, epochs=1, batch_size=20)
+    sm.finetune(net, digits, sm.against(None), out, schedule=schedule)
+    manifest = json.loads((tmp_path / "a.run" / "manifest.json").read_text())
+    assert manifest["model"] == sm.load(out)[0].notes_of_soupmerge["model"] == "digits-cnn"
+    assert manifest["seed"] == 0
+
+
+@pytest.mark.parametrize(("every", "files"), [(0, 1), (1, 3), (2, 2)])
+def test_weights_momentum_and_every_output_must_fit_on_the_disk(
+    net: nn.Module,
+    digits: sm.Images,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every: int,
+    files: int,
+) -> None:
+    """Weights and momentum twice, as the state is replaced as a whole."""
+    numbers = sum(t.nbytes for t in net.state_dict().values())
+    usage, needed = shutil.disk_usage(tmp_path), (files + 4) * numbers
+    out, schedule = tmp_path / "a.safetensors", replace(SHORT, every=every)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=SMALL + needed - 1))
+    with pytest.raises(OutputError, match=f"needs {SMALL + needed:,} bytes"):
+        sm.finetune(net, digits, sm.against(None), out, schedule=schedule)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=SMALL + needed))
+    sm.finetune(net, digits, sm.against(None), out, schedule=schedule)
 
 
 def test_a_base_is_where_training_starts_and_is_told_by_name_and_hash(
@@ -321,7 +354,7 @@ def test_a_base_that_is_not_finite_or_does_not_fit_is_refused_before_any_work(
         ({"augment": "crop-flop"}, "no augmentation 'crop-flop'.*did you mean 'crop-flip'"),
     ],
 )
-def test_schedules_that_cannot_be_meant(settings: dict[str, Any], words: str) -> None:
+def test_invalid_schedules_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words) as refused:
         sm.Schedule(**settings)
     assert refused.value.where == ("augment" if "augment" in settings else "finetune")

@@ -15,7 +15,7 @@ from soupmerge.binding import bind, load_into, ref_of
 from soupmerge.errors import OutputError, itemised
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import CHEAP, doubts
-from soupmerge.robustness.judging import Ledger
+from soupmerge.robustness.judge import Ledger
 from soupmerge.robustness.report import Report
 from soupmerge.run import Run
 from soupmerge.sketch import Sketch

@@ -59,8 +59,7 @@ class Meter:
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
         self.counts = {"gradient_evaluations": 0, "forward_evaluations": 0}
-        parameters = iter(classifier.parameters() if isinstance(classifier, nn.Module) else ())
-        self.device = next((p.device for p in parameters), torch.device("cpu"))
+        self.device = device_of(classifier)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the logits of *x*, and count its images."""
@@ -269,6 +268,12 @@ class Judge:
         flags = torch.zeros(len(self.data), dtype=torch.bool)
         flags[list(indices)] = True
         return flags
+
+
+def device_of(classifier: Classifier) -> torch.device:
+    """Return the device of the parameters of *classifier*; the CPU if it has none."""
+    parameters = classifier.parameters() if isinstance(classifier, nn.Module) else ()
+    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def answers_right(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
