@@ -64,6 +64,18 @@ def test_other_networks_are_exported_for_soupmerge(tmp_path: Path, soupmerge: Ty
     assert "library_name: soupmerge" in text
 
 
+@pytest.mark.parametrize("ref", ["digits-cnn?width=2", TIMM.partition("&mean")[0]])
+def test_a_network_that_is_given_is_what_the_folder_names(tmp_path: Path, ref: str) -> None:
+    soup = soup_of(ref, tmp_path)
+    given = sm.model(f"{ref}&mean=0.3&std=0.1" if "digits" in ref else TIMM)
+    done = export(tmp_path / "out", soup, net=given)
+    found = sm.load(tmp_path / "out")[0]
+    assert found.model == done.network == given.soupmerge_ref
+    assert all(torch.equal(found[name], t) for name, t in open_checkpoint(soup).items())
+    x = torch.rand(2, 1, 8, 8) if "digits" in ref else torch.rand(2, 3, 64, 64)
+    assert torch.equal(sm.bind(sm.model(like=found), found)(x), sm.bind(given, found)(x))
+
+
 def test_a_judgement_of_something_else_is_refused(tmp_path: Path, soupmerge: Typed) -> None:
     soup = soup_of("digits-cnn?width=2", tmp_path)
     judge = ["--data", "digits", "--limit", 4, "-o", tmp_path / "run"]
