@@ -138,7 +138,7 @@ def _write_weights(
     path: Path, checkpoint: Checkpoint, recipe: Recipe | None, net: nn.Module
 ) -> None:
     sources, network = checkpoint.sources, ref_of(net) or checkpoint.model
-    one_file = len(sources) == 1 and kind_of(sources[0]) == SAFETENSORS
+    one_file = [kind_of(source) for source in sources] == [SAFETENSORS]
     named = network is not None and checkpoint.model == network
     if one_file and named and not checkpoint.notes and not is_remote(checkpoint.ref):
         with commit.committed(path) as file:

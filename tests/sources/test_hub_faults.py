@@ -321,9 +321,13 @@ def answered(status: int) -> Exception:
 def test_errors_of_the_client_become_ours(
     monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, words: str
 ) -> None:
+    from huggingface_hub import constants
+
     monkeypatch.setenv("HF_TOKEN", "hf_x")
     found = client.explained(error, HubRef.parse("hf-hub:me/net"))
     assert (found.exit_status, words in str(found)) == (status, True), found
+    where = constants.HF_HUB_CACHE if status == 5 else "hf-hub:me/net"
+    assert str(found).startswith(f"{where}: ")
 
 
 def test_a_program_s_own_client_keeps_its_hooks(site: Hub) -> None:
