@@ -61,7 +61,7 @@ def export(
     """Write *soup* as a folder to publish.
 
     The folder holds ``model.safetensors`` (a copy of *soup* if that is one safetensors file that
-    names its network), ``config.json``, a model card, and, where there are such, ``recipe.json``
+    names this network), ``config.json``, a model card, and, where there are such, ``recipe.json``
     and ``evaluation.json``. If the network is timm's, the configuration is timm's as well, and
     ``timm.create_model("local-dir:…", pretrained=True)`` loads the folder. Before it appears, it
     is loaded back: tensors are equal bit for bit, and logits up to rounding.
@@ -137,16 +137,17 @@ def recipe_of(checkpoint: Checkpoint) -> Recipe | None:
 def _write_weights(
     path: Path, checkpoint: Checkpoint, recipe: Recipe | None, net: nn.Module
 ) -> None:
-    sources = checkpoint.sources
-    one_file = len(sources) == 1 and kind_of(sources[0]) == SAFETENSORS
-    if one_file and checkpoint.model and not checkpoint.notes and not is_remote(checkpoint.ref):
+    sources, network = checkpoint.sources, ref_of(net) or checkpoint.model
+    one_file = [kind_of(source) for source in sources] == [SAFETENSORS]
+    named = network is not None and checkpoint.model == network
+    if one_file and named and not checkpoint.notes and not is_remote(checkpoint.ref):
         with commit.committed(path) as file:
             for part in sources[0].chunks():
                 file.write(part)
         return
     notes: Mapping[str, Any] = checkpoint.notes_of_soupmerge
     others = {key: value for key, value in notes.items() if key not in ("model", "recipe")}
-    save(path, checkpoint, recipe=recipe, model=ref_of(net) or checkpoint.model, notes=others)
+    save(path, checkpoint, recipe=recipe, model=network, notes=others)
 
 
 def require_export(folder: Path | str) -> tuple[str, ...]:

@@ -68,6 +68,9 @@ class Images:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pixels, Tensor) or not isinstance(self.labels, Tensor):
+            what = "pixels and labels are not tensors"
+            raise InputError(what, where=self.ref, fix="Images.of(x, y) takes arrays, too")
         _require_images(self.ref, self.pixels)
         _require_labels(self.ref, self.pixels, self.labels, self.classes)
 
@@ -151,7 +154,7 @@ def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
     if start is not None or stop is not None:
         shuffled = shuffled[start:stop]
     if limit is not None:
-        if not 0 < limit <= len(shuffled):
+        if not isinstance(limit, int) or not 0 < limit <= len(shuffled):
             raise UsageError(f"limit {limit} is not in 1…{len(shuffled)}", where=f"{ref} {split}")
         shuffled = shuffled[:limit]
     if not len(shuffled):

@@ -132,7 +132,7 @@ def _fetch(address: str, part: Partial, wanted: Kind, progress: Progress | None)
             raise _CutError("continues with another file", where=address, fix="run again")
         length = count(answer.headers.get("Content-Length", ""))
         total = None if length is None else received + length
-        if (total or 0) > MOST_BYTES:
+        if total is not None and total > MOST_BYTES:
             raise NetworkError(f"has {total:,} bytes, too many", where=address, fix=_by_hand(part))
         chunks = _chunks(answer, address)
         head = b""

@@ -23,7 +23,7 @@ from soupmerge.storage.reading import require_regular
 
 T = TypeVar("T")
 
-Read: TypeAlias = tuple[Sequence[str], Tensor, Tensor, Sequence[str] | int]
+Contents: TypeAlias = tuple[Sequence[str], Tensor, Tensor, Sequence[str] | int]
 """Ids, pixels, labels, and the names of the classes in the order of their labels, or the number of
 classes if they have no names."""
 
@@ -39,7 +39,7 @@ MOST_PIXELS = 89_000_000
 """Of one image: Pillow's own limit against decompression bombs."""
 
 
-def digits(rest: str, split: str) -> Read:
+def digits(rest: str, split: str) -> Contents:
     """Read scikit-learn's embedded 8×8 digits: 1197 to train, 300 to choose, 300 to judge."""
     _require_no_rest("digits", rest)
     from sklearn.datasets import load_digits
@@ -55,19 +55,19 @@ def digits(rest: str, split: str) -> Read:
     return _numbered(indices), pixels, torch.from_numpy(y[indices]).long(), 10
 
 
-def cifar10(rest: str, split: str) -> Read:
+def cifar10(rest: str, split: str) -> Contents:
     """Read CIFAR-10, which is downloaded once."""
     _require_no_rest("cifar10", rest)
     return _cifar("CIFAR10", split)
 
 
-def cifar100(rest: str, split: str) -> Read:
+def cifar100(rest: str, split: str) -> Contents:
     """Read CIFAR-100, which is downloaded once."""
     _require_no_rest("cifar100", rest)
     return _cifar("CIFAR100", split)
 
 
-def folder(rest: str, split: str) -> Read:
+def folder(rest: str, split: str) -> Contents:
     """Read one folder of images per class, from ``rest/split`` if it exists, else from *rest*.
 
     Images have 3 channels, or 1 if all of them are grey.
@@ -135,7 +135,7 @@ def _warn_of_order(root: Path, names: Sequence[str]) -> None:
         warnings.warn(what, stacklevel=2)
 
 
-def npz(rest: str, split: str) -> Read:
+def npz(rest: str, split: str) -> Contents:
     """Read arrays ``x``, ``y`` (or ``SPLIT_x``, ``SPLIT_y``) from a NumPy archive."""
     path = Path(rest)
     require_regular(path)
@@ -175,7 +175,7 @@ def _require_no_bomb(packed: zipfile.ZipFile, path: Path) -> None:
             raise UnsafeError(f"{what} {info.file_size:,}", where=path, fix="save it again")
 
 
-def function(ref: str, split: str) -> Read:
+def function(ref: str, split: str) -> Contents:
     """Call ``package.module:function`` with the split; it returns images and labels."""
     called = imported(ref, "data")
     try:
@@ -226,7 +226,7 @@ def _require_no_rest(name: str, rest: str) -> None:
         raise UsageError(f"{name} takes nothing after a colon, found {rest!r}", where="data")
 
 
-def _cifar(name: str, split: str) -> Read:
+def _cifar(name: str, split: str) -> Contents:
     part = _part({"train": True, "test": False}, split, name.lower())
     images = cifar.load(name, train=part)
     pixels = torch.from_numpy(images.data).permute(0, 3, 1, 2).contiguous()

@@ -42,7 +42,7 @@ class Resized:
     resolution: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.resolution <= LARGEST:
+        if not isinstance(self.resolution, int) or not 1 <= self.resolution <= LARGEST:
             what = f"{self.resolution} is not in 1…{LARGEST}"
             raise UsageError(what, where="resolution", fix="give pixels, such as 224 or 256")
 

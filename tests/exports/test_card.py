@@ -114,7 +114,34 @@ def test_a_licence_is_stated_only_if_it_is_known(
     text = (tmp_path / "out" / "README.md").read_text()
     assert ModelCard(text).data.license == stated
     assert text.count("| unknown |") == licences.count(None)
-    assert ("No licence is stated" in text) == (stated is None)
+    sentence = "No licence is stated, since the licences of what it was made from differ"
+    if stated:
+        source = "stated by its publisher" if given else "that of all it was made from"
+        sentence = f"Licence: {card.plain(stated)}, {source}."
+    assert sentence in text
+
+
+@pytest.mark.parametrize(
+    ("parents", "shown"),
+    [(["mit", "mit"], "mit"), (["mit", "bsd"], None), (["mit", None], None), ([None], None)],
+)
+def test_weights_that_are_no_soup_have_the_licence_of_their_parents(
+    tmp_path: Path, parents: list[str | None], shown: str | None
+) -> None:
+    net = sm.model("digits-cnn?width=2")
+    family = [
+        {
+            "ref": f"{i}",
+            "sha256": "a" * 64,
+            "made": "from scratch",
+            **({"licence": licence} if licence else {}),
+        }
+        for i, licence in enumerate(parents)
+    ]
+    notes = {"family": family}
+    sm.save(tmp_path / "a.safetensors", net.state_dict(), model=net.soupmerge_ref, notes=notes)
+    text = exported(tmp_path, tmp_path / "a.safetensors")
+    assert ModelCard(text).data.license == shown
 
 
 EVIL = "a|b<img src=x onerror=alert(1)>[x](javascript:y)`**~~\n---\n# www.evil.example &lt; {{z}} "
@@ -293,6 +320,26 @@ def test_the_hub_s_metadata_have_the_same_numbers(tmp_path: Path) -> None:
     assert data.tags == ["image-classification", "model-soup", "soupmerge"]
     assert data.pipeline_tag == "image-classification"
     assert text.partition("---\n\n")[2].startswith("# my soup\n")
+
+
+def test_accuracies_are_given_to_six_digits(tmp_path: Path) -> None:
+    flags = {"clean": torch.tensor([True, False, True])}
+    report = sm.Report({"ref": "digits", "split": "test", "n": 3, "sha256": "d" * 64}, flags, {})
+    text = exported(tmp_path, soup_of("digits-cnn?width=2", tmp_path), reports=[report])
+    (result,) = ModelCard(text).data.eval_results or []
+    assert result.metric_value == 0.666667
+    assert table(text, "How it was judged")[0]["accuracy"] == "66.7%"
+
+
+@pytest.mark.parametrize(
+    ("by", "heading"), [("model", "coefficient"), ("glob=head.*", "mean coefficient")]
+)
+def test_one_row_of_coefficients_is_no_mean(tmp_path: Path, by: str, heading: str) -> None:
+    rows = [[0.25, 0.75], [0.5, 0.5]] if by != "model" else [0.375, 0.625]
+    text = exported(tmp_path, soup_of("digits-cnn?width=2", tmp_path, rows=rows, by=by))
+    numbers = [float(row[heading]) for row in table(text, "Ingredients")]
+    assert numbers == pytest.approx([0.375, 0.625])
+    assert ("one for each of 2 groups of tensors" in text) == (by != "model")
 
 
 def test_ingredients_on_the_hub_are_linked_and_named_as_bases(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import soupmerge as sm
+from soupmerge.sources import hub
+from soupmerge.sources.hub.refs import HubRef
 from soupmerge.sources.refs import opened
 from tests.shared import Outcome
 from tests.sources.hub_server import NET, Hub, pickled, weights
@@ -117,3 +119,18 @@ def test_a_recipe_finds_its_ingredients_on_the_hub(
     assert again.read_bytes() == soup.read_bytes()
     tree = soupmerge("inspect", soup).out
     assert "hf-hub:me/a@" in tree
+
+
+def test_progress_of_a_pull_is_in_megabytes_of_each_file(site: Hub) -> None:
+    body = weights() + bytes(3_000_000)
+    site.add("me/net", {"model.safetensors": body, "config.json": b"{}"})
+    calls: list[tuple[str, int, int]] = []
+
+    def progress(what: str, done: int, total: int, note: str = "") -> None:
+        calls.append((what, done, total))
+
+    hub.pull(HubRef.parse("hf-hub:me/net"), progress=progress)
+    megabytes = len(body) // 1_000_000
+    assert {what for what, _, _ in calls} <= {"model.safetensors, MB", "config.json, MB"}
+    assert [c for c in calls if c[0].startswith("model")][-1][1:] == (megabytes, megabytes)
+    assert all(0 <= done <= total for _, done, total in calls)

@@ -283,6 +283,16 @@ def test_what_the_client_says_of_retries_is_kept_to_errors(
     assert [r for r in caplog.records if r.name.startswith("huggingface_hub")] == []
 
 
+def answered(status: int) -> Exception:
+    """Return the client's error for an answer with *status* that says nothing else."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import _http
+
+    http: Any = _http.httpx2
+    request = http.Request("GET", "https://huggingface.co/api")
+    return HfHubHTTPError("x", response=http.Response(status, request=request))
+
+
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
@@ -299,11 +309,25 @@ def test_what_the_client_says_of_retries_is_kept_to_errors(
         (ConnectionResetError(104, "reset"), 6, "the connection was cut"),
         (TimeoutError(110, "x"), 6, "it does not answer in time"),
         (ValueError("x"), 6, "the answer cannot be understood (ValueError); check the network"),
+        (answered(401), 6, "or it is private and the token does not grant access (status 401)"),
+        (answered(403), 6, "or it is private and the token does not grant access (status 403)"),
+        (answered(404), 6, "or it is private and the token does not grant access (status 404)"),
+        (answered(402), 6, "the Hub answers with status 402; check HF_ENDPOINT"),
+        (answered(429), 6, "the Hub answers with status 429; try again later"),
+        (answered(504), 6, "the Hub answers with status 504; try again later"),
+        (answered(505), 6, "the Hub answers with status 505; check HF_ENDPOINT"),
     ],
 )
-def test_errors_of_the_client_become_ours(error: Exception, status: int, words: str) -> None:
+def test_errors_of_the_client_become_ours(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, words: str
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
     found = client.explained(error, HubRef.parse("hf-hub:me/net"))
     assert (found.exit_status, words in str(found)) == (status, True), found
+    where = constants.HF_HUB_CACHE if status == 5 else "hf-hub:me/net"
+    assert str(found).startswith(f"{where}: ")
 
 
 def test_a_program_s_own_client_keeps_its_hooks(site: Hub) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 import soupmerge as sm
 from soupmerge.errors import InputError, SoupmergeError, UsageError
 from soupmerge.sources.functions import how_to_write
+from soupmerge.sources.resizing import Resized
 
 
 def make_set(home: Path, *splits: str) -> None:
@@ -80,6 +81,18 @@ def test_data_is_named_by_text(ref: Any) -> None:
         sm.data(ref)
     with pytest.raises(UsageError, match="split: .* is not a split"):
         sm.data("digits", split=ref)
+
+
+@pytest.mark.parametrize("value", ["8", 2.5, None])
+def test_arguments_of_other_types_are_named(value: Any) -> None:
+    images = sm.data("digits", limit=3)
+    if value is not None:
+        assert f"limit {value} is not in 1…300" in message(sm.data, "digits", limit=value)
+    assert f"resolution: {value} is not in 1…4096" in message(Resized, images, value)
+    arrays = (images.pixels.numpy(), images.labels.numpy())
+    for x, y in (arrays, (arrays[0], images.labels), (images.pixels, arrays[1])):
+        assert "Images.of(x, y) takes arrays" in message(sm.Images, "r", "s", images.ids, x, y, 10)
+    assert sm.Images.of(*arrays, classes=10).sha256 != images.sha256  # ids are numbered anew
 
 
 # ---- networks and weights

@@ -34,11 +34,11 @@ def file_of(entry: ZooEntry, *, progress: Progress | None = None) -> Path:
         NetworkError: it is missing and cannot be pulled.
         UnsafeError: the pulled file is not the one that was pulled first.
     """
-    for root in (_models(), _pulled()):
+    for root in (_models_folder(), _pulled_folder()):
         for suffix in (".pt", ".safetensors"):
             if (path := root / (entry.name + suffix)).is_file():
                 return path
-    target = (_models() if os.environ.get(MODELS) else _pulled()) / f"{entry.name}.pt"
+    target = (_models_folder() if os.environ.get(MODELS) else _pulled_folder()) / f"{entry.name}.pt"
     if not connections.is_offline():
         warnings.warn(f"{entry.ref} is missing: downloading it to {target}", stacklevel=4)
     address = address_of(entry)
@@ -70,11 +70,11 @@ def require_pinned(path: Path, checkpoint: Checkpoint) -> None:
         raise UnsafeError(what, where=path, fix=fix)
 
 
-def _models() -> Path:
+def _models_folder() -> Path:
     return Path(os.environ.get(MODELS) or "models")
 
 
-def _pulled() -> Path:
+def _pulled_folder() -> Path:
     home = os.environ.get(HOME)
     return Path(home) / "robustbench" if home else Path.home() / ".cache/soupmerge/robustbench"
 
