@@ -17,7 +17,7 @@ from soupmerge.figures import style
 from soupmerge.figures.drawing import PICTURES, draw
 from soupmerge.figures.reading import RunRecord, read_run
 from tests.figures import drawn
-from tests.figures.planted import Runs, judge
+from tests.figures.planted import THREE, Runs, judge
 
 FIGURES = {
     "lattice": ["ternary", "front"],
@@ -76,6 +76,24 @@ def test_panels_are_of_a_size_to_be_read_and_fill_their_paper(runs: Runs, kind: 
         width, height = figure.get_size_inches()
         filled = sum(box.width * box.height for box in boxes) / (width * height)
         assert 0.3 < filled < 0.85, f"{name} is lost on its paper, or leaves no room for words"
+
+
+@pytest.mark.parametrize("kind", ["lattice", "race", "sweep", "long sweep", "judged"])
+def test_names_of_dots_stay_inside_their_panels(runs: Runs, kind: str) -> None:
+    found = getattr(runs, kind.removeprefix("long "))[0]
+    if kind.startswith("long"):
+        named = {f"{name}.safetensors": f"{name}-{'W' * 40}" for name in THREE}
+        trials = [{**r, "ref": named.get(Path(r["ref"]).name, r["ref"])} for r in found.trials]
+        found = dataclasses.replace(found, trials=trials)
+    (figure,) = (f for name, of in PICTURES.items() if name != "ternary" and (f := of(found)))
+    drawn.words(figure)  # lays it out
+    for axes in figure.axes:
+        frame = axes.get_window_extent()
+        for text in axes.texts:
+            if text.get_text().count("\n") < 5:  # else it is the list of all names
+                box = text.get_window_extent()
+                assert frame.x0 - 1 < box.x0 < box.x1 < frame.x1 + 1, text
+                assert frame.y0 - 1 < box.y0 < box.y1 < frame.y1 + 1, text
 
 
 LONG = (
