@@ -178,3 +178,59 @@ def test_a_record_that_lacks_something_is_named(runs: Runs) -> None:
         InputError, match=r"pair: a record is incomplete or damaged: .*union.*; run its"
     ):
         draw(dataclasses.replace(found, trials=records))
+
+
+def test_accuracies_are_written_in_percent_without_noise() -> None:
+    assert [style.PERCENT(x) for x in (0.5, 0.125, 0.1 + 0.2, 1.0)] == [
+        "50%",
+        "12.5%",
+        "30%",
+        "100%",
+    ]
+
+
+@pytest.mark.parametrize(("which", "axes"), [("xy", "xy"), ("x", "x"), ("y", "y")])
+def test_axes_in_percent_have_few_ticks(which: str, axes: str) -> None:
+    panel = style.new_figure(4, 4).add_subplot()
+    panel.set(xlim=(0, 0.93), ylim=(0, 0.93))
+    style.percent_axes(panel, which)
+    for letter in "xy":
+        axis = getattr(panel, f"{letter}axis")
+        assert (axis.get_major_formatter() is style.PERCENT) == (letter in axes)
+        if letter in axes:
+            assert 3 <= len(axis.get_ticklocs()) <= 7
+    assert panel.xaxis.get_gridlines()[0].get_visible()
+
+
+@pytest.mark.parametrize("most", [12, 28])
+def test_a_label_is_cut_in_the_middle_to_its_length_and_width(most: int) -> None:
+    name = "abcdefghijklmnopqrstuvwxyz0123456789"
+    assert style.label(name[:most], most) == name[:most]
+    cut = style.label(name, most)
+    head, tail = cut.split("…")
+    assert len(cut) == most
+    assert name.startswith(head)
+    assert name.endswith(tail)
+    assert len(tail) == most * 2 // 5
+    wide = style.label("W" * 40, most)
+    assert len(wide) < most
+    assert style._width(wide) <= most * style.DIGIT
+    assert style._width(wide[:1] + wide) > most * style.DIGIT, "no shorter than it must be"
+    assert style.label("i" * 40, most) == style.label("i" * 41, most)
+    assert len(style.label("i" * 40, most)) == most, "never longer, however narrow"
+
+
+def test_figures_are_of_the_size_that_is_asked_for() -> None:
+    figure = style.new_figure(3, 2)
+    assert tuple(figure.get_size_inches()) == (3, 2)
+    assert type(figure.get_layout_engine()).__name__ == "ConstrainedLayoutEngine"
+    assert style.new_figure(3, 2, layout=None).get_layout_engine() is None
+
+
+def test_an_earlier_figure_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("old")
+    (tmp_path / "b.png").write_text("mine")
+    figure = style.new_figure(2, 2)
+    assert style.save(figure, tmp_path / "a") == [str(tmp_path / "a.png")]
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "b.png").read_text() == "mine"
