@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -59,4 +60,5 @@ def test_metrics_are_written_for_readers() -> None:
 @pytest.mark.parametrize("colours", [palette.INGREDIENTS, palette.INGREDIENTS_DARK])
 def test_ingredients_have_colours_of_their_own(colours: tuple[str, ...]) -> None:
     assert len(set(colours)) == 8
+    assert all(re.fullmatch("#[0-9A-F]{6}", colour) for colour in colours)
     assert not set(colours) & {*palette.COLOURS.values(), *palette.DARK.values()}

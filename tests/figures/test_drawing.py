@@ -143,6 +143,11 @@ def test_figures_are_files_of_their_formats_and_the_same_each_time(runs: Runs) -
         assert not re.search(rb"<dc:date>|CreationDate|Matplotlib v", data)
 
 
+def test_figures_are_png_unless_other_formats_are_asked_for(runs: Runs) -> None:
+    found, _ = runs.finetune
+    assert draw(found.path) == [str(found.path / "figures" / "learning.png")]
+
+
 def test_a_dark_screen_shows_what_paper_does(runs: Runs) -> None:
     png, svg = draw(runs.check[0], ("png", "svg"))
     with Image.open(png) as picture:

@@ -54,6 +54,18 @@ def test_ingredients_are_circled_and_bear_their_own_names(runs: Runs, kind: str)
         assert circles == places
 
 
+@pytest.mark.parametrize("kind", ["lattice", "judged", "sweep"])
+def test_points_fill_their_panels(runs: Runs, kind: str) -> None:
+    found = getattr(runs, kind)[0]
+    draw = {"lattice": fronts.soups_front, "judged": fronts.comparison, "sweep": sweeps.curves}
+    for axes in drawn.some(draw[kind](found)).axes:
+        bounds = axes.dataLim
+        for (low, high), span in (
+            (axes.get_xlim(), bounds.width), (axes.get_ylim(), bounds.height),
+        ):  # fmt: skip
+            assert 1.1 * span < high - low < 1.7 * span
+
+
 def test_axes_say_what_they_measure(runs: Runs) -> None:
     found, _ = runs.lattice
     figure = drawn.some(fronts.soups_front(found))
@@ -110,6 +122,7 @@ def test_long_labels_end_at_dots_in_the_right_half(runs: Runs) -> None:
             note = axes.texts[-1]
             assert note.get_ha() == expected
             assert (note.xyann[0] < 0) == (expected == "right")
+            assert [abs(offset) for offset in note.xyann] == [4, 4], "as far to either side"
             assert not note.get_in_layout(), "a label does not make its panel smaller"
     fronts.write_beside(axes, "short", (0.0, 0.5), left=True)
     assert axes.texts[-1].get_ha() == "right"

@@ -52,6 +52,7 @@ def test_a_path_has_two_ends_and_something_between(runs: Runs) -> None:
     assert paths.path_lines(runs.lattice[0]) is None
     found, _ = runs.pair
     assert paths.path_lines(dataclasses.replace(found, trials=found.trials[:2])) is None
+    assert paths.path_lines(dataclasses.replace(found, trials=found.trials[:3])) is not None
 
 
 def test_barriers_stand_over_their_chords_the_highest_first(runs: Runs) -> None:
@@ -103,9 +104,12 @@ def test_axes_of_a_path_are_in_percent_and_named_once(runs: Runs) -> None:
         assert axes.yaxis.get_major_formatter()(0.5) == "50%"
 
 
-@pytest.mark.parametrize(("kind", "inward"), [("path", True), ("beyond", False)])
-def test_names_at_the_edges_of_a_path_point_inwards(runs: Runs, kind: str, inward: bool) -> None:
-    figure = drawn.some(paths.path_lines(getattr(runs, kind)[0]))
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.25, 1), (0, 1.25), (-0.25, 1.25)])
+def test_names_at_the_edges_of_a_path_point_inwards(runs: Runs, low: float, high: float) -> None:
+    found, _ = runs.beyond
+    trials = [r for r in found.trials if low <= r["weights"][1] <= high]
+    figure = drawn.some(paths.path_lines(dataclasses.replace(found, trials=trials)))
+    inward = (low, high) == (0, 1)
     for axes in figure.axes:
         sides = [label.get_horizontalalignment() for label in axes.get_xticklabels()]
         assert sides == (["left", "center", "right"] if inward else ["center"] * 3)
@@ -131,6 +135,7 @@ def test_what_is_learned_is_drawn_epoch_by_epoch(runs: Runs) -> None:
     assert epochs == [1, 2, 3]
     for axes, key in zip(figure.axes, CURVES, strict=True):
         assert axes.get_xlabel() == "epoch"
+        assert axes.xaxis.get_gridlines()[0].get_visible()
         lines = drawn.lines(axes)
         columns = np.array([record[key] for record in found.history]).reshape(len(epochs), -1).T
         wanted = [drawn.rounded(zip(epochs, column, strict=True)) for column in columns]
@@ -148,8 +153,9 @@ def test_held_out_loss_is_drawn_beside_that_of_training(runs: Runs) -> None:
     line = drawn.lines(drawn.some(history.learning(found)).axes[0])["held out"]
     assert line.points == drawn.rounded((r["epoch"], r["val"]) for r in found.history)
     assert line.line == "--"
-    for last in (None, "inf"):  # nothing was held out; or a loss that is no number
-        some = [{**r, "val": last} for r in found.history]
+    # Nothing was held out, or a loss is no number.
+    for values in ([None] * 3, ["inf"] * 3, [0.5, "inf", 0.5]):
+        some = [{**r, "val": v} for r, v in zip(found.history, values, strict=True)]
         axes = drawn.some(history.learning(dataclasses.replace(found, history=some))).axes[0]
         assert list(drawn.lines(axes)) == ["training"]
 

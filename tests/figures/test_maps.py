@@ -151,6 +151,7 @@ def test_the_plane_is_shaded_by_its_own_losses_and_accuracies(
         assert levels[0] <= table.min()
         assert levels[-1] >= table.max()
         if title.endswith("loss"):
+            assert len(levels) == landscape.LEVELS + 1
             steps = np.diff(np.log(levels))
             np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
 
@@ -280,6 +281,9 @@ def test_many_groups_stand_in_columns(
     figure = drawn.some(history.heat_map(many(runs, n)))
     *panels, _ = figure.axes
     tables = [axes.images[0].get_array().filled(np.nan) for axes in panels]
+    drawn.words(figure)  # lays it out
+    inches = [axes.get_window_extent().width / figure.dpi for axes in panels]
+    assert all(0.55 < width / 3 < 0.85 for width in inches), "however many columns"
     assert [table.shape for table in tables] == [(length, 3)] * columns
     shown = np.concatenate(tables)
     assert np.isnan(shown[n:]).all()

@@ -62,6 +62,18 @@ def test_soups_are_named_by_their_coefficients_and_ingredients_by_themselves(run
             assert (soup["kind"], soup["name"]) == ("grid", " + ".join(parts))
 
 
+def test_colours_of_light_and_dark_screens_are_on_the_page(runs: Runs) -> None:
+    colours = contents([runs.pair[0]])["palette"]
+    assert set(colours) == {"light", "dark"}
+    for scheme, metrics, ingredients in (
+        ("light", palette.COLOURS, palette.INGREDIENTS),
+        ("dark", palette.DARK, palette.INGREDIENTS_DARK),
+    ):
+        wanted = {f"@metric:{norm}": colour for norm, colour in metrics.items()}
+        wanted |= {f"@ingredient:{k}": colour for k, colour in enumerate(ingredients)}
+        assert colours[scheme] == wanted
+
+
 def test_judged_networks_are_called_by_what_made_them(runs: Runs) -> None:
     run, _ = runs.judged
     kinds = [soup["kind"] for soup in contents([run])["soups"]]
@@ -264,6 +276,23 @@ def test_axes_are_named_and_accuracies_and_errors_in_percent(runs: Runs, kind: s
         assert (axis(panel, "x"), axis(panel, "y")) == AXES[kind]
 
 
+def test_colour_bars_are_named_and_stand_at_the_top(runs: Runs) -> None:
+    plane = panels.panels(runs.landscape[0])[0].data[0]["colorbar"]
+    heat = panels_of(runs.learn[0])["Coefficients by depth"].data[0]["colorbar"]
+    assert (plane["title"]["text"], heat["title"]["text"]) == ("accuracy", "coefficient")
+    assert plane["tickformat"] == ".0%"
+    for bar in (plane, heat):
+        assert (bar["y"], bar["yanchor"]) == (1, "top")
+
+
+def test_names_on_a_plane_begin_at_their_checkpoints(runs: Runs) -> None:
+    for panel in panels.panels(runs.landscape[0]):
+        assert panel.data[0]["type"] == "contour"
+        assert panel.data[0]["zhoverformat"] == ".1%"
+        for mark in panel.layout["annotations"]:
+            assert (mark["showarrow"], mark["xanchor"]) == (False, "left")
+
+
 def test_every_curve_of_learning_is_named_on_its_axis(runs: Runs) -> None:
     for panel in panels.panels(runs.learn[0])[:4]:
         assert axis(panel, "x") == ("epoch", *PLAIN)
@@ -356,7 +385,10 @@ def test_a_plane_needs_a_point_beside_its_checkpoints(runs: Runs) -> None:
 def test_rows_of_data_sets_have_room_and_are_in_order(runs: Runs) -> None:
     found, adaptation = runs.adapt
     (panel,) = panels.panels(found)
-    assert panel.layout["height"] >= 100 + 25 * (len(adaptation.sets) + 1)
+    one = {**found.adapted, "sets": dict(list(found.adapted["sets"].items())[:1])}
+    (short,) = panels.panels(dataclasses.replace(found, adapted=one))
+    assert panel.layout["height"] - short.layout["height"] == 26 * (len(adaptation.sets) - 1)
+    assert short.layout["height"] > 150
     assert panel.layout["yaxis"]["autorange"] == "reversed"
     assert panel.layout["yaxis"]["type"] == "category"
     assert all((trace["type"], trace["mode"]) == ("scatter", "markers") for trace in panel.data)

@@ -55,7 +55,7 @@ def _paths(run: RunRecord) -> list[Panel]:
         return []
     t = [record["weights"][1] for record in records]
     data, rows = [], [[f"{place:g}"] for place in t]
-    for i, metric in enumerate(records[0]["metrics"]):
+    for i, metric in enumerate(run.metrics):
         values = [record["metrics"][metric]["accuracy"] for record in records]
         line = chord(t, values)
         data.append(_line(t, values, pretty(metric), f"@metric:{metric}", i))
@@ -65,7 +65,7 @@ def _paths(run: RunRecord) -> list[Panel]:
     first, second = run.names
     layout = _axes(f"coefficient of {second}", "accuracy", percent=True)
     header = [f"coefficient of {second}"]
-    for metric in records[0]["metrics"]:
+    for metric in run.metrics:
         header += [pretty(metric), "over its chord, points"]
     about = f"Accuracy from {first} to {second}; dashed lines are chords between the two."
     return [Panel("Path between two ingredients", about, data, layout, header, rows)]
@@ -197,9 +197,10 @@ def _mark(x: float, y: float, name: str) -> dict[str, Any]:
 
 
 def _shifts(run: RunRecord) -> list[Panel]:
-    if run.adapted is None:
+    by_set = accuracy_by_set(run)
+    if by_set is None:
         return []
-    (sets, rows), k = accuracy_by_set(run), len(run.names)
+    (sets, rows), k = by_set, len(run.names)
     # The two rows of best individuals repeat ingredients, and need no dots of their own.
     looks = [*((_ingredient(i), "circle-open") for i in range(k)), None, None, *SOUPS]
     data = []
