@@ -173,10 +173,11 @@ def _draw_intervals(axes: Any, record: dict[str, Any], metric: str) -> None:
 def write_beside(axes: Any, text: str, place: tuple[float, ...], *, left: bool = False) -> None:
     """Write *text* above and to the right of the dot at *place*, or to its *left*.
 
-    In the right half of a panel a long text ends at the dot, so that it stays inside the panel.
+    A long text begins at a dot in the left half of the panel and ends at one in the right half, so
+    that it stays inside. The limits of *axes* must therefore be final.
     """
+    if len(text) > SHORT:
+        left = place[0] > sum(axes.get_xlim()) / 2
     look = {"textcoords": "offset points", "fontsize": 7, "path_effects": style.HALO, "zorder": 9}
-    look |= {"xytext": (-6, 0), "ha": "right", "va": "center"} if left else {"xytext": (4, 4)}
-    if not left and len(text) > SHORT and place[0] > sum(axes.get_xlim()) / 2:
-        look |= {"xytext": (-4, 4), "ha": "right"}
+    look |= {"xytext": (-4, 4), "ha": "right"} if left else {"xytext": (4, 4)}
     axes.annotate(text, place, annotation_clip=False, **look).set_in_layout(False)

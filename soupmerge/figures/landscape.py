@@ -51,7 +51,7 @@ def landscape(run: RunRecord) -> Figure | None:
             axes.set_title(f"{style.pretty(metric)}: {kind}", fontsize=10)
             axes.set_box_aspect(shape)
             measured = [record.get("metrics", {}).get(metric, {}) for record in lattice]
-            values = [found.get(kind, np.nan) for found in measured]
+            values = [numbers.get(kind, np.nan) for numbers in measured]
             table = np.ma.masked_invalid(np.reshape(values, (len(ys), len(xs))))
             _draw(axes, xs, ys, table, kind)
             _mark(axes, checkpoints)

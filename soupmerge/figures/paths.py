@@ -29,12 +29,11 @@ def path_lines(run: RunRecord) -> Figure | None:
     records = sorted(run.soups, key=lambda record: record["weights"][-1])
     if len(run.names) != 2 or len(records) < 3:
         return None
-    metrics = list(records[0]["metrics"])
-    figure = style.new_figure(3.0 * len(metrics) + 0.4, 3.2)
+    figure = style.new_figure(3.0 * len(run.metrics) + 0.4, 3.2)
     t = [record["weights"][1] for record in records]
     first, second = (style.label(name, MOST_NAME) for name in run.names)
-    for i, metric in enumerate(metrics):
-        axes = figure.add_subplot(1, len(metrics), i + 1)
+    for i, metric in enumerate(run.metrics):
+        axes = figure.add_subplot(1, len(run.metrics), i + 1)
         values = [record["metrics"][metric]["accuracy"] for record in records]
         _draw_path(axes, t, values, metric, MARKS[i % len(MARKS)])
         axes.set_xticks([0, 0.5, 1], [first, "½", second])

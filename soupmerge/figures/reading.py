@@ -71,6 +71,11 @@ class RunRecord:
         """The judged trials that mix the ingredients, without the points of a landscape."""
         return [r for r in self.trials if r.get("metrics") and "weights" in r and "x" not in r]
 
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics by which the soups were judged, all of them by the same."""
+        return list(self.soups[0]["metrics"])
+
     @cached_property
     def judged(self) -> list[dict[str, Any]]:
         """The judged networks of an evaluation or a sweep."""
@@ -166,17 +171,19 @@ def coefficients(run: RunRecord) -> tuple[list[str], list[list[float]]] | None:
     return [printable(g) for g in groups], [[float(w) for w in rows[g]] for g in groups]
 
 
-def accuracy_by_set(run: RunRecord) -> tuple[list[str], list[tuple[str, int, list[float]]]]:
+def accuracy_by_set(run: RunRecord) -> tuple[list[str], list[tuple[str, int, list[float]]]] | None:
     """Return the data sets, and each network's name, forward passes and accuracy on them.
 
-    The last data set stands for the mean over all of them.
+    The last data set stands for the mean over all of them. The result is None if *run* has no soups
+    for shifted images.
     """
-    table = run.adapted or {"sets": {}, "rows": []}
+    if run.adapted is None:
+        return None
     rows = []
-    for row in table["rows"]:
+    for row in run.adapted["rows"]:
         accuracies = [measured["accuracy"] for measured in row["sets"].values()]
         rows.append((printable(row["name"]), int(row["passes"]), [*accuracies, row["mean"]]))
-    return [*map(printable, table["sets"]), "mean of all"], rows
+    return [*map(printable, run.adapted["sets"]), "mean of all"], rows
 
 
 def best(records: Sequence[dict[str, Any]], metric: str) -> int:

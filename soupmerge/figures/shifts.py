@@ -26,9 +26,10 @@ soup, and a soup for each set. The distances keep them from hiding each other.""
 
 def shifts(run: RunRecord) -> Figure | None:
     """Draw a line per data set, with a dot per network (Croce et al. 2023, table 1)."""
-    if run.adapted is None:
+    by_set = accuracy_by_set(run)
+    if by_set is None:
         return None
-    (names, rows), k = accuracy_by_set(run), len(run.names)
+    (names, rows), k = by_set, len(run.names)
     figure = style.new_figure(6.4, 1.1 + 0.3 * len(names))
     axes = figure.add_subplot()
     places = list(range(len(names)))

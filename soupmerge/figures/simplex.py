@@ -33,7 +33,7 @@ def ternary_maps(run: RunRecord) -> Figure | None:
     corners = {tuple(r["weights"]) for r in records if max(r["weights"]) == 1}
     if len(run.names) != 3 or len(corners) < 3:  # a race drops some of them
         return None
-    metrics = list(records[0]["metrics"])
+    metrics = run.metrics
     # Fixed places: fitting these axes to their labels would take longer than drawing them.
     figure = style.new_figure(3.2 * len(metrics), 3.5, layout=None)
     weights = np.array([record["weights"] for record in records], dtype=float)

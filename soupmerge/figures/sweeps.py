@@ -46,16 +46,19 @@ def curves(run: RunRecord) -> Figure | None:
         others = {name: point(record, metric) for name, record in records.items()}
         columns = zip(*others.values(), *(p for ps in learned.values() for p in ps), strict=True)
         near = [NEAR * (max(axis) - min(axis)) for axis in columns]
-        _draw_learned(axes, learned, metric, near)
+        means = _draw_learned(axes, learned, metric)
         _draw_others(axes, others)
+        for group, place in group_neighbours(distinct_parts(list(goals)), means, near):
+            write_beside(axes, ", ".join(map(style.label, group)), place)
     entries = panels[0][0].get_legend_handles_labels()
     figure.legend(*entries, loc="outside right upper", fontsize=7, frameon=False)
     return figure
 
 
 def _draw_learned(
-    axes: Any, goals: dict[str, list[tuple[float, float]]], metric: str, near: Sequence[float]
-) -> None:
+    axes: Any, goals: dict[str, list[tuple[float, float]]], metric: str
+) -> list[tuple[float, ...]]:
+    """Draw the curve of the learned soups, and return the means over seeds on it."""
     means = [
         tuple(sum(axis) / len(points) for axis in zip(*points, strict=True))
         for points in goals.values()
@@ -68,8 +71,7 @@ def _draw_learned(
     seeds = len(next(iter(goals.values())))
     name = f"learned, mean of {seeds} seeds" if seeds > 1 else "learned"
     axes.plot(*zip(*means, strict=True), "^-", color=shade, markersize=6, linewidth=1, label=name)
-    for group, place in group_neighbours(distinct_parts(list(goals)), means, near):
-        write_beside(axes, ", ".join(map(style.label, group)), place)
+    return means
 
 
 def _draw_others(axes: Any, others: dict[str, tuple[float, float]]) -> None:

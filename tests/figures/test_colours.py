@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -38,3 +39,26 @@ def test_metrics_stand_out_from_the_ground(shades: str, ground: str) -> None:
     for metric, shade in getattr(palette, shades).items():
         # As WCAG 2.2 asks of graphics, 1.4.11.
         assert contrast(shade, ground) >= 3, metric
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_metric_has_the_colour_of_its_norm_whatever_its_radius(dark: bool) -> None:
+    shades = palette.DARK if dark else palette.COLOURS
+    assert palette.colour("linf:8/255", dark=dark) == shades["linf"]
+    assert palette.colour("clean", dark=dark) == shades["clean"]
+    other = palette.colour("l0:3", dark=dark)
+    assert other == (palette.OTHER_DARK if dark else palette.OTHER)
+    assert other not in shades.values()
+
+
+def test_metrics_are_written_for_readers() -> None:
+    assert palette.pretty("linf:8/255") == "Linf 8/255"
+    assert palette.pretty("l2:0.5") == "L2 0.5"
+    assert palette.pretty("union") == "union"
+
+
+@pytest.mark.parametrize("colours", [palette.INGREDIENTS, palette.INGREDIENTS_DARK])
+def test_ingredients_have_colours_of_their_own(colours: tuple[str, ...]) -> None:
+    assert len(set(colours)) == 8
+    assert all(re.fullmatch("#[0-9A-F]{6}", colour) for colour in colours)
+    assert not set(colours) & {*palette.COLOURS.values(), *palette.DARK.values()}

@@ -17,7 +17,7 @@ from soupmerge.figures import style
 from soupmerge.figures.drawing import PICTURES, draw
 from soupmerge.figures.reading import RunRecord, read_run
 from tests.figures import drawn
-from tests.figures.planted import Runs, judge
+from tests.figures.planted import THREE, Runs, judge
 
 FIGURES = {
     "lattice": ["ternary", "front"],
@@ -78,6 +78,24 @@ def test_panels_are_of_a_size_to_be_read_and_fill_their_paper(runs: Runs, kind: 
         assert 0.3 < filled < 0.85, f"{name} is lost on its paper, or leaves no room for words"
 
 
+@pytest.mark.parametrize("kind", ["lattice", "race", "sweep", "long sweep", "judged"])
+def test_names_of_dots_stay_inside_their_panels(runs: Runs, kind: str) -> None:
+    found = getattr(runs, kind.removeprefix("long "))[0]
+    if kind.startswith("long"):
+        named = {f"{name}.safetensors": f"{name}-{'W' * 40}" for name in THREE}
+        trials = [{**r, "ref": named.get(Path(r["ref"]).name, r["ref"])} for r in found.trials]
+        found = dataclasses.replace(found, trials=trials)
+    (figure,) = (f for name, of in PICTURES.items() if name != "ternary" and (f := of(found)))
+    drawn.words(figure)  # lays it out
+    for axes in figure.axes:
+        frame = axes.get_window_extent()
+        for text in axes.texts:
+            if text.get_text().count("\n") < 5:  # else it is the list of all names
+                box = text.get_window_extent()
+                assert frame.x0 - 1 < box.x0 < box.x1 < frame.x1 + 1, text
+                assert frame.y0 - 1 < box.y0 < box.y1 < frame.y1 + 1, text
+
+
 LONG = (
     "resnet18_linf_8_255_epoch_200",
     "resnet18_l2_128_255_epoch_200",
@@ -125,6 +143,11 @@ def test_figures_are_files_of_their_formats_and_the_same_each_time(runs: Runs) -
         assert not re.search(rb"<dc:date>|CreationDate|Matplotlib v", data)
 
 
+def test_figures_are_png_unless_other_formats_are_asked_for(runs: Runs) -> None:
+    found, _ = runs.finetune
+    assert draw(found.path) == [str(found.path / "figures" / "learning.png")]
+
+
 def test_a_dark_screen_shows_what_paper_does(runs: Runs) -> None:
     png, svg = draw(runs.check[0], ("png", "svg"))
     with Image.open(png) as picture:
@@ -160,3 +183,59 @@ def test_a_record_that_lacks_something_is_named(runs: Runs) -> None:
         InputError, match=r"pair: a record is incomplete or damaged: .*union.*; run its"
     ):
         draw(dataclasses.replace(found, trials=records))
+
+
+def test_accuracies_are_written_in_percent_without_noise() -> None:
+    assert [style.PERCENT(x) for x in (0.5, 0.125, 0.1 + 0.2, 1.0)] == [
+        "50%",
+        "12.5%",
+        "30%",
+        "100%",
+    ]
+
+
+@pytest.mark.parametrize(("which", "axes"), [("xy", "xy"), ("x", "x"), ("y", "y")])
+def test_axes_in_percent_have_few_ticks(which: str, axes: str) -> None:
+    panel = style.new_figure(4, 4).add_subplot()
+    panel.set(xlim=(0, 0.93), ylim=(0, 0.93))
+    style.percent_axes(panel, which)
+    for letter in "xy":
+        axis = getattr(panel, f"{letter}axis")
+        assert (axis.get_major_formatter() is style.PERCENT) == (letter in axes)
+        if letter in axes:
+            assert 3 <= len(axis.get_ticklocs()) <= 7
+    assert panel.xaxis.get_gridlines()[0].get_visible()
+
+
+@pytest.mark.parametrize("most", [12, 28])
+def test_a_label_is_cut_in_the_middle_to_its_length_and_width(most: int) -> None:
+    name = "abcdefghijklmnopqrstuvwxyz0123456789"
+    assert style.label(name[:most], most) == name[:most]
+    cut = style.label(name, most)
+    head, tail = cut.split("…")
+    assert len(cut) == most
+    assert name.startswith(head)
+    assert name.endswith(tail)
+    assert len(tail) == most * 2 // 5
+    wide = style.label("W" * 40, most)
+    assert len(wide) < most
+    assert style._width(wide) <= most * style.DIGIT
+    assert style._width(wide[:1] + wide) > most * style.DIGIT, "no shorter than it must be"
+    assert style.label("i" * 40, most) == style.label("i" * 41, most)
+    assert len(style.label("i" * 40, most)) == most, "never longer, however narrow"
+
+
+def test_figures_are_of_the_size_that_is_asked_for() -> None:
+    figure = style.new_figure(3, 2)
+    assert tuple(figure.get_size_inches()) == (3, 2)
+    assert type(figure.get_layout_engine()).__name__ == "ConstrainedLayoutEngine"
+    assert style.new_figure(3, 2, layout=None).get_layout_engine() is None
+
+
+def test_an_earlier_figure_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("old")
+    (tmp_path / "b.png").write_text("mine")
+    figure = style.new_figure(2, 2)
+    assert style.save(figure, tmp_path / "a") == [str(tmp_path / "a.png")]
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "b.png").read_text() == "mine"

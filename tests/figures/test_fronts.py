@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +54,18 @@ def test_ingredients_are_circled_and_bear_their_own_names(runs: Runs, kind: str)
         assert circles == places
 
 
+@pytest.mark.parametrize("kind", ["lattice", "judged", "sweep"])
+def test_points_fill_their_panels(runs: Runs, kind: str) -> None:
+    found = getattr(runs, kind)[0]
+    draw = {"lattice": fronts.soups_front, "judged": fronts.comparison, "sweep": sweeps.curves}
+    for axes in drawn.some(draw[kind](found)).axes:
+        bounds = axes.dataLim
+        for (low, high), span in (
+            (axes.get_xlim(), bounds.width), (axes.get_ylim(), bounds.height),
+        ):  # fmt: skip
+            assert 1.1 * span < high - low < 1.7 * span
+
+
 def test_axes_say_what_they_measure(runs: Runs) -> None:
     found, _ = runs.lattice
     figure = drawn.some(fronts.soups_front(found))
@@ -89,6 +103,29 @@ def test_many_dots_are_small_and_an_image(runs: Runs, monkeypatch: pytest.Monkey
         monkeypatch.setattr(style, "MANY", most)
         soups = drawn.dots(drawn.some(fronts.soups_front(found)).axes[0])["soup"]
         assert (soups.get_sizes()[0], soups.get_alpha(), bool(soups.get_rasterized())) == how
+
+
+def test_of_one_soup_there_is_no_front_and_of_two_there_is(runs: Runs) -> None:
+    rows = [([1, 0], 5, 5), ([0, 1], 8, 3)]
+    assert fronts.soups_front(runs.written("one soup", rows[:1])) is None
+    (axes,) = drawn.some(fronts.soups_front(runs.written("two soups", rows))).axes
+    assert drawn.lines(axes)["front"].points == [(0.5, 0.5), (0.8, 0.3)]
+
+
+def test_long_labels_end_at_dots_in_the_right_half(runs: Runs) -> None:
+    found, _ = runs.lattice
+    axes = drawn.some(fronts.soups_front(found)).axes[0]
+    for text, left in (("sevens7", True), ("sixes6", False)):
+        for x, expected in ((0.0, "left"), (0.9, "right" if left else "left")):
+            axes.set_xlim(0, 1)
+            fronts.write_beside(axes, text, (x, 0.5))
+            note = axes.texts[-1]
+            assert note.get_ha() == expected
+            assert (note.xyann[0] < 0) == (expected == "right")
+            assert [abs(offset) for offset in note.xyann] == [4, 4], "as far to either side"
+            assert not note.get_in_layout(), "a label does not make its panel smaller"
+    fronts.write_beside(axes, "short", (0.0, 0.5), left=True)
+    assert axes.texts[-1].get_ha() == "right"
 
 
 # ---- The comparison.
@@ -183,6 +220,24 @@ def test_an_evaluation_without_threats_shows_clean_accuracy(runs: Runs) -> None:
     assert alone.points == [(reports[3].accuracy("clean"),) * 2]
 
 
+def test_a_lone_soup_of_a_grid_has_no_chord(runs: Runs) -> None:
+    found, _ = runs.judged
+    grid = [r for r in found.trials if r["made by"] == "grid"]
+    for count in (1, 2):
+        some = dataclasses.replace(found, trials=grid[:count])
+        axes = drawn.some(fronts.comparison(some)).axes[0]
+        assert ("the grid's chord" in drawn.lines(axes)) == (count == 2)
+
+
+def test_a_record_without_a_maker_is_from_elsewhere(runs: Runs) -> None:
+    found, _ = runs.judged
+    some = [{k: v for k, v in r.items() if k != "made by"} for r in found.trials[:2]]
+    some.append({**found.trials[2], "made by": None})
+    figure = drawn.some(fronts.comparison(dataclasses.replace(found, trials=some)))
+    assert drawn.legend(figure) == ["from elsewhere"]
+    assert fronts.comparison(dataclasses.replace(found, trials=[])) is None
+
+
 # ---- The sweep.
 
 
@@ -227,14 +282,47 @@ def test_beside_a_sweep_stand_the_grid_s_bests_their_chord_and_the_ingredients(r
         assert rest == "0, 2/255", "objectives by what tells them apart, sharing a text if near"
 
 
+def test_a_sweep_of_one_seed_has_points_and_no_mean(runs: Runs) -> None:
+    found, _ = runs.sweep
+    first = [r for r in found.trials if "seed5" not in r["ref"]]
+    single = [{**r, "ref": r["ref"].replace("-seed3", "")} for r in first]
+    manifest = {**found.manifest, "seeds": [3]}
+    run = dataclasses.replace(found, manifest=manifest, trials=single)
+    figure = drawn.some(sweeps.curves(run))
+    entries = ["learned", "best of grid", "uniform", "the grid's chord", "ingredients"]
+    assert drawn.legend(figure) == entries
+    for axes, metric in zip(figure.axes, AGAINST, strict=True):
+        learned = [r for r in single if Path(r["ref"]).parent.name in found.manifest["objectives"]]
+        points = [
+            (r["metrics"]["clean"]["accuracy"], r["metrics"][metric]["accuracy"]) for r in learned
+        ]
+        assert drawn.lines(axes)["learned"].points == drawn.rounded(points)
+        assert len(points) == 2
+
+
+def test_a_sweep_beside_nothing_but_one_soup_of_a_grid(runs: Runs) -> None:
+    found, _ = runs.sweep
+    few = [r for r in found.trials if "seed" in r["ref"] or "grid-clean" in r["ref"]]
+    figure = drawn.some(sweeps.curves(dataclasses.replace(found, trials=few)))
+    assert drawn.legend(figure) == ["learned, mean of 2 seeds", "best of grid"]
+    for other in (runs.lattice[0], runs.judged[0]):
+        assert sweeps.curves(other) is None
+
+
+def test_an_ingredient_that_lies_under_a_soup_has_no_second_label(runs: Runs) -> None:
+    found, _ = runs.sweep
+    grid = next(r for r in found.trials if "grid-clean" in r["ref"])
+    same = [{**r, "metrics": grid["metrics"]} if "apple" in r["ref"] else r for r in found.trials]
+    figure = drawn.some(sweeps.curves(dataclasses.replace(found, trials=same)))
+    for axes in figure.axes:
+        assert not {"apple"} & set(drawn.names(axes))
+        assert {"berry", "cherry"} <= set(drawn.names(axes))
+
+
 def test_a_sweep_that_is_not_all_judged_is_not_drawn(runs: Runs) -> None:
     found, _ = runs.sweep
-    assert sweeps.curves(found.__class__(**{**vars_of(found), "trials": found.trials[1:]})) is None
+    assert sweeps.curves(dataclasses.replace(found, trials=found.trials[1:])) is None
     assert fronts.comparison(found) is None, "a sweep has a figure of its own"
-
-
-def vars_of(found: Any) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in found.__dataclass_fields__}
 
 
 def test_neighbours_share_a_text_and_others_do_not() -> None:

@@ -52,6 +52,7 @@ def test_a_path_has_two_ends_and_something_between(runs: Runs) -> None:
     assert paths.path_lines(runs.lattice[0]) is None
     found, _ = runs.pair
     assert paths.path_lines(dataclasses.replace(found, trials=found.trials[:2])) is None
+    assert paths.path_lines(dataclasses.replace(found, trials=found.trials[:3])) is not None
 
 
 def test_barriers_stand_over_their_chords_the_highest_first(runs: Runs) -> None:
@@ -83,6 +84,46 @@ def test_of_many_pairs_the_highest_barriers_are_drawn(
     assert paths.barrier_curves(runs.lattice[0]) is None
 
 
+def test_pairs_stand_three_in_a_row_on_one_scale(runs: Runs) -> None:
+    found, _ = runs.check
+    for pairs, shape in ((1, (1, 1)), (3, (1, 3)), (4, (2, 3))):
+        some = [{**found.barriers[0], "pair": [f"a{i}", "b"]} for i in range(pairs)]
+        figure = drawn.some(paths.barrier_curves(dataclasses.replace(found, barriers=some)))
+        specs = [axes.get_subplotspec() for axes in figure.axes]
+        assert {spec.get_gridspec().get_geometry() for spec in specs} == {shape}
+        assert len({axes.get_ylim() for axes in figure.axes}) == 1
+        for axes in figure.axes:
+            assert axes.get_xlabel() == "position from the first to the second"
+            assert axes.yaxis.get_major_formatter()(0.125) == "12.5%"
+
+
+def test_axes_of_a_path_are_in_percent_and_named_once(runs: Runs) -> None:
+    figure = drawn.some(paths.path_lines(runs.path[0]))
+    assert [axes.get_ylabel() for axes in figure.axes] == ["accuracy", "", "", ""]
+    for axes in figure.axes:
+        assert axes.yaxis.get_major_formatter()(0.5) == "50%"
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.25, 1), (0, 1.25), (-0.25, 1.25)])
+def test_names_at_the_edges_of_a_path_point_inwards(runs: Runs, low: float, high: float) -> None:
+    found, _ = runs.beyond
+    trials = [r for r in found.trials if low <= r["weights"][1] <= high]
+    figure = drawn.some(paths.path_lines(dataclasses.replace(found, trials=trials)))
+    inward = (low, high) == (0, 1)
+    for axes in figure.axes:
+        sides = [label.get_horizontalalignment() for label in axes.get_xticklabels()]
+        assert sides == (["left", "center", "right"] if inward else ["center"] * 3)
+
+
+def test_more_metrics_than_markers_take_them_in_turn(runs: Runs) -> None:
+    found, _ = runs.pair
+    metrics = ["clean", *(f"l2:{i}" for i in range(7))]
+    some = [{**r, "metrics": dict.fromkeys(metrics, r["metrics"]["clean"])} for r in found.trials]
+    figure = drawn.some(paths.path_lines(dataclasses.replace(found, trials=some)))
+    marks = [axes.get_lines()[1].get_marker() for axes in figure.axes]
+    assert marks == list((paths.MARKS * 2)[:8])
+
+
 # ---- Learning.
 
 
@@ -94,6 +135,7 @@ def test_what_is_learned_is_drawn_epoch_by_epoch(runs: Runs) -> None:
     assert epochs == [1, 2, 3]
     for axes, key in zip(figure.axes, CURVES, strict=True):
         assert axes.get_xlabel() == "epoch"
+        assert axes.xaxis.get_gridlines()[0].get_visible()
         lines = drawn.lines(axes)
         columns = np.array([record[key] for record in found.history]).reshape(len(epochs), -1).T
         wanted = [drawn.rounded(zip(epochs, column, strict=True)) for column in columns]
@@ -111,8 +153,9 @@ def test_held_out_loss_is_drawn_beside_that_of_training(runs: Runs) -> None:
     line = drawn.lines(drawn.some(history.learning(found)).axes[0])["held out"]
     assert line.points == drawn.rounded((r["epoch"], r["val"]) for r in found.history)
     assert line.line == "--"
-    for last in (None, "inf"):  # nothing was held out; or a loss that is no number
-        some = [{**r, "val": last} for r in found.history]
+    # Nothing was held out, or a loss is no number.
+    for values in ([None] * 3, ["inf"] * 3, [0.5, "inf", 0.5]):
+        some = [{**r, "val": v} for r, v in zip(found.history, values, strict=True)]
         axes = drawn.some(history.learning(dataclasses.replace(found, history=some))).axes[0]
         assert list(drawn.lines(axes)) == ["training"]
 
@@ -122,6 +165,40 @@ def test_coefficients_outside_of_0_and_1_are_seen(runs: Runs) -> None:
     some = [{**r, "weights": [-0.5, 1.25, 0.25]} for r in found.history]
     axes = drawn.some(history.learning(dataclasses.replace(found, history=some))).axes[1]
     assert axes.get_ylim() == (-0.5, 1.25)
+
+
+def test_four_curves_stand_two_by_two_and_three_in_a_row(runs: Runs) -> None:
+    found, _ = runs.learn
+    for keys, shape in ((list(CURVES), (2, 2)), (list(CURVES)[:3], (1, 3)), (["loss"], (1, 1))):
+        some = [{k: v for k, v in r.items() if k in ("epoch", *keys)} for r in found.history]
+        figure = drawn.some(history.learning(dataclasses.replace(found, history=some)))
+        specs = [axes.get_subplotspec() for axes in figure.axes]
+        assert {spec.get_gridspec().get_geometry() for spec in specs} == {shape}
+        assert [spec.num1 for spec in specs] == list(range(len(keys)))
+
+
+def test_a_curve_has_the_epochs_that_know_of_it(runs: Runs) -> None:
+    found, _ = runs.learn
+    some = [dict(record) for record in found.history]
+    del some[0]["entropy"]
+    figure = drawn.some(history.learning(dataclasses.replace(found, history=some)))
+    entropy = next(a for a in figure.axes if a.get_ylabel() == CURVES["entropy"])
+    assert [x for x, _ in drawn.lines(entropy)["training"].points] == [2, 3]
+    for axes in figure.axes:
+        assert all(float(tick).is_integer() for tick in axes.get_xticks()), "no half epochs"
+
+
+def test_many_ingredients_take_colours_and_lines_in_turn(runs: Runs) -> None:
+    found, _ = runs.learn
+    inputs = [{"ref": f"net{k}"} for k in range(10)]
+    rows = [{"epoch": i, "weights": [k / 45 for k in range(10)]} for i in (1, 2)]
+    manifest = {**found.manifest, "inputs": inputs}
+    many = dataclasses.replace(found, manifest=manifest, history=rows)
+    (axes,) = drawn.some(history.learning(many)).axes
+    looks = [(line.colour, line.line) for line in drawn.lines(axes).values()]
+    assert [colour for colour, _ in looks] == [palette.INGREDIENTS[k % 8] for k in range(10)]
+    assert [line for _, line in looks] == [history.LINES[k % 4] for k in range(10)]
+    assert len(set(history.LINES)) == 4
 
 
 def test_a_training_has_its_loss_alone(runs: Runs) -> None:
@@ -186,3 +263,28 @@ def test_soups_and_ensembles_are_marked_as_such(runs: Runs) -> None:
     assert looks["a soup for each set"] == ("^", "#D55E00")
     assert {looks[name] for name in THREE} == {("o", "white")}
     assert shifts.shifts(runs.lattice[0]) is None
+    assert axes.get_xlabel() == "accuracy on images that were not used to choose"
+    assert axes.xaxis.get_major_formatter()(0.5) == "50%"
+
+
+def test_the_mean_stands_below_a_line(runs: Runs) -> None:
+    axes = drawn.some(shifts.shifts(runs.adapt[0])).axes[0]
+    *_, last, mean = axes.get_yticks()
+    (rule,) = (line for line in axes.get_lines() if line.get_transform() != axes.transData)
+    assert last < rule.get_ydata()[0] < mean
+    low, high = axes.get_ylim()
+    assert low - mean > 0.3, "dots at the ends are not cut"
+    assert axes.get_yticks()[0] - high > 0.3
+
+
+def test_ensembles_stand_below_the_line_of_their_set_and_soups_above(runs: Runs) -> None:
+    axes = drawn.some(shifts.shifts(runs.adapt[0])).axes[0]
+    lines = drawn.lines(axes)
+    signs = {"prob ensemble": 1, "logit ensemble": 1, "single soup": -1, "a soup for each set": -1}
+    for name, sign in signs.items():
+        offsets = {
+            round(y - level, 9) for (_, y), level in zip(lines[name].points, range(4), strict=True)
+        }
+        assert [sign * o > 0.1 for o in offsets] == [True], name
+    for name in THREE:
+        assert [y for _, y in lines[name].points] == [0, 1, 2, 3]

@@ -107,6 +107,24 @@ def test_a_map_has_all_three_corners(runs: Runs) -> None:
     assert simplex.ternary_maps(dataclasses.replace(found, trials=some)) is None
 
 
+def test_three_soups_are_enough_for_a_map(runs: Runs) -> None:
+    rows = [([1, 0, 0], 5, 5), ([0, 1, 0], 8, 5), ([0, 0, 1], 3, 2)]
+    for axes in maps(runs.written("corners alone", rows))[0]:
+        assert [c for c in axes.collections if isinstance(c, TriMesh)]
+
+
+def test_a_map_and_its_bar_stand_one_below_the_other_in_their_own_column(runs: Runs) -> None:
+    panels, bars = maps(runs.lattice[0])
+    for i, (axes, bar) in enumerate(zip(panels, bars, strict=True)):
+        for box in (axes.get_position(), bar.get_position()):
+            assert i / 4 < box.x0 < box.x1 < (i + 1) / 4
+        assert 0 < bar.get_position().y0 < bar.get_position().y1 < axes.get_position().y0
+        assert axes.get_position().y1 < 1
+        middles = [(b.x0 + b.x1) / 2 for b in (axes.get_position(), bar.get_position())]
+        assert middles == pytest.approx([(i + 0.5) / 4] * 2, abs=0.01)
+        assert bar.xaxis.get_major_formatter()(0.5) == "50%"
+
+
 # ---- The plane.
 
 
@@ -133,6 +151,7 @@ def test_the_plane_is_shaded_by_its_own_losses_and_accuracies(
         assert levels[0] <= table.min()
         assert levels[-1] >= table.max()
         if title.endswith("loss"):
+            assert len(levels) == landscape.LEVELS + 1
             steps = np.diff(np.log(levels))
             np.testing.assert_allclose(steps, steps[0], rtol=1e-6)
 
@@ -262,6 +281,9 @@ def test_many_groups_stand_in_columns(
     figure = drawn.some(history.heat_map(many(runs, n)))
     *panels, _ = figure.axes
     tables = [axes.images[0].get_array().filled(np.nan) for axes in panels]
+    drawn.words(figure)  # lays it out
+    inches = [axes.get_window_extent().width / figure.dpi for axes in panels]
+    assert all(0.55 < width / 3 < 0.85 for width in inches), "however many columns"
     assert [table.shape for table in tables] == [(length, 3)] * columns
     shown = np.concatenate(tables)
     assert np.isnan(shown[n:]).all()

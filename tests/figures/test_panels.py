@@ -62,6 +62,18 @@ def test_soups_are_named_by_their_coefficients_and_ingredients_by_themselves(run
             assert (soup["kind"], soup["name"]) == ("grid", " + ".join(parts))
 
 
+def test_colours_of_light_and_dark_screens_are_on_the_page(runs: Runs) -> None:
+    colours = contents([runs.pair[0]])["palette"]
+    assert set(colours) == {"light", "dark"}
+    for scheme, metrics, ingredients in (
+        ("light", palette.COLOURS, palette.INGREDIENTS),
+        ("dark", palette.DARK, palette.INGREDIENTS_DARK),
+    ):
+        wanted = {f"@metric:{norm}": colour for norm, colour in metrics.items()}
+        wanted |= {f"@ingredient:{k}": colour for k, colour in enumerate(ingredients)}
+        assert colours[scheme] == wanted
+
+
 def test_judged_networks_are_called_by_what_made_them(runs: Runs) -> None:
     run, _ = runs.judged
     kinds = [soup["kind"] for soup in contents([run])["soups"]]
@@ -238,6 +250,162 @@ def test_shifted_images_have_a_row_a_network(runs: Runs) -> None:
     symbols = [trace["marker"]["symbol"] for trace in panel.data]
     assert symbols[:3] == ["circle-open"] * 3
     assert symbols[3:] == ["diamond-open", "cross-open", "square", "triangle-up"]
+
+
+def axis(panel: Panel, letter: str) -> tuple[str, str | None, str | None]:
+    """Return the title of an axis, and how its ticks and the numbers of dots are written."""
+    found = panel.layout[f"{letter}axis"]
+    return found["title"]["text"], found.get("tickformat"), found.get("hoverformat")
+
+
+PERCENT, PLAIN = (".0%", ".1%"), (None, None)
+AXES = {
+    "pair": (("coefficient of berry", *PLAIN), ("accuracy", *PERCENT)),
+    "finetune": (("epoch", *PLAIN), ("loss", *PLAIN)),
+    "check": (("position from the first to the second", *PLAIN), ("error", *PERCENT)),
+    "landscape": (("distance in weights", *PLAIN), ("distance in weights", *PLAIN)),
+    "adapt": (("accuracy", *PERCENT), ("", *PLAIN)),
+}
+
+
+@pytest.mark.parametrize("kind", AXES)
+def test_axes_are_named_and_accuracies_and_errors_in_percent(runs: Runs, kind: str) -> None:
+    found = panels.panels(getattr(runs, kind)[0])
+    assert found
+    for panel in found:
+        assert (axis(panel, "x"), axis(panel, "y")) == AXES[kind]
+
+
+def test_colour_bars_are_named_and_stand_at_the_top(runs: Runs) -> None:
+    plane = panels.panels(runs.landscape[0])[0].data[0]["colorbar"]
+    heat = panels_of(runs.learn[0])["Coefficients by depth"].data[0]["colorbar"]
+    assert (plane["title"]["text"], heat["title"]["text"]) == ("accuracy", "coefficient")
+    assert plane["tickformat"] == ".0%"
+    for bar in (plane, heat):
+        assert (bar["y"], bar["yanchor"]) == (1, "top")
+
+
+def test_names_on_a_plane_begin_at_their_checkpoints(runs: Runs) -> None:
+    for panel in panels.panels(runs.landscape[0]):
+        assert panel.data[0]["type"] == "contour"
+        assert panel.data[0]["zhoverformat"] == ".1%"
+        for mark in panel.layout["annotations"]:
+            assert (mark["showarrow"], mark["xanchor"]) == (False, "left")
+
+
+def test_every_curve_of_learning_is_named_on_its_axis(runs: Runs) -> None:
+    for panel in panels.panels(runs.learn[0])[:4]:
+        assert axis(panel, "x") == ("epoch", *PLAIN)
+        assert axis(panel, "y")[0].capitalize() == panel.title
+        assert panel.about == f"{panel.title} over 3 epochs of learning."
+
+
+def test_marks_are_left_out_where_epochs_are_many(runs: Runs) -> None:
+    found, _ = runs.finetune
+    for n, mode in ((59, "lines+markers"), (60, "lines")):
+        long = [{"epoch": i, "loss": 1 / i} for i in range(1, n + 1)]
+        (panel,) = panels.panels(dataclasses.replace(found, history=long))
+        (trace,) = panel.data
+        assert trace["mode"] == mode
+
+
+def test_many_ingredients_take_colours_and_dashes_in_turn(runs: Runs) -> None:
+    inputs = [{"ref": f"net{k}"} for k in range(10)]
+    history = [{"epoch": i, "weights": [0.1] * 10} for i in (1, 2)]
+    found, _ = runs.learn
+    manifest = {**found.manifest, "inputs": inputs}
+    many = dataclasses.replace(found, manifest=manifest, history=history, recipe=None)
+    (panel,) = panels.panels(many)
+    looks = [(t["line"]["color"], t["line"]["dash"]) for t in panel.data]
+    assert [colour for colour, _ in looks] == [f"@ingredient:{k % 8}" for k in range(10)]
+    assert len(set(looks[:8])) == 8
+    assert [dash for _, dash in looks[:4]] == ["solid", "dash", "dot", "dashdot"]
+    assert [trace["marker"]["symbol"] for trace in panel.data] == list(range(10))
+
+
+def test_a_loss_that_is_no_number_is_left_out_of_the_curve(runs: Runs) -> None:
+    found, _ = runs.learn
+    some = [{**r, "val": v} for r, v in zip(found.history, (0.5, "inf", None), strict=True)]
+    loss = panels.panels(dataclasses.replace(found, history=some))[0]
+    (held_out,) = (trace for trace in loss.data if trace["name"] == "held out")
+    assert (held_out["x"], held_out["y"]) == ([1], [0.5])
+
+
+def test_a_map_of_coefficients_has_room_for_its_rows_and_colours_for_its_range(
+    runs: Runs,
+) -> None:
+    found, _ = runs.learn
+    for n, low in ((2, 0.0), (40, -0.5)):
+        weights = {f"layer{i}.w": [low, 1 - low, 0.0] for i in range(n)}
+        recipe = {**(found.recipe or {}), "weights": weights}
+        panel = panels_of(dataclasses.replace(found, recipe=recipe))["Coefficients by depth"]
+        assert panel.layout["height"] >= 100 + 15 * n, "15 pixels a row, besides names"
+        (heat,) = panel.data
+        assert (heat["zmin"], heat["zmax"]) == (low, 1 - low)
+        assert heat["y"] == panel.layout["yaxis"]["tickvals"] == list(range(n))
+        assert heat["x"] == panel.layout["xaxis"]["tickvals"] == ["0", "1", "2"]
+        assert heat["type"] == "heatmap"
+        assert heat["hoverinfo"] == "text"
+        assert panel.about.startswith(f"Coefficients of {n} groups")
+
+
+def test_the_reason_of_a_verdict_stands_beside_it(runs: Runs) -> None:
+    found, _ = runs.check
+    told = [{**b, "reason": "within the noise"} for b in found.barriers]
+    panel = panels.panels(dataclasses.replace(found, barriers=told))[0]
+    assert {row["verdict"] for row in table(panel)} == {"shared within the noise"}
+
+
+@pytest.mark.parametrize(("length", "cut"), [(34, 34), (35, 33)])
+def test_long_names_are_cut_in_the_middle(runs: Runs, length: int, cut: int) -> None:
+    found, _ = runs.adapt
+    name = "a" * 18 + "b" * (length - 32) + "c" * 14
+    inputs = [{**found.manifest["inputs"][0], "ref": name}, *found.manifest["inputs"][1:]]
+    rows = [{**row, "name": name} if i == 0 else row for i, row in enumerate(found.adapted["rows"])]
+    changed = dataclasses.replace(
+        found,
+        manifest={**found.manifest, "inputs": inputs},
+        adapted={**found.adapted, "rows": rows},
+    )
+    (panel,) = panels.panels(changed)
+    shown = panel.data[0]["name"]
+    assert len(shown) == cut
+    assert shown == (name if length == 34 else "a" * 18 + "…" + "c" * 14)
+    assert panel.rows[0][0] == name, "the table has it whole"
+
+
+def test_a_plane_needs_a_point_beside_its_checkpoints(runs: Runs) -> None:
+    found, _ = runs.landscape
+    assert panels.panels(dataclasses.replace(found, trials=found.trials[:3])) == []
+    assert len(panels.panels(dataclasses.replace(found, trials=found.trials[:4]))) == 2
+    other = {**found.manifest, "command": "grid"}
+    assert panels.panels(dataclasses.replace(found, manifest=other)) == []
+
+
+def test_rows_of_data_sets_have_room_and_are_in_order(runs: Runs) -> None:
+    found, adaptation = runs.adapt
+    (panel,) = panels.panels(found)
+    one = {**found.adapted, "sets": dict(list(found.adapted["sets"].items())[:1])}
+    (short,) = panels.panels(dataclasses.replace(found, adapted=one))
+    assert panel.layout["height"] - short.layout["height"] == 26 * (len(adaptation.sets) - 1)
+    assert short.layout["height"] > 150
+    assert panel.layout["yaxis"]["autorange"] == "reversed"
+    assert panel.layout["yaxis"]["type"] == "category"
+    assert all((trace["type"], trace["mode"]) == ("scatter", "markers") for trace in panel.data)
+    colours = [trace["marker"]["color"] for trace in panel.data]
+    assert colours[:3] == [f"@ingredient:{k}" for k in range(3)]
+    assert colours[3:] == ["@ink", "@ink", "@metric:clean", "@metric:linf"]
+
+
+def test_a_path_needs_two_ingredients_and_three_soups(runs: Runs) -> None:
+    found, _ = runs.pair
+    (panel,) = panels.panels(dataclasses.replace(found, trials=found.trials[:3]))
+    assert len(panel.rows) == 3
+    assert panels.panels(dataclasses.replace(found, trials=found.trials[:2])) == []
+    (whole,) = panels.panels(found)
+    assert [trace["name"] for trace in whole.data[::2]] == [palette.pretty(m) for m in METRICS]
+    assert all(trace["mode"] == "lines" for trace in whole.data[1::2])
+    assert all(trace["hoverinfo"] == "skip" for trace in whole.data[1::2])
 
 
 @pytest.mark.parametrize(

@@ -20,17 +20,6 @@ from tests.figures.planted import Runs
 POINTS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30)
 
 
-def beaten(p: tuple[float, float], points: list[tuple[float, float]]) -> bool:
-    return any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in points)
-
-
-@given(POINTS)
-def test_the_front_is_what_nothing_beats(points: list[tuple[float, float]]) -> None:
-    kept = front(points)
-    assert sorted(kept) == [i for i, p in enumerate(points) if not beaten(p, points)]
-    assert [points[i] for i in kept] == sorted(points[i] for i in kept)
-
-
 @given(POINTS)
 def test_the_ends_of_a_chord_are_the_ends_of_the_front(points: list[tuple[float, float]]) -> None:
     kept = front(points)

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from soupmerge.errors import printable
-from soupmerge.figures.palette import pretty
+from soupmerge.figures.palette import INGREDIENTS, pretty
 from soupmerge.figures.reading import CURVES, RunRecord, accuracy_by_set, chord, coefficients
 
 AT_TOP = {"lenmode": "pixels", "len": 300, "y": 1, "yanchor": "top"}
@@ -55,7 +55,7 @@ def _paths(run: RunRecord) -> list[Panel]:
         return []
     t = [record["weights"][1] for record in records]
     data, rows = [], [[f"{place:g}"] for place in t]
-    for i, metric in enumerate(records[0]["metrics"]):
+    for i, metric in enumerate(run.metrics):
         values = [record["metrics"][metric]["accuracy"] for record in records]
         line = chord(t, values)
         data.append(_line(t, values, pretty(metric), f"@metric:{metric}", i))
@@ -65,7 +65,7 @@ def _paths(run: RunRecord) -> list[Panel]:
     first, second = run.names
     layout = _axes(f"coefficient of {second}", "accuracy", percent=True)
     header = [f"coefficient of {second}"]
-    for metric in records[0]["metrics"]:
+    for metric in run.metrics:
         header += [pretty(metric), "over its chord, points"]
     about = f"Accuracy from {first} to {second}; dashed lines are chords between the two."
     return [Panel("Path between two ingredients", about, data, layout, header, rows)]
@@ -84,7 +84,7 @@ def _learning(run: RunRecord) -> list[Panel]:
         else:
             columns, names = [tuple(record[key] for record in records)], [title]
         data = [
-            _line(epochs, column, name, f"@ingredient:{k}" if key == "weights" else "@ink", k)
+            _line(epochs, column, name, _ingredient(k) if key == "weights" else "@ink", k)
             for k, (name, column) in enumerate(zip(names, columns, strict=True))
         ]
         held_out = [
@@ -137,7 +137,7 @@ def _heat_map(run: RunRecord) -> list[Panel]:
 
 
 def _barriers(run: RunRecord) -> list[Panel]:
-    found = []
+    result = []
     for pair, barriers in groupby(run.barriers, key=lambda barrier: barrier["pair"]):
         data, rows = [], []
         for i, barrier in enumerate(barriers):
@@ -154,8 +154,8 @@ def _barriers(run: RunRecord) -> list[Panel]:
         layout = _axes("position from the first to the second", "error", percent=True)
         about = "Error along the straight line between the two; dashed lines are chords."
         header = ["metric", "barrier, points of error", "at", "verdict"]
-        found.append(Panel(title, about, data, layout, header, rows))
-    return found
+        result.append(Panel(title, about, data, layout, header, rows))
+    return result
 
 
 def _plane(run: RunRecord) -> list[Panel]:
@@ -164,7 +164,7 @@ def _plane(run: RunRecord) -> list[Panel]:
     corners, points = run.trials[:3], run.trials[3:]
     metrics = list(next((r["metrics"] for r in run.trials if r.get("metrics")), ()))
     xs, ys = (sorted({record[axis] for record in points}) for axis in "xy")
-    found = []
+    maps = []
     for metric in metrics:
         by_place = {(r["x"], r["y"]): r.get("metrics", {}).get(metric, {}) for r in run.trials}
         values = [[by_place.get((x, y), {}).get("accuracy") for x in xs] for y in ys]
@@ -186,8 +186,8 @@ def _plane(run: RunRecord) -> list[Panel]:
         ]
         about = "Accuracy on the plane through three checkpoints; gaps had no finite loss."
         title = f"Landscape, {pretty(metric)}"
-        found.append(Panel(title, about, [levels], layout, ["x", "y", "accuracy", "loss"], rows))
-    return found
+        maps.append(Panel(title, about, [levels], layout, ["x", "y", "accuracy", "loss"], rows))
+    return maps
 
 
 def _mark(x: float, y: float, name: str) -> dict[str, Any]:
@@ -197,11 +197,12 @@ def _mark(x: float, y: float, name: str) -> dict[str, Any]:
 
 
 def _shifts(run: RunRecord) -> list[Panel]:
-    if run.adapted is None:
+    by_set = accuracy_by_set(run)
+    if by_set is None:
         return []
-    (sets, rows), k = accuracy_by_set(run), len(run.names)
+    (sets, rows), k = by_set, len(run.names)
     # The two rows of best individuals repeat ingredients, and need no dots of their own.
-    looks = [*((f"@ingredient:{i % 8}", "circle-open") for i in range(k)), None, None, *SOUPS]
+    looks = [*((_ingredient(i), "circle-open") for i in range(k)), None, None, *SOUPS]
     data = []
     for (name, _, row), look in zip(rows, looks, strict=True):
         if look is not None:
@@ -234,6 +235,10 @@ def escape(text: str) -> str:
     return html.escape(printable(text))
 
 
+def _ingredient(k: int) -> str:
+    return f"@ingredient:{k % len(INGREDIENTS)}"
+
+
 def _line(x: Sequence[Any], y: Sequence[Any], name: str, shade: str, i: int) -> dict[str, Any]:
     return {
         "type": "scatter",
@@ -241,7 +246,7 @@ def _line(x: Sequence[Any], y: Sequence[Any], name: str, shade: str, i: int) -> 
         "x": list(x),
         "y": list(y),
         "name": escape(name),
-        "line": {"color": shade, "width": 2, "dash": DASHES[i % 4]},
+        "line": {"color": shade, "width": 2, "dash": DASHES[i % len(DASHES)]},
         "marker": {"color": shade, "size": 6, "symbol": i},
     }
 
