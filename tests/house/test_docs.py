@@ -94,6 +94,10 @@ def test_there_are_commands_to_check() -> None:
     assert len(commands()) > 15
 
 
+UNMAPPED = {"cli", "page", "models", "hub", "robustbench"}
+"""Rooms whose modules the map does not list one by one."""
+
+
 def imported(path: Path) -> Iterator[tuple[str, str]]:
     """Yield module and name of what *path* imports from soupmerge."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -108,6 +112,30 @@ def test_benchmarks_import_what_exists(path: Path) -> None:
         assert hasattr(home, name) or importlib.util.find_spec(f"{module}.{name}"), (
             f"{module}.{name}"
         )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_files_that_pages_name_exist(page: Path) -> None:
+    rooms = ("soupmerge", "tests", "scripts", "benchmarks", "examples", "fuzz")
+    files = [f"/{path.relative_to(ROOT)}" for room in rooms for path in (ROOT / room).rglob("*")]
+    for name in set(re.findall(r"`([\w/.]+\.(?:py|sh|toml))\b", page.read_text())):
+        known = name == "checks.py"  # AutoAttack's
+        assert known or any(file.endswith(f"/{name}") for file in files), f"{page.name}: {name}"
+
+
+def test_the_map_has_every_module_and_no_other() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = re.search(r"## The house\n\n```\n(.*?)```", text, re.DOTALL)
+    assert drawn is not None
+    modules = {
+        path.stem
+        for path in (ROOT / "soupmerge").rglob("*.py")
+        if path.stem[0] != "_" and not UNMAPPED & set(path.parts)
+    }
+    assert modules - set(re.findall(r"\w+", drawn[1])) == set()
+    listed = re.findall(r"(?<=  )[a-z]\w+(?=  |\n| \|)", drawn[1])
+    rooms = {path.parent.name for path in (ROOT / "soupmerge").rglob("__init__.py")} | {"ground"}
+    assert set(listed) - modules - rooms == set()
 
 
 def test_links_between_pages_lead_somewhere() -> None:
