@@ -15,6 +15,7 @@ import pytest
 
 import soupmerge as sm
 from soupmerge.cli.main import cli
+from soupmerge.robustness.doubts import CHECKS
 from tests.shared import near
 
 MOST = 80
@@ -138,7 +139,20 @@ def test_the_map_has_every_module_and_no_other() -> None:
     assert set(listed) - modules - rooms == set()
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of the headings of *page*, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+            name, _, anchor = target.partition("#")
+            home = page.parent / name if name else page
+            assert home.exists(), f"{page.name} links to {name}"
+            assert not anchor or anchor in anchors(home), f"{page.name} links to {target}"
+
+
+def test_every_doubt_has_a_section() -> None:
+    assert set(CHECKS) <= anchors(ROOT / "docs" / "flags.md")
