@@ -221,7 +221,7 @@ def raced(flags: np.ndarray[Any, Any], shuffled: np.ndarray[Any, Any]) -> tuple[
 
 
 def switching(net: Any, ingredients: sm.Ingredients, judge: sm.Benchmark, trials: sm.Trials) -> Row:
-    """Return the time of changing the weights over that of judging 256 images."""
+    """Return the time of changing weights over that of judging 256 images."""
     how = {"buffers": "average", "base": 0, "origin": "grid"}
     evaluator = Evaluator(net, ingredients, judge, how, None, "cpu", quiet)
     changes = [timed(partial(evaluator.load_into, trial.recipe))[1] for trial in list(trials)[:10]]

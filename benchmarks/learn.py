@@ -61,7 +61,7 @@ x, y = torch.rand(2, 3, 224, 224), torch.arange(2)
 objective = sm.against(sm.Linf(4 / 255))
 objective.craft(net, x, y, generator=torch.Generator())
 """
-"""The same network attacked with fixed weights: imports, activations, and one model."""
+"""The same network attacked, its weights held: imports, activations, and one model."""
 
 
 def main() -> None:
@@ -189,7 +189,7 @@ def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
 
 
 def gradient(learner: Learner, alpha: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Return the part of the coefficient gradient that passes the softmax, on clean images."""
+    """Return what of the coefficients' gradient the softmax lets through, on images as they are."""
     x, y = (t.to(DEVICE) for t in learner.data.batch(indices))
     soup, held = learner.soup, learner.soup.held(alpha)
     live = torch.ones(len(alpha), dtype=torch.bool)
@@ -218,7 +218,7 @@ def memory_ratios(home: Path, k: int) -> dict[str, Any]:
     found = {}
     for place, store, goal in (("files", "fp32", 3 * whole + k * largest), ("host", "bf16", 0)):
         peak = common.peak(LEARN, place, store, str(home), str(k)).peak
-        beyond = peak - one + 2 * whole  # ONE had the network and its copy in memory
+        beyond = peak - one + 2 * whole  # ONE held the network and its copy
         name = f"{k} ViT-B/32 in {place}, {store}: peak memory"
         if goal:
             found[f"{name} / (3 models + largest stack)"] = common.ratio(beyond / goal, "<= 1")
