@@ -1,4 +1,4 @@
-"""What each policy for batch-norm statistics makes of a soup: clean and robust accuracy.
+"""Clean and robust accuracy of a soup under each policy for batch-norm statistics.
 
 Without ingredients, two are trained from one base on scikit-learn's digits, in seconds. With files:
 `buffers.py linf.safetensors l1.safetensors --data folder:PATH --split 'train[:45000]'`.
@@ -22,12 +22,12 @@ import soupmerge as sm
 AVERAGE = "average"
 POLICIES = (AVERAGE, "base", "recalibrate, clean", "recalibrate, attacked")
 CRAFTING_STEPS = 10
-"""Of the attack that makes images to estimate statistics on, as in `soupmerge mix`."""
+"""Steps of the attack on images for recalibration, as in `soupmerge mix`."""
 
 
 @dataclass(frozen=True)
 class Kitchen:
-    """What soups are made with: ingredients, images to estimate statistics on, and a judge."""
+    """What soups are made and judged with: ingredients, recalibration images, a benchmark."""
 
     ingredients: sm.Ingredients
     train: sm.Images
@@ -52,7 +52,7 @@ class Kitchen:
 
 def main() -> None:
     given = options()
-    torch.set_num_threads(1)  # their number changes how convolutions round
+    torch.set_num_threads(1)  # the number of threads changes how convolutions round
     train = sm.data(given.data, split=given.split, limit=given.limit)
     test = sm.data(given.data, split="test", limit=given.test_limit)
     judge = sm.Benchmark(test, [sm.APGD(given.threat, steps=given.steps)], seed=given.seed)
@@ -73,12 +73,12 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "ingredients", nargs="*", metavar="FILE", help="ingredients; `base` is the first"
     )
-    parser.add_argument("--data", default="digits", help="images, as soupmerge writes them")
-    parser.add_argument("--split", default="train", help="where images for statistics come from")
-    parser.add_argument("--limit", type=int, help="how many of them")
-    parser.add_argument("--test-limit", type=int, help="how many test images judge")
-    parser.add_argument("--threat", type=sm.Threat.parse, help="of both attacks")
-    parser.add_argument("--steps", type=int, default=20, help="of the APGD that judges")
+    parser.add_argument("--data", default="digits", help="data set, as for soupmerge")
+    parser.add_argument("--split", default="train", help="split of the images for statistics")
+    parser.add_argument("--limit", type=int, help="number of these images")
+    parser.add_argument("--test-limit", type=int, help="number of test images that judge")
+    parser.add_argument("--threat", type=sm.Threat.parse, help="threat of both attacks")
+    parser.add_argument("--steps", type=int, default=20, help="steps of the APGD that judges")
     parser.add_argument("--seed", type=int, default=0)
     given = common.options(parser)
     given.threat = given.threat or (sm.Linf(8 / 255) if given.ingredients else sm.Linf(0.1))
@@ -88,7 +88,7 @@ def options() -> argparse.Namespace:
 
 
 def trained(home: Path, seed: int) -> list[Path]:
-    """Train a base on digits, and from it an ingredient against Linf 0.15 and a clean one."""
+    """Train a base on digits, and from it one ingredient against Linf 0.15 and one clean."""
     train, net = sm.data("digits", split="train"), sm.model("digits-cnn", seed=seed)
     base, linf, clean = (home / f"{name}.safetensors" for name in ("base", "linf", "clean"))
     long = sm.Schedule(epochs=20, lr=0.1, augment="none")
@@ -101,7 +101,7 @@ def trained(home: Path, seed: int) -> list[Path]:
 
 
 def rows(kitchen: Kitchen) -> Iterator[dict[str, Any]]:
-    """Yield a row for each policy of the uniform soup and of each ingredient by itself."""
+    """Yield a row for each policy, for the uniform soup and for each ingredient alone."""
     k = len(kitchen.ingredients)
     for weights in ([1 / k] * k, *([float(i == j) for i in range(k)] for j in range(k))):
         reports = kitchen.judged(weights)
@@ -111,9 +111,9 @@ def rows(kitchen: Kitchen) -> Iterator[dict[str, Any]]:
 
 
 def measure(report: sm.Report, average: sm.Report, metric: str) -> dict[str, Any]:
-    """Return the accuracy, and how far it is from that of *average*, image by image."""
+    """Return the accuracy, and its difference from that of *average*, image by image."""
     apart = report.right(metric).double() - average.right(metric).double()
-    # At least that of one image in all: that none changed does not mean that none could.
+    # Never less than one changed image: that none changed does not mean that none could.
     deviation = max(float(apart.std()) / report.n**0.5, 1 / report.n)
     mean, half = float(apart.mean()), 1.96 * deviation
     return {

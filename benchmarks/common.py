@@ -1,4 +1,4 @@
-"""What all benchmarks share: options, timing of whole processes, the form of the answer."""
+"""What all benchmarks share: options, time and memory of whole processes, and printed results."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from typing import Any, NamedTuple
 PYTHON = sys.executable
 
 
-TELLING = """
+RECORDING = """
 import atexit, sys
-told = sys.argv.pop(1)
+record = sys.argv.pop(1)
 
 @atexit.register
-def tell():
-    with open("/proc/self/status") as status, open(told, "w") as file:
+def write_record():
+    with open("/proc/self/status") as status, open(record, "w") as file:
         file.write(status.read())
 """
-"""What a process runs first that is to tell its memory; its first argument is the file to tell."""
+"""Code that makes a process record its memory at its end, in the file of its first argument."""
 
 
 class Memory(NamedTuple):
-    """Resident memory of a process, in bytes, as /proc/PID/status has it.
+    """Resident memory of a process, in bytes, as in /proc/PID/status.
 
     Attributes:
-        peak: the most that was ever resident, mapped or allocated (VmHWM).
-        mapped: pages of files, libraries above all, when it was looked at (RssFile).
-        allocated: pages of no file, when it was looked at (RssAnon).
+        peak: the highest resident memory so far, mapped or allocated (VmHWM).
+        mapped: pages of files, mostly libraries, at the time of reading (RssFile).
+        allocated: pages that belong to no file, at the time of reading (RssAnon).
     """
 
     peak: int
@@ -46,15 +46,15 @@ class Memory(NamedTuple):
 
     @classmethod
     def read(cls, path: str) -> Memory:
-        """Return what the status file *path* says; a KeyError if the process has ended."""
+        """Return what the status file *path* says; raise KeyError if the process has ended."""
         lines = dict(line.split(":", 1) for line in Path(path).read_text().splitlines())
         names = ("VmHWM", "RssFile", "RssAnon")
         return cls(*(int(lines[name].split()[0]) * 1024 for name in names))
 
 
 def options(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Return what was given, of the options of *parser* and those that all benchmarks have."""
-    parser.add_argument("--quick", action="store_true", help="answer in under 5 minutes")
+    """Return the arguments, after adding the options of all benchmarks to *parser*."""
+    parser.add_argument("--quick", action="store_true", help="finish in under 5 minutes")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args()
 
@@ -72,17 +72,17 @@ def seconds(command: Sequence[str], *, status: int = 0, **kwargs: Any) -> float:
 def peak(code: str, *arguments: str) -> Memory:
     """Return the peak memory of a whole process, ``python -c CODE ARGUMENTS``.
 
-    It is told by the process itself, at its end. What the system tells of a child that has ended
-    (ru_maxrss) is no less than the peak of the process that started it, which may be the larger.
+    The process records it itself, at its end. What the system reports for a child that has ended
+    (ru_maxrss) is never below the peak of its parent, which may be larger than its own.
     """
-    with tempfile.NamedTemporaryFile("r") as told:
-        command = [PYTHON, "-c", f"{TELLING}\n{code}", told.name, *arguments]
+    with tempfile.NamedTemporaryFile("r") as record:
+        command = [PYTHON, "-c", f"{RECORDING}\n{code}", record.name, *arguments]
         seconds(command)
-        return Memory.read(told.name)
+        return Memory.read(record.name)
 
 
 def watched_peak(command: Sequence[str]) -> Memory:
-    """Return the peak memory of a foreign process, looked at a hundred times a second."""
+    """Return the peak memory of another program, read a hundred times a second."""
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     most = Memory(0, 0, 0)
     while child.poll() is None:
@@ -96,19 +96,20 @@ def watched_peak(command: Sequence[str]) -> Memory:
 
 
 def in_turn(*commands: Sequence[str], times: int) -> list[float]:
-    """Return the median wall time of each of *commands*, run in turn, after one run unmeasured."""
+    """Return the median wall time of each of *commands*, which take turns after a warm-up round."""
     rounds = [[seconds(command) for command in commands] for _ in range(times + 1)]
     return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
 
 
 def ratio(value: float, goal: str) -> dict[str, Any]:
-    """Return a measured ratio beside its goal, written ``<= 2``."""
+    """Return a measured ratio with its *goal*, such as ``<= 2``, and whether that holds."""
     sign, limit = goal.split()
     holds = value <= float(limit) if sign == "<=" else value >= float(limit)
     return {"value": round(value, 3), "goal": goal, "holds": holds}
 
 
 def answer(ratios: dict[str, dict[str, Any]], *, as_json: bool) -> None:
+    """Print *ratios* and the machine."""
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),

@@ -1,9 +1,9 @@
 """A network under attack: verdicts, gradients and time, against pyautoattack 0.2.
 
-`evaluate.py NETWORK.safetensors --data folder:DATA` judges a network of yours, which should be
-right on 20% to 60% of the images under attack. Without one, a small network is trained on
-scikit-learn's digits and judged where that is so; its times say little, as a network that small
-takes hardly any of them.
+`evaluate.py NETWORK.safetensors --data folder:DATA` judges your network, which should be right on
+20% to 60% of the images under attack. Without one, a small network is trained on scikit-learn's
+digits and judged at radii where this holds. Its times say little, because such a small network
+takes only a small part of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from soupmerge.robustness.judge import answers_right
 THREATS = ("linf:8/255", "l2:0.5", "l1:12")
 FOR_DIGITS = ("linf:0.19", "l2:0.75", "l1:1.5")
 FEW = 6  # gradients that a fooled image may cost
-SHORT = 25  # steps where the time outside of the network is measured
+SHORT = 25  # steps for measuring the time outside the network
 Row = dict[str, Any]
 
 
@@ -49,16 +49,18 @@ def main() -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("network", nargs="?", metavar="FILE", help="what is judged")
-    parser.add_argument("--data", default="digits", help="images, as soupmerge writes them")
-    parser.add_argument("--limit", type=int, help="how many test images, 1000 if not given")
+    parser.add_argument("network", nargs="?", metavar="FILE", help="network to judge")
+    parser.add_argument("--data", default="digits", help="data set, as for soupmerge")
+    parser.add_argument("--limit", type=int, help="number of test images [default: 1000]")
     parser.add_argument("--threat", action="append", type=sm.Threat.parse, dest="threats")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=3, help="of what is timed, in turn")
-    parser.add_argument("--autoattack", type=int, default=500, help="images for AutoAttack")
-    parser.add_argument("--threads", type=int, default=1, help="of the processor")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of what is timed, in turn")
+    parser.add_argument(
+        "--autoattack", type=int, default=500, help="number of images for AutoAttack"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     given = common.options(parser)
     if given.quick:
@@ -67,15 +69,15 @@ def options() -> argparse.Namespace:
 
 
 def made(given: argparse.Namespace) -> Case:
-    """Return the network and the images that are judged."""
+    """Return the network and the images to judge."""
     data = some(sm.data(given.data), given.limit or 1000)
     with tempfile.TemporaryDirectory() as folder:
         ingredient = sm.load(given.network or trained(Path(folder), given.seed))
         bound = sm.bind(sm.model(like=ingredient), ingredient[0])
     usual = THREATS if given.network else FOR_DIGITS
     threats = given.threats or [sm.Threat.parse(text) for text in usual]
-    how = (given.steps, given.batch_size, given.seed, given.rounds)
-    return Case(unbound(bound), bound, data, tuple(threats), *how)
+    settings = (given.steps, given.batch_size, given.seed, given.rounds)
+    return Case(unbound(bound), bound, data, tuple(threats), *settings)
 
 
 def trained(home: Path, seed: int) -> Path:
@@ -89,8 +91,8 @@ def trained(home: Path, seed: int) -> Path:
 def same(case: Case, given: argparse.Namespace) -> dict[str, Row]:
     """Count the verdicts that differ from pyautoattack's, from the same starts and batches.
 
-    If some do, also those in which pyautoattack differs from itself once convolutions round in
-    another way: so many are for rounding to decide.
+    If some do, also count those in which pyautoattack differs from itself when convolutions round
+    differently: so many verdicts are decided by rounding.
     """
     rows, todo = {}, case.right()
     for threat in case.threats:
@@ -100,7 +102,7 @@ def same(case: Case, given: argparse.Namespace) -> dict[str, Row]:
             again = case.theirs(case.bound, threat, todo)
             row["pyautoattack from itself"] = int((theirs != again).sum())
         row |= common.ratio(int((theirs != ours).sum()), "<= 0")
-        rows[f"verdicts unlike pyautoattack's, {threat}"] = row
+        rows[f"verdicts that differ from pyautoattack's, {threat}"] = row
     return rows
 
 
@@ -110,13 +112,13 @@ def cost(case: Case, given: argparse.Namespace) -> dict[str, Row]:
     attack = sm.APGD(threat, steps=case.steps)
     recorded = Recorded(attack)
     wide, cheap, bare = (
-        case.judge(*how) for how in ((attack,), (recorded, "bf16"), (attack, "bf16"))
+        case.judge(*options) for options in ((attack,), (recorded, "bf16"), (attack, "bf16"))
     )
     works: dict[str, Callable[[], Any]] = {
         "theirs": lambda: case.theirs(counted, threat, todo),
         "float32": lambda: wide(case.bound),
         "bf16": lambda: cheap(case.bound),
-        "bf16, no sample attacked again": lambda: unsampled(bare, case.bound),
+        "bf16 without attacking a sample again": lambda: unsampled(bare, case.bound),
     }
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     found = {}
@@ -124,7 +126,7 @@ def cost(case: Case, given: argparse.Namespace) -> dict[str, Row]:
         for name, work in works.items():
             found[name], *seconds = timed(work)
             took[name].append((seconds[0], seconds[1]))
-            tell(f"{name}: {seconds[0]:.1f} s by the clock, {seconds[1]:.1f} s of processor")
+            tell(f"{name}: {seconds[0]:.1f} s of wall time, {seconds[1]:.1f} s of processor time")
     held, half = (found[name].right(str(threat)) for name in ("float32", "bf16"))
     fell = [i for i in todo.tolist() if not half[i]]
     sure = confirmed(case, recorded, threat, torch.tensor(fell))
@@ -168,7 +170,7 @@ def confirmed(case: Case, attack: Recorded, threat: sm.Threat, fell: Tensor) -> 
 
 
 def faster(theirs: list[tuple[float, float]], ours: list[tuple[float, float]], goal: str) -> Row:
-    """Return how many times faster *ours* is by the clock, and in processor time: medians."""
+    """Return how many times faster *ours* is, in wall time and processor time: medians."""
     rounds = zip(theirs, ours, strict=True)
     ratios = [(them[0] / own[0], them[1] / own[1]) for them, own in rounds]
     wall, busy = (statistics.median(column) for column in zip(*ratios, strict=True))
@@ -176,7 +178,7 @@ def faster(theirs: list[tuple[float, float]], ours: list[tuple[float, float]], g
 
 
 def overhead(case: Case, given: argparse.Namespace) -> dict[str, Row]:
-    """Time what is not the network's own forward and backward pass, in short attacks."""
+    """Time what is outside the network's forward and backward passes, in short attacks."""
     rows, short = {}, replace(case, data=some(case.data, 2 * case.batch))
     for threat in case.threats:
         judge, parts = short.judge(sm.APGD(threat, steps=SHORT)), []
@@ -186,18 +188,18 @@ def overhead(case: Case, given: argparse.Namespace) -> dict[str, Row]:
                 judge(watched)
             parts.append(1 - watched.seconds / (clock() - began))
         row = common.ratio(statistics.median(parts), "<= 0.05")
-        rows[f"time outside of the network, {threat}"] = row
+        rows[f"time outside the network, {threat}"] = row
     return rows
 
 
 def autoattack(case: Case, given: argparse.Namespace) -> dict[str, Row]:
-    """Judge some images with standard AutoAttack, ours and pyautoattack's own."""
+    """Judge some images with standard AutoAttack, soupmerge's and pyautoattack's."""
     case, threat = replace(case, data=some(case.data, given.autoattack)), case.threats[0]
     x, y = case.data.batch(torch.arange(len(case.data)))
 
     def theirs() -> Tensor:
-        how = {"norm": NORMS[threat.norm], "eps": threat.eps, "seed": case.seed}
-        attack = pyautoattack.AutoAttack(case.plain, **how)
+        settings = {"norm": NORMS[threat.norm], "eps": threat.eps, "seed": case.seed}
+        attack = pyautoattack.AutoAttack(case.plain, **settings)
         return attack.run_standard_evaluation(x, y, batch_size=case.batch)[0]  # type: ignore[no-any-return]
 
     report, *own = timed(lambda: case.judge(sm.AutoAttack(threat))(case.bound))
@@ -209,13 +211,13 @@ def autoattack(case: Case, given: argparse.Namespace) -> dict[str, Row]:
     speed = faster([(other[0], other[1])], [(own[0], own[1])], ">= 1.5")
     unlike = common.ratio(apart / len(x), "<= 0.01")
     return {
-        "part of AutoAttack's verdicts unlike pyautoattack's": unlike | seen,
+        "share of AutoAttack's verdicts that differ from pyautoattack's": unlike | seen,
         "time, pyautoattack's AutoAttack / ours": speed,
     }
 
 
 def card(case: Case, given: argparse.Namespace, device: str = "cuda") -> dict[str, Row]:
-    """Time WRN-28-10 on a card; random weights do, as every image takes all steps."""
+    """Time WRN-28-10 on a GPU; random weights are enough, because every image takes all steps."""
     if not torch.cuda.is_available() and device == "cuda":
         tell("no CUDA device: WRN-28-10's images a second are left out")
         return {}
@@ -234,14 +236,14 @@ def card(case: Case, given: argparse.Namespace, device: str = "cuda") -> dict[st
         point = x[:1].to(device).requires_grad_(True)
         bound(point).sum().backward()
     done = counter.get_total_flops() * len(x) * (case.steps + 1) / own
-    row = {"images a second": len(x) / own, "part of reachable flops": done / reachable(device)}
+    row = {"images a second": len(x) / own, "share of reachable flops": done / reachable(device)}
     return {
         "WRN-28-10 in bf16, time of pyautoattack / ours": common.ratio(other / own, ">= 5") | row
     }
 
 
 def reachable(device: str, size: int = 8192) -> float:
-    """Return the operations a second that a product of two large matrices in bf16 reaches."""
+    """Return the operations per second that a product of two large matrices in bf16 reaches."""
     a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
     return 2 * size**3 / statistics.median(timed(lambda: a @ a)[1] for _ in range(20))
 

@@ -1,10 +1,10 @@
 """A grid of 21 soups of three ingredients, against judging each soup alone with pyautoattack 0.2.
 
-`grid.py --ingredients A B C --data folder:DATA` takes ingredients of yours; without them a small
-network is trained on scikit-learn's digits and fine-tuned three ways. Naive is: mix from the files,
-bind, and run pyautoattack's APGD-CE with 100 steps under Linf and L2 on what is right clean.
-`--flags RUN` repeats the race on resampled images of an exhaustive grid's run folder, without any
-attack; else on those of this run.
+`grid.py --ingredients A B C --data folder:DATA` uses your ingredients; without them, a small
+network is trained on scikit-learn's digits and fine-tuned in three ways. The naive way mixes each
+soup from the files, binds it, and runs pyautoattack's APGD-CE with 100 steps under Linf and L2 on
+the images that are right without attack. `--flags RUN` repeats the race, without any attack, on
+resampled images of the run folder of an exhaustive grid; without it, on those of this run.
 """
 
 from __future__ import annotations
@@ -53,12 +53,16 @@ def main() -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ingredients", nargs=3, metavar="FILE", help="three of one network")
-    parser.add_argument("--data", default="digits", help="images, as soupmerge writes them")
-    parser.add_argument("--split", default="train[45000:]", help="of those of --data")
-    parser.add_argument("--limit", type=int, default=64, help="how many images")
-    parser.add_argument("--flags", metavar="RUN", help="an exhaustive grid of more images")
-    parser.add_argument("--threads", type=int, default=1, help="of the processor")
+    parser.add_argument(
+        "--ingredients", nargs=3, metavar="FILE", help="three checkpoints of one network"
+    )
+    parser.add_argument("--data", default="digits", help="data set, as for soupmerge")
+    parser.add_argument("--split", default="train[45000:]", help="split of --data")
+    parser.add_argument("--limit", type=int, default=64, help="number of images")
+    parser.add_argument(
+        "--flags", metavar="RUN", help="run folder of an exhaustive grid on more images"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     given = common.options(parser)
     given.limit = min(given.limit, 32) if given.quick else given.limit
     return given
@@ -67,8 +71,9 @@ def options() -> argparse.Namespace:
 def trained(home: Path) -> list[Path]:
     """Return three fine-tunes of a network trained on digits."""
     train, base = sm.data("digits", split="train"), home / "base.safetensors"
-    how: dict[str, Any] = {"schedule": sm.Schedule(epochs=8, lr=0.1, augment="none")}
-    sm.finetune(sm.model("digits-cnn?width=8"), train, sm.against(sm.Linf(0.1)), base, **how)
+    long = sm.Schedule(epochs=8, lr=0.1, augment="none")
+    net, objective = sm.model("digits-cnn?width=8"), sm.against(sm.Linf(0.1))
+    sm.finetune(net, train, objective, base, schedule=long)
     paths = []
     for name, threat in (("linf", sm.Linf(0.15)), ("l2", sm.L2(1.0)), ("clean", None)):
         ingredient, short = sm.load(base)[0], sm.Schedule(epochs=4, lr=0.05, augment="none")
@@ -81,7 +86,7 @@ def trained(home: Path) -> list[Path]:
 def measured(
     net: Any, ingredients: sm.Ingredients, judge: sm.Benchmark, given: Any
 ) -> dict[str, Row]:
-    """Return all figures."""
+    """Return all ratios."""
     grids: dict[str, tuple[sm.Trials, float, int]] = {}
     ways = {
         "grid --thorough": judge,
@@ -109,8 +114,8 @@ def measured(
         rows |= {
             f"gradients, naive / {name}": common.ratio(gradients / cost, ">= 3") | seen,
             f"time, naive / {name}": common.ratio(seconds / ours, ">= 3"),
-            f"{name}: highest accuracy over naive": common.ratio(max(gaps), "<= 0.005"),
-            f"{name}: mean distance from naive": common.ratio(
+            f"{name}: largest excess over the naive accuracy": common.ratio(max(gaps), "<= 0.005"),
+            f"{name}: mean distance from the naive accuracy": common.ratio(
                 float(np.mean(np.abs(gaps))), "<= 0.005"
             ),
             f"{name}: soups on one front and not the other": common.ratio(len(apart), "<= 0"),
@@ -121,14 +126,14 @@ def measured(
     flags = tried([given.flags]).trials if given.flags else trials
     return rows | {
         "gradients, naive / race for the best": common.ratio(gradients / race_cost, ">= 8"),
-        "race's choice behind the naive one": common.ratio(behind, "<= 0.005"),
+        "race's choice, behind the naive one": common.ratio(behind, "<= 0.005"),
         **repeated(flags, given),
         "switching soups / judging 256 images": switching(net, ingredients, judge, trials),
     }
 
 
 class counting:  # noqa: N801 - a context manager
-    """Counts gradients of every benchmark inside, one number a call."""
+    """Counts the gradients of every benchmark that runs inside, one number per call."""
 
     def __enter__(self) -> list[int]:
         spent: list[int] = []
@@ -149,7 +154,7 @@ class counting:  # noqa: N801 - a context manager
 def judged_alone(
     net: Any, ingredients: sm.Ingredients, judge: sm.Benchmark, trials: sm.Trials
 ) -> tuple[list[sm.Report], int, float]:
-    """Return a report on each soup by pyautoattack, the gradients that took, and the seconds."""
+    """Return a report on each soup by pyautoattack, the number of gradients, and the seconds."""
     reports, gradients, began = [], 0, time.perf_counter()
     for trial in trials:
         bound = sm.bind(net, sm.mix(ingredients, trial.recipe))
@@ -172,14 +177,14 @@ def judged_alone(
 
 
 def naive_front(reports: list[sm.Report], union: str) -> tuple[int, ...]:
-    """Return which reports no other beats."""
+    """Return the indices of the reports that no other dominates."""
     points = [(r.correct("clean"), r.correct(union)) for r in reports]
     beaten = [any(q[0] >= p[0] and q[1] >= p[1] and q != p for q in points) for p in points]
     return tuple(i for i, lost in enumerate(beaten) if not lost)
 
 
 def repeated(trials: sm.Trials, given: Any) -> dict[str, Row]:
-    """Race on resampled images, by the flags of an exhaustive run."""
+    """Race on resampled images, with the flags of an exhaustive run."""
     union = trials.metrics[-1]
     flags = np.array([t.judged().right(union).numpy() for t in trials], dtype=float)
     draw, tied, asked = np.random.default_rng(0), 0, []
@@ -190,7 +195,7 @@ def repeated(trials: sm.Trials, given: Any) -> dict[str, Row]:
         pick, best = max(alive, key=lambda i: sample[i].sum()), int(sample.sum(1).argmax())
         first, second = report_of(sample[best]), report_of(sample[pick])
         tied += paired(first, second, Metric.parse("clean")).low <= 0
-    seen = {"images": flags.shape[1], "verdicts asked for": round(float(np.mean(asked)), 3)}
+    seen = {"images": flags.shape[1], "share of verdicts needed": round(float(np.mean(asked)), 3)}
     goal = common.ratio(tied, f">= {REPEATS - 1}")
     return {f"of {REPEATS} races, choice tied with the exhaustive one": goal | seen}
 
@@ -200,7 +205,7 @@ def report_of(right: np.ndarray[Any, Any]) -> sm.Report:
 
 
 def raced(flags: np.ndarray[Any, Any], shuffled: np.ndarray[Any, Any]) -> tuple[list[int], float]:
-    """Return who is left, and the part of all verdicts that were asked for."""
+    """Return the soups that are left, and the share of all verdicts that the race needed."""
     soups = len(flags)
     first, second = np.array([(a, b) for a in range(soups) for b in range(soups) if a != b]).T
     capitals, beaten, asked = BettingTest(len(first), flags.shape[1]), set[int](), 0

@@ -1,14 +1,14 @@
-"""What a step of learning costs beside a plain adversarial-training step, and what memory it takes.
+"""The cost of a step of learning, against a plain step of adversarial training, and its memory.
 
     python benchmarks/learn.py [--quick] [--json] [--large K] [--trained A B C --data DATA]
 
 Time: resnet18-cifar, batch 64, 2 attack steps, tensor groups, detach dropout 0.8, and 3, 8 and 32
-ingredients. Steps are taken in turn in one process, and medians compared: a step of `finetune`, a
-step of `learn`, one that mixes anew in every forward pass and lets autograd through it (the
-definition), and one in bfloat16; on CUDA where there is a card, with WRN-28-10 as well. What
-bfloat16 does to the gradient of coefficients is measured on those networks, and on the checkpoints
-of --trained. Memory: whole processes that learn a soup of K networks of the
-size of ViT-B/32, kept in files, and as bfloat16 differences in memory.
+ingredients. Steps take turns in one process, and their medians are compared: a step of `finetune`,
+a step of `learn`, one that mixes in every forward pass and differentiates through it (the
+definition), and one in bfloat16. With a GPU, they run on CUDA, and WRN-28-10 as well. The error of
+the coefficient gradient in bfloat16 is measured on these networks, and on the checkpoints given to
+--trained. Memory: whole processes that learn a soup of K networks of the size of ViT-B/32, whose
+weights stay in files, or are in memory as bfloat16 differences.
 """
 
 from __future__ import annotations
@@ -66,9 +66,13 @@ objective.craft(net, x, y, generator=torch.Generator())
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", type=int, metavar="K", help="ingredients [default: 72, or 8]")
-    parser.add_argument("--trained", nargs="+", default=[], help="checkpoints, for the gradient")
-    parser.add_argument("--data", default="digits", help="images for them")
+    parser.add_argument(
+        "--large", type=int, metavar="K", help="number of ingredients [default: 72; 8 with --quick]"
+    )
+    parser.add_argument(
+        "--trained", nargs="+", default=[], help="trained checkpoints for the error of the gradient"
+    )
+    parser.add_argument("--data", default="digits", help="data set for these checkpoints")
     given = common.options(parser)
     rounds = 3 if given.quick else 7
     ratios: dict[str, Any] = {}
@@ -95,7 +99,7 @@ def main() -> None:
 
 
 def step_ratios(home: Path, model: str, k: int, rounds: int) -> dict[str, Any]:
-    """Return what a step of *k* ingredients costs beside a plain one."""
+    """Return the cost of a step with *k* ingredients, relative to a plain step."""
     ingredients = make(home, model, k)
     net = sm.model(like=ingredients)
     data = sm.Images.of(*images(BATCH * 4, 32), classes=10)
@@ -113,7 +117,7 @@ def step_ratios(home: Path, model: str, k: int, rounds: int) -> dict[str, Any]:
     step = f"{model} on {DEVICE}, K={k}: learning step"
     rows = {
         f"{step} / adversarial-training step": ("learned", "plain", GOALS[k]),
-        f"{step}, mixing in every forward / the same": ("definition", "plain", ">= 0"),
+        f"{step}, mixing in every forward pass / the same": ("definition", "plain", ">= 0"),
         f"{step} / in bfloat16": ("learned", "bf16", ">= 1.7"),
     }
     found = {what: common.ratio(taken[a] / taken[b], goal) for what, (a, b, goal) in rows.items()}
@@ -126,7 +130,7 @@ def step_ratios(home: Path, model: str, k: int, rounds: int) -> dict[str, Any]:
 
 
 def make(home: Path, model: str, k: int) -> sm.Ingredients:
-    """Return *k* networks around one, as files below *home*."""
+    """Write *k* networks around one to *home*, and load them."""
     net = sm.model(model)
     for i in range(k):
         path = home / f"{i}.safetensors"
@@ -156,7 +160,7 @@ def learner(
 def in_turn(
     sides: dict[str, Callable[[torch.Tensor], Any]], batches: Any, rounds: int
 ) -> dict[str, float]:
-    """Return the median seconds of each of *sides*, after one round unmeasured."""
+    """Return the median seconds of each of *sides*, after a warm-up round."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, step in sides.items():
@@ -169,7 +173,7 @@ def in_turn(
 
 
 def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
-    """Take a step as the definition has it: the mix inside of every forward pass."""
+    """Take a step by the definition, which mixes inside every forward pass."""
     soup = learner.soup
     x_y = [t.to(DEVICE) for t in learner.data.batch(indices)]
     alpha = learner.logits.softmax(1)
@@ -197,7 +201,7 @@ def gradient(learner: Learner, alpha: torch.Tensor, indices: torch.Tensor) -> to
 
 
 def gradient_error(full: Learner, half: Learner, batches: Any) -> tuple[float, float]:
-    """Return the median of ‖g − g'‖ / ‖g‖, g' in bfloat16, and that of g' of other batches."""
+    """Return the median of ‖g − g'‖ / ‖g‖ with g' in bfloat16, and with g' from another batch."""
     alpha = full.first.softmax(1).detach().to(DEVICE)
     ours, theirs = ([gradient(x, alpha, batch) for batch in batches] for x in (full, half))
     errors = [(a - b).norm() / a.norm() for a, b in zip(ours, theirs, strict=True)]
@@ -206,7 +210,7 @@ def gradient_error(full: Learner, half: Learner, batches: Any) -> tuple[float, f
 
 
 def memory_ratios(home: Path, k: int) -> dict[str, Any]:
-    """Return what learning *k* networks of ViT-B/32's size takes, beyond attacking one."""
+    """Return the memory of learning from *k* networks of ViT-B/32's size, beyond attacking one."""
     ingredients = make(home, "timm:vit_base_patch32_224", k)
     sizes = [info.bytes for info in ingredients.infos.values()]
     whole, largest = sum(sizes), max(sizes)

@@ -1,8 +1,8 @@
 """Averaging four ViT-B/16 checkpoints: time and memory of whole processes, against mergekit.
 
-The neighbour is installed apart, since it asks for other versions of what soupmerge needs:
-`python -m venv MK && MK/bin/pip install mergekit==0.1.5`, and give its `mergekit-pytorch`.
-Without it, the ratios against it are left out.
+mergekit needs other versions of soupmerge's dependencies, so install it in an environment of its
+own, `python -m venv MK && MK/bin/pip install mergekit==0.1.5`, and name its `mergekit-pytorch` with
+--mergekit. Without it, the ratios against mergekit are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAIN = "from soupmerge.cli.main import main; main()"
 SCANNING = f"""
 import atexit, sys, time
 import soupmerge.weights.mixing as mixing
-scan, told, spent = mixing.is_finite, sys.argv.pop(1), []
+scan, record, spent = mixing.is_finite, sys.argv.pop(1), []
 
 def timed(numbers):
     began = time.perf_counter()
@@ -42,15 +42,15 @@ def timed(numbers):
     return finite
 
 mixing.is_finite = timed
-atexit.register(lambda: open(told, "w").write(str(sum(spent))))
+atexit.register(lambda: open(record, "w").write(str(sum(spent))))
 {MAIN}
 """
-"""`soupmerge` that tells how long it looked for NaN and Inf, in a file: its first argument."""
+"""`soupmerge`, recording how long its check for NaN and Inf took in the file of argument 1."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mergekit", default="mergekit-pytorch", help="the neighbour's command")
+    parser.add_argument("--mergekit", default="mergekit-pytorch", help="command of mergekit")
     given = common.options(parser)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def make(home: Path, name: str, *, depth: int, count: int) -> None:
-    """Write *count* checkpoints of a vision transformer, moved a little from one base."""
+    """Write *count* checkpoints of a vision transformer, each at a small distance from one base."""
     import timm
 
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def mix_words(ingredients: list[Path], out: Path) -> list[str]:
 
 
 def mergekit_command(home: Path, mergekit: str) -> list[str]:
-    """Return how to average the four checkpoints with the neighbour; nothing if it is not there."""
+    """Return mergekit's command for averaging the checkpoints; empty if it is not installed."""
     found = shutil.which(mergekit)
     if not found:
         return []
@@ -103,7 +103,7 @@ def speed(home: Path, mergekit: str, times: int) -> dict[str, Any]:
     print(f"seconds: mix, floor, mergekit: {listed}", file=sys.stderr)
     ratios = {
         "mix / (import torch, copy one, read three)": common.ratio(ours / floor, "<= 2"),
-        "time to look for NaN and Inf / mix": common.ratio(
+        "time of the check for NaN and Inf / mix": common.ratio(
             scan_share(home, words, times), "<= 0.05"
         ),
     }
@@ -115,13 +115,13 @@ def speed(home: Path, mergekit: str, times: int) -> dict[str, Any]:
 
 
 def scan_share(home: Path, words: list[str], times: int) -> float:
-    """Return the part of a mix that goes into looking for NaN and Inf, the median of *times*.
+    """Return the share of a mix that the check for NaN and Inf takes, the median of *times* runs.
 
-    Timed within the process: beside a mix without it, it drowns in how far whole processes vary.
+    It is timed inside the process: whole processes vary by more than the check takes.
     """
-    told = home / "scan"
+    record = home / "scan"
     whole = [
-        (common.seconds([common.PYTHON, "-c", SCANNING, str(told), *words]), told.read_text())
+        (common.seconds([common.PYTHON, "-c", SCANNING, str(record), *words]), record.read_text())
         for _ in range(times)
     ]
     return statistics.median(float(spent) / taken for taken, spent in whole)
@@ -138,9 +138,9 @@ def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -
 
 
 def memory(home: Path, mergekit: str) -> dict[str, Any]:
-    """Peak resident memory above that of the imports, and what of it may be files that are mapped.
+    """Return peak resident memory above that of the imports, and how much of it is mapped files.
 
-    What is mapped is read at the end, when no library has been let go; the rest is allocated.
+    The mapped part is read at the end, when every library is still loaded; the rest is allocated.
     """
     make(home, "deep", depth=24, count=4)
     four = [home / f"vit{i}.safetensors" for i in range(4)]
@@ -157,7 +157,9 @@ def memory(home: Path, mergekit: str) -> dict[str, Any]:
         for what, found in seen.items()
     }
     mapped = max(found.mapped for found in seen.values())
-    ratios["files mapped above the imports / 300 MiB, the most"] = above(mapped, floor.mapped)
+    ratios["largest memory of mapped files above the imports / 300 MiB"] = above(
+        mapped, floor.mapped
+    )
     for what in list(ingredients)[1:]:
         grown = max(seen[what].peak - seen["4"].peak, 0)
         added = size(ingredients[what]) - size(four)

@@ -1,6 +1,6 @@
-"""What the README promises of time: the demo in 3 minutes, the tests in 5, on two cores.
+"""The promised times: the demo takes 3 minutes and the tests take 5, on two cores.
 
-Each is a ratio of the measured wall time to the promise. `--quick` leaves the tests out.
+Each ratio is the measured wall time over the promised one. `--quick` leaves the tests out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How long a cached reference to the Hub takes to open, once its client is imported.
+"""How long a cached reference to the Hub takes to open, once the Hub's client is imported.
 
-A repository of timm's form lies in the cache of the Hub's client, as a pull leaves it. Sockets are
-taken away: whatever asks for one ends the script.
+The script puts a repository in timm's layout into the cache of the Hub's client, as a pull would.
+Sockets are disabled: any attempt to connect ends the script.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REF = "hf-hub:owner/name"
 
 
 def cached(home: Path, megabytes: int) -> None:
-    """Put a repository of one safetensors file and timm's config where the client keeps it."""
+    """Put a repository with one safetensors file and timm's config into the client's cache."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -47,7 +47,7 @@ def cached(home: Path, megabytes: int) -> None:
 
 
 def no_socket(*arguments: Any) -> None:
-    raise SystemExit(f"a cached reference asked for {arguments[1:]}")
+    raise SystemExit(f"opening a cached reference connected to {arguments[1:]}")
 
 
 def main() -> None:
@@ -69,11 +69,11 @@ def main() -> None:
             taken.append(time.perf_counter() - began)
         assert found.ref == f"{REF}@{COMMIT}"
         assert str(found.model).startswith("timm:resnet18")
-    print(f"the first time, with its hash taken: {taken[0]:.4f} s", file=sys.stderr)
+    print(f"the first time, when its hash is computed: {taken[0]:.4f} s", file=sys.stderr)
     seconds = statistics.median(taken[1:])
     ratios = {
         "a cached reference, seconds / 0.05": common.ratio(seconds / GOAL, "<= 1"),
-        "the slowest of them, seconds / 0.05": common.ratio(max(taken[1:]) / GOAL, "<= 1"),
+        "the slowest opening, seconds / 0.05": common.ratio(max(taken[1:]) / GOAL, "<= 1"),
     }
     common.answer(ratios, as_json=given.json)
 

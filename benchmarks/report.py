@@ -1,6 +1,6 @@
 """A grid of 10,000 judged soups: how long `select` and `report` take, and how large the page is.
 
-The run folder is made here, with random verdicts: both read them and ask nobody.
+The script writes the run folder, with random verdicts, since both commands only read verdicts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from soupmerge.soups.search.grid import lattice
 from soupmerge.storage import run_folder
-from soupmerge.storage.journal import _sealed
+from soupmerge.storage.journal import _encode
 
 PARTS, QUICK_PARTS = 140, 43
 """Steps of the lattice of three ingredients: 10,011 soups, or 990."""
@@ -43,7 +43,7 @@ def main() -> None:
         large = (folder / "report.html").stat().st_size / 1e6
     ratios = {
         f"seconds to select from {size:,} soups": common.ratio(chosen, f"<= {SECONDS}"),
-        f"seconds to the page of {size:,} soups": common.ratio(page, f"<= {SECONDS}"),
+        f"seconds to write the page of {size:,} soups": common.ratio(page, f"<= {SECONDS}"),
         "seconds with its figures as PNG": common.ratio(both, f"<= {2 * SECONDS}"),
         "megabytes of the page": common.ratio(large, f"<= {MEGABYTES}"),
     }
@@ -63,11 +63,11 @@ def write_run(folder: Path, parts: int) -> int:
         "settings": {"step": f"1/{parts}", "buffers": "average", "base": 0},
     }
     with run_folder.opened(folder, manifest) as opened:
-        told = list(records(sources, parts))
-        lines = [_sealed(record) for record in told]
-        # At once: a journal waits for the disk after each line.
+        trials = list(records(sources, parts))
+        lines = [_encode(trial) for trial in trials]
+        # All lines at once: a journal would wait for the disk after each.
         opened.file("trials.jsonl").write_text("\n".join(lines) + "\n")
-        opened.file("recipe.json").write_text(json.dumps(told[0]["recipe"]))
+        opened.file("recipe.json").write_text(json.dumps(trials[0]["recipe"]))
     return len(lines)
 
 
@@ -91,7 +91,7 @@ def records(sources: list[dict[str, str]], parts: int) -> Iterator[dict[str, Any
             "buffers": {"policy": "average", "base": 0},
             "origin": "grid",
         }
-        # Right on the first so many images: the union is then the least of them.
+        # Each metric is right on its first images, so the union is the smallest count.
         found[-1] = min(found[:-1])
         metrics["union"] = measured(found[-1])
         packed = {

@@ -1,4 +1,4 @@
-"""How long `soupmerge --help` takes, against importing the two libraries it draws with."""
+"""How long `soupmerge --help` takes, against importing the two libraries that it prints with."""
 
 from __future__ import annotations
 

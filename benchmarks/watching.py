@@ -1,4 +1,4 @@
-"""A network watched while it is attacked: what it was asked, how long it took."""
+"""Watches a network under attack: counts its gradients, and times it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged, in both forms, on which images, and how.
+    """A network in two forms, the images to judge it on, and the settings.
 
     Attributes:
-        plain: as one has it who loads it: contiguous, parameters that take gradients.
-        bound: as soupmerge binds it.
-        rounds: how often what is timed is repeated, in turn.
+        plain: the network as it is after loading: contiguous, with parameters that require
+            gradients.
+        bound: the network as soupmerge binds it.
+        rounds: number of repetitions of what is timed, in turn.
     """
 
     plain: nn.Module
@@ -50,17 +51,17 @@ class Case:
         )
 
     def theirs(self, net: nn.Module, threat: sm.Threat, todo: Tensor) -> Tensor:
-        """Return which of the images *todo* hold against pyautoattack's APGD-CE."""
-        how = {"n_iter": self.steps, "norm": NORMS[threat.norm], "eps": threat.eps}
-        return self._held(net, todo, APGDAttack(net, **how, seed=self.seed).perturb)
+        """Return which of the images *todo* are robust against pyautoattack's APGD-CE."""
+        settings = {"n_iter": self.steps, "norm": NORMS[threat.norm], "eps": threat.eps}
+        return self._robust(net, todo, APGDAttack(net, **settings, seed=self.seed).perturb)
 
     def ours(self, net: nn.Module, threat: sm.Threat, todo: Tensor) -> Tensor:
-        """Return which of the images *todo* hold against ours, from the same starts."""
+        """Return which of the images *todo* are robust against soupmerge, with the same starts."""
         attack, start = sm.APGD(threat, steps=self.steps), torch.Generator()
         attacked = lambda x, y: attack(net, x, y, generator=start.manual_seed(self.seed))  # noqa: E731
-        return self._held(net, todo, attacked)
+        return self._robust(net, todo, attacked)
 
-    def _held(self, net: nn.Module, todo: Tensor, attack: Callable[..., Tensor]) -> Tensor:
+    def _robust(self, net: nn.Module, todo: Tensor, attack: Callable[..., Tensor]) -> Tensor:
         device, found = next(net.parameters()).device, []
         for indices in torch.split(todo, self.batch):
             x, y = (t.to(device) for t in self.data.batch(indices))
@@ -69,7 +70,7 @@ class Case:
 
 
 class Watched(nn.Module):
-    """A network that counts the gradients it is asked for, and the time it takes."""
+    """A network that counts the gradients that are computed through it, and the time it takes."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class Watched(nn.Module):
 
     @contextmanager
     def backward_too(self) -> Iterator[None]:
-        """Count the time of gradients, too."""
+        """Include the time of gradients."""
         grad = torch.autograd.grad
         timed = lambda *args, **kwargs: self._timed(grad, *args, **kwargs)  # noqa: E731
         with mock.patch.object(torch.autograd, "grad", timed):
@@ -98,7 +99,7 @@ class Watched(nn.Module):
 
 @dataclass
 class Recorded:
-    """An attack that keeps what it proposed last for each image, under its own name."""
+    """An attack that records its last proposal for each image, and otherwise is the same attack."""
 
     attack: sm.APGD
     points: dict[int, Tensor] = field(default_factory=dict)
@@ -123,14 +124,14 @@ class Recorded:
 
 
 def clock() -> float:
-    """Return the time, when all that was asked of the card is done."""
+    """Return the time, once the GPU has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """Return what *work* returns, its seconds by the clock, and those of the processor."""
+    """Return what *work* returns, its wall time and its processor time in seconds."""
     began, busy = clock(), time.process_time()
     found = work()
     return found, clock() - began, time.process_time() - busy
@@ -141,7 +142,7 @@ def tell(what: str) -> None:
 
 
 def unbound(net: nn.Module) -> nn.Module:
-    """Return *net* as one has it who does not bind it."""
+    """Return *net* as it is after loading, without binding."""
     state = {name: t.contiguous() for name, t in net.state_dict().items()}
     plain = copy.deepcopy(net).requires_grad_(True)
     plain.load_state_dict(state, assign=True)
@@ -149,6 +150,6 @@ def unbound(net: nn.Module) -> nn.Module:
 
 
 def some(data: sm.Images, count: int) -> sm.Images:
-    """Return *count* of *data*, evenly spaced: images may be ordered by class."""
+    """Return *count* images of *data*, evenly spaced, because they may be ordered by class."""
     count = min(count, len(data))
     return data.take(torch.arange(count) * len(data) // count, f"{count} of it")

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Learned soups of three kinds on real images, beside the grid. docs/results.md has what it gave
-# for the first two.
+# Learns soups of three kinds on real images and compares them with the grid. docs/results.md has
+# the results of the first two.
 #
 #   examples/learned_soups.sh DATA OUT
 #
-# Goes on from examples/threat_soup.sh DATA OUT, whose ingredients and grid it uses. Every step
-# resumes: run the script again after an interruption. Sized for two CPU cores: about three hours.
+# Run examples/threat_soup.sh DATA OUT first: this script uses its ingredients and its grid. Every
+# step resumes: run the script again after an interruption. It takes about three hours on two CPU
+# cores.
 set -eu
 data=folder:$1
 out=$2
@@ -13,7 +14,7 @@ train="--data $data --precision bf16 --split train[:45000]"
 choose="--data $data --split train[45000:] --threat linf:8/255"
 judge="--judge-split test --judge-limit 1000 --threat linf:8/255"
 
-# More ingredients: other radii, and snapshots of one run (a third of the data, to be affordable).
+# More ingredients: other radii, and snapshots of one run (on a third of the data, to save time).
 for eps in 4 16; do
     soupmerge finetune "$out/base.safetensors" --threat "linf:$eps/255" $train \
         --epochs 4 --lr 0.01 -o "$out/linf-$eps.safetensors"
@@ -29,7 +30,7 @@ soupmerge grid $eps $choose --limit 500 -o "$out/grid-eps"
 soupmerge grid $continuous $choose --step 0.5 --limit 500 -o "$out/grid-continuous"
 ln -sfn grid "$out/grid-threat"
 
-# Five radii, three seeds: 15 soups of each kind, judged on images that chose nothing.
+# Five radii and three seeds: 15 soups of each kind, judged on images that were not used to choose.
 for kind in threat eps continuous; do
     soupmerge learn ${!kind} --eps 0,2/255,4/255,8/255,16/255 --seeds 3 $train --limit 4500 --batch-size 64 \
         --epochs 4 $judge --beside "$out/grid-$kind" -o "$out/learned-$kind"
@@ -37,7 +38,7 @@ for kind in threat eps continuous; do
     soupmerge greedy ${!kind} $choose --limit 500 -o "$out/greedy-$kind"
 done
 
-# Longer; one vector for the whole network; a mix of threats; batch norms in other ways.
+# Longer learning; one vector for the whole network; two threats at once; other batch-norm options.
 short="$train --limit 4500 --batch-size 64 --epochs 4 $judge"
 soupmerge learn $threat --eps 8/255 $train --limit 22500 --batch-size 64 --epochs 12 $judge -o "$out/long"
 soupmerge learn $threat --eps 8/255 --groups model --dropout 0 --seeds 3 $short -o "$out/one-vector"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A threat-model soup on real images, end to end (docs/results.md has what it gave).
+# Makes a threat-model soup on real images, end to end. docs/results.md has the results.
 #
 #   examples/threat_soup.sh DATA OUT
 #
-# DATA: a folder with train/ and test/, class folders of images in each (CIFAR-10, say).
-# OUT:  where everything goes. Every step resumes: run the script again after an interruption.
+# DATA: a folder with train/ and test/, each with one folder of images per class (CIFAR-10, say).
+# OUT:  the folder for all results. Every step resumes: run the script again after an interruption.
 #
-# Sized for two CPU cores: about 1 h 20 min. On a GPU take resnet18-cifar, all 100 epochs of a
-# base, and drop the limits.
+# It takes about 1 h 20 min on two CPU cores. On a GPU, use resnet18-cifar, train the base for all
+# 100 epochs, and remove the limits.
 set -eu
 data=folder:$1
 out=$2
@@ -15,8 +15,8 @@ mkdir -p "$out"
 train="--data $data --precision bf16"
 threats="--threat linf:8/255 --threat l2:0.5"
 
-# One split through the whole pipeline: 45,000 images train networks and coefficients, images of
-# the other 5,000 choose a soup of the grid, the test images judge.
+# One split serves the whole pipeline: 45,000 images train networks and coefficients, images of the
+# other 5,000 choose a soup of the grid, and the test images judge.
 soupmerge finetune --model 'resnet9?width=16' --threat linf:8/255 $train --split 'train[:45000]' \
     --epochs 18 --lr 0.05 --warmup 2 -o "$out/base.safetensors"
 for threat in linf:8/255 l2:0.5 l1:12; do

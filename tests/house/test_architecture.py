@@ -1,4 +1,4 @@
-"""The house as drawn: who imports whom, what is public, and a few things nobody may do."""
+"""The structure of the package: imports, public names, and what no module may do."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ FLOORS = [
     {"sources", "training", "soups"},
     {"figures", "exports", "cli"},
 ]
-"""From the ground up: a room imports rooms of lower floors, and itself."""
+"""From the ground up: a room may import rooms of lower floors, and itself."""
 
 ALLOWED_BESIDES = {("cli", "figures"), ("cli", "exports")}
-"""The command line shows what figures draw and exports write; else, one floor's rooms are apart."""
+"""Imports between rooms of one floor: the command line may import the other two."""
 
 
 def room(path: Path) -> str:

@@ -73,11 +73,11 @@ WRITERS: dict[str, tuple[str, Callable[..., Any]]] = {
         ),
     ),
 }
-"""Who writes soups → the origin they write, and how they are made to."""
+"""Function that writes soups → the origin that it writes, and a call that writes one."""
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_who_writes_a_soup_says_so_and_everybody_knows_it(
+def test_the_origin_of_a_soup_is_written_and_known_everywhere(
     net: nn.Module, ingredients: sm.Ingredients, tmp_path: Path, writer: str
 ) -> None:
     origin, write = WRITERS[writer]
@@ -101,8 +101,8 @@ def test_nobody_can_write_an_origin_that_no_figure_knows(ingredients: sm.Ingredi
 
 
 def test_what_a_newer_soupmerge_made_can_be_read(ingredients: sm.Ingredients) -> None:
-    told = {**sm.Recipe.uniform(ingredients).to_json(), "origin": "annealing"}
-    assert sm.Recipe.from_json(told).origin == "annealing"
+    newer = {**sm.Recipe.uniform(ingredients).to_json(), "origin": "annealing"}
+    assert sm.Recipe.from_json(newer).origin == "annealing"
 
 
 def test_the_documents_name_every_mark() -> None:
