@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from soupmerge.training.finetuning import finetune as finetune
     from soupmerge.training.schedules import Schedule as Schedule
     from soupmerge.types import Attack as Attack
+    from soupmerge.types import Classifier as Classifier
     from soupmerge.types import Examples as Examples
     from soupmerge.types import Objective as Objective
     from soupmerge.types import Progress as Progress
@@ -101,6 +102,7 @@ _HOMES = {
     "Calibration": "soups.recalibration",
     "Cascade": "robustness.cascade",
     "Checkpoint": "weights.files",
+    "Classifier": "types",
     "Decision": "soups.search.greedy",
     "Doubt": "robustness.doubts",
     "Ensemble": "robustness.ensembles",

@@ -1,9 +1,14 @@
-"""Closed sets of names, each listed once; importable without torch."""
+"""Closed sets of names, each listed once; importable without torch.
+
+A name that stands for code is one entry: the name, and the place of the code as
+``module:attribute``, which is imported when it is used.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from soupmerge.errors import UsageError, near_miss
 
@@ -56,6 +61,155 @@ MAKERS: Mapping[str, str] = {
 """What made a judged network → its name in legends."""
 
 
+def require_origin(origin: str) -> None:
+    """Reject an *origin* without texts for figures and model cards.
+
+    Raises:
+        UsageError: it is not one of `ORIGINS`.
+    """
+    if origin not in ORIGINS:
+        raise UsageError(f"no origin {origin!r}", where="origin", fix=near_miss(origin, ORIGINS))
+
+
+# ---- Names that stand for code, and where that is.
+
+
+def implementation(table: Mapping[str, Any], name: str, what: str) -> Any:
+    """Return the object that *name* stands for in *table*, which gives its place.
+
+    Args:
+        table: name → ``module:attribute``, or an entry with such a ``place``.
+        name: the name, as people write it.
+        what: the kind of thing, for messages.
+
+    Raises:
+        UsageError: the name is unknown.
+
+    Example:
+        >>> implementation(AVERAGES, "logit", "average").__name__
+        'mean_logits'
+    """
+    if name not in table:
+        raise UsageError(f"no {what} {name!r}", where=what, fix=near_miss(name, table))
+    entry = table[name]
+    module, _, attribute = getattr(entry, "place", entry).partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+class LossEntry(NamedTuple):
+    """A loss that attacks maximise.
+
+    Attributes:
+        place: its function, see `robustness.losses`.
+        targeted: whether it needs target classes.
+        classes: the least number of classes for which it is defined.
+    """
+
+    place: str
+    targeted: bool = False
+    classes: int = 2
+
+
+_LOSSES = "soupmerge.robustness.losses"
+LOSSES: dict[str, LossEntry] = {
+    "ce": LossEntry(f"{_LOSSES}:cross_entropy"),
+    "dlr": LossEntry(f"{_LOSSES}:dlr", classes=3),
+    "margin": LossEntry(f"{_LOSSES}:margin"),
+    "dlr-t": LossEntry(f"{_LOSSES}:dlr_to_target", targeted=True, classes=4),
+    "margin-t": LossEntry(f"{_LOSSES}:margin_to_target", targeted=True),
+}
+"""Losses of gradient attacks."""
+
+_PRESETS = "soupmerge.robustness.presets"
+ATTACKS: dict[str, str] = {
+    "fgsm": f"{_PRESETS}:fgsm",
+    "pgd": f"{_PRESETS}:pgd",
+    "fast": f"{_PRESETS}:fast",
+    "apgd": f"{_PRESETS}:apgd",
+    "apgd-t": f"{_PRESETS}:apgd_targeted",
+    "apgd-ce+t": f"{_PRESETS}:apgd_twice",
+    "apgd-100": f"{_PRESETS}:apgd_100",
+    "train-2": f"{_PRESETS}:train_2",
+    "autoattack": f"{_PRESETS}:autoattack",
+}
+"""Attack → function of a threat and a number of steps. ``apgd-LOSS`` is an attack for every loss,
+``pgd-LOSS`` for those without targets; see `attack_names`."""
+
+
+def attack_names() -> tuple[str, ...]:
+    """Return the names of all attacks."""
+    untargeted = [name for name, loss in LOSSES.items() if not loss.targeted]
+    by_loss = [f"pgd-{name}" for name in untargeted] + [f"apgd-{name}" for name in LOSSES]
+    return tuple(dict.fromkeys([*ATTACKS, *by_loss]))
+
+
+AUGMENTATIONS: dict[str, str] = {
+    "crop-flip": "soupmerge.training.augment:crop_flip",
+    "none": "soupmerge.training.augment:none",
+}
+"""Augmentations of training images."""
+
+AVERAGES: dict[str, str] = {
+    "prob": "soupmerge.robustness.ensembles:mean_probabilities",
+    "logit": "soupmerge.robustness.ensembles:mean_logits",
+}
+"""What ensembles average."""
+
+SEARCH_METHODS: dict[str, str] = {
+    "random": "soupmerge.soups.search.simplex:at_random",
+    "cma": "soupmerge.soups.search.simplex:by_cma",
+}
+"""How a search proposes soups: uniformly from the simplex, or by CMA-ES."""
+
+
+class Network(NamedTuple):
+    """A built-in network.
+
+    Attributes:
+        place: its class or function; arguments may follow as a query.
+        side: height and width, in pixels, of the images that it is usually used with.
+    """
+
+    place: str
+    side: int = 32
+
+
+_MODELS = "soupmerge.sources.models"
+_WIDE = ((28, 4), (28, 10), (34, 10), (34, 15), (34, 20), (40, 2), (70, 16))
+_DM_WIDE = ((28, 10), (34, 10), (34, 20), (70, 16), (82, 8), (94, 16), (106, 16))
+_WIDE_AT, _DM_AT = f"{_MODELS}.wide_resnet:WideResNet", f"{_MODELS}.dm_wide_resnet:DMWideResNet"
+NETWORKS: dict[str, Network] = {
+    "digits-cnn": Network(f"{_MODELS}.tiny:DigitsCNN", 8),
+    "resnet9": Network(f"{_MODELS}.resnet:ResNet9"),
+    "resnet18-cifar": Network(f"{_MODELS}.resnet:ResNet18"),
+    "resnet50-cifar": Network(f"{_MODELS}.resnet:ResNet50"),
+    "preact-resnet18": Network(f"{_MODELS}.preact_resnet:PreActResNet18"),
+    **{f"wrn-{d}-{w}": Network(f"{_WIDE_AT}?depth={d}&widen={w}") for d, w in _WIDE},
+    "wrn-34-r": Network(f"{_MODELS}.wide_resnet:StagedWideResNet"),
+    "wrn-a4": Network(f"{_MODELS}.wide_resnet:WideResNetA4"),
+    "dm-preact-resnet18": Network(f"{_MODELS}.dm_wide_resnet:DMPreActResNet"),
+    **{f"dm-wrn-{d}-{w}": Network(f"{_DM_AT}?depth={d}&widen={w}") for d, w in _DM_WIDE},
+    "ra-wrn-70-16": Network(f"{_MODELS}.dm_wide_resnet:ra_wide_resnet"),
+    **{
+        f"convnext-{size}-convstem": Network(
+            f"{_MODELS}.convstem:convnext_convstem?size={size}", 224
+        )
+        for size in ("tiny", "small", "base", "large")
+    },
+    **{
+        f"vit-{size}-convstem": Network(f"{_MODELS}.convstem:vit_convstem?size={size}", 224)
+        for size in ("small", "base")
+    },
+    **{
+        f"xcit-{size}": Network(f"{_MODELS}.xcit:xcit?size={size}", 224)
+        for size in ("s12", "m12", "l12")
+    },
+}
+"""Built-in networks, in all sizes in which their families are published."""
+
+
+# ---- Names alone.
+
 BUFFER_POLICIES = ("average", "base", "recalibrate")
 """``average``: batch-norm statistics are mixed like the weights of their module. ``base``: they are
 copied from one ingredient, as in the paper, where buffers are not averaged. ``recalibrate``: they
@@ -80,56 +234,14 @@ STORES = ("fp32", "bf16")
 BATCH_NORM_MODES = ("eval", "batch")
 """The statistics that batch norms use in a learning step: those of the soup, or of the batch."""
 
-SEARCH_METHODS = ("random", "cma")
-"""How a search proposes soups: uniformly from the simplex, or by CMA-ES."""
-
 RACE_GOALS = ("front", "best")
 """Which soups a race keeps: those that may be on the front or best, or those that may be best."""
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
 """File formats of figures."""
 
-NETWORKS: Mapping[str, int] = {
-    "digits-cnn": 8,
-    **dict.fromkeys(("resnet9", "resnet18-cifar", "resnet50-cifar", "preact-resnet18"), 32),
-    **dict.fromkeys(("wrn-28-4", "wrn-28-10", "wrn-34-10", "wrn-34-15", "wrn-34-20"), 32),
-    **dict.fromkeys(("wrn-40-2", "wrn-70-16", "wrn-34-r", "wrn-a4", "dm-preact-resnet18"), 32),
-    **dict.fromkeys(("dm-wrn-28-10", "dm-wrn-34-10", "dm-wrn-34-20", "dm-wrn-70-16"), 32),
-    **dict.fromkeys(("dm-wrn-82-8", "dm-wrn-94-16", "dm-wrn-106-16", "ra-wrn-70-16"), 32),
-    **{f"convnext-{size}-convstem": 224 for size in ("tiny", "small", "base", "large")},
-    **dict.fromkeys(("vit-small-convstem", "vit-base-convstem"), 224),
-    **dict.fromkeys(("xcit-s12", "xcit-m12", "xcit-l12"), 224),
-}
-"""Built-in network → side, in pixels, of the images it is usually used with; `sources.models`
-makes the networks."""
-
-
-def require_origin(origin: str) -> None:
-    """Reject an *origin* without texts for figures and model cards.
-
-    Raises:
-        UsageError: it is not one of `ORIGINS`.
-    """
-    if origin not in ORIGINS:
-        raise UsageError(f"no origin {origin!r}", where="origin", fix=near_miss(origin, ORIGINS))
-
-
 NORMS = ("linf", "l2", "l1")
 """Norms of threat models."""
-
-ATTACKS = (
-    "fgsm",
-    "pgd",
-    "fast",
-    "apgd",
-    "apgd-dlr",
-    "apgd-t",
-    "apgd-ce+t",
-    "apgd-100",
-    "train-2",
-    "autoattack",
-)
-"""Names of attacks; `robustness.presets` makes them."""
 
 AUTOATTACK_VERSIONS: Mapping[str, tuple[str, ...]] = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
@@ -138,12 +250,6 @@ AUTOATTACK_VERSIONS: Mapping[str, tuple[str, ...]] = {
     "custom": (),
 }
 """Version of AutoAttack → its attacks, in the order in which they run; ``custom`` lists its own."""
-
-AUGMENTATIONS = ("crop-flip", "none")
-"""Augmentations of training images; `training.augment` has the functions."""
-
-AVERAGES = ("prob", "logit")
-"""What ensembles average; `robustness.ensembles` has the functions."""
 
 OBJECTIVES = ("mix", "trades-kl", "mart")
 """Forms of adversarial training; `robustness.objectives` has the losses."""

@@ -16,7 +16,7 @@ def note_image_size(net: Any, images: sm.Images) -> None:
     from soupmerge.binding import ref_of
 
     name = (ref_of(net) or "").partition("?")[0]
-    usual = NETWORKS.get(name) or _timm_size(net)
+    usual = NETWORKS[name].side if name in NETWORKS else _timm_size(net)
     height, width = images.pixels.shape[-2:]
     if usual is None or (height, width) == (usual, usual):
         return

@@ -15,10 +15,11 @@ from typing import Any
 
 from torch import Tensor
 
+from soupmerge.choices import LOSSES
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.robustness import engine
 from soupmerge.robustness.engine import Patience
-from soupmerge.robustness.losses import LOSSES, Loss, is_targeted
+from soupmerge.robustness.losses import Loss, loss_of
 from soupmerge.robustness.queues import Retries, SingleTry, feed_once
 from soupmerge.robustness.rules import Adaptive, Fixed, SparseAdaptive
 from soupmerge.robustness.threats import Threat
@@ -33,7 +34,7 @@ class GradientAttack:
     Attributes:
         threat: the threat model.
         steps: gradient steps.
-        loss: name of the loss to maximise, see `losses.LOSSES`.
+        loss: name of the loss to maximise, see `choices.LOSSES`.
         until_fooled: stop on an image at its first wrong answer; else return its highest loss.
         restarts: how many starts each image gets until it is fooled.
         patience: when to give an image up before its last step; None never does.
@@ -75,7 +76,7 @@ class GradientAttack:
             queue,
             self.rule(),
             steps=self._last_steps if self.threat.eps else 0,
-            loss=LOSSES[self.loss],
+            loss=loss_of(self.loss),
             until_fooled=self.until_fooled,
             width=width,
             patience=self.patience,
@@ -105,7 +106,7 @@ class GradientAttack:
         if self.loss not in LOSSES:
             fix = near_miss(self.loss, LOSSES)
             raise UsageError(f"no loss {self.loss!r}", where="loss", fix=fix)
-        if is_targeted(self.loss) and not self._targets:
+        if LOSSES[self.loss].targeted and not self._targets:
             what = "this attack has no target classes"
             raise UsageError(what, where=f"loss {self.loss}", fix="use APGD")
 
@@ -263,7 +264,7 @@ class APGD(GradientAttack):
         settings: dict[str, Any] = {"attack": f"apgd-{self.loss}", "steps": self.steps}
         if self.restarts > 1:
             settings["restarts"] = self.restarts
-        if is_targeted(self.loss):
+        if LOSSES[self.loss].targeted:
             settings["targets"] = self.targets
         if self.patience:
             settings["gives up"] = asdict(self.patience)
@@ -286,7 +287,7 @@ class APGD(GradientAttack):
 
     @property
     def _targets(self) -> int:
-        return self.targets if is_targeted(self.loss) else 0
+        return self.targets if LOSSES[self.loss].targeted else 0
 
     @property
     def _last_steps(self) -> int:
@@ -303,7 +304,7 @@ class APGD(GradientAttack):
             wider = Threat("l1", factor * eps)
             queue = SingleTry(x, y, target, wider.project(point, x))
             rule = SparseAdaptive(wider, steps, warm=True)
-            point = ascend(classifier, queue, rule, steps=steps, loss=LOSSES[self.loss])
+            point = ascend(classifier, queue, rule, steps=steps, loss=loss_of(self.loss))
         return self.threat.project(point, x)
 
 

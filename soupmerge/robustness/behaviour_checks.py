@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from soupmerge.choices import LOSSES
 from soupmerge.robustness.attacks import APGD
 from soupmerge.robustness.benchmark import training_modules
 from soupmerge.robustness.check_case import CHANCE, STEPS, Case, ModuleBackup
-from soupmerge.robustness.losses import classes_needed
 from soupmerge.robustness.report import CLEAN
 
 PASSES = 5
@@ -133,6 +133,7 @@ def classes(case: Case) -> Iterator[str]:
     count = case.logits(case.images[0][:1]).shape[1]
     for threat, attack in case.report.attacks.items():
         names = [*attack["attack"].split(" + "), *attack.get("attacks", ())]
-        needed = max(classes_needed(LOSS_OF.get(name, name.partition("-")[2])) for name in names)
+        losses = [LOSS_OF.get(name, name.partition("-")[2]) for name in names]
+        needed = max(LOSSES[loss].classes if loss in LOSSES else 2 for loss in losses)
         if count < needed:
             yield f"{threat}: a loss of {attack['attack']} needs {needed} classes, not {count}"

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from soupmerge.errors import UsageError, near_miss
+from soupmerge.choices import AVERAGES, implementation
+from soupmerge.errors import UsageError
 
 
 def mean_probabilities(logits: Tensor) -> Tensor:
@@ -22,13 +23,6 @@ def mean_probabilities(logits: Tensor) -> Tensor:
 def mean_logits(logits: Tensor) -> Tensor:
     """Return (1/K) Σ_k logits_k ``(B, C)`` for logits ``(K, B, C)``."""
     return logits.mean(0)
-
-
-AVERAGES: dict[str, Callable[[Tensor], Tensor]] = {
-    "prob": mean_probabilities,
-    "logit": mean_logits,
-}
-"""What is averaged → function from the members' logits to those of the ensemble."""
 
 
 class Ensemble(nn.Module):
@@ -54,13 +48,10 @@ class Ensemble(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module], average: str) -> None:
         super().__init__()
-        if average not in AVERAGES:
-            fix = near_miss(average, AVERAGES)
-            raise UsageError(f"no average {average!r}", where="ensemble", fix=fix)
         if not members:
             raise UsageError("has no members", where="ensemble", fix="give at least two networks")
         self.members = nn.ModuleList(members)
-        self.average = average
+        self.average: Callable[[Tensor], Tensor] = implementation(AVERAGES, average, "average")
         self.training = self.members.training = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,4 +62,4 @@ class Ensemble(nn.Module):
             classes = ", ".join(str(shape[-1]) for shape in shapes)
             fix = "choose networks with the same classes"
             raise UsageError(f"its members have {classes} classes", where="ensemble", fix=fix)
-        return AVERAGES[self.average](torch.stack(logits))
+        return self.average(torch.stack(logits))

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from soupmerge.choices import LOSSES, implementation
+
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 TINY = 1e-12
@@ -60,24 +62,14 @@ def dlr_to_target(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     return margin_to_target(logits, y, target) / (scale + TINY)
 
 
-LOSSES: dict[str, Loss] = {
-    "ce": cross_entropy,
-    "dlr": dlr,
-    "margin": margin,
-    "dlr-t": dlr_to_target,
-    "margin-t": margin_to_target,
-}
-"""Name → loss; those whose names end in ``-t`` need target classes."""
+def loss_of(name: str) -> Loss:
+    """Return the loss *name* of `choices.LOSSES`.
 
-
-def is_targeted(name: str) -> bool:
-    """Return whether the loss *name* needs target classes."""
-    return name.endswith("-t")
-
-
-def classes_needed(name: str) -> int:
-    """Return the least number of classes for which the loss *name* is not replaced by a margin."""
-    return {"dlr": 3, "dlr-t": 4}.get(name, 2)
+    Raises:
+        UsageError: there is none of that name.
+    """
+    loss: Loss = implementation(LOSSES, name, "loss")
+    return loss
 
 
 def is_right(logits: Tensor, y: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from soupmerge.types import Augment
-
 
 def none(x: Tensor, generator: torch.Generator) -> Tensor:
     """Return *x* unchanged."""
@@ -29,7 +27,3 @@ def crop_flip(x: Tensor, generator: torch.Generator, *, padding: int = 4) -> Ten
     images = torch.arange(batch)[:, None, None]
     crops = padded[images, :, rows[:, :, None], columns[:, None, :]]
     return crops.permute(0, 3, 1, 2).contiguous()
-
-
-AUGMENTS: dict[str, Augment] = {"crop-flip": crop_flip, "none": none}
-"""Name → augmentation; `choices.AUGMENTATIONS` lists the names without loading torch."""

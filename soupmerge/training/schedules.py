@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from soupmerge.choices import AUGMENTATIONS
 from soupmerge.errors import UsageError, near_miss
-from soupmerge.training.augment import AUGMENTS
 
 MOST = 1e9
 """An upper bound for rates, far above any sensible value."""
@@ -61,8 +61,8 @@ class Schedule:
             if not 0 <= rate < MOST:
                 what = f"{name} {rate:g} is not at least 0 and below {MOST:g}"
                 raise UsageError(what, where="finetune", fix=f"change the {name}")
-        if self.augment not in AUGMENTS:
-            fix = near_miss(self.augment, AUGMENTS)
+        if self.augment not in AUGMENTATIONS:
+            fix = near_miss(self.augment, AUGMENTATIONS)
             raise UsageError(f"no augmentation {self.augment!r}", where="augment", fix=fix)
 
     @property

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from soupmerge.binding import cast, frozen, load_into, probe, ref_of
+from soupmerge.choices import AUGMENTATIONS, implementation
 from soupmerge.errors import NumericsError
 from soupmerge.references import without_folders
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.storage import run_folder
 from soupmerge.storage.names import HISTORY, STATE
 from soupmerge.storage.snapshot import Snapshot
-from soupmerge.training.augment import AUGMENTS
 from soupmerge.training.schedules import Schedule
-from soupmerge.types import Examples, Objective, Progress
+from soupmerge.types import Augment, Examples, Objective, Progress
 from soupmerge.weights import ledger, lineage, saving
 from soupmerge.weights.files import Checkpoint
 
@@ -71,6 +71,7 @@ class Trainer:
             momentum=self.schedule.momentum,
             weight_decay=self.schedule.weight_decay,
         )
+        self.augment: Augment = implementation(AUGMENTATIONS, self.schedule.augment, "augment")
         self.classifier = cast(self.net, self.schedule.precision, self.device)
         with frozen(self.net):
             probe(self.classifier, self.data, self.device)
@@ -158,7 +159,7 @@ class Trainer:
     def _step(self, indices: Tensor) -> None:
         at = (self.seed, self.at.epoch, self.at.step)
         x, y = self.data.batch(indices)
-        x = AUGMENTS[self.schedule.augment](x, stream("augment", *at))
+        x = self.augment(x, stream("augment", *at))
         x, y = x.to(self.device), y.to(self.device)
         with frozen(self.net):
             generator = stream("attack", *at)

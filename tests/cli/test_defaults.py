@@ -16,9 +16,9 @@ import click
 import pytest
 
 import soupmerge as sm
+from soupmerge.choices import ATTACKS
 from soupmerge.cli import landscape
 from soupmerge.cli.main import COMMANDS, cli
-from soupmerge.robustness.presets import PRESETS
 from soupmerge.soups.geometry import basin
 from soupmerge.soups.search import choice
 from soupmerge.soups.search.grid import parts_of
@@ -154,7 +154,7 @@ def test_a_default_is_the_same_on_the_command_line_and_in_the_library(
     call, name = place
     theirs = inspect.signature(call).parameters[name].default
     if theirs is inspect.Parameter.empty:  # the library asks for it
-        assert (call, default in PRESETS) == (sm.preset, True)
+        assert (call, default in ATTACKS) == (sm.preset, True)
         return
     if option == COUNTED_FROM_1:
         theirs += 1

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import soupmerge as sm
+from soupmerge.choices import attack_names
 from soupmerge.cli.main import cli
 from tests.cli.lines import LINES
 from tests.cli.spying import Made, Spy, flat, home_of, spread
@@ -178,9 +179,7 @@ def test_a_word_that_is_no_choice_is_refused(
 
 
 def test_every_attack_may_be_typed_and_no_other(places: dict[str, str], soupmerge: Typed) -> None:
-    from soupmerge.robustness.presets import PRESETS
-
-    for attack in PRESETS:
+    for attack in attack_names():
         spy, _ = called("eval", words_of("eval", places, "--attack", attack), soupmerge)
         told = spy.told()["benchmarks.0.attacks.0"]
         assert told.describe() == sm.preset(attack, sm.Linf(0.1), 100).describe()

@@ -19,11 +19,10 @@ from soupmerge.errors import UsageError
 from soupmerge.exports.folder import export
 from soupmerge.figures import style
 from soupmerge.robustness import ensembles, presets
+from soupmerge.robustness.losses import loss_of
 from soupmerge.soups.judge.entries import Entry
 from soupmerge.soups.learn import stacks
 from soupmerge.soups.search import simplex
-from soupmerge.sources.models.families import BUILT_IN
-from soupmerge.training.augment import AUGMENTS
 from soupmerge.weights.recipe import read_recipe
 from soupmerge.weights.selection import select
 from soupmerge.weights.tensors import DTYPES
@@ -114,10 +113,6 @@ def test_the_documents_name_every_mark() -> None:
 # ---- Sets whose implementer has a table of its own: the names are the same.
 
 TABLES: dict[str, tuple[Any, Any]] = {
-    "attacks": (choices.ATTACKS, presets.PRESETS),
-    "augmentations": (choices.AUGMENTATIONS, AUGMENTS),
-    "averages of ensembles": (choices.AVERAGES, ensembles.AVERAGES),
-    "networks": (choices.NETWORKS, BUILT_IN),
     "figure formats": (choices.FIGURE_FORMATS, style.METADATA),
     "dtypes": (choices.FLOATS, [d.name for d in DTYPES.values() if d.is_floating_point]),
 }
@@ -156,7 +151,11 @@ BRANCHES: dict[str, tuple[Any, Callable[[str], Any]]] = {
     ),
     "objectives": (choices.OBJECTIVES, lambda name: sm.against(SMALL, form=name)),
     "batch-norm modes": (choices.BATCH_NORM_MODES, lambda name: sm.Settings(batch_norm=name)),
-    "search methods": (choices.SEARCH_METHODS, _search),
+    "search methods": (list(choices.SEARCH_METHODS), _search),
+    "averages": (list(choices.AVERAGES), lambda name: ensembles.Ensemble([nn.Flatten()] * 2, name)),
+    "attacks": (choices.attack_names(), lambda name: presets.preset(name, SMALL)),
+    "losses": (list(choices.LOSSES), loss_of),
+    "augmentations": (list(choices.AUGMENTATIONS), lambda name: sm.Schedule(augment=name)),
     "places": (choices.PLACES, _place),
     "stores": (choices.STORES, lambda name: _place("host", name)),
 }
@@ -185,6 +184,20 @@ def test_buffer_policies_dtypes_heads_and_goals_of_races_are_those_listed(
             use(word)
         with pytest.raises(UsageError, match=rf"\b{names[0]}\b"):
             use(f"{names[0]}x")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        *(choices.ATTACKS, choices.LOSSES, choices.AUGMENTATIONS, choices.AVERAGES),
+        *(choices.SEARCH_METHODS, choices.NETWORKS),
+    ],
+    ids=["attacks", "losses", "augmentations", "averages", "search methods", "networks"],
+)
+def test_every_place_in_a_table_exists(table: Any) -> None:
+    for name, entry in table.items():
+        place = getattr(entry, "place", entry).partition("?")[0]
+        assert callable(choices.implementation({name: place}, name, "thing"))
 
 
 def test_names_of_closed_sets_cost_no_torch() -> None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import soupmerge as sm
+from soupmerge.choices import attack_names
 from soupmerge.errors import UsageError
 from soupmerge.robustness.attacks import FGSM
-from soupmerge.robustness.losses import LOSSES
-from soupmerge.robustness.presets import PRESETS
+from soupmerge.robustness.losses import loss_of
 from soupmerge.types import StagedAttack, StreamingAttack, SupportsGivingUp
 from tests.robustness.cases import Recorder, Streaming, Stub, pixels, right, streams, threshold
 
@@ -99,7 +99,7 @@ def test_attacks_raise_the_loss_that_they_are_given(loss: str, kind: Any) -> Non
     asked = Recorder(lambda z: z.flatten(1) @ w + lead)
     kind(sm.L2(0.1), loss=loss)(asked, x, y, generator=torch.Generator().manual_seed(0))
     point = asked.points[0].requires_grad_()
-    LOSSES[loss](asked.classifier(point), y, y).backward()
+    loss_of(loss)(asked.classifier(point), y, y).backward()
     size = {FGSM: 0.1, sm.PGD: 0.25 / 20, sm.APGD: 0.2}[kind]
     expected = sm.L2(0.1).project(point + size * point.grad / point.grad.norm(), x)  # type: ignore[operator, union-attr]
     torch.testing.assert_close(asked.points[1], expected.detach(), rtol=0, atol=1e-5)
@@ -151,7 +151,9 @@ def test_every_preset_is_in_that_table_and_a_near_miss_is_named() -> None:
     with pytest.raises(UsageError, match=r"no attack 'apgd-ce\+'.*did you mean 'apgd-ce\+t'\?"):
         sm.preset("apgd-ce+", LINF)
     (table,) = test_a_preset_is_what_its_name_says.pytestmark  # type: ignore[attr-defined]
-    assert [row[0] for row in table.args[1]] == list(PRESETS)
+    assert {row[0] for row in table.args[1]} <= set(attack_names())
+    for name in attack_names():
+        assert sm.preset(name, LINF, 3).threat == LINF
 
 
 @pytest.mark.parametrize(

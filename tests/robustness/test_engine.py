@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.robustness import engine
-from soupmerge.robustness.losses import LOSSES
+from soupmerge.robustness.losses import margin
 from soupmerge.robustness.rules import Fixed
 from soupmerge.types import Batch
 from tests.robustness.cases import Recorder, right, small_network, streams, threshold
@@ -150,7 +150,7 @@ def test_new_examples_join_when_a_sixteenth_of_the_batch_is_free(
             return torch.zeros_like(unsuccessful)
 
     asked, rule = Recorder(threshold), Fixed(sm.Linf(1), 0.01)
-    settings: dict[str, Any] = {"loss": LOSSES["margin"], "until_fooled": True, "width": width}
+    settings: dict[str, Any] = {"loss": margin, "until_fooled": True, "width": width}
     assert list(engine.run(asked, Line(), rule, steps=20, **settings))
     assert [len(points) for points in asked.points[:10]] == [width, *sizes * 4, width][:10]
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import soupmerge as sm
-from soupmerge.robustness.losses import LOSSES, classes_needed, is_targeted
+from soupmerge.choices import LOSSES
+from soupmerge.robustness.losses import loss_of
 from tests.robustness.cases import right, streams
 
 
@@ -35,7 +36,7 @@ def test_a_loss_is_its_formula(name: str, classes: int) -> None:
     logits = 3 * torch.randn(20, classes, generator=noise, dtype=torch.float64)
     y = torch.randint(classes, (20,), generator=noise)
     target = (y + 1 + torch.arange(20) % (classes - 1)) % classes
-    found = LOSSES[name](logits, y, target)
+    found = loss_of(name)(logits, y, target)
     expected = [
         by_hand(name, z.tolist(), int(c), int(t)) for z, c, t in zip(logits, y, target, strict=True)
     ]
@@ -47,20 +48,20 @@ def test_a_loss_is_its_formula(name: str, classes: int) -> None:
 def test_logits_in_half_precision_are_compared_in_float32(name: str) -> None:
     logits = torch.randn(8, 10, generator=torch.Generator().manual_seed(0)).bfloat16()
     y = torch.arange(8)
-    found = LOSSES[name](logits, y, y + 1)
+    found = loss_of(name)(logits, y, y + 1)
     assert found.dtype == torch.float32
-    assert torch.equal(found, LOSSES[name](logits.float(), y, y + 1))
+    assert torch.equal(found, loss_of(name)(logits.float(), y, y + 1))
 
 
 @pytest.mark.parametrize("name", ["dlr", "dlr-t"])
 def test_equal_logits_make_no_division_by_zero(name: str) -> None:
     y = torch.arange(3)
-    assert LOSSES[name](torch.ones(3, 5), y, y + 1).tolist() == [0, 0, 0]
+    assert loss_of(name)(torch.ones(3, 5), y, y + 1).tolist() == [0, 0, 0]
 
 
 def test_which_losses_have_targets_and_how_many_classes_they_need() -> None:
-    assert [name for name in LOSSES if is_targeted(name)] == ["dlr-t", "margin-t"]
-    needed = {name: classes_needed(name) for name in LOSSES}
+    assert [name for name, entry in LOSSES.items() if entry.targeted] == ["dlr-t", "margin-t"]
+    needed = {name: entry.classes for name, entry in LOSSES.items()}
     assert needed == {"ce": 2, "margin": 2, "margin-t": 2, "dlr": 3, "dlr-t": 4}
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from soupmerge.training.augment import AUGMENTS, crop_flip
+from soupmerge.choices import AUGMENTATIONS, implementation
+from soupmerge.training.augment import crop_flip, none
 
 
 @pytest.mark.parametrize(("padding", "height", "width"), [(2, 8, 8), (1, 5, 7), (4, 9, 6)])
@@ -52,6 +53,7 @@ def test_what_is_drawn_comes_from_the_generator_alone() -> None:
 
 
 def test_there_are_two_augmentations_and_none_does_nothing() -> None:
-    assert {"crop-flip": crop_flip, "none": AUGMENTS["none"]} == AUGMENTS
+    made = {name: implementation(AUGMENTATIONS, name, "augment") for name in AUGMENTATIONS}
+    assert made == {"crop-flip": crop_flip, "none": none}
     x = torch.rand(3, 1, 4, 4)
-    assert torch.equal(AUGMENTS["none"](x, torch.Generator()), x)
+    assert torch.equal(none(x, torch.Generator()), x)

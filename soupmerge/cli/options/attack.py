@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 import soupmerge as sm
-from soupmerge.choices import ATTACKS, AUTOATTACK_VERSIONS, PRECISIONS
+from soupmerge.choices import ATTACKS, AUTOATTACK_VERSIONS, LOSSES, PRECISIONS, attack_names
 from soupmerge.cli.options.machine import Machine
 from soupmerge.cli.options.option_groups import F, grouped
-from soupmerge.cli.options.parameter_types import ThreatType, Whole
+from soupmerge.cli.options.parameter_types import OneOf, ThreatType, Whole
 from soupmerge.errors import UsageError
 
 
@@ -93,11 +93,12 @@ _OPTIONS = (
     threats,
     click.option(
         "--attack",
-        type=click.Choice(ATTACKS),
+        type=OneOf(attack_names),
         default="apgd",
         show_default=True,
         metavar="NAME",
-        help=f"Attack to judge with: {', '.join(ATTACKS)}.",
+        help=f"Attack to judge with: {', '.join(ATTACKS)}; or pgd-LOSS or apgd-LOSS with one of "
+        f"{', '.join(LOSSES)}.",
     ),
     click.option(
         "--steps",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import soupmerge as sm
-from soupmerge.choices import BATCH_NORM_MODES, PLACES, STORES
+from soupmerge.choices import AUGMENTATIONS, BATCH_NORM_MODES, PLACES, STORES, implementation
 from soupmerge.cli.options import ingredients
 from soupmerge.cli.options.data import Data
 from soupmerge.cli.options.ingredients import BufferPolicy
@@ -74,9 +74,8 @@ class Learning:
 
     def augment(self) -> Augment | None:
         """Return the augmentation of training images, if there is one."""
-        from soupmerge.training.augment import AUGMENTS
-
-        return None if self.training.augment == "none" else AUGMENTS[self.training.augment]
+        name = self.training.augment
+        return None if name == "none" else implementation(AUGMENTATIONS, name, "augment")
 
     def stop_on(self, data: Data) -> sm.Images | None:
         """Return the images on which the epoch with the lowest loss is chosen, if any."""

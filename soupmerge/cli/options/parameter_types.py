@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
 import soupmerge as sm
+from soupmerge.errors import near_miss
 from soupmerge.numbers import is_decimal
 
 
@@ -30,6 +32,21 @@ class ThreatType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             return None
         norm, colon, eps = value.partition(":")
         return sm.Threat.parse(norm.replace("-", "").replace("_", "") + colon + eps)
+
+
+class OneOf(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """One of several names, which are asked for when the option is given: tables may grow."""
+
+    name = "name"
+
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
+        self.names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        if value not in self.names():
+            self.fail(f"{value!r} is unknown; {near_miss(value, self.names())}.", param, ctx)
+        return str(value)
 
 
 class Whole(click.IntRange):

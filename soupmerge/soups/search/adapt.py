@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from soupmerge.binding import probe, ref_of
+from soupmerge.choices import AVERAGES
 from soupmerge.errors import UsageError
 from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.robustness.ensembles import AVERAGES
 from soupmerge.robustness.report import CLEAN, Report
 from soupmerge.run import Run
 from soupmerge.soups.judge.subset import Subset

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from soupmerge.choices import SEARCH_METHODS
-from soupmerge.errors import UsageError, near_miss
+from soupmerge.choices import SEARCH_METHODS, implementation
+from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.run import Run
 from soupmerge.schedule import stream
@@ -24,6 +24,8 @@ from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 
 Row = tuple[float, ...]
+Method = Callable[[Evaluator, int, Metric, int], None]
+"""Has an evaluator judge so many soups, for the best in a metric, from a seed."""
 
 
 def search(  # as many settings as `grid`, and what a search adds to them
@@ -65,9 +67,9 @@ def search(  # as many settings as `grid`, and what a search adds to them
     """
     require_several(ingredients, "a search")
     metric = metric_of(benchmark, metric)
-    check(method, n)
+    propose = check(method, n)
     settings = {"method": method, "n": n, "seed": seed}
-    settings |= {"metric": metric} if method == "cma" else {}
+    settings |= {"metric": metric} if method != "random" else {}
     k = len(ingredients)
     with evaluating(
         net,
@@ -81,28 +83,29 @@ def search(  # as many settings as `grid`, and what a search adds to them
     ) as evaluator:
         for corner in [*np.eye(k).tolist(), [1 / k] * k]:
             evaluator.soup(corner)
-        if method == "cma":
-            _evolve(evaluator, k, n, Metric.parse(metric), seed)
-        else:
-            for row in draws(k, n, seed):
-                evaluator.soup(row)
+        propose(evaluator, n, Metric.parse(metric), seed)
         trials = evaluator.all()
         _, trials = evaluator.choose(trials.best(metric), trials)
     return trials
 
 
-def check(method: str, n: int) -> None:
-    """Refuse invalid settings of a search.
+def check(method: str, n: int) -> Method:
+    """Return the search method, and reject invalid settings.
 
     Raises:
         UsageError: an unknown method, or *n* is out of range.
     """
-    if method not in SEARCH_METHODS:
-        fix = near_miss(method, SEARCH_METHODS)
-        raise UsageError(f"unknown method {method!r}", where="method", fix=fix)
+    propose: Method = implementation(SEARCH_METHODS, method, "method")
     if not 1 <= n <= MOST_SOUPS:
         fix = f"give 1 to {MOST_SOUPS:,}"
         raise UsageError(f"cannot judge {n:,} soups", where="-n", fix=fix)
+    return propose
+
+
+def at_random(evaluator: Evaluator, n: int, metric: Metric, seed: int) -> None:
+    """Judge *n* soups drawn uniformly from the simplex, whatever the *metric*."""
+    for row in draws(len(evaluator.ingredients), n, seed):
+        evaluator.soup(row)
 
 
 def draws(k: int, n: int, seed: int) -> Iterator[Row]:
@@ -113,7 +116,7 @@ def draws(k: int, n: int, seed: int) -> Iterator[Row]:
         yield tuple((draw / draw.sum()).tolist())
 
 
-def _evolve(evaluator: Evaluator, k: int, n: int, metric: Metric, seed: int) -> None:
+def by_cma(evaluator: Evaluator, n: int, metric: Metric, seed: int) -> None:
     """Judge *n* soups that CMA-ES proposes; a resumed search sees the same values and soups."""
     import cma
 
@@ -123,7 +126,7 @@ def _evolve(evaluator: Evaluator, k: int, n: int, metric: Metric, seed: int) -> 
         "randn": lambda *shape: noise.standard_normal(shape),
         "verbose": -9,
     }
-    strategy, left = cma.CMAEvolutionStrategy([0.0] * k, 1.0, options), n
+    strategy, left = cma.CMAEvolutionStrategy([0.0] * len(evaluator.ingredients), 1.0, options), n
     while left > 0:
         points = strategy.ask()
         rows = [softmax(point) for point in points[:left]]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import torch
 from torch import nn
 
+from soupmerge.choices import NETWORKS, implementation
 from soupmerge.errors import InputError, SoupmergeError, UnsafeError, UsageError, near_miss
 from soupmerge.numbers import count, exact, is_decimal
 from soupmerge.sources import functions
-from soupmerge.sources.models.families import BUILT_IN as BUILT_IN
 from soupmerge.sources.models.normaliser import Normaliser, per_image
 from soupmerge.sources.robustbench import zoo
 from soupmerge.types import State
@@ -80,7 +81,7 @@ def _named_in(like: Any) -> str:
         raise UsageError("the files do not name their network", where=where, fix=fix)
     name, _, query = ref.partition("?")
     beyond_timm = set(dict(parse_qsl(query))) - HARMLESS
-    if name not in BUILT_IN and (not name.startswith("timm:") or beyond_timm):
+    if name not in NETWORKS and (not name.startswith("timm:") or beyond_timm):
         fix = f"if you trust it, name it: --model {ref!r}, or model({ref!r}, …) in Python"
         raise UnsafeError("the files name a network that could run code", where="model", fix=fix)
     return str(ref)
@@ -115,15 +116,17 @@ def _make(name: str, options: Mapping[str, Any], seed: int) -> nn.Module:
 
 
 def _maker(name: str) -> Callable[..., nn.Module]:
-    if name in BUILT_IN:
-        return BUILT_IN[name]
+    if name in NETWORKS:
+        place, _, query = NETWORKS[name].place.partition("?")
+        make: Callable[..., nn.Module] = implementation({name: place}, name, "model")
+        return partial(make, **{key: _value(value) for key, value in parse_qsl(query)})
     kind, _, rest = name.partition(":")
     if kind == "timm":
         return lambda **arguments: _timm(rest, arguments)
     if functions.is_function(name):
         return functions.imported(name, "model")  # type: ignore[no-any-return]
     fix = functions.how_to_write(name)
-    if fix is None and not (fix := near_miss(name, BUILT_IN)).startswith("did you mean"):
+    if fix is None and not (fix := near_miss(name, NETWORKS)).startswith("did you mean"):
         fix = f"name a built-in one such as resnet18-cifar, timm:NAME, or {functions.FORM}"
     raise UsageError(f"no network {name!r}", where="model", fix=fix)
 

@@ -8,6 +8,7 @@ below and on the right, as in TensorFlow. The authors' Swish is SiLU.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -213,3 +214,9 @@ class DMPreActResNet(nn.Module):
 
 def _padded(x: Tensor, stride: int) -> Tensor:
     return F.pad(x, (1, 1, 1, 1) if stride == 1 else (0, 1, 0, 1))
+
+
+def ra_wide_resnet(**arguments: Any) -> DMWideResNet:
+    """Return the RaWideResNet of Peng et al. 2023, "Robust Principles" (arXiv 2308.16258)."""
+    usual = {"blocks": (30, 31, 10), "widths": (96, 216, 432, 864), "squeeze": 0.25}
+    return DMWideResNet(**{**usual, **arguments})
