@@ -156,13 +156,13 @@ def cost(case: Case, given: argparse.Namespace) -> dict[str, Row]:
 
 
 def unsampled(judge: sm.Benchmark, net: nn.Module) -> sm.Report:
-    """Return the report without attacking a sample of survivors again in float32."""
+    """Return the report made without attacking a sample of robust images again in float32."""
     with mock.patch("soupmerge.robustness.judge.MOST_RECHECKED", 0):
         return judge(net)
 
 
 def confirmed(case: Case, attack: Recorded, threat: sm.Threat, fell: Tensor) -> float:
-    """Return for which part of *fell* the recorded images, asked about here, are fooled."""
+    """Return the share of *fell* whose recorded adversarial images fool the network in float32."""
     x, y = case.data.batch(fell)
     x_adv = threat.project(torch.stack([attack.points[i] for i in fell.tolist()]), x)
     wrong = ~answers_right(case.bound, x_adv, y)

@@ -220,7 +220,7 @@ def raced(flags: np.ndarray[Any, Any], shuffled: np.ndarray[Any, Any]) -> tuple[
 
 
 def switching(net: Any, ingredients: sm.Ingredients, judge: sm.Benchmark, trials: sm.Trials) -> Row:
-    """Return the time of changing weights over that of judging 256 images."""
+    """Return the time of changing the weights over that of judging 256 images."""
     with evaluating(
         net, ingredients, judge, "grid", {}, buffers=sm.Buffers(), run=sm.Run()
     ) as evaluator:

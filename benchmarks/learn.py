@@ -61,7 +61,7 @@ x, y = torch.rand(2, 3, 224, 224), torch.arange(2)
 objective = sm.against(sm.Linf(4 / 255))
 objective.craft(net, x, y, generator=torch.Generator())
 """
-"""The same network attacked, its weights mixed: imports, activations, and one model."""
+"""The same network attacked with fixed weights: imports, activations, and one model."""
 
 
 def main() -> None:
@@ -189,7 +189,7 @@ def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
 
 
 def gradient(learner: Learner, alpha: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Return what of the coefficients' gradient the softmax lets through, on images as they are."""
+    """Return the part of the coefficient gradient that passes the softmax, on clean images."""
     x, y = (t.to(DEVICE) for t in learner.data.batch(indices))
     soup, mixed = learner.soup, learner.soup.mix(alpha)
     live = torch.ones(len(alpha), dtype=torch.bool)
@@ -202,7 +202,7 @@ def gradient(learner: Learner, alpha: torch.Tensor, indices: torch.Tensor) -> to
 
 def gradient_error(full: Learner, half: Learner, batches: Any) -> tuple[float, float]:
     """Return the median of ‖g − g'‖ / ‖g‖ with g' in bfloat16, and with g' from another batch."""
-    alpha = full.first.softmax(1).detach().to(DEVICE)
+    alpha = full.start.softmax(1).detach().to(DEVICE)
     ours, theirs = ([gradient(x, alpha, batch) for batch in batches] for x in (full, half))
     errors = [(a - b).norm() / a.norm() for a, b in zip(ours, theirs, strict=True)]
     apart = [(a - b).norm() / a.norm() for a in ours for b in ours if a is not b]
@@ -218,7 +218,7 @@ def memory_ratios(home: Path, k: int) -> dict[str, Any]:
     found = {}
     for place, store, goal in (("files", "fp32", 3 * whole + k * largest), ("host", "bf16", 0)):
         peak = common.peak(LEARN, place, store, str(home), str(k)).peak
-        beyond = peak - one + 2 * whole  # ONE mixed the network and its copy
+        beyond = peak - one + 2 * whole  # ONE had the network and its copy in memory
         name = f"{k} ViT-B/32 in {place}, {store}: peak memory"
         if goal:
             found[f"{name} / (3 models + largest stack)"] = common.ratio(beyond / goal, "<= 1")

@@ -37,9 +37,9 @@ def lines(axes: Any) -> dict[str, Drawn]:
     found = {}
     for line in axes.get_lines():
         if not line.get_label().startswith("_"):
-            how = (line.get_marker(), line.get_linestyle(), line.get_color())
+            look = (line.get_marker(), line.get_linestyle(), line.get_color())
             assert line.get_label() not in found, f"{line.get_label()} is drawn twice"
-            found[line.get_label()] = Drawn(rounded(line.get_xydata()), *how)
+            found[line.get_label()] = Drawn(rounded(line.get_xydata()), *look)
     return found
 
 
@@ -83,9 +83,9 @@ def words(figure: Figure) -> list[Text]:
     seen: dict[int, Text] = {}
     draw = Text.draw
 
-    def noted(text: Text, *args: Any, **how: Any) -> None:
+    def noted(text: Text, *args: Any, **keywords: Any) -> None:
         seen[id(text)] = text
-        draw(text, *args, **how)
+        draw(text, *args, **keywords)
 
     with patch.object(Text, "draw", noted):
         FigureCanvasAgg(figure).draw()

@@ -45,7 +45,7 @@ def right(weights: Sequence[float], metric: str) -> int:
 class Planted(sm.Benchmark):
     """Judges by the rule above; the same images are right whoever asks, and however many."""
 
-    def __call__(self, classifier: Any, **how: Any) -> sm.Report:
+    def __call__(self, classifier: Any, **keywords: Any) -> sm.Report:
         biases = [p for n, p in classifier.named_parameters() if n.endswith("head.bias")]
         weights = torch.stack(biases).mean(0)[: len(STRENGTHS["clean"])].tolist()
         ids = torch.tensor([int(id) for id in self.data.ids])
@@ -120,11 +120,15 @@ class Runs:
         return sm.data("digits", split="train", limit=8)
 
     def grid(
-        self, name: str, names: Sequence[str] = THREE, **how: Any
+        self, name: str, names: Sequence[str] = THREE, **options: Any
     ) -> tuple[RunRecord, sm.Trials]:
         out = self.home / name
         trials = sm.grid(
-            self.net, self.ingredients(names), how.pop("judge", judge()), run=sm.Run(out), **how
+            self.net,
+            self.ingredients(names),
+            options.pop("judge", judge()),
+            run=sm.Run(out),
+            **options,
         )
         return read_run(out), trials
 
@@ -133,9 +137,9 @@ class Runs:
         inputs = self.ingredients(NAMES[: len(rows[0][0])]).fingerprint()
         with run_folder.opened(self.home / name, {"command": "grid", "inputs": inputs}) as folder:
             for weights, *counts in rows:
-                told = zip(("clean", "linf:0.1"), counts, strict=True)
-                metrics = {m: {"accuracy": c / 10, "correct": c, "n": 10} for m, c in told}
-                metrics = {m: {**found, "ci95": [0, 1]} for m, found in metrics.items()}
+                counted = zip(("clean", "linf:0.1"), counts, strict=True)
+                metrics = {m: {"accuracy": c / 10, "correct": c, "n": 10} for m, c in counted}
+                metrics = {m: {**measured, "ci95": [0, 1]} for m, measured in metrics.items()}
                 folder.journal("trials.jsonl").append({"weights": weights, "metrics": metrics})
         return read_run(self.home / name)
 
@@ -167,8 +171,10 @@ class Runs:
 
     @cached_property
     def beyond(self) -> tuple[RunRecord, sm.Trials]:
-        out, how = self.home / "beyond", {"beyond": 0.25, "buffers": sm.Buffers("base")}
-        found = sm.path(self.net, self.ingredients(PAIR), judge(), points=5, run=sm.Run(out), **how)
+        out, options = self.home / "beyond", {"beyond": 0.25, "buffers": sm.Buffers("base")}
+        found = sm.path(
+            self.net, self.ingredients(PAIR), judge(), points=5, run=sm.Run(out), **options
+        )
         return read_run(out), found.trials
 
     @cached_property
@@ -179,11 +185,11 @@ class Runs:
 
     @cached_property
     def learn(self) -> tuple[RunRecord, Any]:
-        out, held = self.home / "learn", sm.data("digits", split="val", limit=8)
-        how: Any = {"epochs": 3, "stop_on": held, "benchmark": judge(), "run": sm.Run(out)}
+        out, held_out = self.home / "learn", sm.data("digits", split="val", limit=8)
+        options: Any = {"epochs": 3, "stop_on": held_out, "benchmark": judge(), "run": sm.Run(out)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the files do not say what they have seen
-            trial = sm.learn(self.net, self.ingredients(), self.few, sm.against(None), **how)
+            trial = sm.learn(self.net, self.ingredients(), self.few, sm.against(None), **options)
         return read_run(out), trial
 
     @cached_property
@@ -192,10 +198,10 @@ class Runs:
         rows = {"uniform": [1 / 3] * 3, "grid-clean": [0.9, 0.1, 0], "grid-union": [0.2, 0.4, 0.4]}
         beside = {name: sm.Recipe.of(ingredients, row) for name, row in rows.items()}
         goals = {"linf-0": sm.against(None), "linf-2-255": sm.against(None, smoothing=0.1)}
-        how: Any = {"seeds": (3, 5), "benchmark": judge(), "beside": beside, "epochs": 1}
-        how |= {"settings": sm.Settings(by="model", lr=20.0, dropout=0.0)}
+        options: Any = {"seeds": (3, 5), "benchmark": judge(), "beside": beside, "epochs": 1}
+        options |= {"settings": sm.Settings(by="model", lr=20.0, dropout=0.0)}
         found = sm.sweep(
-            self.net, ingredients, self.few, goals, run=sm.Run(self.home / "sweep"), **how
+            self.net, ingredients, self.few, goals, run=sm.Run(self.home / "sweep"), **options
         )
         return read_run(self.home / "sweep"), found
 
@@ -249,8 +255,8 @@ class Runs:
             mix_to_file(path, ingredients, recipe, model=MODEL)
         elif not path.exists():
             state = sm.mix(ingredients, sm.Recipe.of(ingredients, MADE[name]))
-            told = {} if origin == "elsewhere" else {"recipe": {"origin": origin}}
-            sm.save(path, state, model=MODEL, notes=told)
+            notes = {} if origin == "elsewhere" else {"recipe": {"origin": origin}}
+            sm.save(path, state, model=MODEL, notes=notes)
         return sm.load(path)[0]
 
     @cached_property
@@ -329,5 +335,5 @@ def _barrier(pair: tuple[str, str], metric: str, height: float) -> Barrier:
     above = (0.0, height, height / 2, -0.01, 0.0)
     error = tuple(base + 0.2 * s + a for s, a in zip(t, above, strict=True))
     loss = tuple(2 * e for e in error)
-    told = (pair, metric, t, loss, error, height, 0.25, 0.01, height - 0.03, height + 0.03, 0.1)
-    return Barrier(*told, verdict="shared" if height < 0.05 else "separate")
+    fields = (pair, metric, t, loss, error, height, 0.25, 0.01, height - 0.03, height + 0.03, 0.1)
+    return Barrier(*fields, verdict="shared" if height < 0.05 else "separate")

@@ -36,13 +36,13 @@ class Tab:
         tab: playwright's page.
         seen: what it fetched, and what it complained of.
         runs: whose page it is.
-        told: what its script works on.
+        data: what its script works on.
     """
 
     tab: Any
     seen: list[str]
     runs: list[RunRecord]
-    told: dict[str, Any]
+    data: dict[str, Any]
 
     def value(self, script: str, *args: Any) -> Any:
         return self.tab.evaluate(script, *args)
@@ -127,9 +127,9 @@ def rows_of(page: Tab) -> list[list[str]]:
     """Return what the table of soups should say, from the records of the runs."""
     titles = [run.title for run in page.runs]
     rows = []
-    for soup, record in zip(page.told["soups"], records_of(page), strict=True):
+    for soup, record in zip(page.data["soups"], records_of(page), strict=True):
         accuracies = [percent(found["accuracy"]) for found in record["metrics"].values()]
-        accuracies += [""] * (len(page.told["metrics"]) - len(accuracies))
+        accuracies += [""] * (len(page.data["metrics"]) - len(accuracies))
         rows.append(
             [str(soup["number"]), soup["name"], titles[soup["run"]], soup["kind"], *accuracies]
         )
@@ -162,7 +162,7 @@ def test_the_page_s_front_is_the_library_s(full: Tab, runs: Runs, x: int, y: int
     full.tab.check("#front-only")
     _, *rows = full.cells("#soups")
     full.tab.uncheck("#front-only")
-    metrics = [metric["key"] for metric in full.told["metrics"]]
+    metrics = [metric["key"] for metric in full.data["metrics"]]
     shown = {
         title: [int(r[0]) for r in rows if r[2] == title] for title in (r.title for r in full.runs)
     }
@@ -182,26 +182,26 @@ def test_the_page_s_front_is_the_library_s(full: Tab, runs: Runs, x: int, y: int
 @pytest.mark.parametrize("number", [1, 5, 22, 23, 35])
 def test_a_chosen_soup_shows_its_numbers_and_its_command(full: Tab, number: int) -> None:
     full.choose(number)
-    soup, record = full.told["soups"][number - 1], records_of(full)[number - 1]
+    soup, record = full.data["soups"][number - 1], records_of(full)[number - 1]
     run = full.runs[soup["run"]]
     assert full.tab.inner_text("#detail h3 >> nth=0") == f"{number}. {soup['name']}"
     _, *measured = full.cells("#detail table")
-    for row, (metric, told) in zip(measured, record["metrics"].items(), strict=True):
+    for row, (metric, recorded) in zip(measured, record["metrics"].items(), strict=True):
         name, *numbers, counts = row
         assert name == palette.pretty(metric)
-        assert counts == f"{told['correct']} of {told['n']}"
+        assert counts == f"{recorded['correct']} of {recorded['n']}"
         shown = [float(n) for n in re.findall(r"[\d.]+", " ".join(numbers))]
-        wanted = [100 * n for n in (told["accuracy"], *told["ci95"])]
+        wanted = [100 * n for n in (recorded["accuracy"], *recorded["ci95"])]
         assert shown == pytest.approx(wanted, abs=0.051)
     detail = full.tab.inner_text("#detail")
-    assert full.told["judges"][soup["judge"]] in detail
+    assert full.data["judges"][soup["judge"]] in detail
     if "weights" in record:
         _, *mixed = full.cells("#detail table:nth-of-type(2)")
         assert [name for name, _ in mixed] == run.names
         assert [float(w) for _, w in mixed] == pytest.approx(record["weights"], abs=1e-3)
     if "make" in soup:
         assert full.tab.inner_text("#command") == (
-            soup["make"][0] + full.told["tails"][soup["make"][1]]
+            soup["make"][0] + full.data["tails"][soup["make"][1]]
         )
         assert full.tab.inner_text("#command").startswith("soupmerge mix ")
     else:
@@ -280,7 +280,7 @@ def test_what_is_pointed_at_is_told_in_the_units_of_its_table(full: Tab) -> None
         "Soups for shifted images": lambda trace: f"{100 * trace['x'][0]:.1f}%",
     }
     for i, panel in enumerate(panel for run in full.runs for panel in panels.panels(run)):
-        told = next((of for title, of in shown.items() if panel.title.startswith(title)), None)
+        expected = next((of for title, of in shown.items() if panel.title.startswith(title)), None)
         for curve, trace in enumerate(panel.data):
             it: Any = [{"curveNumber": curve, "pointNumber": 0}]
             if "z" in trace:
@@ -289,8 +289,11 @@ def test_what_is_pointed_at_is_told_in_the_units_of_its_table(full: Tab) -> None
             texts = full.texts(f"#panel-{i} .hoverlayer text")
             if trace.get("showlegend") is False:
                 assert texts == []
-            elif told is not None:
-                assert told(trace) in " ".join(texts).replace("\u2212", "-"), (panel.title, texts)
+            elif expected is not None:
+                assert expected(trace) in " ".join(texts).replace("\u2212", "-"), (
+                    panel.title,
+                    texts,
+                )
             full.value(f"Plotly.Fx.unhover('panel-{i}')")
         named = [t["name"] for t in panel.data if t.get("showlegend", True) and "name" in t]
         entries = full.texts(f"#panel-{i} .legendtext")
@@ -359,8 +362,8 @@ def test_a_soup_of_the_table_shows_its_command(visited: Tab) -> None:
     tab = visited.tab
     tab.click("[data-soup='3']")
     parts = " ".join(map(quote, HOSTILE))
-    told = tab.inner_text("#command")
-    assert told == f"soupmerge mix -w 0.5,0.5,0.0 -o soup-4.safetensors {parts}"
+    command = tab.inner_text("#command")
+    assert command == f"soupmerge mix -w 0.5,0.5,0.0 -o soup-4.safetensors {parts}"
     assert "80.0%" in tab.inner_text("#detail")
     assert "doubt, chance" in tab.inner_text("#detail")
     assert visited.value("document.activeElement.dataset.soup") == "3", "the focus stays"

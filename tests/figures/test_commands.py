@@ -30,8 +30,8 @@ def test_a_shell_reads_back_every_word(words: list[str]) -> None:
         pytest.skip("needs bash")
     line = "printf '%s\\0' " + " ".join(map(quote, words))
     assert line.isprintable()
-    told = subprocess.run([bash, "-c", line], capture_output=True, check=True).stdout
-    assert told.decode() == "".join(f"{word}\0" for word in words)
+    output = subprocess.run([bash, "-c", line], capture_output=True, check=True).stdout
+    assert output.decode() == "".join(f"{word}\0" for word in words)
 
 
 def test_the_command_makes_the_soup_it_stands_beside(
@@ -50,18 +50,18 @@ def test_the_command_makes_the_soup_it_stands_beside(
         run=sm.Run(tmp_path / "l"),
     )
     runs = [read_run(out), read_run(tmp_path / "l")]
-    told = contents(runs)
+    data = contents(runs)
     monkeypatch.chdir(tmp_path)
-    for soup in (told["soups"][4], told["soups"][-1]):
+    for soup in (data["soups"][4], data["soups"][-1]):
         head, tail = soup["make"]
-        words = shlex.split(head + told["tails"][tail])
+        words = shlex.split(head + data["tails"][tail])
         assert soupmerge(*words[1:]).status == 0
         source = runs[soup["run"]].trials[4 if soup["run"] == 0 else 0]["recipe"]
         made = sm.load(f"soup-{soup['number']}.safetensors")[0].notes_of_soupmerge["recipe"]
         assert made["weights"] == source["weights"]
         assert made["buffers"] == source["buffers"]
-    assert told["recipes"] == {}
-    learned = tmp_path / f"soup-{told['soups'][-1]['number']}.safetensors"
+    assert data["recipes"] == {}
+    learned = tmp_path / f"soup-{data['soups'][-1]['number']}.safetensors"
     assert sm.load(learned)[0].sha256 == sm.load(tmp_path / "l" / "soup.safetensors")[0].sha256
 
 
@@ -74,9 +74,9 @@ def test_a_recipe_that_is_in_no_file_can_be_saved(tmp_path: Path) -> None:
     assert made.recipe == own
     soup = {"ref": "r/soup.safetensors", "made by": "learn"}
     assert mix_command({**soup, "made by": "finetune"}, found, 1) is None
-    told = mix_command(soup, found, 1)
-    assert told is not None
-    assert "--recipe r/soup.safetensors" in told.head
+    command = mix_command(soup, found, 1)
+    assert command is not None
+    assert "--recipe r/soup.safetensors" in command.head
 
 
 def test_a_name_that_looks_like_an_option_is_none(tmp_path: Path) -> None:

@@ -121,8 +121,10 @@ def test_long_names_are_not_cut_off_or_written_over_each_other(runs: Runs, kind:
     elif kind == "barriers":
         found, _ = runs.segments("long segments", LONG)
     elif kind == "path":
-        how = {"points": 5, "beyond": 0.25, "buffers": sm.Buffers("base")}
-        sm.path(runs.net, runs.ingredients(LONG[:2]), judge(), run=sm.Run(home / "path"), **how)
+        settings = {"points": 5, "beyond": 0.25, "buffers": sm.Buffers("base")}
+        sm.path(
+            runs.net, runs.ingredients(LONG[:2]), judge(), run=sm.Run(home / "path"), **settings
+        )
         found = read_run(home / "path")
     else:
         sm.grid(runs.net, ingredients, judge(), run=sm.Run(home / "grid"))

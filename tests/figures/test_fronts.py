@@ -99,10 +99,10 @@ def test_a_dominated_soup_is_not_starred(runs: Runs) -> None:
 
 def test_many_dots_are_small_and_an_image(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     found, trials = runs.lattice
-    for most, how in ((len(trials), (14, 0.5, False)), (len(trials) - 1, (5, 0.3, True))):
+    for most, look in ((len(trials), (14, 0.5, False)), (len(trials) - 1, (5, 0.3, True))):
         monkeypatch.setattr(style, "MANY", most)
         soups = drawn.dots(drawn.some(fronts.soups_front(found)).axes[0])["soup"]
-        assert (soups.get_sizes()[0], soups.get_alpha(), bool(soups.get_rasterized())) == how
+        assert (soups.get_sizes()[0], soups.get_alpha(), bool(soups.get_rasterized())) == look
 
 
 def test_of_one_soup_there_is_no_front_and_of_two_there_is(runs: Runs) -> None:
@@ -144,9 +144,9 @@ def test_every_origin_has_a_mark_a_legend_entry_and_a_sentence() -> None:
     marks = [*fronts.MARKS.values(), fronts.UNKNOWN]
     assert len(set(marks)) == len(marks)
     assert len(set(MAKERS.values())) == len(MAKERS)
-    for origin, told in ORIGINS.items():
-        assert told.label
-        assert told.sentence.startswith(("chosen ", "found ", "learned ")), origin
+    for name, origin in ORIGINS.items():
+        assert origin.label
+        assert origin.sentence.startswith(("chosen ", "found ", "learned ")), name
 
 
 def test_every_judged_network_is_drawn_with_the_mark_of_what_made_it(runs: Runs) -> None:
@@ -202,11 +202,11 @@ def test_numbers_stand_beside_their_networks_and_are_listed(runs: Runs) -> None:
         key = names.pop("\n".join(listed), None)
         assert (key is None) == (axes is not figure.axes[-1])
         spans = [end - start for start, end in (axes.get_xlim(), axes.get_ylim())]
-        told = {int(n): place for text, place in names.items() for n in text.split(",")}
+        numbered = {int(n): place for text, place in names.items() for n in text.split(",")}
         lengths = [[line.rstrip(",").count(",") + 1 for line in t.split("\n")] for t in names]
         assert all(set(full) <= {3} and last <= 3 for *full, last in lengths)
-        assert sorted(told) == list(range(1, len(reports) + 1))
-        for number, place in told.items():
+        assert sorted(numbered) == list(range(1, len(reports) + 1))
+        for number, place in numbered.items():
             gaps = [abs(a - b) for a, b in zip(place, points[number - 1], strict=True)]
             assert all(g <= n * s for g, n, s in zip(gaps, fronts.NEAR, spans, strict=True))
         assert len(names) > 5, "neighbours alone share a text"
@@ -332,7 +332,7 @@ def test_neighbours_share_a_text_and_others_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "parts"),
     [
         (["linf-0", "linf-2-255"], ["0", "2/255"]),
         (["clean"], ["clean"]),
@@ -340,8 +340,8 @@ def test_neighbours_share_a_text_and_others_do_not() -> None:
         (["linf-1", "linf-10"], ["1", "10"]),
     ],
 )
-def test_objectives_are_told_by_what_is_their_own(names: list[str], told: list[str]) -> None:
-    assert sweeps.distinct_parts(names) == told
+def test_objectives_are_named_by_what_differs(names: list[str], parts: list[str]) -> None:
+    assert sweeps.distinct_parts(names) == parts
 
 
 def test_long_names_are_cut_in_the_middle_and_dollars_are_no_formula() -> None:

@@ -38,8 +38,8 @@ def test_accuracy_on_a_path_stands_over_the_chord_between_the_ingredients(
         assert {d.colour for d in (chord, curve, most)} == {palette.colour(metric)}
         best = int(np.argmax(np.round(gains, 9)))
         assert most.points == drawn.rounded([(t[best], below[best]), (t[best], values[best])])
-        told = f"{palette.pretty(metric)}: {100 * gains[best]:+.1f} over the chord"
-        assert axes.get_title() == told
+        title = f"{palette.pretty(metric)}: {100 * gains[best]:+.1f} over the chord"
+        assert axes.get_title() == title
         ends = [
             (tick.get_text(), place)
             for tick, place in zip(axes.get_xticklabels(), axes.get_xticks(), strict=True)
@@ -63,9 +63,9 @@ def test_barriers_stand_over_their_chords_the_highest_first(runs: Runs) -> None:
     titles = [f"{a} to {b}" for ((a, b), *_) in ((g[0].pair,) for g in pairs)]
     assert [axes.get_title() for axes in figure.axes] == titles
     for axes, group in zip(figure.axes, pairs, strict=True):
-        told = [f"{palette.pretty(b.metric)} {100 * b.height:+.1f}: {b.verdict}" for b in group]
+        labels = [f"{palette.pretty(b.metric)} {100 * b.height:+.1f}: {b.verdict}" for b in group]
         lines, chords = drawn.lines(axes), drawn.unnamed(axes)
-        assert list(lines) == drawn.legend(axes) == told
+        assert list(lines) == drawn.legend(axes) == labels
         for barrier, line, chord in zip(group, lines.values(), chords, strict=True):
             points = drawn.rounded(zip(barrier.t, barrier.error, strict=True))
             assert line.points == points

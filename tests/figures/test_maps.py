@@ -134,9 +134,9 @@ def test_the_plane_is_shaded_by_its_own_losses_and_accuracies(
     found, points = runs.landscape
     shaded, contourf = [], Axes.contourf
 
-    def noted(axes: Any, *args: Any, **how: Any) -> Any:
+    def noted(axes: Any, *args: Any, **keywords: Any) -> Any:
         shaded.append((axes.get_title(), *args))
-        return contourf(axes, *args, **how)
+        return contourf(axes, *args, **keywords)
 
     monkeypatch.setattr(Axes, "contourf", noted)
     assert landscape.landscape(found) is not None
@@ -146,8 +146,8 @@ def test_the_plane_is_shaded_by_its_own_losses_and_accuracies(
         metric = "clean" if title.startswith("clean") else "linf:0.1"
         for point in points[3:]:
             value = table[ys.index(point.y), xs.index(point.x)]
-            told = point.loss if title.endswith("loss") else point.accuracy
-            assert value is np.ma.masked if point.hole else value == told[metric]
+            values = point.loss if title.endswith("loss") else point.accuracy
+            assert value is np.ma.masked if point.hole else value == values[metric]
         assert levels[0] <= table.min()
         assert levels[-1] >= table.max()
         if title.endswith("loss"):

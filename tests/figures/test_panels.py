@@ -34,12 +34,12 @@ def reports_of(found: Any) -> list[Any]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_soup_has_the_numbers_of_its_report(runs: Runs, kind: str) -> None:
     run, found = getattr(runs, kind)
-    told = contents([run])
-    assert [metric["key"] for metric in told["metrics"]] == list(METRICS)
-    assert [m["name"] for m in told["metrics"]] == ["clean", "Linf 0.1", "L2 0.5", "union"]
+    data = contents([run])
+    assert [metric["key"] for metric in data["metrics"]] == list(METRICS)
+    assert [m["name"] for m in data["metrics"]] == ["clean", "Linf 0.1", "L2 0.5", "union"]
     reports = reports_of(found)
-    assert [soup["number"] for soup in told["soups"]] == list(range(1, len(reports) + 1))
-    for soup, report in zip(told["soups"], reports, strict=True):
+    assert [soup["number"] for soup in data["soups"]] == list(range(1, len(reports) + 1))
+    for soup, report in zip(data["soups"], reports, strict=True):
         for m, metric in enumerate(METRICS):
             low, high = report.interval(metric)
             interval = [round(low, 4), round(high, 4)]
@@ -49,9 +49,9 @@ def test_every_soup_has_the_numbers_of_its_report(runs: Runs, kind: str) -> None
 
 def test_soups_are_named_by_their_coefficients_and_ingredients_by_themselves(runs: Runs) -> None:
     run, trials = runs.lattice
-    told = contents([run])
-    assert told["runs"] == [{"title": "lattice (grid)", "ingredients": list(THREE)}]
-    for soup, trial in zip(told["soups"], trials, strict=True):
+    data = contents([run])
+    assert data["runs"] == [{"title": "lattice (grid)", "ingredients": list(THREE)}]
+    for soup, trial in zip(data["soups"], trials, strict=True):
         weights = trial.recipe.mean_weights
         assert soup["weights"] == pytest.approx(weights)
         assert soup["groups"] == 1
@@ -99,11 +99,11 @@ def test_a_judge_is_told_by_images_hash_and_attacks(runs: Runs) -> None:
 
 
 def test_soups_of_several_runs_are_numbered_through(runs: Runs) -> None:
-    told = contents([runs.pair[0], runs.lattice[0]])
+    data = contents([runs.pair[0], runs.lattice[0]])
     sizes = [len(runs.pair[0].soups), len(runs.lattice[0].soups)]
-    assert [soup["run"] for soup in told["soups"]] == [0] * sizes[0] + [1] * sizes[1]
-    assert [soup["number"] for soup in told["soups"]] == list(range(1, sum(sizes) + 1))
-    heads = [soup["make"][0] for soup in told["soups"]]
+    assert [soup["run"] for soup in data["soups"]] == [0] * sizes[0] + [1] * sizes[1]
+    assert [soup["number"] for soup in data["soups"]] == list(range(1, sum(sizes) + 1))
+    heads = [soup["make"][0] for soup in data["soups"]]
     assert all(f"soup-{i}.safetensors" in head for i, head in enumerate(heads, start=1))
 
 
@@ -223,8 +223,8 @@ def test_a_plane_has_a_map_a_metric_with_gaps_for_holes(runs: Runs) -> None:
         assert marks == [(x, y, f"● {n}") for (x, y), n in zip(CORNERS, THREE, strict=True)]
         assert len(panel.rows) == len(points)
         for row, point in zip(table(panel), points, strict=True):
-            told = {"accuracy": point.accuracy, "loss": point.loss}
-            cells = {k: f"{v[metric]:.4g}" if v else "–" for k, v in told.items()}
+            numbers = {"accuracy": point.accuracy, "loss": point.loss}
+            cells = {k: f"{v[metric]:.4g}" if v else "–" for k, v in numbers.items()}
             assert row == {"x": f"{point.x:.4g}", "y": f"{point.y:.4g}", **cells}
 
 
@@ -351,8 +351,8 @@ def test_a_map_of_coefficients_has_room_for_its_rows_and_colours_for_its_range(
 
 def test_the_reason_of_a_verdict_stands_beside_it(runs: Runs) -> None:
     found, _ = runs.check
-    told = [{**b, "reason": "within the noise"} for b in found.barriers]
-    panel = panels.panels(dataclasses.replace(found, barriers=told))[0]
+    barriers = [{**b, "reason": "within the noise"} for b in found.barriers]
+    panel = panels.panels(dataclasses.replace(found, barriers=barriers))[0]
     assert {row["verdict"] for row in table(panel)} == {"shared within the noise"}
 
 
