@@ -251,7 +251,7 @@ def cast(classifier: Classifier, precision: str, device: torch.device) -> Classi
     """
     if precision not in PRECISIONS:
         fix = "choose " + " or ".join(PRECISIONS)
-        raise UsageError(f"no precision {precision!r}", where="precision", fix=fix)
+        raise UsageError(f"unknown precision {precision!r}", where="precision", fix=fix)
     if precision == "fp32":
         return classifier
 

@@ -68,7 +68,9 @@ def require_origin(origin: str) -> None:
         UsageError: it is not one of `ORIGINS`.
     """
     if origin not in ORIGINS:
-        raise UsageError(f"no origin {origin!r}", where="origin", fix=near_miss(origin, ORIGINS))
+        raise UsageError(
+            f"unknown origin {origin!r}", where="origin", fix=near_miss(origin, ORIGINS)
+        )
 
 
 # ---- Names that stand for code, and where that is.
@@ -90,7 +92,7 @@ def implementation(table: Mapping[str, Any], name: str, what: str) -> Any:
         'mean_logits'
     """
     if name not in table:
-        raise UsageError(f"no {what} {name!r}", where=what, fix=near_miss(name, table))
+        raise UsageError(f"unknown {what} {name!r}", where=what, fix=near_miss(name, table))
     entry = table[name]
     module, _, attribute = getattr(entry, "place", entry).partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -70,7 +70,9 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command, or fail with the name that is most similar."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise click.UsageError(f"no command {args[0]!r}; {near_miss(args[0], COMMANDS)}", ctx)
+            raise click.UsageError(
+                f"unknown command {args[0]!r}; {near_miss(args[0], COMMANDS)}", ctx
+            )
         return super().resolve_command(ctx, args)
 
 

@@ -58,5 +58,5 @@ def _parse_formats(text: str) -> list[str]:
     formats = [] if text == NO_FIGURES else text.split(",")
     if unknown := [form for form in formats if form not in FIGURE_FORMATS]:
         fix = near_miss(unknown[0], (*FIGURE_FORMATS, NO_FIGURES))
-        raise UsageError(f"no format {unknown[0]!r}", where="--format", fix=fix)
+        raise UsageError(f"unknown format {unknown[0]!r}", where="--format", fix=fix)
     return formats

@@ -105,7 +105,7 @@ class GradientAttack:
             raise UsageError(what, where="steps, restarts and targets", fix=fix)
         if self.loss not in LOSSES:
             fix = near_miss(self.loss, LOSSES)
-            raise UsageError(f"no loss {self.loss!r}", where="loss", fix=fix)
+            raise UsageError(f"unknown loss {self.loss!r}", where="loss", fix=fix)
         if LOSSES[self.loss].targeted and not self._targets:
             what = "this attack has no target classes"
             raise UsageError(what, where=f"loss {self.loss}", fix="use APGD")

@@ -65,11 +65,11 @@ class AutoAttack:
     def __post_init__(self) -> None:
         if self.version not in AUTOATTACK_VERSIONS:
             fix = near_miss(self.version, AUTOATTACK_VERSIONS)
-            raise UsageError(f"no version {self.version!r}", where="autoattack", fix=fix)
+            raise UsageError(f"unknown version {self.version!r}", where="autoattack", fix=fix)
         unknown = [name for name in self.attacks if name not in ATTACKS]
         if unknown:
             fix = near_miss(unknown[0], ATTACKS)
-            raise UsageError(f"no attack {unknown[0]!r}", where="autoattack", fix=fix)
+            raise UsageError(f"unknown attack {unknown[0]!r}", where="autoattack", fix=fix)
         if (self.version == "custom") != bool(self.attacks):
             fix = "attacks are given with the version custom, and only with it"
             raise UsageError(

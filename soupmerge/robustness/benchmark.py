@@ -85,7 +85,7 @@ class Benchmark:
             raise UsageError(f"{twice[0]} is given more than once", where="threat", fix=fix)
         if self.precision not in PRECISIONS:
             fix = near_miss(self.precision, PRECISIONS)
-            raise UsageError(f"no precision {self.precision!r}", where="precision", fix=fix)
+            raise UsageError(f"unknown precision {self.precision!r}", where="precision", fix=fix)
         if self.precision != "fp32" and not all(map(_is_streaming, self.attacks)):
             fix = "use apgd-ce+t, or fp32"
             raise UsageError("AutoAttack computes in float32", where="precision", fix=fix)

@@ -87,7 +87,7 @@ class Adversarial:
             raise UsageError(f"{self.alpha} is not in [0, 1]", where="trades", fix=fix)
         if self.form not in OBJECTIVES:
             fix = near_miss(self.form, OBJECTIVES)
-            raise UsageError(f"no form {self.form!r}", where="objective", fix=fix)
+            raise UsageError(f"unknown form {self.form!r}", where="objective", fix=fix)
         if not 0 <= self.beta < MOST_BETA:
             what = f"beta {self.beta:g} is not at least 0 and below {MOST_BETA:g}"
             raise UsageError(what, where="objective", fix="change beta")

@@ -33,7 +33,7 @@ def preset(name: str, threat: Threat, steps: int = 100) -> Attack:
         return attack
     if name not in attack_names():
         fix = near_miss(name, attack_names())
-        raise UsageError(f"no attack {name!r}", where="attack", fix=fix)
+        raise UsageError(f"unknown attack {name!r}", where="attack", fix=fix)
     family, _, loss = name.partition("-")
     return (PGD if family == "pgd" else APGD)(threat, steps, loss=loss)
 

@@ -50,7 +50,7 @@ class Threat:
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             fix = near_miss(self.norm, NORMS)
-            raise UsageError(f"no norm {self.norm!r}", where="threat", fix=fix)
+            raise UsageError(f"unknown norm {self.norm!r}", where="threat", fix=fix)
         if not 0 <= self.eps <= MOST_EPS:
             what = f"eps {self.eps} is not between 0 and {MOST_EPS:g}"
             raise UsageError(what, where="threat", fix="eps is in the units of images in [0, 1]")

@@ -39,7 +39,7 @@ def parse(ref: str) -> tuple[str, int, str] | None:
     name, strength, rest = match.groups()
     if name not in CORRUPTIONS:
         fix = near_miss(name, CORRUPTIONS)
-        raise UsageError(f"no corruption {name!r}", where=ref, fix=fix)
+        raise UsageError(f"unknown corruption {name!r}", where=ref, fix=fix)
     known = [str(i + 1) for i in range(len(CORRUPTIONS[name][1]))]
     if strength not in known:
         what, fix = f"no strength {strength!r}", f"give {known[0]} to {known[-1]}"

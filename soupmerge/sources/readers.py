@@ -238,7 +238,7 @@ def _part(parts: Mapping[str, T], split: str, where: str) -> T:
     if split not in parts:
         some = next(iter(parts))
         fix = f"it has {', '.join(parts)}, and parts such as {some}[:500]"
-        raise UsageError(f"no split {split!r}", where=where, fix=fix)
+        raise UsageError(f"unknown split {split!r}", where=where, fix=fix)
     return parts[split]
 
 

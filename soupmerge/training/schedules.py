@@ -63,7 +63,7 @@ class Schedule:
                 raise UsageError(what, where="finetune", fix=f"change the {name}")
         if self.augment not in AUGMENTATIONS:
             fix = near_miss(self.augment, AUGMENTATIONS)
-            raise UsageError(f"no augmentation {self.augment!r}", where="augment", fix=fix)
+            raise UsageError(f"unknown augmentation {self.augment!r}", where="augment", fix=fix)
 
     @property
     def snapshots(self) -> range:

@@ -57,7 +57,7 @@ def parse_rows(
         group, named, row = text.rpartition("=")
         if named and group not in groups:
             fix = near_miss(group, groups)
-            raise UsageError(f"no group {group!r}", where="coefficients", fix=fix)
+            raise UsageError(f"unknown group {group!r}", where="coefficients", fix=fix)
         if group in rows:
             who = f"group {group!r}" if named else "all groups"
             what = f"{who} should have one row, but two are given"

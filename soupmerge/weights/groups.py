@@ -47,7 +47,7 @@ def check_grouping(by: str) -> None:
         UsageError: it is not.
     """
     if by not in GROUPINGS and not (by.startswith(GLOB) and all(_patterns(by))):
-        raise UsageError(f"no grouping {by!r}", where="groups", fix=near_miss(by, KNOWN))
+        raise UsageError(f"unknown grouping {by!r}", where="groups", fix=near_miss(by, KNOWN))
     if by.startswith(GLOB) and REST in _patterns(by):
         what = f"{REST!r} is the group of tensors that no pattern matches"
         raise UsageError(what, where="groups", fix="write it as [r]est")

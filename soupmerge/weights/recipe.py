@@ -102,9 +102,9 @@ class Recipe:
             problems.append("no group of tensors")
         if self.buffers not in BUFFER_POLICIES:
             fix = near_miss(self.buffers, BUFFER_POLICIES)
-            problems.append(f"no buffer policy {self.buffers!r}; {fix}")
+            problems.append(f"unknown buffer policy {self.buffers!r}; {fix}")
         if self.dtype is not None and self.dtype not in FLOATS:
-            problems.append(f"no dtype {self.dtype!r}; {near_miss(self.dtype, FLOATS)}")
+            problems.append(f"unknown dtype {self.dtype!r}; {near_miss(self.dtype, FLOATS)}")
         if not 0 <= self.base < len(self.sources):
             problems.append(f"base ingredient {self.base} is not one of {len(self.sources)}")
         if problems:

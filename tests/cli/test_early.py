@@ -23,12 +23,12 @@ LEARN = "learn a b --data digits -o run"
 TYPOS: dict[str, str] = {
     # line: what is said of it
     "eval a --data digits --threat linf:8": "did you mean linf:8/255",
-    f"{GRID} --threat l3:1": "no norm 'l3'",
+    f"{GRID} --threat l3:1": "unknown norm 'l3'",
     "check a b --threat linf": "write norm:eps",
     "check a b --threat linf:0.1": "give --data",
     "check a b -o run": "give --data",
     "eval a --data digits --model renset9": "did you mean 'resnet9'",
-    f"{GRID} --model resnet": "no network 'resnet'",
+    f"{GRID} --model resnet": "unknown network 'resnet'",
     "eval a --threat linf:8/255": "--data",
     GRID.replace("--data digits", "--threat linf:8/255"): "--data",
     f"{GRID} --steps 0": "--steps",
@@ -61,7 +61,7 @@ TYPOS: dict[str, str] = {
     "select run --export x": "--export: needs the soup; give -o as well",
     "select run -o x.pt": "cannot write '.pt' files",
     "report a b": "-o: the page of several runs needs a name",
-    "report a --format gif": "--format: no format 'gif'",
+    "report a --format gif": "--format: unknown format 'gif'",
     "pull": "REF and --list: give one of the two",
     "pull rb --list rb": "REF and --list: give one of the two",
     "pull a b -o x": "-o: names one file for several REFs",

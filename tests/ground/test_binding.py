@@ -352,7 +352,7 @@ def test_in_bf16_a_classifier_computes_in_bf16_and_answers_in_float32() -> None:
     assert logits.dtype == torch.float32
     assert torch.equal(logits, X.flatten(1)[:, :3].bfloat16().float())
     assert not torch.is_autocast_enabled("cpu")
-    with pytest.raises(UsageError, match="no precision 'fp16'; choose fp32 or bf16"):
+    with pytest.raises(UsageError, match="unknown precision 'fp16'; choose fp32 or bf16"):
         cast(classifier, "fp16", CPU)
 
 

@@ -95,7 +95,7 @@ def test_every_origin_has_a_writer() -> None:
 
 
 def test_nobody_can_write_an_origin_that_no_figure_knows(ingredients: sm.Ingredients) -> None:
-    with pytest.raises(UsageError, match="origin: no origin 'gird'; did you mean 'grid'"):
+    with pytest.raises(UsageError, match="origin: unknown origin 'gird'; did you mean 'grid'"):
         sm.Recipe.uniform(ingredients, origin="gird")
 
 

@@ -148,7 +148,9 @@ def test_a_preset_is_what_its_name_says(name: str, told: dict[str, Any]) -> None
 
 def test_every_preset_is_in_that_table_and_a_near_miss_is_named() -> None:
     assert sm.preset("pgd", LINF).describe()["steps"] == 100
-    with pytest.raises(UsageError, match=r"no attack 'apgd-ce\+'.*did you mean 'apgd-ce\+t'\?"):
+    with pytest.raises(
+        UsageError, match=r"unknown attack 'apgd-ce\+'.*did you mean 'apgd-ce\+t'\?"
+    ):
         sm.preset("apgd-ce+", LINF)
     (table,) = test_a_preset_is_what_its_name_says.pytestmark  # type: ignore[attr-defined]
     assert {row[0] for row in table.args[1]} <= set(attack_names())
@@ -260,7 +262,7 @@ def test_what_an_attack_offers_is_declared(attack: Any, protocols: set[type]) ->
         (lambda: sm.APGD(LINF, loss="dlr-t", targets=-1), "targets", "-1 is not a number"),
         (lambda: sm.PGD(LINF, restarts=0), "restarts", "0 is not a number"),
         (lambda: sm.PGD(LINF, steps=-2), "steps", "-2 is not a number"),
-        (lambda: sm.PGD(LINF, loss="dl"), "loss", "no loss 'dl'.*did you mean 'dlr'"),
+        (lambda: sm.PGD(LINF, loss="dl"), "loss", "unknown loss 'dl'.*did you mean 'dlr'"),
         (lambda: FGSM(LINF, loss="dlr-t"), "loss dlr-t", "has no target classes; use APGD"),
         (lambda: sm.PGD(LINF, loss="margin-t"), "loss margin-t", "has no target classes"),
         (lambda: sm.APGD(LINF, long_eps=True), "long_eps", "L1 alone"),

@@ -257,10 +257,10 @@ def test_the_original_is_asked_in_its_own_words(
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"version": "standart"}, "no version 'standart'.*did you mean 'standard'"),
+        ({"version": "standart"}, "unknown version 'standart'.*did you mean 'standard'"),
         ({"version": "custom"}, "attacks are given with the version custom"),
         ({"attacks": ("square",)}, "attacks are given with the version custom"),
-        ({"version": "custom", "attacks": ("square", "fabt")}, "no attack 'fabt'"),
+        ({"version": "custom", "attacks": ("square", "fabt")}, "unknown attack 'fabt'"),
     ],
 )
 def test_invalid_versions_are_refused(settings: dict[str, Any], words: str) -> None:

@@ -289,7 +289,7 @@ def test_what_is_no_classifier_is_refused() -> None:
     ("settings", "kind", "words"),
     [
         ({"attacks": [Stub(LINF), Stub(L2), sm.PGD(LINF)]}, UsageError, "linf:1 is given more"),
-        ({"precision": "bf61"}, UsageError, "no precision 'bf61'.*did you mean 'bf16'"),
+        ({"precision": "bf61"}, UsageError, "unknown precision 'bf61'.*did you mean 'bf16'"),
         (
             {"precision": "bf16", "attacks": [sm.APGD(L2), sm.AutoAttack(LINF)]},
             UsageError,

@@ -69,7 +69,7 @@ def test_gradients_go_through_all_members_and_their_modes_are_theirs(
 
 
 def test_invalid_ensembles_are_refused(members: list[nn.Module]) -> None:
-    with pytest.raises(UsageError, match="no average 'probs'.*did you mean 'prob'"):
+    with pytest.raises(UsageError, match="unknown average 'probs'.*did you mean 'prob'"):
         Ensemble(members, "probs")
     with pytest.raises(UsageError, match="has no members"):
         Ensemble([], "prob")

@@ -178,7 +178,11 @@ def test_no_weight_takes_a_gradient_in_crafting(batch: tuple[Tensor, Tensor]) ->
 @pytest.mark.parametrize(
     ("wrong", "place", "words"),
     [
-        ({"threat": LINF, "form": "tradeskl"}, "objective", "no form.*did you mean 'trades-kl'"),
+        (
+            {"threat": LINF, "form": "tradeskl"},
+            "objective",
+            "unknown form.*did you mean 'trades-kl'",
+        ),
         ({"threat": None, "form": "mart"}, "objective mart", "needs an attack"),
         ({"threat": sm.Linf(0), "form": "trades-kl"}, "objective trades-kl", "needs an attack"),
         ({"threat": LINF, "form": "mart", "alpha": 0.5}, "objective mart", "apply to the mix only"),

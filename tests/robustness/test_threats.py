@@ -232,7 +232,7 @@ def test_a_threat_survives_its_text(norm: str, eps: float) -> None:
         ("linf:8", r"did you mean linf:8/255\?"),
         ("linf:1.01", "is above 1"),
         ("linf:8/0", "'8/0' is not a number"),
-        ("l3:1", "no norm 'l3'"),
+        ("l3:1", "unknown norm 'l3'"),
         ("linf", "is not a threat; write norm:eps"),
         ("linf:-1", "is not between 0"),
         ("l1:1000001", "is not between 0"),

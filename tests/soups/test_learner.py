@@ -370,7 +370,7 @@ def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time
         ({"batch_norm": "bach"}, "^batch norm: unknown mode 'bach'; did you mean 'batch'"),
         ({"by": "blocks"}, "'blocks'.*'block'"),
         ({"init": "zero"}, "^init: unknown start 'zero'"),
-        ({"precision": "fp8"}, "^precision: no precision 'fp8'"),
+        ({"precision": "fp8"}, "^precision: unknown precision 'fp8'"),
         ({"store": "fp8"}, "^store: unknown form 'fp8'"),
     ],
 )

@@ -200,7 +200,7 @@ def test_corruptions_by_their_written_form(ref: str, found: tuple[str, int, str]
         ("blur-6:digits", ("no strength '6'", "give 1 to 5")),
         ("blur-03:digits", ("no strength '03'",)),
         ("blur-x:digits", ("no strength 'x'",)),
-        ("blurr-3:digits", ("no corruption 'blurr'", "'blur'")),
+        ("blurr-3:digits", ("unknown corruption 'blurr'", "'blur'")),
         ("blur-1:noise-2:digits", ("only once", "leave out blur-1")),
     ],
 )

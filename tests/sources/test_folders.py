@@ -80,7 +80,7 @@ def test_a_split_is_its_folder_or_the_folder_is_all(pets: Path) -> None:
     by_split, itself = sm.data(f"folder:{pets}"), sm.data(f"folder:{pets}/test")
     assert by_split.ids == itself.ids
     assert by_split.pixels.equal(itself.pixels)
-    with pytest.raises(UsageError, match="no split 'val'; it has train, test"):
+    with pytest.raises(UsageError, match="unknown split 'val'; it has train, test"):
         sm.data(f"folder:{pets}", split="val")
 
 

@@ -71,7 +71,7 @@ def test_a_folder_without_sets_inside_is_told_what_belongs_there(tmp_path: Path)
 def test_only_parts_of_splits_that_exist_are_suggested(tmp_path: Path, split: str) -> None:
     make_set(tmp_path, split)
     said = message(sm.data, f"folder:{tmp_path}", split="train")
-    assert said.endswith(f"no split 'train'; it has {split}, and parts such as {split}[:500]")
+    assert said.endswith(f"unknown split 'train'; it has {split}, and parts such as {split}[:500]")
     assert len(sm.data(f"folder:{tmp_path}", split=f"{split}[:1]")) == 1
 
 

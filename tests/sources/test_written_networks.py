@@ -228,7 +228,7 @@ def test_a_module_of_the_working_folder_is_found(
 @pytest.mark.parametrize(
     ("ref", "status", "words"),
     [
-        ("resnet8", 2, "no network 'resnet8'; did you mean 'resnet9'"),
+        ("resnet8", 2, "unknown network 'resnet8'; did you mean 'resnet9'"),
         ("resnet9?widht=3", 2, "unexpected keyword argument 'widht'"),
         ("wrn-28-10?depth=11", 2, "depth 11 is not 6n + 4"),
         ("wrn-28-10?depth=4", 2, "depth 4 is not 6n + 4"),
@@ -241,8 +241,8 @@ def test_a_module_of_the_working_folder_is_found(
         ("timm:test_vit?img_size=32,x", 2, "'32,x' is not a size; give a height"),
         ("no.such.module:net", 2, "cannot be imported"),
         (f"{HERE}:nothing", 2, "cannot be imported"),
-        ("1no:net", 2, "no network '1no:net'"),
-        (":net", 2, "no network ':net'"),
+        ("1no:net", 2, "unknown network '1no:net'"),
+        (":net", 2, "unknown network ':net'"),
         (f"{HERE}:leaves", 2, "cannot be made: SystemExit"),
         (f"{HERE}:seven", 3, "returned a int, not a torch module"),
         (f"{SMALL}&mean=a,b,c", 2, "mean/std: 'a' is not a number"),

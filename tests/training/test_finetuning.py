@@ -351,7 +351,7 @@ def test_a_base_that_is_not_finite_or_does_not_fit_is_refused_before_any_work(
         ({"warmup": -0.5}, "warmup -0.5 is not at least 0"),
         ({"momentum": float("nan")}, "momentum nan is not"),
         ({"weight_decay": 1e9}, "decay 1e.09 is not at least 0 and below"),
-        ({"augment": "crop-flop"}, "no augmentation 'crop-flop'.*did you mean 'crop-flip'"),
+        ({"augment": "crop-flop"}, "unknown augmentation 'crop-flop'.*did you mean 'crop-flip'"),
     ],
 )
 def test_invalid_schedules_are_refused(settings: dict[str, Any], words: str) -> None:

@@ -72,7 +72,7 @@ def test_a_row_is_for_its_group_or_for_all_that_have_none(
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        (["hade=1,0", "uniform"], "no group 'hade'; did you mean 'head'"),
+        (["hade=1,0", "uniform"], "unknown group 'hade'; did you mean 'head'"),
         (["uniform", "1,0"], "all groups should have one row, but two are given"),
         (
             ["head=1,0", "uniform", "head=0,1"],

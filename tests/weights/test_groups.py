@@ -115,9 +115,9 @@ def test_patterns_that_two_tied_tensors_match_overlap() -> None:
     ("by", "words"),
     [
         ("blocks", "did you mean 'block'"),
-        ("glob=", "no grouping"),
-        ("glob=a.*,", "no grouping"),
-        ("a.*", "no grouping"),
+        ("glob=", "unknown grouping"),
+        ("glob=a.*,", "unknown grouping"),
+        ("a.*", "unknown grouping"),
         ("glob=a.*,rest", "'rest' is the group of tensors that no pattern"),
     ],
 )

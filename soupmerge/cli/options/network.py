@@ -32,7 +32,7 @@ class Network:
         is_plain = self.model is not None and not set(name) & set(":/\\.")
         if is_plain and name not in NETWORKS:
             fix = near_miss(name, [*NETWORKS, "timm:NAME", "package.module:function"])
-            raise UsageError(f"no network {name!r}", where="--model", fix=fix)
+            raise UsageError(f"unknown network {name!r}", where="--model", fix=fix)
 
     @property
     def is_given(self) -> bool:

@@ -128,7 +128,7 @@ def _maker(name: str) -> Callable[..., nn.Module]:
     fix = functions.how_to_write(name)
     if fix is None and not (fix := near_miss(name, NETWORKS)).startswith("did you mean"):
         fix = f"name a built-in one such as resnet18-cifar, timm:NAME, or {functions.FORM}"
-    raise UsageError(f"no network {name!r}", where="model", fix=fix)
+    raise UsageError(f"unknown network {name!r}", where="model", fix=fix)
 
 
 def _timm(name: str, arguments: Mapping[str, Any]) -> nn.Module:
