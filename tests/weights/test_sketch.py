@@ -17,7 +17,9 @@ def numbered(first: int, last: int) -> sm.Images:
     """Return images that are numbers, written in their pixels."""
     numbers = torch.arange(first, last)
     pixels = torch.stack([numbers // 65536, numbers // 256 % 256, numbers % 256], 1)
-    return sm.Images.of(pixels.to(torch.uint8)[:, :, None, None], torch.zeros(last - first))
+    return sm.Images.of(
+        pixels.to(torch.uint8)[:, :, None, None], torch.zeros(last - first, dtype=torch.long)
+    )
 
 
 @given(
