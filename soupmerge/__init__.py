@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from soupmerge.robustness.threats import Linf as Linf
     from soupmerge.robustness.threats import Threat as Threat
     from soupmerge.run import Run as Run
-    from soupmerge.soups.geometry.basin import Barrier as Barrier
-    from soupmerge.soups.geometry.basin import Barriers as Barriers
+    from soupmerge.soups.geometry.barriers import Barrier as Barrier
+    from soupmerge.soups.geometry.barriers import Barriers as Barriers
     from soupmerge.soups.geometry.basin import barrier as barrier
     from soupmerge.soups.geometry.landscape import Landscape as Landscape
     from soupmerge.soups.geometry.landscape import Point as Point
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from soupmerge.soups.learn.sweep import sweep as sweep
     from soupmerge.soups.recalibration import Calibration as Calibration
     from soupmerge.soups.recalibration import recalibrate as recalibrate
-    from soupmerge.soups.search.adapt import Adaptation as Adaptation
     from soupmerge.soups.search.adapt import adapt as adapt
+    from soupmerge.soups.search.adaptation import Adaptation as Adaptation
     from soupmerge.soups.search.greedy import Decision as Decision
     from soupmerge.soups.search.greedy import Greedy as Greedy
     from soupmerge.soups.search.greedy import greedy as greedy
@@ -90,12 +90,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "APGD": "robustness.attacks",
-    "Adaptation": "soups.search.adapt",
+    "Adaptation": "soups.search.adaptation",
     "Adversarial": "robustness.objectives",
     "Attack": "types",
     "AutoAttack": "robustness.autoattack",
-    "Barrier": "soups.geometry.basin",
-    "Barriers": "soups.geometry.basin",
+    "Barrier": "soups.geometry.barriers",
+    "Barriers": "soups.geometry.barriers",
     "Benchmark": "robustness.benchmark",
     "Buffers": "weights.buffers",
     "Calibration": "soups.recalibration",

@@ -237,7 +237,7 @@ def test_records_of_others_are_not_believed(entries: Any, tmp_path: Path, harm: 
         path = run / "trials.jsonl"
         path.write_bytes(b"".join(harm(path.read_bytes().splitlines(keepends=True))))
         with pytest.raises(
-            InputError, match=r"trials\.jsonl: .*(another network or data|records of).*--force"
+            InputError, match=r"trials\.jsonl: .*(another network or data|records for).*--force"
         ):
             compare(some, judges, run=sm.Run(run))
         compare(some, judges, run=sm.Run(run, force=True))

@@ -266,7 +266,7 @@ def test_a_survey_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
     path = tmp_path / "run" / "trials.jsonl"
     path.write_bytes(path.read_bytes() * 2)
-    with pytest.raises(InputError, match="14 records of 7 points"):
+    with pytest.raises(InputError, match="14 records for 7 points"):
         survey(tmp_path)
 
 

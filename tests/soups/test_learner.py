@@ -303,7 +303,9 @@ class Stopping(Pushed):
 
 
 def dark(n: int) -> sm.Images:
-    return sm.Images.of(torch.zeros(n, 1, 2, 2), torch.zeros(n), ref="dark", classes=tiny.CLASSES)
+    return sm.Images.of(
+        torch.zeros(n, 1, 2, 2), torch.zeros(n).long(), ref="dark", classes=tiny.CLASSES
+    )
 
 
 @pytest.mark.parametrize(
