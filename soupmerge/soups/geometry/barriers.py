@@ -86,10 +86,9 @@ class Barriers:
 
     Example:
         >>> t, loss, error = (0.0, 0.5, 1.0), (0.3, 0.9, 0.3), (0.1, 0.3, 0.1)
-        >>> numbers = {"deviation": 0.01, "low": 0.17, "high": 0.23, "loss_height": 0.6}
-        >>> high = Barrier(
-        ...     ("a", "b"), "clean", t, loss, error, height=0.2, at=0.5, verdict="separate", **numbers
-        ... )
+        >>> numbers = {"height": 0.2, "at": 0.5, "deviation": 0.01, "low": 0.17, "high": 0.23}
+        >>> rest = {"loss_height": 0.6, "verdict": "separate"}
+        >>> high = Barrier(("a", "b"), "clean", t, loss, error, **numbers, **rest)
         >>> Barriers((high,)).verdict
         'separate'
     """
