@@ -213,7 +213,7 @@ def test_records_of_other_networks_are_not_believed(tmp_path: Path) -> None:
     for name in ("trials", "judged"):
         path = run / f"{name}.jsonl"
         lines = path.read_bytes().splitlines(keepends=True)
-        for harm, says in ((lines[::-1], "another network"), (lines * 2, "holds .* records of")):
+        for harm, says in ((lines[::-1], "another network"), (lines * 2, "holds .* records for")):
             path.write_bytes(b"".join(harm))
             with pytest.raises(InputError, match=rf"{name}\.jsonl: .*{says}.*--force"):
                 adapt(tmp_path, table, run=sm.Run(run))

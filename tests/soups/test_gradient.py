@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -276,3 +277,23 @@ def test_a_hollow_network_computes_what_the_whole_one_does(net: nn.Module) -> No
     state = dict(whole.state_dict())
     found = torch.func.functional_call(empty, state, (x,), tie_weights=False)
     assert torch.equal(found, whole(x))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_batch_norm_through_statistics_is_torch_s(training: bool, affine: bool) -> None:
+    """With torch's defaults, in every mode; in training, running statistics move alike."""
+    draw = torch.Generator().manual_seed(0)
+    x, scale, shift, mean = (
+        torch.randn(shape, generator=draw) for shape in ((6, 3, 2, 2), 3, 3, 3)
+    )
+    pairs = [(mean.clone(), torch.ones(3)) for _ in range(2)]
+    options: dict[str, Any] = {"training": training}
+    options |= {"weight": scale, "bias": shift} if affine else {}
+    expected = nn.functional.batch_norm(x, *pairs[0], **options)
+    with ThroughStatistics():
+        found = nn.functional.batch_norm(x, *pairs[1], **options)
+        without = nn.functional.batch_norm(x, None, None, training=True)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(pairs[1], pairs[0])
+    torch.testing.assert_close(without.mean((0, 2, 3)), torch.zeros(3))

@@ -303,7 +303,9 @@ class Stopping(Pushed):
 
 
 def dark(n: int) -> sm.Images:
-    return sm.Images.of(torch.zeros(n, 1, 2, 2), torch.zeros(n), ref="dark", classes=tiny.CLASSES)
+    return sm.Images.of(
+        torch.zeros(n, 1, 2, 2), torch.zeros(n).long(), ref="dark", classes=tiny.CLASSES
+    )
 
 
 @pytest.mark.parametrize(
@@ -367,6 +369,7 @@ def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time
         ({"patience": 0}, "^learn: patience must be at least 1"),
         ({"lr": 0.0}, "^learn: learning rate 0 is not above 0"),
         ({"lr": float("inf")}, "^learn: learning rate inf is not"),
+        ({"lr": 1e9}, r"^learn: learning rate 1e\+09 is not"),
         ({"batch_norm": "bach"}, "^batch norm: unknown mode 'bach'; did you mean 'batch'"),
         ({"by": "blocks"}, "'blocks'.*'block'"),
         ({"init": "zero"}, "^init: unknown start 'zero'"),

@@ -83,6 +83,14 @@ class Barriers:
 
     Attributes:
         barriers: one for each pair and metric, in order of pairs; iteration yields them.
+
+    Example:
+        >>> t, loss, error = (0.0, 0.5, 1.0), (0.3, 0.9, 0.3), (0.1, 0.3, 0.1)
+        >>> numbers = {"height": 0.2, "at": 0.5, "deviation": 0.01, "low": 0.17, "high": 0.23}
+        >>> rest = {"loss_height": 0.6, "verdict": "separate"}
+        >>> high = Barrier(("a", "b"), "clean", t, loss, error, **numbers, **rest)
+        >>> Barriers((high,)).verdict
+        'separate'
     """
 
     barriers: tuple[Barrier, ...]

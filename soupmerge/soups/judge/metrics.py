@@ -106,7 +106,12 @@ class Condition:
 
 
 class Gap(NamedTuple):
-    """The lead of one soup over another: the mean over images, and its 95% interval."""
+    """The lead of one soup over another: the mean over images, and its 95% interval.
+
+    Example:
+        >>> str(Gap(0.021, -0.005, 0.047))
+        '+2.1 points (-0.5 to +4.7)'
+    """
 
     mean: float
     low: float

@@ -44,7 +44,13 @@ COMPARE = "compare"
 
 @dataclass(frozen=True)
 class Runner:
-    """The fate of a soup: on how many *images* it was judged, and which soup beat it, if any."""
+    """The fate of a soup in a race.
+
+    Attributes:
+        weights: its coefficients, ``(K,)``.
+        images: the number of images it was judged on under attack.
+        beaten_by: the index of the soup that beat it, or None.
+    """
 
     weights: tuple[float, ...]
     images: int
@@ -62,6 +68,11 @@ class Race:
         metric: the metric in which soups were compared.
         cost: the cost of all verdicts, with the keys of `Report.cost`; those that a journal held
             already cost nothing.
+
+    Example:
+        >>> runners = (Runner((1.0, 0.0), 320, None), Runner((0.0, 1.0), 64, beaten_by=0))
+        >>> Race(Trials(()), runners, "best", "union").to_json()["confidence"]
+        0.95
     """
 
     trials: Trials
