@@ -133,7 +133,7 @@ def test_a_busy_folder_is_refused_before_anything_is_loaded(
         before = files_of(tmp_path)
         said = soupmerge(*words)
         assert said.status == 5
-        assert f"{home}: is being written by process 7 on elsewhere; wait for it" in said.err
+        assert f"{home}: is being written by process 7 on elsewhere; wait until" in said.err
         assert files_of(tmp_path) == before
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
