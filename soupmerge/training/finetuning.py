@@ -16,7 +16,7 @@ from soupmerge.types import Examples, Objective, Progress, quiet
 from soupmerge.weights.files import Checkpoint, open_checkpoint
 
 
-def finetune(
+def finetune(  # it writes a file and not a run folder, so it takes no `Run`
     net: nn.Module,
     data: Examples,
     objective: Objective,

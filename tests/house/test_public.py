@@ -12,10 +12,16 @@ import torch
 
 import soupmerge as sm
 
-INTERNAL = {"View", "StableFile", "RunFolder", "Row"}
-"""Parts of public values that nobody needs to name: tensors in files, open folders, table rows."""
+INTERNAL = {"View", "StableFile", "RunFolder", "Row", "Rule", "Batch", "Finished"}
+"""Parts of public values that nobody needs to name: tensors in files, open folders, table rows,
+and what attacks and the engine exchange."""
 
-NAMES = {"Tensor": torch.Tensor, "torch": torch, "State": typing.Mapping[str, torch.Tensor]}
+NAMES = {
+    "Tensor": torch.Tensor,
+    "torch": torch,
+    "State": typing.Mapping[str, torch.Tensor],
+    "Generators": torch.Generator,
+}
 """What modules import for type checkers only."""
 
 
