@@ -68,7 +68,7 @@ def _from_hub(ref: str, locked: bool) -> Pulled:
     cached = hub.cached(wanted)
     if cached is None:
         fix = "pull it where there is a network"
-        raise NetworkError("is not in the cache, and --offline is given", where=ref, fix=fix)
+        raise NetworkError("is not in the cache, and no site may be asked", where=ref, fix=fix)
     return cached
 
 

@@ -58,4 +58,6 @@ def _guess(file: StableFile, head: bytes) -> str:
             f"its safetensors header should be {length:,} bytes long, but the file has "
             f"{file.size:,}, perhaps from an incomplete download"
         )
+    if head.lstrip()[:1] in (b"{", b"["):
+        return "it is JSON text, perhaps the error message of a failed download"
     return f"it begins with {head[:8]!r}"

@@ -133,7 +133,7 @@ def test_a_busy_folder_is_refused_before_anything_is_loaded(
         before = files_of(tmp_path)
         said = soupmerge(*words)
         assert said.status == 5
-        assert f"{home}: is being written by process 7 on elsewhere; wait until it ends" in said.err
+        assert f"{home}: is being written by process 7 on elsewhere; wait until" in said.err
         assert files_of(tmp_path) == before
         monkeypatch.undo()
         monkeypatch.chdir(tmp_path)
@@ -207,3 +207,20 @@ def test_help_of_force_says_what_it_replaces(soupmerge: Typed) -> None:
 def test_every_command_that_is_called_resumable_is_a_command() -> None:
     assert set(main.COMMANDS) >= main.RESUMABLE | main.RESUMABLE_WITH_OUT
     assert not main.RESUMABLE & main.RESUMABLE_WITH_OUT
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "kind"),
+    [
+        ("a.pt", '{"error": "not found"}', "it is JSON text"),
+        ("a.pth", ' [{"error": 404}]', "it is JSON text"),
+        ("a.pt", "error: not found", "it begins with b'error: n'"),
+    ],
+)
+def test_text_instead_of_weights_is_called_what_it_is(
+    soupmerge: Typed, tmp_path: Path, name: str, body: str, kind: str
+) -> None:
+    (tmp_path / name).write_text(body)
+    said = soupmerge("inspect", tmp_path / name)
+    assert said.status == 3
+    assert f"is not a checkpoint: {kind}" in said.err

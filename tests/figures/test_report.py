@@ -43,7 +43,7 @@ def test_runs_are_compared_on_one_page(soupmerge: Typed, tmp_path: Path) -> None
     paths = [written(tmp_path / "one"), written(tmp_path / "two", ("x", "b", "c"))]
     alone = soupmerge("report", *paths)
     assert alone.status == 2
-    assert "-o: several runs share a page" in alone.err
+    assert "-o: the page of several runs needs a name" in alone.err
     out = tmp_path / "both.html"
     assert soupmerge("report", *paths, "-o", out, "--format", "none").status == 0
     text = out.read_text()

@@ -107,7 +107,7 @@ def test_resolutions_and_data_sets_and_an_ensemble_at_once(
 
 EVAL = "eval {good} --data digits --limit 9 "
 WRONG = [
-    (EVAL + "--ensemble prob", "--ensemble: one network is no ensemble; name another REF"),
+    (EVAL + "--ensemble prob", "--ensemble: needs several networks; give another REF"),
     (EVAL + "{good2} --ensemble mean", "'mean' is not one of 'prob', 'logit'"),
     ("eval {good} {seven} --data digits --ensemble prob", "its members have 10, 7 classes; choose"),
     (EVAL + "--resolution 0", "0 is not in 1…4096; give pixels"),

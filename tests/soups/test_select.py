@@ -348,7 +348,7 @@ def test_select_refuses_what_cannot_be_meant(
         ([home, "--where", "clean"], 2, "not a condition"),
         ([home, "--max", "unoin"], 2, "no metric 'unoin'"),
         ([home, other], 2, "another benchmark"),
-        ([home, "--max", "union", "--knee"], 2, "one or the other"),
+        ([home, "--max", "union", "--knee"], 2, "give one of the two"),
         ([tmp_path], 3, "not a run folder"),
         ([home, "-o", tmp_path / "x.pt"], 2, "safetensors"),
     ):

@@ -75,7 +75,7 @@ def test_a_run_of_an_earlier_version_that_names_no_images_is_said_to(
     (tmp_path / "run" / "plan.json").unlink()
     typed = soupmerge("select", tmp_path / "run", "-o", tmp_path / "soup.safetensors")
     assert typed.status == 0
-    assert "does not say which images choose" in typed.err
+    assert "does not record which images chose" in typed.err
 
 
 # ---- A finished run that is asked for another choice.

@@ -74,18 +74,18 @@ class OptionalData:
 
 
 def print_notes(images: sm.Images) -> None:
-    """Print, once each, the order of named classes, and that images in colour format are grey."""
+    """Print, once each, the order of named classes, and that colour images are in fact grey."""
     from soupmerge.weights.classes import listed
 
     printed = click.get_current_context().meta.setdefault("soupmerge.data", set())
-    notes = []
+    notes: dict[object, str] = {}
     if images.class_names:
-        notes.append(f"classes in order: {listed(images.class_names)}")
+        notes[images.class_names] = f"classes in order: {listed(images.class_names)}"
     if _is_grey(images):
-        notes.append("the images are grey: their colour channels are equal")
-    for note in notes:
-        if (images.ref, note) not in printed:
-            printed.add((images.ref, note))
+        notes[images.ref] = "the images are grey: their colour channels are equal"
+    for key, note in notes.items():
+        if key not in printed:
+            printed.add(key)
             show.note(f"{images.ref}: {note}")
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from soupmerge.soups.search.choice import Choice, Tried
 
 
+LEAST_PERCENTAGE = 2
+"""Levels below it are more likely to be fractions above 1 than percentages."""
+
+
 @dataclass(frozen=True)
 class SoupChoice:
     """Which soup to choose: the best in a metric or the knee of a front, under conditions.
@@ -61,8 +65,10 @@ def _require_fraction(text: str) -> None:
 
     condition = Condition.parse(text)
     most = sum(weight for _, weight in condition.metric.terms)
-    if max(most, 1) < condition.level <= 100 * most:
-        meant = re.sub(r"[^<>=]+$", f"{float(condition.level) / 100:.2f}", text)
+    if max(most, 1) < condition.level <= 100 * most and condition.level >= LEAST_PERCENTAGE:
+        share = condition.level / 100
+        written = f"{float(share):.2f}" if (100 * share).denominator == 1 else f"{float(share):g}"
+        meant = re.sub(r"[^<>=]+$", written, text)
         what, fix = "accuracies are fractions from 0 to 1", f"did you mean {meant}?"
         raise UsageError(what, where=f"--where {text}", fix=fix)
 

@@ -79,7 +79,7 @@ class Race:
     runners: tuple[Runner, ...]
     goal: str
     metric: str
-    cost: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the race as JSON values."""
