@@ -215,11 +215,11 @@ def test_limits_are_those_of_the_document() -> None:
     numbers = "zero one two three four five six".split()  # noqa: SIM905
     limits = connections
     for words in (
-        f"a connection must be made within {limits.CONNECT:.0f} seconds",
-        f"{limits.SILENCE:.0f} seconds without a byte end an answer ({limits.WORK:.0f} where",
+        f"A connection must be made within {limits.CONNECT:.0f} seconds",
+        f"An answer ends after {limits.SILENCE:.0f} seconds without a byte ({limits.WORK:.0f} sec",
         f"must bring {limits.SLOWEST // 1024} kB a second, averaged over {limits.WINDOW:.0f} sec",
-        f"taken up where they broke off, {numbers[downloads.TRIES]} times",
-        f"of more than {downloads.MOST_BYTES >> 30} GiB",
+        f"resumed where it broke off, {numbers[downloads.TRIES - 1]} times at most",
+        f"Files of more than {downloads.MOST_BYTES >> 30} GiB",
     ):
         assert words in said
 
