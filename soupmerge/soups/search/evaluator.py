@@ -239,7 +239,7 @@ def _warn_of_overlap(ingredients: Ingredients, benchmark: Benchmark) -> None:
         for line in ledger.leaks(ledger.ledger_of(ingredient), sketch, ledger.CHOSEN)
     ]
     if problems:
-        what = "ingredients look better than they are, as images that choose the soup trained them"
+        what = "ingredients that were trained on images that choose look better than they are"
         warnings.warn(f"{what}: {itemised(problems)}", stacklevel=4)
 
 
