@@ -230,8 +230,10 @@ def require_free(path: Path | str) -> None:
     `opened` does so as well, but commands ask first, before they load anything.
 
     Raises:
-        OutputError: as it says.
+        OutputError: another process holds it, or it cannot be opened.
     """
-    if (Path(path) / LOCK).exists():
+    with commit.writing(path):
+        there = (Path(path) / LOCK).exists()
+    if there:
         with _lock_taken(Path(path)):
             pass

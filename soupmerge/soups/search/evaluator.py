@@ -137,6 +137,8 @@ class Evaluator:
             InputError: the journal holds more trials than the search has asked for.
         """
         self._replay.require_at_most(len(self.trials), "soups")
+        if self.folder:  # a kill may have left the verdicts of the last soup
+            verdicts.forget(self.folder)
         self.progress("soups", len(self.trials), len(self.trials))
         return Trials(tuple(self.trials))
 
