@@ -42,7 +42,7 @@ class OneOf(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def __init__(self, names: Callable[[], Iterable[str]]) -> None:
         self.names = names
 
-    def to_info_dict(self) -> dict[str, Any]:
+    def to_info_dict(self) -> Any:
         """Return what `click.Choice` would say of itself."""
         return {**super().to_info_dict(), "choices": tuple(self.names())}
 
