@@ -138,7 +138,7 @@ class Evaluator:
         """
         self._replay.require_at_most(len(self.trials), "soups")
         if self.folder:  # a kill may have left the verdicts of the last soup
-            verdicts.forget(self.folder)
+            verdicts.clear(self.folder)
         self.progress("soups", len(self.trials), len(self.trials))
         return Trials(tuple(self.trials))
 
