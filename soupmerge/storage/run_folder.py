@@ -232,6 +232,8 @@ def require_free(path: Path | str) -> None:
     Raises:
         OutputError: as it says.
     """
-    if (Path(path) / LOCK).exists():
+    with commit.writing(path):
+        has_lock = (Path(path) / LOCK).exists()
+    if has_lock:
         with _lock_taken(Path(path)):
             pass

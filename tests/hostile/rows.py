@@ -15,10 +15,10 @@ MIXED = ("mix {good} {x} -w uniform -o {out}",)
 BOTH = (*READ, *MIXED, "mix {x} {good} -w uniform -o {old} --force")
 """What a bad file is put through: looked at, mixed second, and mixed first over an old soup."""
 
-PLAIN = r"; \w"
+PLAIN = r"(; |\n)\w"
 """Where a message says what to do."""
 
-CLICK = r"; \w|[Dd]id you mean|not in the range|is not one of|Missing|is not a valid"
+CLICK = r"(; |\n)\w|[Dd]id you mean|not in the range|is not one of|Missing|is not a valid"
 """The same, in the words of click."""
 
 

@@ -84,7 +84,7 @@ add(
 LEARN = f"learn {PAIR} --augment none --epochs 1 {RUN}"
 add("C8 a start that is none", 2, f"{LEARN} --eps 0 --init xavjer", "xavjer", "xavier")
 add("C8 a start at nobody", 2, f"{LEARN} --eps 0 --init only:7", "only:7")
-add("C8 a radius twice", 2, f"{LEARN} --eps 0,0", "twice")
+add("C8 a radius twice", 2, f"{LEARN} --eps 0,0", "repeated")
 add("C3 one radius of several is nan", 2, f"{LEARN} --eps 0,nan", "'nan'")
 add("C4 one radius of several is 8", 2, f"{LEARN} --eps 0,8", "8/255")
 add(
