@@ -76,6 +76,7 @@ def test_without_a_command_there_is_help(soupmerge: Typed) -> None:
     assert said.status == 0
     shown = re.findall(r"^  ([a-z]+) {2,}\S", said.out, re.MULTILINE)
     assert shown == list(COMMANDS)
+    assert "..." not in said.out.partition("Commands:")[2], "sentences are not cut"
 
 
 def test_quiet_says_nothing_and_verbose_more(soupmerge: Typed, ingredients: list[Path]) -> None:

@@ -18,7 +18,7 @@ BOTH = (*READ, *MIXED, "mix {x} {good} -w uniform -o {old} --force")
 PLAIN = r"(; |\n)\w"
 """Where a message says what to do."""
 
-CLICK = r"; \w|[Dd]id you mean|not in the range|is not one of|Missing|is not a valid"
+CLICK = r"(; |\n)\w|[Dd]id you mean|not in the range|is not one of|Missing|is not a valid"
 """The same, in the words of click."""
 
 

@@ -48,6 +48,10 @@ class Command(click.Command):
     inputs are loaded.
     """
 
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the whole first sentence of the help, which click would cut at *limit*."""
+        return super().get_short_help_str(limit=1000)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Make the values, and call the function of the command."""
         ctx.params |= {name: group.take(ctx.params) for name, group in groups_of(self).items()}
