@@ -51,7 +51,8 @@ class Ensemble(nn.Module):
         if not members:
             raise UsageError("has no members", where="ensemble", fix="give at least two networks")
         self.members = nn.ModuleList(members)
-        self.average: Callable[[Tensor], Tensor] = implementation(AVERAGES, average, "average")
+        self.average = average
+        self._averaged: Callable[[Tensor], Tensor] = implementation(AVERAGES, average, "average")
         self.training = self.members.training = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,4 +63,4 @@ class Ensemble(nn.Module):
             classes = ", ".join(str(shape[-1]) for shape in shapes)
             fix = "choose networks with the same classes"
             raise UsageError(f"its members have {classes} classes", where="ensemble", fix=fix)
-        return self.average(torch.stack(logits))
+        return self._averaged(torch.stack(logits))

@@ -230,10 +230,10 @@ def require_free(path: Path | str) -> None:
     `opened` does so as well, but commands ask first, before they load anything.
 
     Raises:
-        OutputError: as it says.
+        OutputError: another process holds it, or it cannot be opened.
     """
     with commit.writing(path):
-        has_lock = (Path(path) / LOCK).exists()
-    if has_lock:
+        there = (Path(path) / LOCK).exists()
+    if there:
         with _lock_taken(Path(path)):
             pass

@@ -82,7 +82,7 @@ def _pieces(
     ingredients: Ingredients, name: str, info: TensorInfo, row: Sequence[float], scratch: _Scratch
 ) -> Iterator[Array]:
     """Yield the soup's tensor *name*, flat, so much of it at a time that memory stays the same."""
-    # Also ingredients of coefficient 0 are read: one that is broken is not meant to be one.
+    # Ingredients of coefficient 0 are read as well, so that a corrupt file is always reported.
     used = [k for k in range(len(ingredients)) if ingredients.selection.mixes(name) or row[k]]
     parts = [_Part(ingredients[k].views[name], row[k]) for k in used]
     for start in range(0, max(info.numel, 1), CHUNK):

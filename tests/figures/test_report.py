@@ -56,7 +56,7 @@ def test_runs_are_compared_on_one_page(soupmerge: Typed, tmp_path: Path) -> None
 def test_a_format_that_is_none_is_refused(soupmerge: Typed, tmp_path: Path, word: str) -> None:
     ended = soupmerge("report", tmp_path, "--format", word)
     assert ended.status == 2
-    assert "--format: no format" in ended.err
+    assert "--format: unknown format" in ended.err
 
 
 @pytest.mark.usefixtures("short")

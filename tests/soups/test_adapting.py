@@ -207,13 +207,27 @@ def test_an_adaptation_goes_on_where_it_was_cut_and_asks_nothing_twice(tmp_path:
     assert len(asked) == 2
 
 
+def test_progress_counts_soups_then_contenders_and_the_images_of_each(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    run = sm.Run(progress=lambda what, done, total, note="": told.append((what, done, total)))
+    adapt(tmp_path, some_flags(0, N), run=run)
+    networks = [(done, total) for what, done, total in told if what == "networks"]
+    soups, contenders = len(LATTICE), networks[-1][1]
+    assert networks[: soups + 1] == [(i, soups) for i in range(soups + 1)]
+    assert networks[soups + 1 :] == [(i, contenders) for i in range(contenders + 1)]
+    assert {what for what, _, _ in told} > {"networks"}
+
+
 def test_records_of_other_networks_are_not_believed(tmp_path: Path) -> None:
     run, table = tmp_path / "run", some_flags(0, N)
     adapt(tmp_path, table, run=sm.Run(run))
     for name in ("trials", "judged"):
         path = run / f"{name}.jsonl"
         lines = path.read_bytes().splitlines(keepends=True)
-        for harm, says in ((lines[::-1], "another network"), (lines * 2, "holds .* records for")):
+        for harm, says in (
+            (lines[::-1], "another network"),
+            (lines * 2, "holds .* records for .* networks"),
+        ):
             path.write_bytes(b"".join(harm))
             with pytest.raises(InputError, match=rf"{name}\.jsonl: .*{says}.*--force"):
                 adapt(tmp_path, table, run=sm.Run(run))

@@ -25,7 +25,7 @@ from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.search.choice import Tried, choose, tried
 from soupmerge.soups.search.simplex import draws
 from soupmerge.storage import run_folder
-from soupmerge.storage.journal import Journal, _sealed
+from soupmerge.storage.journal import Journal, _encode
 from tests.shared import Stop, stop_at
 from tests.soups.planted import (
     Planted,
@@ -277,7 +277,7 @@ def test_a_run_of_thousands_of_soups_is_read_at_once(tmp_path: Path) -> None:
         record = {"recipe": sm.Recipe.uniform(ingredients).to_json(), **report.to_record()}
         for row in draws(3, 4_000, 0):
             made = {**record, "recipe": {**record["recipe"], "weights": {"model": list(row)}}}
-            file.write(_sealed(made) + "\n")
+            file.write(_encode(made) + "\n")
     began = time.process_time()
     choice = choose(tried([tmp_path / "run"]), "union", ["clean>=0.5"], "clean", "union")
     assert time.process_time() - began < 4

@@ -112,6 +112,8 @@ def test_a_manifest_tells_what_is_learned_from_what(tmp_path: Path) -> None:
         sweep(tmp_path, run=sm.Run(tmp_path / "in", force=True))
     soup = sm.load(tmp_path / "run" / "beside" / "uniform.safetensors")[0]
     assert soup.model == "tiny"
+    assert (tmp_path / "run" / "judged" / "flags.csv").exists()
+    assert {path.name for path in (tmp_path / "run" / "soups").iterdir()} == set(NAMES)
 
 
 def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:

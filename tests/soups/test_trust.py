@@ -199,7 +199,7 @@ def test_an_honest_soup_raises_no_doubt(
     assert "doubt" not in typed.out
     assert json.loads((run / "doubts.json").read_text()) == []
     assert soupmerge("report", run, "--format", "none").status == 0
-    assert "soupmerge looked for them" in (run / "report.html").read_text()
+    assert "found no reason to doubt the accuracies" in (run / "report.html").read_text()
 
 
 # ---- Numbers that are none.

@@ -239,7 +239,7 @@ def test_room_is_needed_for_what_is_written_beside_the_soup(
     (tmp_path / "run" / "notes.txt").write_bytes(bytes(10_000))
     begin(tmp_path / "run", room=500)
     begin(tmp_path / "run", room=500, force=True)
-    assert [needed - run_folder.SMALL for _, needed in asked] == [0, 500, 500, 200]
+    assert [needed - 2**20 for _, needed in asked] == [0, 500, 500, 200]
     assert {path.parent for path, _ in asked} == {tmp_path / "run"}
 
 

@@ -42,6 +42,10 @@ class OneOf(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def __init__(self, names: Callable[[], Iterable[str]]) -> None:
         self.names = names
 
+    def to_info_dict(self) -> Any:
+        """Return what `click.Choice` would say of itself."""
+        return {**super().to_info_dict(), "choices": tuple(self.names())}
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name."""
         if value not in self.names():

@@ -65,7 +65,7 @@ class EnsembleEntry:
 
     Example:
         >>> members = tuple(Entry(checkpoint, net) for checkpoint in ingredients)
-        >>> EnsembleEntry(members, "prob").describe()["forward passes"]
+        >>> EnsembleEntry(members, "prob").describe()["forward_passes"]
         2
     """
 

@@ -137,6 +137,8 @@ class Evaluator:
             InputError: the journal holds more trials than the search has asked for.
         """
         self._replay.require_at_most(len(self.trials), "soups")
+        if self.folder:  # a kill may have left the verdicts of the last soup
+            verdicts.clear(self.folder)
         self.progress("soups", len(self.trials), len(self.trials))
         return Trials(tuple(self.trials))
 
@@ -239,7 +241,7 @@ def _warn_of_overlap(ingredients: Ingredients, benchmark: Benchmark) -> None:
         for line in ledger.leaks(ledger.ledger_of(ingredient), sketch, ledger.CHOSEN)
     ]
     if problems:
-        what = "ingredients look better than they are, as images that choose the soup trained them"
+        what = "ingredients that were trained on images that choose look better than they are"
         warnings.warn(f"{what}: {itemised(problems)}", stacklevel=4)
 
 
