@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -294,3 +295,40 @@ def test_bars_are_drawn_on_a_terminal_and_begin_again_with_each_round(
         assert (task.completed, task.total, task.fields["note"]) == (5, 6, "(a note)")
         progress("soups", 1, 2)
         assert [t.description for t in progress.bars.tasks] == ["images", "soups"]
+
+
+def test_points_that_could_not_be_measured_are_holes_and_the_first_says_why(
+    soupmerge: Typed,
+    tables: Tables,
+    ingredients: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def point(x: float, loss: float | None = None) -> Any:
+        metrics = {} if loss is None else {"clean": loss}
+        hole = "its variance is negative" if loss is None else None
+        weights, accuracy = (1 - x, x, 0.0), {"clean": 0.5} if metrics else {}
+        return SimpleNamespace(
+            x=x, y=0.25, weights=weights, loss=metrics, accuracy=accuracy, hole=hole
+        )
+
+    for points, losses in (
+        ([point(0), point(0.5, 2.0), point(1, 3.0), point(2, 1.0)], ["0.5", "1", "2"]),
+        ([point(0), point(0.5), point(1), point(2)], []),
+    ):
+        holes = tuple(p for p in points if p.hole)
+        fake = SimpleNamespace(names=tuple("abc"), points=points, holes=holes, summary=dict)
+        monkeypatch.setattr(sm, "landscape", lambda *args, fake=fake, **options: fake)
+        said = soupmerge("landscape", *ingredients, *FEW, "-o", tmp_path / "run")
+        (rows,) = tables(said)
+        assert [row["point"] for row in rows] == ["a", "b", "c"] + ["lowest clean loss"] * bool(
+            losses
+        )
+        assert (rows[0]["clean loss"], rows[0]["clean accuracy"]) == ("hole", "hole")
+        assert (rows[0]["x"], rows[0]["y"], rows[0]["coefficients"]) == ("0", "0.25", "1 0 0")
+        if losses:
+            assert (rows[1]["clean loss"], rows[1]["clean accuracy"]) == ("2.0000", "50.0%")
+            assert (rows[3]["x"], rows[3]["clean loss"]) == ("2", "1.0000")
+        count = "1 point" if losses else "4 points"
+        assert f"not measured: {count}; the first: its variance is negative" in said.err
+        assert f"draw it with: soupmerge report {tmp_path}/run" in said.err
