@@ -64,27 +64,31 @@ class Spy:
     def _note(self, key: str, value: Any) -> None:
         self.aside[key] = value
 
-    def _planned(self, ingredients: sm.Ingredients, **how: Any) -> Any:
-        self._note("plan", how)
-        elsewhere = torch.device(how["device"]).type != "cpu"
-        return SimpleNamespace(describe=lambda: "") if elsewhere else self.plan(ingredients, **how)
+    def _planned(self, ingredients: sm.Ingredients, **settings: Any) -> Any:
+        self._note("plan", settings)
+        elsewhere = torch.device(settings["device"]).type != "cpu"
+        return (
+            SimpleNamespace(describe=lambda: "")
+            if elsewhere
+            else self.plan(ingredients, **settings)
+        )
 
     def _watch(self, home: Any, name: str) -> None:
         real = getattr(home, name)
 
-        def noted(*args: Any, weights_key: str | None = None, **how: Any) -> Any:
+        def noted(*args: Any, weights_key: str | None = None, **settings: Any) -> Any:
             if weights_key is not None:
                 self._note("weights_key", weights_key)
-            return real(*args, **how)
+            return real(*args, **settings)
 
         self.monkeypatch.setattr(home, name, noted)
 
     def _watch_model(self) -> None:
         real = sm.model
 
-        def noted(ref: str | None = None, *, like: Any = None, **how: Any) -> Any:
-            self._note("model", {"ref": ref, **how})
-            return real(ref, like=like, **how)
+        def noted(ref: str | None = None, *, like: Any = None, **settings: Any) -> Any:
+            self._note("model", {"ref": ref, **settings})
+            return real(ref, like=like, **settings)
 
         self.monkeypatch.setattr(sm, "model", noted)
 
@@ -98,8 +102,8 @@ class Spy:
     def _caught(
         self, name: str, signature: inspect.Signature, answer: Callable[..., Any] | None
     ) -> Callable[..., Any]:
-        def caught(*args: Any, **how: Any) -> Any:
-            bound = signature.bind(*args, **how)
+        def caught(*args: Any, **settings: Any) -> Any:
+            bound = signature.bind(*args, **settings)
             bound.apply_defaults()
             self.call = {
                 "call": name,
@@ -108,11 +112,11 @@ class Spy:
             }
             if answer is None:
                 raise Made
-            return answer(*args, **how)
+            return answer(*args, **settings)
 
         return caught
 
-    def told(self) -> dict[str, Any]:
+    def found(self) -> dict[str, Any]:
         """Return all that was kept, as ``place.of.argument`` → plain value."""
         assert self.call is not None, "the library was not called"
         return dict(flat({**self.call, **self.aside}))
@@ -167,8 +171,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, sm.Checkpoint):
         return value.ref
     if isinstance(value, sm.Recipe):
-        told = value.to_json()
-        return {**told, "ingredients": [s["ref"] for s in told["ingredients"]]}
+        summary = value.to_json()
+        return {**summary, "ingredients": [s["ref"] for s in summary["ingredients"]]}
     if isinstance(value, Tried):
         return sorted({str(home) for home in value.homes})
     if isinstance(value, sm.Threat):

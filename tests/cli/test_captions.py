@@ -23,9 +23,9 @@ FEW = ["--data", "digits", "--limit", 12]
 def report(ref: str = "digits", *, notes: Any = None, **data: Any) -> sm.Report:
     """Return a report on four images of *ref*: three right clean, two under attack."""
     flags = {"clean": torch.arange(4) < 3, "linf:0.1": torch.arange(4) < 2}
-    told = {"ref": ref, "split": "test", "n": 4, **data}
+    found = {"ref": ref, "split": "test", "n": 4, **data}
     attacks = {"linf:0.1": {"attack": "apgd-ce", "steps": 20}}
-    return sm.Report(told, flags, attacks, notes=notes or {})
+    return sm.Report(found, flags, attacks, notes=notes or {})
 
 
 BOUNDS = "95% intervals; accuracies under attack are upper bounds"
@@ -62,10 +62,10 @@ def test_a_caption_says_on_what_and_how_it_was_measured(name: str) -> None:
 
 def test_a_caption_says_what_a_search_gave_up_and_tried_first() -> None:
     attack: Any = sm.APGD(sm.Linf(0.1), 100).giving_up()
-    told = {**attack.describe(), "transfer": True}
+    description = {**attack.describe(), "transfer": True}
     data = {"ref": "x", "split": "val", "n": 4}
-    said = results.caption([sm.Report(data, report().flags, {"linf:0.1": told})])
-    early = f"(images that resist are given up after {told['gives up']['after']})"
+    said = results.caption([sm.Report(data, report().flags, {"linf:0.1": description})])
+    early = f"(images that resist are given up after {description['gives up']['after']})"
     first = "after the adversarial images of earlier soups"
     assert f"apgd-ce, 100 steps, {first} {early}; 95%" in said
 
@@ -116,19 +116,19 @@ def test_a_race_says_how_many_were_dropped_and_what_that_saved(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     soups = [{"images": n, "beaten_by": by} for n, by in ((40, None), (10, 0), (30, 0), (20, 2))]
-    told = {"soups": soups, "goal": "best", "metric": "union", "confidence": 0.95}
-    results.print_race(told, 4, 40)
+    found = {"soups": soups, "goal": "best", "metric": "union", "confidence": 0.95}
+    results.print_race(found, 4, 40)
     assert capfd.readouterr().out == (
         "3 of 4 soups were dropped as not the best in union, after 10 to 30 images and with 95% "
         "confidence for all of them together; 62% of all verdicts were needed\n"
     )
-    told |= {"goal": "front", "soups": [{"images": 40, "beaten_by": None}] * 4}
-    results.print_race(told, 4, 40)
+    found |= {"goal": "front", "soups": [{"images": 40, "beaten_by": None}] * 4}
+    results.print_race(found, 4, 40)
     assert capfd.readouterr().out == (
         "none of 4 soups was dropped; 100% of all verdicts were needed\n"
     )
-    told["soups"] = [*told["soups"][:3], {"images": 1, "beaten_by": 0}]
-    results.print_race(told, 4, 40)
+    found["soups"] = [*found["soups"][:3], {"images": 1, "beaten_by": 0}]
+    results.print_race(found, 4, 40)
     assert capfd.readouterr().out == (
         "1 of 4 soups was dropped as neither the best in union nor on its front with clean "
         "accuracy, after 1 image and with 95% confidence for all of them together; 76% of all "
@@ -205,8 +205,8 @@ def test_what_is_exported_beside_a_soup_is_told(
         assert said.status == 0, said.err
         soup = sm.load(home / "folder")[0]
         if as_json:
-            told = json.loads(said.out)
-            assert command != "mix" or told["export"] == str(home / "folder")
+            parsed = json.loads(said.out)
+            assert command != "mix" or parsed["export"] == str(home / "folder")
         else:
             (row,) = tables(said)[-1]
             assert (row["folder"], row["sha256"]) == (str(home / "folder"), soup.sha256)

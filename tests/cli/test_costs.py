@@ -38,13 +38,13 @@ def test_a_search_says_what_it_cost(
     said = soupmerge(*line, "-o", tmp_path / "one")
     (found,) = re.findall(COST, said.out, re.MULTILINE)
     gradients, forwards = (int(number.replace(",", "")) for number in found)
-    told = json.loads(soupmerge(*line, "-o", tmp_path / "two", "--json").out)
-    assert tuple(told["cost"]) == KEYS
-    assert told["cost"]["gradient_evaluations"] == gradients
-    assert told["cost"]["forward_evaluations"] == forwards
-    assert told["cost"]["seconds"] > 0
-    right = sum(t["metrics"]["clean"]["correct"] for t in told["trials"])
-    assert len(told["trials"]) == soups
+    parsed = json.loads(soupmerge(*line, "-o", tmp_path / "two", "--json").out)
+    assert tuple(parsed["cost"]) == KEYS
+    assert parsed["cost"]["gradient_evaluations"] == gradients
+    assert parsed["cost"]["forward_evaluations"] == forwards
+    assert parsed["cost"]["seconds"] > 0
+    right = sum(t["metrics"]["clean"]["correct"] for t in parsed["trials"])
+    assert len(parsed["trials"]) == soups
     assert forwards >= 12 * soups
     assert gradients <= 3 * right
     assert (gradients > 0) == (right > 0)
@@ -57,9 +57,9 @@ def test_a_race_counts_what_dropped_soups_cost(
 ) -> None:
     line = ["grid", *ingredients[:2], *FEW, "--threat", "linf:0.1", "--attack", "pgd", "--steps", 3]
     line += ["--step", "0.5", "--race", "-o", tmp_path / "run"]
-    told = json.loads(soupmerge(*line, "--json").out)
-    assert tuple(told["cost"]) == KEYS
-    assert told["cost"]["forward_evaluations"] >= 3 * 12
+    parsed = json.loads(soupmerge(*line, "--json").out)
+    assert tuple(parsed["cost"]) == KEYS
+    assert parsed["cost"]["forward_evaluations"] >= 3 * 12
     (found,) = re.findall(COST, soupmerge(*line).out, re.MULTILINE)
     assert found == ("0", "0")
 
@@ -68,12 +68,12 @@ def test_adapt_counts_what_chose_and_what_judged(
     soupmerge: Typed, ingredients: list[Path], tmp_path: Path
 ) -> None:
     line = ["adapt", *ingredients[:2], *FEW, "--shots", 5, "--step", 1]
-    told = json.loads(soupmerge(*line, "-o", tmp_path / "one", "--json").out)
-    assert told["cost"]["gradient_evaluations"] == 0
+    parsed = json.loads(soupmerge(*line, "-o", tmp_path / "one", "--json").out)
+    assert parsed["cost"]["gradient_evaluations"] == 0
     # Two soups on 5 images; at least each of them on the other 7.
-    assert told["cost"]["forward_evaluations"] >= 2 * 12
+    assert parsed["cost"]["forward_evaluations"] >= 2 * 12
     (found,) = re.findall(COST, soupmerge(*line, "-o", tmp_path / "two").out, re.MULTILINE)
-    assert int(found[1]) == told["cost"]["forward_evaluations"]
+    assert int(found[1]) == parsed["cost"]["forward_evaluations"]
 
 
 def test_costs_are_written_with_their_units(capfd: pytest.CaptureFixture[str]) -> None:

@@ -178,8 +178,8 @@ def test_the_table_has_every_default(command: str) -> None:
     )
     also |= {"buffers"} if command == "mix" else set()  # None: there, a recipe may say it
     known = {row[1] for row in ROWS if row[0] == command} | SHARED | also
-    told = {str(p.name) for p in found.params if isinstance(p, click.Option)}
-    assert told - known == set()
+    result = {str(p.name) for p in found.params if isinstance(p, click.Option)}
+    assert result - known == set()
 
 
 def test_searches_share_their_defaults() -> None:

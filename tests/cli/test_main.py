@@ -187,7 +187,9 @@ def test_a_bar_begins_again_where_less_is_done_than_before(monkeypatch: pytest.M
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with show.Progress() as progress:
         resets: list[int] = []
-        monkeypatch.setattr(progress.bars, "reset", lambda task, **how: resets.append(how["total"]))
+        monkeypatch.setattr(
+            progress.bars, "reset", lambda task, **settings: resets.append(settings["total"])
+        )
         for done, again in ((3, False), (4, False), (2, True), (1, True), (2, False), (0, True)):
             before = len(resets)
             progress("images", done, 10 + done)

@@ -118,7 +118,7 @@ def test_strict_ends_with_1_where_there_are_doubts(
         1: [sm.Report(data, flags, {}), sm.Report(data, flags, {}, notes={"doubts": [doubt]})],
     }
     for status, found in reports.items():
-        monkeypatch.setattr(comparison, "compare", lambda *a, found=found, **how: found)
+        monkeypatch.setattr(comparison, "compare", lambda *a, found=found, **settings: found)
         said = soupmerge("eval", *ingredients[:2], *FEW, "--strict")
         assert said.status == status
         line = f"doubt: {ingredients[1]}: chance: it guesses; look again (docs/flags.md#chance)"

@@ -150,7 +150,7 @@ def test_a_terminal_without_unicode_is_no_error() -> None:
 def test_an_interrupted_command_says_whether_anything_is_kept(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, line: str, kept: bool
 ) -> None:
-    def interrupted(**how: Any) -> None:
+    def interrupted(**settings: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "main", interrupted)

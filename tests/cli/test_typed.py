@@ -85,17 +85,17 @@ def test_an_evaluation_keeps_a_flag_for_each_image_and_threat(
     soupmerge: Typed, ingredients: list[Path], tmp_path: Path
 ) -> None:
     said = soupmerge("eval", ingredients[0], *FEW, *JUDGE, "--json", "-o", tmp_path / "run", "-q")
-    told = json.loads(said.out)
-    assert set(told["metrics"]) == {"clean", "linf:0.1", "l2:0.5", "union"}
-    robust = told["metrics"]["linf:0.1"]
+    parsed = json.loads(said.out)
+    assert set(parsed["metrics"]) == {"clean", "linf:0.1", "l2:0.5", "union"}
+    robust = parsed["metrics"]["linf:0.1"]
     assert (robust["attack"], robust["steps"]) == ("apgd-ce", 1)
     assert robust["accuracy"] == robust["correct"] / robust["n"]
-    assert set(told["cost"]) == {"gradient_evaluations", "forward_evaluations", "seconds"}
+    assert set(parsed["cost"]) == {"gradient_evaluations", "forward_evaluations", "seconds"}
     with open(tmp_path / "run" / "flags.csv") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == told["data"]["n"] == 12
+    assert len(rows) == parsed["data"]["n"] == 12
     for metric in ("clean", "linf:0.1", "l2:0.5"):
-        assert sum(int(row[metric]) for row in rows) == told["metrics"][metric]["correct"]
+        assert sum(int(row[metric]) for row in rows) == parsed["metrics"][metric]["correct"]
 
 
 def test_a_grid_goes_on_where_it_was_and_can_be_selected_from(
@@ -104,15 +104,15 @@ def test_a_grid_goes_on_where_it_was_and_can_be_selected_from(
     run = tmp_path / "run"
     line = ["grid", *ingredients, *FEW, "--step", "0.5", *JUDGE, "-o", run, "--json"]
     first = soupmerge(*line)
-    told = json.loads(first.out)
-    assert set(told["baselines"]["ingredients"].values()) == {0, 3, 5}
+    parsed = json.loads(first.out)
+    assert set(parsed["baselines"]["ingredients"].values()) == {0, 3, 5}
     bests = {"clean.json", "linf-0.1.json", "l2-0.5.json", "union.json"}
     assert {f.name for f in (run / "best").iterdir()} == bests
     before = files_of(run)
     again = soupmerge(*line)
     resumed = json.loads(again.out)
-    assert resumed.pop("cost") == dict.fromkeys(told.pop("cost"), 0)
-    assert resumed == told
+    assert resumed.pop("cost") == dict.fromkeys(parsed.pop("cost"), 0)
+    assert resumed == parsed
     assert f"resuming {run}: 6 soups already judged" in again.err
     assert "resuming" not in first.err
     assert files_of(run) == before
@@ -135,8 +135,8 @@ def test_a_network_that_is_trained_names_itself_in_its_file(
     assert sm.load(base)[0].model == "digits-cnn?in_channels=1&num_classes=10&width=2"
     assert soupmerge("finetune", base, "--threat", "clean", *short, "-o", fine).status == 0
     assert soupmerge("eval", fine, *FEW).status == 0
-    told = json.loads(soupmerge("inspect", base, "--json").out)
-    assert told[0]["notes"]["training"]["objective"]["threat"] == "linf:0.1"
+    parsed = json.loads(soupmerge("inspect", base, "--json").out)
+    assert parsed[0]["notes"]["training"]["objective"]["threat"] == "linf:0.1"
     assert soupmerge("finetune", base, "--threat", "clean", *short, "-o", fine).status == 0
     other = soupmerge("finetune", base, "--threat", "l2:1", *short, "-o", fine)
     assert other.status == 2
@@ -154,8 +154,8 @@ def test_a_base_is_trained_on_more_slowly_than_a_new_network(
 ) -> None:
     caught: dict[str, Any] = {}
 
-    def finetune(*args: Any, **how: Any) -> None:
-        caught.update(how)
+    def finetune(*args: Any, **settings: Any) -> None:
+        caught.update(settings)
         raise sm.errors.UsageError("enough")
 
     monkeypatch.setattr(sm, "finetune", finetune)

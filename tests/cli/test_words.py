@@ -181,8 +181,8 @@ def test_a_word_that_is_no_choice_is_refused(
 def test_every_attack_may_be_typed_and_no_other(places: dict[str, str], soupmerge: Typed) -> None:
     for attack in attack_names():
         spy, _ = called("eval", words_of("eval", places, "--attack", attack), soupmerge)
-        told = spy.told()["benchmarks.0.attacks.0"]
-        assert told.describe() == sm.preset(attack, sm.Linf(0.1), 100).describe()
+        found = spy.told()["benchmarks.0.attacks.0"]
+        assert found.describe() == sm.preset(attack, sm.Linf(0.1), 100).describe()
     _, ended = called("eval", words_of("eval", places, "--attack", "apdg"), soupmerge)
     assert ended.status == 2
     assert "apgd" in ended.err
@@ -225,19 +225,19 @@ def test_what_is_not_typed_is_left_at_the_library_s_default(
     name: str, places: dict[str, str], soupmerge: Typed
 ) -> None:
     spy, _ = called(name, words_of(name, places), soupmerge)
-    told = {key: number(value) for key, value in spy.told().items()}
+    found = {key: number(value) for key, value in spy.told().items()}
     target = getattr(*home_of(LINES[name].targets[0]))
     parameters = inspect.signature(target).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     wanted = {key: number(value) for key, value in flat(spread(defaults))}
     wanted.pop("progress")
-    if "benchmark.data.n" in told:
+    if "benchmark.data.n" in found:
         own = {"seed": 0, "batch_size": 256, "precision": "fp32"}
         wanted |= {f"benchmark.{k}": v for k, v in own.items()}
         wanted |= {"benchmark.transfer": False, "benchmark.only_union": False}
     kept = {key: value for key, value in wanted.items() if key not in TYPED[name]}
     assert len(kept) > 3
-    assert {key: told.get(key) for key in kept} == kept
+    assert {key: found.get(key) for key in kept} == kept
 
 
 def number(value: Any) -> Any:

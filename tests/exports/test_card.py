@@ -62,13 +62,13 @@ def test_judgements_are_told_with_attack_and_interval(tmp_path: Path, soupmerge:
     record = json.loads((tmp_path / "run" / "trials.jsonl").read_text())
     text = (tmp_path / "out" / "README.md").read_text()
     results = ModelCard(text).data.eval_results
-    told = {result.metric_name: result for result in results}
-    robust = told["robust accuracy, linf:1/255, fgsm-ce, 1 steps"]
+    found = {result.metric_name: result for result in results}
+    robust = found["robust accuracy, linf:1/255, fgsm-ce, 1 steps"]
     assert robust.metric_value == record["metrics"]["linf:1/255"]["accuracy"]
     assert robust.metric_args["n"] == 16
     assert robust.metric_args["ci95"] == record["metrics"]["linf:1/255"]["ci95"]
     assert (robust.dataset_type, robust.dataset_split) == ("digits", "test")
-    assert "clean accuracy" in told
+    assert "clean accuracy" in found
     low, high = (100 * end for end in record["metrics"]["clean"]["ci95"])
     assert f"| {low:.1f}–{high:.1f} | 16 |" in text
     values = json.loads((tmp_path / "out" / "evaluation.json").read_text())["evaluations"]
@@ -227,10 +227,10 @@ def exported(home: Path, soup: Path, **options: Any) -> str:
 def test_every_ingredient_stands_with_its_coefficient_and_hash(tmp_path: Path) -> None:
     text = exported(tmp_path, soup_of("digits-cnn?width=2", tmp_path))
     hashes = [open_checkpoint(tmp_path / f"{name}.safetensors").sha256 for name in "ab"]
-    told = [(f"{n}.safetensors", w) for n, w in zip("ab", ("0.25", "0.75"), strict=True)]
+    found = [(f"{n}.safetensors", w) for n, w in zip("ab", ("0.25", "0.75"), strict=True)]
     assert table(text, "Ingredients") == [
         {"ingredient": n, "coefficient": w, "licence": "unknown", "sha256": f"`{digest}`"}
-        for (n, w), digest in zip(told, hashes, strict=True)
+        for (n, w), digest in zip(found, hashes, strict=True)
     ]
     assert open_checkpoint(tmp_path / "out").sha256 in text.partition("## Make it again")[2]
 
@@ -268,7 +268,7 @@ def test_every_accuracy_stands_as_it_was_found_and_the_data_s_folder_is_not_told
 ) -> None:
     text = exported(tmp_path, soup_of("digits-cnn?width=2", tmp_path), reports=[report_on(ref)])
     wilson = {7: "52.9–97.8", 5: "30.6–86.3", 4: "21.5–78.5", 3: "13.7–69.4"}  # by hand
-    told = [
+    found = [
         ("clean", 7, "–"),
         ("linf:0.1", 5, "apgd-ce, 20 steps"),
         ("l2:1/2", 4, "autoattack-standard"),
@@ -283,14 +283,16 @@ def test_every_accuracy_stands_as_it_was_found_and_the_data_s_folder_is_not_told
             "n": "8",
             "attack": attack,
         }
-        for metric, right, attack in told
+        for metric, right, attack in found
     ]
     values = (tmp_path / "out" / "evaluation.json").read_text()
     for file in (text, values):
         assert "somebody" not in file
     (evaluation,) = json.loads(values)["evaluations"]
     assert evaluation["data"]["ref"] == shown
-    assert {m: t["correct"] for m, t in evaluation["metrics"].items()} == {m: c for m, c, _ in told}
+    assert {m: t["correct"] for m, t in evaluation["metrics"].items()} == {
+        m: c for m, c, _ in found
+    }
 
 
 def test_the_hub_s_metadata_have_the_same_numbers(tmp_path: Path) -> None:
@@ -370,9 +372,9 @@ def test_the_command_says_on_what_statistics_were_estimated(tmp_path: Path, name
     ingredients = sm.load(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     attack = None if name == "clean" else {"threat": "linf:0.1", "attack": "apgd-ce", "steps": 10}
     data = {"ref": "folder:/home/x/photos", "split": "train, 64 of it", "n": 64, "sha256": "e" * 64}
-    told = {"data": data, "attack": attack, "batch_size": 32, "seed": 3}
+    found = {"data": data, "attack": attack, "batch_size": 32, "seed": 3}
     recipe = sm.Recipe.of(ingredients, [0.5, 0.5], buffers="recalibrate")
-    recipe = dataclasses.replace(recipe, calibration=told)
+    recipe = dataclasses.replace(recipe, calibration=found)
     words = list(card._calibration_options(recipe.portable()))
     threat = [] if attack is None else ["--threat", "linf:0.1"]
     assert words == [

@@ -61,8 +61,8 @@ def test_other_networks_are_exported_for_soupmerge(tmp_path: Path, soupmerge: Ty
     x = torch.rand(2, 1, 8, 8)
     both = [sm.bind(sm.model(like=c), c)(x) for c in (found, open_checkpoint(soup))]
     assert torch.equal(*both)
-    told = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert told["soupmerge"] == {"network": "digits-cnn?width=2"}
+    parsed = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert parsed["soupmerge"] == {"network": "digits-cnn?width=2"}
     text = (tmp_path / "out" / "README.md").read_text()
     assert "timm cannot load it" in text
     assert "library_name: soupmerge" in text
@@ -130,8 +130,8 @@ def test_soups_that_cannot_be_exported(
 
 def noted(path: Path, **notes: Any) -> None:
     found = open_checkpoint(path)
-    state, told = dict(found), {**found.notes_of_soupmerge, **notes}
-    sm.save(path, state, notes=told, force=True)
+    state, result = dict(found), {**found.notes_of_soupmerge, **notes}
+    sm.save(path, state, notes=result, force=True)
 
 
 def unnamed(path: Path) -> None:
@@ -257,8 +257,8 @@ def test_what_the_loader_makes_of_it_is_compared_tensor_by_tensor(
     monkeypatch.setattr(networks, "_by_timm", wrong)
     with pytest.raises(InputError, match="loads back with other tensors") as caught:
         export(tmp_path / "out", soup)
-    told = {"other": "fc.bias: different numbers", "missing": "fc.bias: only in one of them"}
-    assert told[change] in caught.value.problems
+    found = {"other": "fc.bias: different numbers", "missing": "fc.bias: only in one of them"}
+    assert found[change] in caught.value.problems
     assert not (tmp_path / "out").exists()
 
 
@@ -308,10 +308,10 @@ def test_a_folder_that_timm_cannot_load_is_refused(
 
     create_model = timm.create_model
 
-    def create(name: str, *args: Any, **how: Any) -> Any:
+    def create(name: str, *args: Any, **settings: Any) -> Any:
         if name.startswith("local-dir:"):
             raise RuntimeError("no such network\nsecond line")
-        return create_model(name, *args, **how)
+        return create_model(name, *args, **settings)
 
     monkeypatch.setattr(timm, "create_model", create)
     with pytest.raises(InputError, match="timm cannot load it: no such network; check --model"):

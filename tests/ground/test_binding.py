@@ -195,10 +195,10 @@ def test_networks_that_know_where_they_look_are_set_to_a_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [("too small\nreally", "too small"), ("", "RuntimeErr")]
+    ("words", "expected"), [("too small\nreally", "too small"), ("", "RuntimeErr")]
 )
-def test_a_size_that_a_network_refuses_is_an_error_that_names_it(words: str, told: str) -> None:
-    with pytest.raises(InputError, match=f"cannot be set to images of 6×8: {told}") as refused:
+def test_a_size_that_a_network_refuses_is_an_error_that_names_it(words: str, expected: str) -> None:
+    with pytest.raises(InputError, match=f"cannot be set to images of 6×8: {expected}") as refused:
         set_size(Sized(words), (6, 8), where="vit.pt")
     assert refused.value.where == "vit.pt"
     assert "really" not in str(refused.value)
@@ -258,9 +258,9 @@ def test_what_cannot_classify_the_data_is_refused_before_any_work(
     assert "of it" not in str(refused.value)
     if "cannot take" in words:
         assert refused.value.fix == "take others"
-        with pytest.raises(InputError, match="choose data of the kind it was trained on") as told:
+        with pytest.raises(InputError, match="choose data of the kind it was trained on") as found:
             probe(classifier, OneImage(), CPU)
-        assert told.value.where == "model"
+        assert found.value.where == "model"
 
 
 def test_what_can_classify_is_asked_once_without_a_gradient() -> None:
@@ -291,10 +291,10 @@ def test_labels_that_are_too_few_for_chance_are_warned_of(
     n: int, outputs: int, warned: bool
 ) -> None:
     """Of ten images all are among half of the classes once in 1024 times, of nine in 512."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         probe(lambda x: torch.zeros(1, outputs), OneImage(top=2, n=n), CPU, where="mine.pt")
-    words = [str(warning.message) for warning in told]
+    words = [str(warning.message) for warning in found]
     expected = f"mine.pt: has {outputs} outputs, but one has no label above 2; check that"
     assert [line.startswith(expected) for line in words] == [True] * warned
 

@@ -104,8 +104,8 @@ class Forker:
         if self.running:  # a test failed before it waited: what comes next is no process number
             self.running.kill(signal.SIGKILL)
             self.running.ended()
-        told = {"words": [str(word) for word in words], **watched}
-        self.process.stdin.write(json.dumps(told, default=str) + "\n")
+        found = {"words": [str(word) for word in words], **watched}
+        self.process.stdin.write(json.dumps(found, default=str) + "\n")
         self.process.stdin.flush()
         self.running = Job(self, int(self.line()))
         return self.running

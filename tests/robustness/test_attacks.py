@@ -107,7 +107,7 @@ def test_attacks_raise_the_loss_that_they_are_given(loss: str, kind: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("apgd", {"attack": "apgd-ce", "steps": 20}),
         ("apgd-dlr", {"attack": "apgd-dlr", "steps": 20}),
@@ -139,10 +139,10 @@ def test_attacks_raise_the_loss_that_they_are_given(loss: str, kind: Any) -> Non
         ),
     ],
 )
-def test_a_preset_is_what_its_name_says(name: str, told: dict[str, Any]) -> None:
+def test_a_preset_is_what_its_name_says(name: str, expected: dict[str, Any]) -> None:
     attack = sm.preset(name, LINF, 20)
     assert attack.threat == LINF
-    assert attack.describe() == told
+    assert attack.describe() == expected
     assert getattr(attack, "until_fooled", True) == (name != "train-2")
 
 
@@ -159,7 +159,7 @@ def test_every_preset_is_in_that_table_and_a_near_miss_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attack", "told"),
+    ("attack", "expected"),
     [
         (sm.APGD.evaluation(LINF), {"attack": "apgd-ce", "steps": 100}),
         (sm.APGD.training(LINF, steps=3), {"attack": "apgd-ce", "steps": 3}),
@@ -177,8 +177,8 @@ def test_every_preset_is_in_that_table_and_a_near_miss_is_named() -> None:
     ],
     ids=str,
 )
-def test_an_attack_tells_all_that_changes_its_result(attack: Any, told: dict[str, Any]) -> None:
-    assert attack.describe() == told
+def test_an_attack_tells_all_that_changes_its_result(attack: Any, expected: dict[str, Any]) -> None:
+    assert attack.describe() == expected
 
 
 def test_each_stage_of_a_cascade_meets_what_held_against_those_before() -> None:
@@ -201,8 +201,8 @@ def test_each_stage_of_a_cascade_meets_what_held_against_those_before() -> None:
     assert found.flatten().tolist() == pytest.approx([1, 1, 1, 1, 0.6])
     assert met == [pytest.approx([0.1, 0.2, 0.3, 0.4, 0.6]), pytest.approx([0.3, 0.4, 0.6])]
     assert both.threat == threat
-    told = [{"attack": "below 0.25", "steps": 0}, {"attack": "below 0.5", "steps": 0}]
-    assert both.describe() == {"attack": "below 0.25 + below 0.5", "steps": 0, "stages": told}
+    result = [{"attack": "below 0.25", "steps": 0}, {"attack": "below 0.5", "steps": 0}]
+    assert both.describe() == {"attack": "below 0.25 + below 0.5", "steps": 0, "stages": result}
 
 
 def test_a_cascade_stops_when_nothing_is_left_and_gives_survivors_their_own_generators() -> None:

@@ -67,18 +67,18 @@ def batch(network: nn.Module) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("version", ["standard", "plus"])
 def test_every_stage_has_the_reference_s_settings(norm: str, version: str) -> None:
     """Read from its objects: steps, restarts, targets, and the radii of L1."""
-    how = {"norm": REFERENCE_NORMS[norm], "eps": 0.25, "version": version, "seed": 7}
-    theirs = reference.AutoAttack(small_network(), **how)
+    settings = {"norm": REFERENCE_NORMS[norm], "eps": 0.25, "version": version, "seed": 7}
+    theirs = reference.AutoAttack(small_network(), **settings)
     ours = sm.AutoAttack(sm.Threat(norm, 0.25), version=version, seed=7)
     assert [stage.describe()["attack"] for stage in ours.stages] == theirs.attacks_to_run
     for stage, name in zip(ours.stages, theirs.attacks_to_run, strict=True):
         attack = theirs.apgd_targeted if name == "apgd-t" else theirs.apgd
-        told: dict[str, Any] = {"attack": name, "steps": attack.n_iter, "seed": 7}
+        found: dict[str, Any] = {"attack": name, "steps": attack.n_iter, "seed": 7}
         if name.startswith("apgd"):
-            told |= {"restarts": attack.n_restarts} if attack.n_restarts > 1 else {}
-            told |= {"long eps": True} if attack.use_largereps else {}
-            told |= {"targets": attack.n_target_classes} if name == "apgd-t" else {}
-        assert stage.describe() == told
+            found |= {"restarts": attack.n_restarts} if attack.n_restarts > 1 else {}
+            found |= {"long eps": True} if attack.use_largereps else {}
+            found |= {"targets": attack.n_target_classes} if name == "apgd-t" else {}
+        assert stage.describe() == found
         assert stage.threat == sm.Threat(norm, 0.25)
     assert ours.describe() == {
         "attack": f"autoattack-{version}",
@@ -92,11 +92,11 @@ def test_apgd_by_itself_has_the_settings_of_the_reference_s_custom_version() -> 
     names = ("apgd-dlr", "apgd-ce", "apgd-t")
     theirs = reference.AutoAttack(small_network(), version="custom", attacks=list(names))
     ours = sm.AutoAttack(sm.L1(3), version="custom", attacks=names)
-    told = {"steps": theirs.apgd.n_iter, "seed": 0}
+    found = {"steps": theirs.apgd.n_iter, "seed": 0}
     assert [stage.describe() for stage in ours.stages] == [
-        {"attack": "apgd-dlr", "restarts": theirs.apgd.n_restarts, **told},
-        {"attack": "apgd-ce", "restarts": theirs.apgd.n_restarts, **told},
-        {"attack": "apgd-t", "targets": theirs.apgd_targeted.n_target_classes, **told},
+        {"attack": "apgd-dlr", "restarts": theirs.apgd.n_restarts, **found},
+        {"attack": "apgd-ce", "restarts": theirs.apgd.n_restarts, **found},
+        {"attack": "apgd-t", "targets": theirs.apgd_targeted.n_target_classes, **found},
     ]
     assert ours.describe()["attacks"] == list(names)
 
@@ -122,12 +122,12 @@ def test_the_others_are_asked_of_the_reference_with_the_same_version(
     asked: list[Any] = []
     kept = reference.AutoAttack.__init__
 
-    def watched(self: Any, model: Any, **how: Any) -> None:
-        kept(self, model, **how)
-        asked.append(how)
+    def watched(self: Any, model: Any, **settings: Any) -> None:
+        kept(self, model, **settings)
+        asked.append(settings)
 
-    def answers(self: Any, x: Tensor, y: Tensor, **how: Any) -> tuple[Tensor, Tensor]:
-        asked[-1] |= how | {"run": self.attacks_to_run}
+    def answers(self: Any, x: Tensor, y: Tensor, **settings: Any) -> tuple[Tensor, Tensor]:
+        asked[-1] |= settings | {"run": self.attacks_to_run}
         return x + 0.3, y
 
     monkeypatch.setattr(reference.AutoAttack, "__init__", watched)
@@ -139,8 +139,8 @@ def test_the_others_are_asked_of_the_reference_with_the_same_version(
             torch.testing.assert_close(found, sm.L2(0.5).project(x + 0.3, x))
     assert [each["run"] for each in asked] == [[name] for name in foreign]
     for each, name in zip(asked, foreign, strict=True):
-        told = {key: each[key] for key in ("norm", "eps", "seed", "version", "batch_size")}
-        assert told == {"norm": "L2", "eps": 0.5, "seed": 3, "version": version, "batch_size": 12}
+        result = {key: each[key] for key in ("norm", "eps", "seed", "version", "batch_size")}
+        assert result == {"norm": "L2", "eps": 0.5, "seed": 3, "version": version, "batch_size": 12}
         assert each["attacks"] == ([name] if version == "custom" else None)
 
 
@@ -155,9 +155,11 @@ def test_the_robust_set_is_the_reference_s(
     """In batches smaller than the data, from which the fallen are gone before the next stage."""
     x, y = batch
     threat = FALLING[norm]
-    how = {"norm": REFERENCE_NORMS[norm], "eps": threat.eps, "version": version, "seed": 0}
+    settings = {"norm": REFERENCE_NORMS[norm], "eps": threat.eps, "version": version, "seed": 0}
     trace = sys.gettrace()
-    theirs, _ = reference.AutoAttack(network, **how).run_standard_evaluation(x, y, batch_size=5)
+    theirs, _ = reference.AutoAttack(network, **settings).run_standard_evaluation(
+        x, y, batch_size=5
+    )
     sys.settrace(trace)  # it takes debuggers, and what measures coverage, away
     attack = sm.AutoAttack(threat, version=version)
     ours = sm.Benchmark(AtHand(x, y), [attack], batch_size=5)(network).right(str(threat))
@@ -230,8 +232,8 @@ def test_the_original_is_asked_in_its_own_words(
     asked: list[Any] = []
 
     class Original:
-        def __init__(self, model: Any, **how: Any) -> None:
-            asked.append(how)
+        def __init__(self, model: Any, **settings: Any) -> None:
+            asked.append(settings)
             self.apgd_targeted = self.fab = types.SimpleNamespace(n_target_classes=9)
 
         def run_standard_evaluation(self, x: Tensor, y: Tensor, bs: int) -> Tensor:
@@ -245,8 +247,8 @@ def test_the_original_is_asked_in_its_own_words(
     attack = sm.AutoAttack(sm.Linf(0.02), version="custom", attacks=("square",), seed=5)
     found = attack.stages[0](network, x, y, generator=torch.Generator())
     torch.testing.assert_close(found, (x + 0.02).clamp(0, 1))
-    told = {"norm": "Linf", "eps": 0.02, "seed": 5, "version": "custom", "verbose": False}
-    assert asked == [{**told, "attacks_to_run": ["square"], "device": x.device}, len(x)]
+    result = {"norm": "Linf", "eps": 0.02, "seed": 5, "version": "custom", "verbose": False}
+    assert asked == [{**result, "attacks_to_run": ["square"], "device": x.device}, len(x)]
     sm.AutoAttack(sm.Linf(0.02)).stages[-1](network, x, y, generator=torch.Generator())
     assert asked[2]["attacks_to_run"] == []
     monkeypatch.setitem(sys.modules, "autoattack", None)

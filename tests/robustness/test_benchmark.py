@@ -211,8 +211,8 @@ def test_a_benchmark_knows_its_metrics_before_it_judges(
 
 def test_a_benchmark_tells_all_that_changes_a_verdict() -> None:
     plain = sm.Benchmark(pixels([0.1]), [sm.APGD(LINF, steps=3)])
-    told = plain.describe()
-    assert told == {
+    description = plain.describe()
+    assert description == {
         "data": pixels([0.1]).fingerprint(),
         "name": "test",
         "attacks": {"linf:1": {"attack": "apgd-ce", "steps": 3}},
@@ -225,7 +225,7 @@ def test_a_benchmark_tells_all_that_changes_a_verdict() -> None:
         ({"only_union": True}, {"only union": True}),
         ({"batch_size": 3}, {}),
     ):
-        assert replace(plain, **change).describe() == told | more  # type: ignore[arg-type]
+        assert replace(plain, **change).describe() == description | more  # type: ignore[arg-type]
     transferred = {"linf:1": {"attack": "apgd-ce", "steps": 3, "transfer": True}}
     assert replace(plain, transfer=True).describe()["attacks"] == transferred
     assert replace(plain, transfer=True)(threshold).attacks == transferred
@@ -233,8 +233,8 @@ def test_a_benchmark_tells_all_that_changes_a_verdict() -> None:
 
 def test_a_benchmark_is_a_test_in_float32_of_each_threat_unless_it_is_told_otherwise() -> None:
     plain, data = sm.Benchmark(pixels([0.1])), pixels([0.1])
-    told = {f.name: getattr(plain, f.name) for f in fields(plain) if f.name != "data"}
-    assert told == {
+    found = {f.name: getattr(plain, f.name) for f in fields(plain) if f.name != "data"}
+    assert found == {
         "attacks": (),
         "name": "test",
         "seed": 0,

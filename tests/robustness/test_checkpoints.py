@@ -46,8 +46,8 @@ def sizes(losses: Sequence[float]) -> list[float]:
 
     steps, label = len(losses) - 1, torch.tensor([0])
     rule, x = Watched(sm.Linf(EPS), steps), torch.full((1, 1, 2, 2), 0.5)
-    how = {"steps": steps, "loss": margin, "until_fooled": False, "width": 1}
-    list(engine.run(scripted, SingleTry(x, label, label, x), rule, **how))  # type: ignore[arg-type]
+    settings = {"steps": steps, "loss": margin, "until_fooled": False, "width": 1}
+    list(engine.run(scripted, SingleTry(x, label, label, x), rule, **settings))  # type: ignore[arg-type]
     return rule.sizes
 
 
@@ -128,8 +128,8 @@ def test_going_back_takes_the_gradient_of_the_best_point_along() -> None:
 
     x, label = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
     rule = Adaptive(sm.Linf(EPS), 100)
-    how = {"steps": 100, "loss": margin, "until_fooled": False, "width": 1}
-    (finished,) = engine.run(scripted, SingleTry(x, label, label, x), rule, **how)  # type: ignore[arg-type]
+    settings = {"steps": 100, "loss": margin, "until_fooled": False, "width": 1}
+    (finished,) = engine.run(scripted, SingleTry(x, label, label, x), rule, **settings)  # type: ignore[arg-type]
     assert finished.x_adv.item() == seen[5] == 0.5 + EPS
     assert seen[22] == 0.5 - EPS
     # Back at the best point, which pushed up: three quarters of nothing, a quarter of the way in.
@@ -161,8 +161,8 @@ def test_an_l1_step_grows_again_where_the_best_point_got_sparser() -> None:
         return torch.stack([z.flatten(1).sum(1), 0 * z.flatten(1).sum(1)], 1)
 
     x, label = torch.full((1, 1, 10, 10), 0.5), torch.tensor([0])
-    how = {"steps": 50, "loss": margin, "until_fooled": False, "width": 1}
-    list(engine.run(flat, SingleTry(x, label, label, x), Told(sm.L1(12), 50), **how))  # type: ignore[arg-type]
+    settings = {"steps": 50, "loss": margin, "until_fooled": False, "width": 1}
+    list(engine.run(flat, SingleTry(x, label, label, x), Told(sm.L1(12), 50), **settings))  # type: ignore[arg-type]
     each = [12 / 1.5**k for k in range(6)]
     expected = [12.0, each[1], 12.0, *each, *[1.2] * 9, *each, 1.2]
     assert [size for size, _ in found[::2]] == pytest.approx(expected, rel=1e-5)

@@ -259,10 +259,10 @@ def test_radii_of_zero_are_left_out_and_two_radii_share_the_top_of_a_ladder(
 def test_only_the_checks_that_are_asked_for_are_made_and_each_is_told(
     network: nn.Module, benchmark: sm.Benchmark
 ) -> None:
-    told: list[tuple[str, int, int, str]] = []
+    calls: list[tuple[str, int, int, str]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
-        told.append((what, done, total, note))
+        calls.append((what, done, total, note))
 
     masked = DECEIVERS["no gradient"][0](network)
     report = reported(masked, benchmark)
@@ -270,7 +270,7 @@ def test_only_the_checks_that_are_asked_for_are_made_and_each_is_told(
     found = doubts(masked, benchmark, report, checks=asked, progress=progress)
     assert names(found) == set(asked)
     last = ("doubts", 2, 2, "")
-    assert told == [("doubts", 0, 2, "zero-gradient"), ("doubts", 1, 2, "black-box"), last]
+    assert calls == [("doubts", 0, 2, "zero-gradient"), ("doubts", 1, 2, "black-box"), last]
     assert set(CHEAP) == CHECKS.keys() - {"ladder", "steps", "black-box", "noise", "transfer"}
 
 
@@ -294,9 +294,9 @@ def test_what_cannot_be_examined(network: nn.Module, benchmark: sm.Benchmark) ->
         replace(benchmark, attacks=[*ATTACKS]),
         replace(benchmark, data=nine),
     ):
-        for told in (report, union):
+        for entry in (report, union):
             with pytest.raises(InputError, match="not made by this benchmark") as refused:
-                doubts(network, other, told)
+                doubts(network, other, entry)
             assert refused.value.where == "report"
     assert doubts(network, benchmark, union, n=1, checks=["training"]) == ()
     assert doubts(network, replace(benchmark, attacks=[]), report, n=8, checks=["noise"]) == ()

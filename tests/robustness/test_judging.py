@@ -164,8 +164,8 @@ def test_what_falls_in_float32_alone_is_counted_and_not_robust() -> None:
     data, attack = proposing(10, claimed=[2], second=[2, 4, 7])
     report = sm.Benchmark(data, [attack], precision="bf16")(threshold)
     assert (~report.right("linf:1")).nonzero().flatten().tolist() == [2, 4, 7]
-    told = report.notes["float32"]["linf:1"]
-    assert told == {"precision": "bf16", "survivors": 9, "rechecked": 9, "fell": 2}
+    found = report.notes["float32"]["linf:1"]
+    assert found == {"precision": "bf16", "survivors": 9, "rechecked": 9, "fell": 2}
 
 
 @pytest.mark.parametrize(("n", "rechecked"), [(12, 12), (170, 17), (300, 30), (700, 64)])
@@ -258,8 +258,8 @@ def test_disputes_are_kept_too() -> None:
     report = sm.Benchmark(data, [again], precision="bf16")(threshold, ledger=ledger)
     assert again.runs == [[], list(range(10))]
     assert report.right("linf:1").tolist() == [i != 2 for i in range(10)]
-    told = report.notes["float32"]["linf:1"]
-    assert told == {"precision": "bf16", "survivors": 8, "rechecked": 8, "fell": 0}
+    found = report.notes["float32"]["linf:1"]
+    assert found == {"precision": "bf16", "survivors": 8, "rechecked": 8, "fell": 0}
 
 
 def test_what_fooled_one_classifier_is_tried_on_the_next_first() -> None:

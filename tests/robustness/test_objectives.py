@@ -230,7 +230,7 @@ APGD_2 = {"threat": "linf:0.05", "attack": "apgd-ce", "steps": 2}
 
 
 @pytest.mark.parametrize(
-    ("objective", "told"),
+    ("objective", "expected"),
     [
         (sm.against(None), {"objective": "clean"}),
         (sm.against(sm.Linf(0)), {"objective": "clean"}),
@@ -251,5 +251,5 @@ APGD_2 = {"threat": "linf:0.05", "attack": "apgd-ce", "steps": 2}
     ],
     ids=str,
 )
-def test_an_objective_tells_all_that_changes_it(objective: Any, told: dict[str, Any]) -> None:
-    assert objective.describe() == told
+def test_an_objective_tells_all_that_changes_it(objective: Any, expected: dict[str, Any]) -> None:
+    assert objective.describe() == expected

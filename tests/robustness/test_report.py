@@ -140,7 +140,7 @@ def test_what_was_not_judged_is_refused_with_what_was(ask: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         ([{"ref": "a"}, {"ref": "a"}], []),
         ([{"ref": "a"}, {"ref": "b"}], ["ref"]),
@@ -148,6 +148,6 @@ def test_what_was_not_judged_is_refused_with_what_was(ask: str) -> None:
         ([{"ref": "a", "resolution": 32}, {"ref": "b", "resolution": 32}], ["ref", "resolution"]),
     ],
 )
-def test_what_tells_reports_apart(data: list[dict[str, Any]], told: list[str]) -> None:
-    assert told_apart_by([planted(data=each) for each in data]) == told
+def test_what_tells_reports_apart(data: list[dict[str, Any]], expected: list[str]) -> None:
+    assert told_apart_by([planted(data=each) for each in data]) == expected
     assert sm.Report is Report

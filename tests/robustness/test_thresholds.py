@@ -40,8 +40,8 @@ def found(
     with torch.no_grad():
         clean = classifier(data.x).argmax(1) == data.labels
     robust = clean if held is None else torch.tensor(held)
-    told = {str(threat): {"attack": attack, "steps": 100}}
-    report = sm.Report(data.fingerprint(), {"clean": clean, str(threat): robust}, told)
+    result = {str(threat): {"attack": attack, "steps": 100}}
+    report = sm.Report(data.fingerprint(), {"clean": clean, str(threat): robust}, result)
     doubted = doubts(classifier, benchmark, report, n=n, checks=[check], transfer_from=sources)
     assert all(doubt.name == check for doubt in doubted)
     return [doubt.what for doubt in doubted]
@@ -70,8 +70,8 @@ def test_five_passes_may_differ_by_1e_4_of_a_normalised_row(
     def change(i: int) -> Tensor:
         return across * apart * (i == last)
 
-    told = found("randomised", drifting(change), greys([0.1] * 3, [1] * 3))
-    assert bool(told) == (raised and last <= 5)
+    result = found("randomised", drifting(change), greys([0.1] * 3, [1] * 3))
+    assert bool(result) == (raised and last <= 5)
 
 
 def test_passes_may_not_differ_in_how_many_are_right() -> None:
@@ -83,8 +83,8 @@ def test_passes_may_not_differ_in_how_many_are_right() -> None:
         return tiny
 
     passes = 0
-    (told,) = found("randomised", classifier, greys([0.1] * 3))
-    assert "2 to 3 are right" in told
+    (result,) = found("randomised", classifier, greys([0.1] * 3))
+    assert "2 to 3 are right" in result
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_all_modules_in_training_mode_and_all_tensors_that_change_are_counted() 
     assert found("training", forgetful, data) == ["classifying images changes memory"]
     assert torch.equal(forgetful.memory, torch.ones(2))
     net[0].train()
-    told = found("training", net, data)
-    assert told[0] == "0 is in training mode"
+    result = found("training", net, data)
+    assert result[0] == "0 is in training mode"
     net.train()
     assert found("training", net, data)[0] == "the model is in training mode, one of 3 modules"
     assert found("training", nn.Sequential(nn.Flatten(), nn.Linear(36, 2)).eval(), data) == []
@@ -167,8 +167,8 @@ def test_images_without_finite_logits_are_counted_clean_and_under_attack(bad: fl
         return threshold(x) + broken
 
     data = greys([0.1, 0.34, 0.35, 0.5])
-    told = found("not-finite", classifier, data)
-    assert told == [
+    result = found("not-finite", classifier, data)
+    assert result == [
         "clean: the logits of 1 of 4 images are not finite",
         "linf:0.1: the logits of 3 of 4 images are not finite",
     ]
@@ -181,8 +181,8 @@ def flat_where_dark(x: Tensor) -> Tensor:
 
 
 def test_a_gradient_of_zero_counts_on_images_that_are_right() -> None:
-    (told,) = found("zero-gradient", flat_where_dark, greys([0.1, 0.2, 0.4]))
-    assert "on 2 of 3 images that are classified correctly" in told
+    (result,) = found("zero-gradient", flat_where_dark, greys([0.1, 0.2, 0.4]))
+    assert "on 2 of 3 images that are classified correctly" in result
     assert found("zero-gradient", flat_where_dark, greys([0.1, 0.2, 0.4], [1, 1, 0])) == []
     assert found("zero-gradient", threshold, greys([0.1, 0.2, 0.4])) == []
 
@@ -202,8 +202,8 @@ def test_chance_is_the_most_frequent_label_and_the_interval_must_be_above(
         assert right / n > share + 0.02
         clean = torch.arange(n) < right
         report = sm.Report(data.fingerprint(), {"clean": clean}, {})
-        told = doubts(threshold, sm.Benchmark(data), report, n=2, checks=["chance"])
-        assert bool(told) == raised
+        result = doubts(threshold, sm.Benchmark(data), report, n=2, checks=["chance"])
+        assert bool(result) == raised
 
 
 @pytest.mark.parametrize(
@@ -225,23 +225,23 @@ def test_chance_is_the_most_frequent_label_and_the_interval_must_be_above(
 )
 def test_a_loss_needs_its_classes(attack: str, needed: int) -> None:
     for classes in (2, 3, 4):
-        told = found(
+        result = found(
             "classes",
             lambda x, k=classes: torch.ones(len(x), k).cumsum(1),
             greys([0.1]),
             attack=attack,
         )
-        assert bool(told) == (classes < needed)
-        if told:
-            assert f"a loss of {attack} needs {needed} classes, not {classes}" in told[0]
+        assert bool(result) == (classes < needed)
+        if result:
+            assert f"a loss of {attack} needs {needed} classes, not {classes}" in result[0]
 
 
 def test_a_custom_autoattack_needs_the_classes_of_its_attacks() -> None:
     data = greys([0.1])
     for attacks, raised in ((["square", "apgd-t"], True), (["square", "apgd-ce"], False)):
-        told = {"attack": "autoattack-custom", "steps": 100, "attacks": attacks}
+        result = {"attack": "autoattack-custom", "steps": 100, "attacks": attacks}
         flags = {"clean": torch.tensor([True]), "linf:0.1": torch.tensor([True])}
-        report = sm.Report(data.fingerprint(), flags, {"linf:0.1": told})
+        report = sm.Report(data.fingerprint(), flags, {"linf:0.1": result})
         judge = sm.Benchmark(data, [Stub(LINF)])
         assert bool(doubts(threshold, judge, report, checks=["classes"])) == raised
 
@@ -274,9 +274,9 @@ def test_a_rival_must_break_more_than_an_accident_and_a_share(
     check: str, broken: int, n: int, attack: str, raised: bool, by_steps: bool
 ) -> None:
     data = greys(rows(broken, n), side=1 if check == "noise" else 2)
-    told = found(check, threshold, data, attack=attack, sources=[threshold])
-    assert bool(told) == (by_steps if check == "steps" else raised)
-    for what in told:
+    result = found(check, threshold, data, attack=attack, sources=[threshold])
+    assert bool(result) == (by_steps if check == "steps" else raised)
+    for what in result:
         counts = f"{n - broken} of {n} images" if broken > 1 else f"{broken} of {n} images"
         assert what.startswith("linf:0.1: ")
         assert counts in what
@@ -287,8 +287,8 @@ def test_a_rival_must_break_more_than_an_accident_and_a_share(
 def test_what_the_report_counts_as_lost_is_no_loss(check: str) -> None:
     """Twenty are broken that were reported broken: nothing is stronger."""
     data = greys(rows(20, 40), side=1)
-    told = found(check, threshold, data, held=[False] * 20 + [True] * 20, sources=[threshold])
-    assert told == []
+    result = found(check, threshold, data, held=[False] * 20 + [True] * 20, sources=[threshold])
+    assert result == []
 
 
 def test_what_only_the_reported_attack_breaks_counts_against_the_rival() -> None:
@@ -297,14 +297,17 @@ def test_what_only_the_reported_attack_breaks_counts_against_the_rival() -> None
     for theirs, raised in ((8, False), (1, True)):
         held = [True] * 10 + [False] * theirs + [True] * (50 - theirs)
         for check in ("steps", "black-box", "transfer"):
-            told = found(check, threshold, data, held=held, sources=[threshold])
-            assert bool(told) == raised, check
+            result = found(check, threshold, data, held=held, sources=[threshold])
+            assert bool(result) == raised, check
 
 
 def test_ten_steps_are_tried_and_twenty() -> None:
-    told = found("steps", threshold, greys(rows(9, 20)))
-    assert [what.split(" steps of APGD-CE")[0] for what in told] == ["linf:0.1: 10", "linf:0.1: 20"]
-    assert told[0].endswith("leave 11 of 20 images robust, but apgd-ce of 100 steps left 20")
+    result = found("steps", threshold, greys(rows(9, 20)))
+    assert [what.split(" steps of APGD-CE")[0] for what in result] == [
+        "linf:0.1: 10",
+        "linf:0.1: 20",
+    ]
+    assert result[0].endswith("leave 11 of 20 images robust, but apgd-ce of 100 steps left 20")
 
 
 def test_images_for_transfer_go_on_to_the_end_on_their_source() -> None:
@@ -314,8 +317,8 @@ def test_images_for_transfer_go_on_to_the_end_on_their_source() -> None:
     def source(x: Tensor) -> Tensor:
         return threshold(x + 0.09)
 
-    (told,) = found("transfer", threshold, data, sources=[flat_where_dark, source])[-1:]
-    assert "an attack on classifier 2" in told
+    (result,) = found("transfer", threshold, data, sources=[flat_where_dark, source])[-1:]
+    assert "an attack on classifier 2" in result
     assert found("transfer", threshold, data) == []
 
 
@@ -331,10 +334,10 @@ def test_logits_brought_to_scale_must_take_more_than_an_accident_and_one_percent
     broken: int, n: int, raised: bool
 ) -> None:
     data = greys(rows(broken, n))
-    told = found("scale", loud, data)
-    assert bool(told) == raised
-    if told:
-        assert f"leaves {n - broken} of {n} images robust, on the original logits {n}" in told[0]
+    result = found("scale", loud, data)
+    assert bool(result) == raised
+    if result:
+        assert f"leaves {n - broken} of {n} images robust, on the original logits {n}" in result[0]
     assert found("scale", threshold, data) == []
 
 
@@ -345,8 +348,8 @@ def test_logits_are_divided_by_their_mean_margin_over_finite_ones() -> None:
 
     data = greys([0.0, *[NEAR] * 10, 0.55], [0] * 11 + [1])
     mean = 2e6 * 0.05
-    (told,) = found("scale", partly, data)
-    assert f"their mean margin {mean:.3g} leaves" in told
+    (result,) = found("scale", partly, data)
+    assert f"their mean margin {mean:.3g} leaves" in result
 
 
 def test_logits_without_a_margin_have_no_scale() -> None:
@@ -374,8 +377,10 @@ def in_a_shell(low: float, high: float) -> Callable[[Tensor], Tensor]:
 def test_each_rung_of_the_ladder_must_be_above_the_next(
     low: float, high: float, larger: float, smaller: float
 ) -> None:
-    told = found("ladder", in_a_shell(low, high), greys([0.3] * 20))
-    rungs = [re.sub("leaves [0-9]+ of", "leaves k of", what) for what in told if "0.5:" not in what]
+    result = found("ladder", in_a_shell(low, high), greys([0.3] * 20))
+    rungs = [
+        re.sub("leaves [0-9]+ of", "leaves k of", what) for what in result if "0.5:" not in what
+    ]
     expected = (
         f"linf: radius {larger} leaves k of 20 images robust, "
         f"but the smaller radius {smaller} only 0"
@@ -427,18 +432,18 @@ def test_at_grey_more_than_the_most_frequent_label_may_not_be_robust() -> None:
         return classifier
 
     for count, raised in ((0, False), (1, True)):
-        told = [w for w in found("ladder", answers(count), data, held=None) if "linf:0.5" in w]
-        assert bool(told) == raised
-        if told:
-            assert "leaves 13 of 20 images robust, more than 2%" in told[0]
+        result = [w for w in found("ladder", answers(count), data, held=None) if "linf:0.5" in w]
+        assert bool(result) == raised
+        if result:
+            assert "leaves 13 of 20 images robust, more than 2%" in result[0]
 
 
 def test_at_radius_0_every_verdict_is_that_of_the_report() -> None:
     data = greys([0.1, 0.2, 0.4])
     flags = {"clean": torch.tensor([True, False, True]), "linf:0.1": torch.tensor([False] * 3)}
     report = sm.Report(data.fingerprint(), flags, {"linf:0.1": {"attack": "stub"}})
-    told = doubts(threshold, sm.Benchmark(data, [Stub(LINF)]), report, checks=["ladder"])
-    assert told[0].what == "at radius 0, 1 of 3 verdicts differ from those of the report"
+    result = doubts(threshold, sm.Benchmark(data, [Stub(LINF)]), report, checks=["ladder"])
+    assert result[0].what == "at radius 0, 1 of 3 verdicts differ from those of the report"
 
 
 def test_images_that_were_right_come_first_and_the_seed_draws_them() -> None:

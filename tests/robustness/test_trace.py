@@ -72,12 +72,12 @@ def firm(y: Tensor) -> Recorder:
 
 
 def reference_attack(network: Any, threat: sm.Threat, **form: Any) -> Any:
-    how = {"n_iter": form["steps"], "norm": REFERENCE_NORMS[threat.norm], "eps": threat.eps}
-    how |= {"n_restarts": form.get("restarts", 1), "seed": 3, "device": "cpu"}
-    how |= {"use_largereps": form.get("long_eps", False)}
+    settings = {"n_iter": form["steps"], "norm": REFERENCE_NORMS[threat.norm], "eps": threat.eps}
+    settings |= {"n_restarts": form.get("restarts", 1), "seed": 3, "device": "cpu"}
+    settings |= {"use_largereps": form.get("long_eps", False)}
     if form["loss"] == "dlr-t":
-        return reference.APGDAttack_targeted(network, n_target_classes=form["targets"], **how)
-    return reference.APGDAttack(network, loss=form["loss"], **how)
+        return reference.APGDAttack_targeted(network, n_target_classes=form["targets"], **settings)
+    return reference.APGDAttack(network, loss=form["loss"], **settings)
 
 
 def on_the_way(seen: Recorder, climbs: list[int]) -> list[Tensor]:

@@ -77,9 +77,9 @@ def test_doubts_are_printed_and_strict_makes_them_a_status(
     soupmerge: Typed, tmp_path: Path
 ) -> None:
     line = [*saved(tmp_path, "probable_digits"), "--threat", "linf:0.05", "--steps", 20]
-    told = soupmerge(*line)
-    assert told.status == 0
-    assert "docs/flags.md#probabilities" in told.out
+    output = soupmerge(*line)
+    assert output.status == 0
+    assert "docs/flags.md#probabilities" in output.out
     assert soupmerge(*line, "--strict").status == 1
     value = json.loads(soupmerge(*line, "--json").out)
     assert "probabilities" in [doubt["name"] for doubt in value["doubts"]]
@@ -88,9 +88,9 @@ def test_doubts_are_printed_and_strict_makes_them_a_status(
 
 
 def test_a_plain_network_passes_strict(soupmerge: Typed, line: list[Any]) -> None:
-    told = soupmerge(*line, "--threat", "linf:0.05", "--steps", 20, "--strict")
-    assert told.status == 0, told.out
-    assert "doubt:" not in told.out
+    output = soupmerge(*line, "--threat", "linf:0.05", "--steps", 20, "--strict")
+    assert output.status == 0, output.out
+    assert "doubt:" not in output.out
 
 
 def test_what_bf16_and_only_union_mean_is_said(soupmerge: Typed, line: list[Any]) -> None:
@@ -108,8 +108,8 @@ def test_what_is_compiled_is_judged_alike_and_apart(
     """Compiling takes longer than judging here, so the network stands for what it gives."""
     asked: list[Any] = []
 
-    def at_once(net: nn.Module, **how: Any) -> nn.Module:
-        asked.append(how)
+    def at_once(net: nn.Module, **settings: Any) -> nn.Module:
+        asked.append(settings)
         return nn.Sequential(net).eval()
 
     monkeypatch.setattr(torch, "compile", at_once)

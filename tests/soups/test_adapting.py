@@ -66,9 +66,9 @@ def sets() -> list[sm.Images]:
     return found
 
 
-def adapt(tmp_path: Path, table: Any, **how: Any) -> Adaptation:
+def adapt(tmp_path: Path, table: Any, **options: Any) -> Adaptation:
     ingredients = make_ingredients(tmp_path / "in", 3)
-    settings, net = {"shots": SHOTS, "step": 0.5, **how}, Planted(3, table)
+    settings, net = {"shots": SHOTS, "step": 0.5, **options}, Planted(3, table)
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
     return sm.adapt(net, ingredients, sets(), **settings)
 
@@ -134,17 +134,17 @@ def test_ensembles_ask_every_ingredient_and_the_most_sure_wins(tmp_path: Path) -
 def test_a_run_keeps_recipes_roles_and_the_table(tmp_path: Path) -> None:
     run, table = tmp_path / "run", some_flags(0, N)
     found = adapt(tmp_path, table, run=sm.Run(run))
-    told = json.loads((run / "adapted.json").read_text())
-    assert told == json.loads(json.dumps(found.summary()))
-    assert told["soups"] == len(LATTICE)
-    assert told["single"] == found.single.to_json()
-    assert told["specific"] == {
+    parsed = json.loads((run / "adapted.json").read_text())
+    assert parsed == json.loads(json.dumps(found.summary()))
+    assert parsed["soups"] == len(LATTICE)
+    assert parsed["single"] == found.single.to_json()
+    assert parsed["specific"] == {
         name: recipe.to_json() for name, recipe in zip(found.sets, found.specific, strict=True)
     }
-    assert list(told["sets"]) == ["one.npz", "two.npz"]
-    for data in told["sets"].values():
+    assert list(parsed["sets"]) == ["one.npz", "two.npz"]
+    for data in parsed["sets"].values():
         assert (data["chosen on"]["n"], data["judged on"]["n"]) == (SHOTS, N - SHOTS)
-    for row, kept in zip(found.rows, told["rows"], strict=True):
+    for row, kept in zip(found.rows, parsed["rows"], strict=True):
         assert (kept["name"], kept["passes"], kept["mean"]) == (row.name, row.passes, row.mean)
         right = [kept["sets"][name]["correct"] for name in found.sets]
         assert right == [r.correct("clean") for r in row.reports]
@@ -208,14 +208,14 @@ def test_an_adaptation_goes_on_where_it_was_cut_and_asks_nothing_twice(tmp_path:
 
 
 def test_progress_counts_soups_then_contenders_and_the_images_of_each(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    run = sm.Run(progress=lambda what, done, total, note="": told.append((what, done, total)))
+    calls: list[tuple[str, int, int]] = []
+    run = sm.Run(progress=lambda what, done, total, note="": calls.append((what, done, total)))
     adapt(tmp_path, some_flags(0, N), run=run)
-    networks = [(done, total) for what, done, total in told if what == "networks"]
+    networks = [(done, total) for what, done, total in calls if what == "networks"]
     soups, contenders = len(LATTICE), networks[-1][1]
     assert networks[: soups + 1] == [(i, soups) for i in range(soups + 1)]
     assert networks[soups + 1 :] == [(i, contenders) for i in range(contenders + 1)]
-    assert {what for what, _, _ in told} > {"networks"}
+    assert {what for what, _, _ in calls} > {"networks"}
 
 
 def test_records_of_other_networks_are_not_believed(tmp_path: Path) -> None:
@@ -235,21 +235,23 @@ def test_records_of_other_networks_are_not_believed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "key"),
+    ("settings", "key"),
     [
         ({"shots": 16}, "settings.shots was 15, now 16"),
         ({"seed": 1}, "settings.seed was 0, now 1"),
         ({"step": 1}, "settings.step was '1/2', now '1'"),
     ],
 )
-def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], key: str) -> None:
+def test_a_run_of_other_settings_is_refused(
+    tmp_path: Path, settings: dict[str, Any], key: str
+) -> None:
     run, table = tmp_path / "run", some_flags(0, N)
     adapt(tmp_path, table, run=sm.Run(run))
     with pytest.raises(UsageError) as refused:
-        adapt(tmp_path, table, run=sm.Run(run), **how)
+        adapt(tmp_path, table, run=sm.Run(run), **settings)
     assert key in refused.value.problems
-    found = adapt(tmp_path, table, run=sm.Run(run, force=True), **how)
-    assert found == adapt(tmp_path, table, **how)
+    found = adapt(tmp_path, table, run=sm.Run(run, force=True), **settings)
+    assert found == adapt(tmp_path, table, **settings)
 
 
 def test_another_batch_size_is_the_same_run(tmp_path: Path) -> None:
@@ -288,20 +290,20 @@ def test_the_command_prints_the_table_and_its_recipes_make_soups(
     assert typed.status == 0, typed.err
     assert "MEAN" in typed.out
     assert "×2" in typed.out
-    told = json.loads(soupmerge(*words, "--step", 0.5, "--json").out)
-    assert told.pop("cost")["forward_evaluations"] == 0
-    assert told == json.loads((run / "adapted.json").read_text())
+    parsed = json.loads(soupmerge(*words, "--step", 0.5, "--json").out)
+    assert parsed.pop("cost")["forward_evaluations"] == 0
+    assert parsed == json.loads((run / "adapted.json").read_text())
     assert soupmerge("mix", "--recipe", run / "best" / "jpeg-5-digits.json", "-o", out).status == 0
     assert out.read_bytes() == (run / "soup.safetensors").read_bytes()
     assert soupmerge("report", run).status == 0
     page = (run / "report.html").read_text()
-    for row in told["rows"]:
+    for row in parsed["rows"]:
         assert f">{row['name']}<" in page
         assert f"{row['mean']:.1%}" in page
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ("--data digits --data digits", "more than once"),
         ("--data digits --shots 300", "1 to 299"),
@@ -314,10 +316,10 @@ def test_what_cannot_be_meant_makes_no_run(
     ingredients: sm.Ingredients,
     tmp_path: Path,
     words: str,
-    told: str,
+    expected: str,
 ) -> None:
     refs = [ingredient.ref for ingredient in ingredients]
     found = soupmerge("adapt", *refs, *words.split(), "-o", tmp_path / "run")
     assert found.status == 2
-    assert told in found.err
+    assert expected in found.err
     assert not (tmp_path / "run").exists()

@@ -35,9 +35,9 @@ from tests.soups.planted import (
 N = 50
 
 
-def barrier_of(home: Path, k: int, table: Table, threats: int = 0, **how: Any) -> Barriers:
-    judge = planted.benchmark(how.pop("n", N), threats=threats)
-    return sm.barrier(Planted(k, table), make_ingredients(home / "in", k), judge, **how)
+def barrier_of(home: Path, k: int, table: Table, threats: int = 0, **settings: Any) -> Barriers:
+    judge = planted.benchmark(settings.pop("n", N), threats=threats)
+    return sm.barrier(Planted(k, table), make_ingredients(home / "in", k), judge, **settings)
 
 
 def width(pairs: int, metrics: int, points: int) -> float:
@@ -166,8 +166,8 @@ def test_where_the_ends_have_nothing_to_lose_nothing_is_known(tmp_path: Path) ->
     def verdict(ends: int, wrong: int, threats: int, most: float = 0.05) -> tuple[str, bool]:
         table = middle(n, wrong, (ends, ends))
         robust: Table = lambda row: [[True] * n, *table(row)]  # noqa: E731
-        how = {"n": n, "points": 3, "threats": threats, "tolerance": most}
-        found = barrier_of(tmp_path, 2, robust if threats else table, **how).barriers[-1]
+        settings = {"n": n, "points": 3, "threats": threats, "tolerance": most}
+        found = barrier_of(tmp_path, 2, robust if threats else table, **settings).barriers[-1]
         return found.verdict, "nothing to lose" in found.reason
 
     assert verdict(86, 86, 0) == (UNKNOWN, True)
@@ -207,20 +207,20 @@ NOTHING = "the ends have nothing to lose"
 def test_one_pair_apart_is_apart_and_what_says_nothing_is_passed_over(
     found: list[tuple[str, str, str]], verdict: str
 ) -> None:
-    assert Barriers(tuple(a_barrier(*told) for told in found)).verdict == verdict
+    assert Barriers(tuple(a_barrier(*entry) for entry in found)).verdict == verdict
 
 
 def test_barriers_are_told_in_points_of_error_and_as_json() -> None:
-    told = Barriers((a_barrier(SHARED), a_barrier(UNKNOWN, "linf:0.1", NOTHING)))
+    found = Barriers((a_barrier(SHARED), a_barrier(UNKNOWN, "linf:0.1", NOTHING)))
     ends, interval = "25.0%, 12.5%", "-2.0 to +4.0"
     height = ["+12.5 at 0.5", interval, "+0.250"]
-    assert list(told.rows()) == [
+    assert list(found.rows()) == [
         ["a – b", "clean", ends, *height, SHARED],
         ["a – b", "linf:0.1", ends, *height, f"{UNKNOWN}: {NOTHING}"],
     ]
-    kept = json.loads(json.dumps(told.to_json()))
-    assert kept["verdict"] == told.verdict
-    assert tuple(map(Barrier.from_json, kept["barriers"])) == told.barriers
+    kept = json.loads(json.dumps(found.to_json()))
+    assert kept["verdict"] == found.verdict
+    assert tuple(map(Barrier.from_json, kept["barriers"])) == found.barriers
     assert kept["barriers"][0]["interval"] == [-0.02, 0.04]
     assert kept["barriers"][0]["points"][1] == {"t": 0.5, "loss": 2.0, "error": 0.5}
 
@@ -291,23 +291,23 @@ def test_what_makes_no_segment_is_refused(tmp_path: Path, k: int, n: int, points
 
 
 def test_progress_counts_networks_each_ingredient_once(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
-        told.append((done, total))
+        calls.append((done, total))
 
     barrier_of(tmp_path, 3, some_flags(0, N), points=4, run=sm.Run(progress=progress))
-    assert told == [(done, 3 + 3 * 2) for done in range(10)]
+    assert calls == [(done, 3 + 3 * 2) for done in range(10)]
 
 
 # ---- in a run folder
 
 
-def kept(home: Path, table: Table, **how: Any) -> Barriers:
-    run = in_folder(how.pop("run", sm.Run()), home / "run")
+def kept(home: Path, table: Table, **settings: Any) -> Barriers:
+    run = in_folder(settings.pop("run", sm.Run()), home / "run")
     ingredients, net = make_ingredients(home / "in", 2), Planted(2, table)
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
-    return sm.barrier(net, ingredients, planted.benchmark(N), run=run, **{"points": 5, **how})
+    return sm.barrier(net, ingredients, planted.benchmark(N), run=run, **{"points": 5, **settings})
 
 
 def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_kept_barriers_are_measured_once(tmp_path: Path) -> None:
     assert (manifest["command"], manifest["device"]) == ("check", "cpu")
     assert manifest["model"] == "planted"
     ingredients = make_ingredients(tmp_path / "in", 2)
-    assert [told["sha256"] for told in manifest["inputs"]] == list(ingredients.hashes)
+    assert [entry["sha256"] for entry in manifest["inputs"]] == list(ingredients.hashes)
     with pytest.raises(UsageError, match="contains an input"):
         kept(tmp_path, table, run=sm.Run(tmp_path / "in", force=True))
     assert manifest["benchmark"] == planted.benchmark(N).describe()
@@ -348,9 +348,9 @@ def test_barriers_of_another_verdict_are_refused(tmp_path: Path) -> None:
     table = some_flags(0, N)
     kept(tmp_path, table)
     file = tmp_path / "run" / "barriers.json"
-    told = json.loads(file.read_text())
+    parsed = json.loads(file.read_text())
     for harm in ({"verdict": "shared"}, {"more": 1}):
-        file.write_text(json.dumps({**told, **harm}))
+        file.write_text(json.dumps({**parsed, **harm}))
         with pytest.raises(InputError, match=r"barriers\.json: .*--force"):
             kept(tmp_path, table)
 
@@ -398,12 +398,12 @@ def test_networks_of_different_seeds_do_not(trained: list[Path], stranger: Path)
 def test_check_says_separate_with_exit_status_1(
     soupmerge: Callable[..., Outcome], trained: list[Path], stranger: Path
 ) -> None:
-    how = ("--data", "digits", "--split", "val", "--points", 5, "--tolerance", 0.1, "--json")
-    apart = soupmerge("check", trained[0], stranger, *how)
+    settings = ("--data", "digits", "--split", "val", "--points", 5, "--tolerance", 0.1, "--json")
+    apart = soupmerge("check", trained[0], stranger, *settings)
     assert apart.status == 1
     assert json.loads(apart.out)["basin"]["verdict"] == "separate"
     assert json.loads(apart.out)["compatible"] is True
-    near_by = soupmerge("check", *trained[:2], *how)
+    near_by = soupmerge("check", *trained[:2], *settings)
     assert near_by.status == 0
     assert json.loads(near_by.out)["basin"]["verdict"] == "shared"
     unmeasured = soupmerge("check", trained[0], stranger)

@@ -122,14 +122,14 @@ def test_a_manifest_names_networks_and_benchmarks(
     one, many = benchmark(N), two_sets()
     compare(entries[:2], one, run=sm.Run(tmp_path / "one"))
     compare(entries[:1], many, run=sm.Run(tmp_path / "many"), examine=True)
-    told = json.loads((tmp_path / "one" / "manifest.json").read_text())
-    assert (told["command"], told["device"], told["doubts"]) == ("eval", "cpu", False)
-    assert told["inputs"] == [entry.describe() for entry in entries[:2]]
-    assert told["benchmark"] == one.describe()
-    assert "compiled" not in told
-    told = json.loads((tmp_path / "many" / "manifest.json").read_text())
-    assert told["benchmarks"] == [judge.describe() for judge in many]
-    assert told["doubts"] is True
+    manifest = json.loads((tmp_path / "one" / "manifest.json").read_text())
+    assert (manifest["command"], manifest["device"], manifest["doubts"]) == ("eval", "cpu", False)
+    assert manifest["inputs"] == [entry.describe() for entry in entries[:2]]
+    assert manifest["benchmark"] == one.describe()
+    assert "compiled" not in manifest
+    manifest = json.loads((tmp_path / "many" / "manifest.json").read_text())
+    assert manifest["benchmarks"] == [judge.describe() for judge in many]
+    assert manifest["doubts"] is True
 
 
 # ---- doubts, and answers that are none
@@ -203,14 +203,14 @@ def test_a_comparison_that_is_killed_repeats_nothing(entries: Any, tmp_path: Pat
     again = two_sets()
     with pytest.raises(Stop):
         compare(two, again, run=sm.Run(tmp_path / "cut", progress=stop_at(2, "networks")))
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         if what == "networks":
-            told.append((done, total))
+            calls.append((done, total))
 
     assert compare(two, again, run=sm.Run(tmp_path / "cut", progress=progress)) == whole
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert sum(map(asked, again)) == spent
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
     assert compare(two, again, run=sm.Run(tmp_path / "cut", progress=stop_at(1, "clean"))) == whole
@@ -279,8 +279,8 @@ def test_a_network_that_images_have_made_is_named(
     entries: Any, tmp_path: Path, purpose: str
 ) -> None:
     ingredients = make_ingredients(tmp_path / "in", 3)
-    told = ledger.entry("learn", images(N), purpose)
-    recipe = replace(sm.Recipe.of(ingredients, [1.0, 0.0, 0.0]), seen=(told,))
+    found = ledger.entry("learn", images(N), purpose)
+    recipe = replace(sm.Recipe.of(ingredients, [1.0, 0.0, 0.0]), seen=(found,))
     mix_to_file(tmp_path / "soup.safetensors", ingredients, recipe)
     soup = Entry(sm.load(tmp_path / "soup.safetensors")[0], entries[0].net)
     with pytest.warns(UserWarning, match=f"soup.safetensors is judged on .*{purpose} planted"):
@@ -299,8 +299,8 @@ def test_an_entry_says_how_its_weights_were_made(
     entries: Any, trained: list[Path], tmp_path: Path
 ) -> None:
     ingredients, net = make_ingredients(tmp_path / "in", 3), sm.model("digits-cnn?width=4")
-    told = Entry(ingredients[0], net).describe()
-    assert told == {
+    description = Entry(ingredients[0], net).describe()
+    assert description == {
         "ref": ingredients[0].ref,
         "sha256": ingredients[0].sha256,
         "model": "digits-cnn?width=4",
@@ -315,12 +315,16 @@ def test_an_entry_says_how_its_weights_were_made(
 
 def test_an_ensemble_tells_of_its_members(entries: Any) -> None:
     pair = EnsembleEntry(entries[:2], "prob")
-    told = pair.describe()
-    assert told["members"] == [entry.describe() for entry in entries[:2]]
+    description = pair.describe()
+    assert description["members"] == [entry.describe() for entry in entries[:2]]
     hashes = [entry.checkpoint.sha256 for entry in entries[:2]]
-    assert told["sha256"] == sha256_of(hashes) != sha256_of(hashes[::-1])
-    assert (told["made by"], told["average"], told["forward_passes"]) == ("ensemble", "prob", 2)
-    assert told["ref"] == pair.ref == "prob ensemble of 0, 1"
+    assert description["sha256"] == sha256_of(hashes) != sha256_of(hashes[::-1])
+    assert (description["made by"], description["average"], description["forward_passes"]) == (
+        "ensemble",
+        "prob",
+        2,
+    )
+    assert description["ref"] == pair.ref == "prob ensemble of 0, 1"
     assert pair.checkpoints == tuple(entry.checkpoint for entry in entries[:2])
     bound = pair.bound()
     assert isinstance(bound, Ensemble)

@@ -34,11 +34,11 @@ def test_eval_of_an_ensemble(soupmerge: Typed, trained: list[Path], tmp_path: Pa
     header, row, caption = result.out.splitlines()
     assert "forward passes" in header
     assert row.startswith("prob ensemble of linf, l2, clean  ×3")
-    told = json.loads(soupmerge(*words, "prob", "--json").out)
-    assert told["forward_passes"] == 3
-    assert told["members"] == [str(path) for path in trained]
-    assert told["metrics"]["linf:0.1"]["n"] == 20
-    assert told["cost"]["forward_evaluations"] == 0  # all of it was done before
+    parsed = json.loads(soupmerge(*words, "prob", "--json").out)
+    assert parsed["forward_passes"] == 3
+    assert parsed["members"] == [str(path) for path in trained]
+    assert parsed["metrics"]["linf:0.1"]["n"] == 20
+    assert parsed["cost"]["forward_evaluations"] == 0  # all of it was done before
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     hashes = [ingredient.sha256 for ingredient in sm.load(*trained)]
     assert [m["sha256"] for m in manifest["inputs"][0]["members"]] == hashes
@@ -62,20 +62,20 @@ def test_eval_on_several_data_sets(
     cells = [row.split()[:3] for row in rows]
     assert cells == [[name, data, "20"] for data in ("digits", shifted) for name in NAMES]
     assert f"20 images of digits (test, 20 of it), 20 images of {shifted}" in caption
-    told = json.loads(soupmerge(*words, "--json").out)["reports"]
-    assert [r["data"]["ref"] for r in told] == ["digits", shifted] * 2
-    assert all(r["metrics"]["clean"]["n"] == 20 for r in told)
+    parsed = json.loads(soupmerge(*words, "--json").out)["reports"]
+    assert [r["data"]["ref"] for r in parsed] == ["digits", shifted] * 2
+    assert all(r["metrics"]["clean"]["n"] == 20 for r in parsed)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert [b["data"]["ref"] for b in manifest["benchmarks"]] == ["digits", shifted]
     with open(tmp_path / "run" / "flags.csv") as file:
         flags = list(csv.DictReader(file))
     assert len(flags) == 80
-    for report in told:
+    for report in parsed:
         mine = [f for f in flags if f["model"] == report["model"]]
         right = [f["linf:0.1"] for f in mine if f["data"] == report["data"]["ref"]]
         assert right.count("1") == report["metrics"]["linf:0.1"]["correct"]
     alone = soupmerge("eval", trained[0], "--data", shifted, "--limit", 20, *THREAT, "--json", "-q")
-    assert json.loads(alone.out)["metrics"] == told[1]["metrics"]
+    assert json.loads(alone.out)["metrics"] == parsed[1]["metrics"]
 
 
 def test_data_that_a_network_cannot_take_are_found_before_any_are_judged(
@@ -100,8 +100,8 @@ def test_resolutions_and_data_sets_and_an_ensemble_at_once(
     assert result.status == 0
     rows = [line.split("  ") for line in result.out.splitlines()[1:-1]]
     assert [row[0] for row in rows] == ["logit ensemble of linf, l2, clean"] * 4
-    told = json.loads(soupmerge(*words, "--json").out)["reports"]
-    places = [(r["data"]["ref"], r["data"]["resolution"]) for r in told]
+    parsed = json.loads(soupmerge(*words, "--json").out)["reports"]
+    places = [(r["data"]["ref"], r["data"]["resolution"]) for r in parsed]
     assert places == [("digits", 8), ("digits", 10), (shifted, 8), (shifted, 10)]
 
 

@@ -33,9 +33,9 @@ def by_count(counts: dict[tuple[int, ...], int], n: int = 20) -> Callable[[Row],
     return table
 
 
-def greedy(tmp_path: Path, k: int, table: Any, n: int = 20, **how: Any) -> Greedy:
+def greedy(tmp_path: Path, k: int, table: Any, n: int = 20, **settings: Any) -> Greedy:
     ingredients = make_ingredients(tmp_path / "in", k)
-    return sm.greedy(Planted(k, table), ingredients, benchmark(n, threats=0), **how)
+    return sm.greedy(Planted(k, table), ingredients, benchmark(n, threats=0), **settings)
 
 
 def members_of(found: Any) -> set[int]:
@@ -151,8 +151,8 @@ def test_each_reason_says_whether_the_images_tell_it_from_chance(tmp_path: Path)
         share = abs(points) / 100
         spread = max((share - share**2) ** 0.5 / 10, 0.01)
         low, high = stats.norm.interval(0.95, points / 100, spread)
-        told = f"{points:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-        assert decision.reason == f"{kind}: {told}"
+        result = f"{points:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+        assert decision.reason == f"{kind}: {result}"
 
 
 def test_no_soup_is_judged_twice_and_all_that_were_are_told(tmp_path: Path) -> None:
@@ -160,16 +160,16 @@ def test_no_soup_is_judged_twice_and_all_that_were_are_told(tmp_path: Path) -> N
     found = greedy(tmp_path, 3, table, n=40, orders=4, prune=True, run=sm.Run(run))
     rows = [t.recipe.weights for t in found.trials]
     assert len(rows) == len(set(rows)) <= 7
-    told = json.loads((run / "decisions.json").read_text())
-    assert found.to_json()["decisions"] == told
-    assert [t["reason"] for t in told] == [d.reason for d in found.decisions]
+    parsed = json.loads((run / "decisions.json").read_text())
+    assert found.to_json()["decisions"] == parsed
+    assert [t["reason"] for t in parsed] == [d.reason for d in found.decisions]
     assert found.trials[found.to_json()["best"]] is found.trial
     recipe = json.loads((run / "recipe.json").read_text())
     assert recipe["weights"]["model"] == list(found.trial.recipe.weights[0])
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("settings", "says"),
     [
         ({"metric": "clean"}, "settings.metric was 'union', now 'clean'"),
         ({"orders": 2}, "settings.orders was 1, now 2"),
@@ -177,17 +177,23 @@ def test_no_soup_is_judged_twice_and_all_that_were_are_told(tmp_path: Path) -> N
         ({"seed": 1}, "settings.seed was 0, now 1"),
     ],
 )
-def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
+def test_a_run_of_other_settings_is_refused(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
     ingredients, net = make_ingredients(tmp_path / "in", 2), Planted(2, some_flags(0, 20))
     sm.greedy(net, ingredients, benchmark(20), orders=1, run=sm.Run(tmp_path / "run"))
     with pytest.raises(UsageError, match=says):
         sm.greedy(
-            net, ingredients, benchmark(20), **{"orders": 1, **how}, run=sm.Run(tmp_path / "run")
+            net,
+            ingredients,
+            benchmark(20),
+            **{"orders": 1, **settings},
+            run=sm.Run(tmp_path / "run"),
         )
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("settings", "says"),
     [
         ({"orders": -1}, "^orders: -1"),
         ({"metric": "claen"}, "^metric: .*'claen'.*'clean'"),
@@ -195,9 +201,9 @@ def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any],
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_any_soup(
-    tmp_path: Path, how: dict[str, Any], says: str
+    tmp_path: Path, settings: dict[str, Any], says: str
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(UsageError, match=says):
-        greedy(tmp_path, **{"k": 2, "table": some_flags(0, 20), "run": sm.Run(run), **how})
+        greedy(tmp_path, **{"k": 2, "table": some_flags(0, 20), "run": sm.Run(run), **settings})
     assert not run.exists()

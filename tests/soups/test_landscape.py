@@ -184,11 +184,11 @@ def test_a_point_without_a_finite_loss_is_a_hole(net: nn.Module, tmp_path: Path)
 
 
 def a_point(**more: Any) -> Point:
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "loss": {"clean": 0.5, "l2:1": 2.0},
         "accuracy": {"clean": 0.75, "l2:1": 0.25},
     }
-    return Point(1.5, -2.0, (1.25, -0.5, 0.25), **{**told, **more})
+    return Point(1.5, -2.0, (1.25, -0.5, 0.25), **{**found, **more})
 
 
 def test_a_record_gives_its_point_again_and_no_other() -> None:
@@ -219,9 +219,9 @@ def test_a_summary_names_checkpoints_with_their_places(
     net: nn.Module, ingredients: sm.Ingredients
 ) -> None:
     found = sm.landscape(net, ingredients, benchmark(4), points=2)
-    told = json.loads(json.dumps(found.summary()))
-    assert told["checkpoints"] == dict(zip("abc", map(list, found.plane.places), strict=True))
-    assert told["points"] == [json.loads(json.dumps(p.to_record())) for p in found.points]
+    summary = json.loads(json.dumps(found.summary()))
+    assert summary["checkpoints"] == dict(zip("abc", map(list, found.plane.places), strict=True))
+    assert summary["points"] == [json.loads(json.dumps(p.to_record())) for p in found.points]
     holes = (a_point(hole="overflow"), a_point())
     assert Landscape(found.names, found.plane, holes).holes == holes[:1]
 
@@ -229,9 +229,9 @@ def test_a_summary_names_checkpoints_with_their_places(
 # ---- in a run folder
 
 
-def survey(tmp_path: Path, **how: Any) -> Landscape:
+def survey(tmp_path: Path, **settings: Any) -> Landscape:
     ingredients, judge = make_ingredients(tmp_path / "in", 3), planted.benchmark(10)
-    given, net = {"points": 2, **how}, Planted(3, some_flags(0, 10))
+    given, net = {"points": 2, **settings}, Planted(3, some_flags(0, 10))
     given["run"] = in_folder(given.get("run", sm.Run()), tmp_path / "run")
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
     return sm.landscape(net, ingredients, judge, **given)
@@ -239,13 +239,17 @@ def survey(tmp_path: Path, **how: Any) -> Landscape:
 
 def test_a_manifest_tells_what_is_measured(tmp_path: Path) -> None:
     survey(tmp_path)
-    told = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert (told["command"], told["model"], told["device"]) == ("landscape", "planted", "cpu")
-    assert told["benchmark"] == planted.benchmark(10).describe()
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (manifest["command"], manifest["model"], manifest["device"]) == (
+        "landscape",
+        "planted",
+        "cpu",
+    )
+    assert manifest["benchmark"] == planted.benchmark(10).describe()
     settings = {"points": 2, "margin": 0.2, "buffers": "average", "base": 0}
-    assert told["settings"] == settings
+    assert manifest["settings"] == settings
     ingredients = make_ingredients(tmp_path / "in", 3)
-    assert [source["sha256"] for source in told["inputs"]] == list(ingredients.hashes)
+    assert [source["sha256"] for source in manifest["inputs"]] == list(ingredients.hashes)
     images = (tmp_path / "run" / "images.csv").read_text().splitlines()
     assert images == ["id,label", *(f"{i},{i}" for i in range(10))]
     with pytest.raises(UsageError, match="contains an input"):
@@ -256,13 +260,13 @@ def test_a_survey_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     whole = survey(tmp_path, run=sm.Run(tmp_path / "whole"))
     with pytest.raises(Stop):
         survey(tmp_path, run=sm.Run(progress=stop_at(4, "points")))
-    told: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
-        told.append((done, total))
+        calls.append((done, total))
 
     assert survey(tmp_path, run=sm.Run(progress=progress)) == whole
-    assert told == [(3, 7), (4, 7), (5, 7), (6, 7), (7, 7)]
+    assert calls == [(3, 7), (4, 7), (5, 7), (6, 7), (7, 7)]
     assert files_of(tmp_path / "run") == files_of(tmp_path / "whole")
     path = tmp_path / "run" / "trials.jsonl"
     path.write_bytes(path.read_bytes() * 2)
@@ -271,7 +275,7 @@ def test_a_survey_goes_on_where_it_was_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("settings", "says"),
     [
         ({"margin": 0.3}, "settings.margin was 0.2, now 0.3"),
         ({"points": 3}, "settings.points was 2, now 3"),
@@ -279,17 +283,21 @@ def test_a_survey_goes_on_where_it_was_cut(tmp_path: Path) -> None:
         ({"buffers": sm.Buffers(base=1)}, "settings.base was 0, now 1"),
     ],
 )
-def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
+def test_a_run_of_other_settings_is_refused(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
     survey(tmp_path)
     with pytest.raises(UsageError, match=says):
-        survey(tmp_path, **how)
-    assert survey(tmp_path, run=sm.Run(force=True), **how) == survey(tmp_path, run=None, **how)
+        survey(tmp_path, **settings)
+    assert survey(tmp_path, run=sm.Run(force=True), **settings) == survey(
+        tmp_path, run=None, **settings
+    )
 
 
-@pytest.mark.parametrize("how", [{"points": 1}, {"margin": -0.1}, {"margin": 100}])
-def test_what_makes_no_picture_is_refused(tmp_path: Path, how: dict[str, Any]) -> None:
+@pytest.mark.parametrize("settings", [{"points": 1}, {"margin": -0.1}, {"margin": 100}])
+def test_what_makes_no_picture_is_refused(tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="^points and margin: cannot measure"):
-        survey(tmp_path, **how)
+        survey(tmp_path, **settings)
     assert not (tmp_path / "run").exists()
     assert len(survey(tmp_path, margin=99.9).points) == 7
 
@@ -322,10 +330,10 @@ def test_a_run_goes_on_where_it_was_cut(
     lines = before["trials.jsonl"].splitlines(keepends=True)
     assert len(lines) == 12
     (run / "trials.jsonl").write_bytes(b"".join(lines[:5]))
-    told = json.loads(soupmerge(*words, "--json").out)
+    parsed = json.loads(soupmerge(*words, "--json").out)
     assert files(run) == before
-    assert [told["checkpoints"][name][1] for name in ("a", "b")] == [0, 0]
-    assert len(told["points"]) == 12
+    assert [parsed["checkpoints"][name][1] for name in ("a", "b")] == [0, 0]
+    assert len(parsed["points"]) == 12
     other = soupmerge(*words, "--margin", 0.3)
     assert other.status == 2
     assert "margin was 0.2, now 0.3" in other.err
@@ -339,7 +347,7 @@ def test_a_run_goes_on_where_it_was_cut(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ("--points 1", "points"),
         ("--margin -1", "margin"),
@@ -352,11 +360,11 @@ def test_what_cannot_be_meant_makes_no_run(
     ingredients: sm.Ingredients,
     tmp_path: Path,
     words: str,
-    told: str,
+    expected: str,
 ) -> None:
     refs = [ingredient.ref for ingredient in ingredients]
     run = tmp_path / "run"
     found = soupmerge("landscape", *refs, "--data", "digits", *words.split(), "-o", run)
     assert found.status == 2
-    assert told in found.err
+    assert expected in found.err
     assert not run.exists()

@@ -93,8 +93,8 @@ def test_what_is_written_is_the_best_soup_of_each_metric(tmp_path: Path) -> None
     names = {"clean": "clean", "linf:0.1": "linf-0.1", "l2:0.5": "l2-0.5", "union": "union"}
     assert {f"best/{name}.json" for name in names.values()} <= set(files_of(run))
     for metric, name in names.items():
-        told = json.loads((run / "best" / f"{name}.json").read_text())
-        assert told["weights"]["model"] == list(trials.best(metric).recipe.weights[0])
+        parsed = json.loads((run / "best" / f"{name}.json").read_text())
+        assert parsed["weights"]["model"] == list(trials.best(metric).recipe.weights[0])
     soup = sm.load(run / "soup.safetensors")[0]
     expected = sm.mix(ingredients, trials.best("l2:0.5").recipe)
     assert torch.equal(soup["weight"], expected["weight"])

@@ -39,13 +39,13 @@ def test_the_command_sweeps_radii_and_shares(
     run = tmp_path / "run"
     result = soupmerge(*common, *judged, "--eps", "0,0.1", "--trades", "0,0.5", "-o", run)
     assert result.status == 0, result.err
-    told = json.loads(result.out)
+    parsed = json.loads(result.out)
     names = ["linf-0-trades-0", "linf-0-trades-0.5", "linf-0.1-trades-0", "linf-0.1-trades-0.5"]
-    assert [t["name"] for t in told["trials"]] == names
-    assert set(told["baselines"]) == {"linf", "l2"}
+    assert [t["name"] for t in parsed["trials"]] == names
+    assert set(parsed["baselines"]) == {"linf", "l2"}
     assert (run / "soups" / "linf-0.1-trades-0.5" / "soup.safetensors").exists()
     again = soupmerge(*common, *judged, "--eps", "0,0.1", "--trades", "0,0.5", "-o", run)
-    assert json.loads(again.out) == told
+    assert json.loads(again.out) == parsed
 
 
 WRONG = [

@@ -277,13 +277,13 @@ def test_a_killed_learning_takes_the_same_steps(
     with run_folder.opened(tmp_path / "run", {"command": "learn"}) as folder:
         with pytest.raises(Stop):
             learner_of(tmp_path).learn(folder, stop_at(at, "steps"))
-        told: list[int] = []
+        calls: list[int] = []
         again = learner_of(tmp_path)
-        found = again.learn(folder, lambda what, done, total, note="": told.append(done))
+        found = again.learn(folder, lambda what, done, total, note="": calls.append(done))
         assert found == whole
         # A step is told of before it is kept, and what was not kept is taken again.
         first = at if often else 3 * ((at - 1) // 3) + 1
-        assert told == list(range(first, 10))
+        assert calls == list(range(first, 10))
         assert [record["epoch"] for record in folder.journal("history.jsonl").records] == [1, 2, 3]
 
 

@@ -30,9 +30,9 @@ QUIET = pytest.mark.filterwarnings("ignore:.*does not say what it was trained on
 SETTINGS = Settings(epochs=2, batch_size=16)
 
 
-def learn(home: Path, **how: Any) -> Trial:
+def learn(home: Path, **settings: Any) -> Trial:
     """Learn a soup of three tiny networks in the folder *home*/run."""
-    given = {"settings": SETTINGS, **how}
+    given = {"settings": SETTINGS, **settings}
     given["run"] = in_folder(given.get("run", sm.Run()), home / "run")
     ingredients = given.pop("ingredients", None) or tiny.make_ingredients(home / "in")
     goal, net = given.pop("objective", Pushed()), Tiny()
@@ -56,24 +56,24 @@ def everything() -> dict[str, Any]:
 
 @QUIET
 def test_a_run_holds_recipe_soup_and_trial(tmp_path: Path) -> None:
-    how = everything()
-    found = learn(tmp_path, **how)
+    settings = everything()
+    found = learn(tmp_path, **settings)
     home, ingredients = tmp_path / "run", tiny.make_ingredients(tmp_path / "in")
     kept = read_recipe(home / "recipe.json")
     assert kept == found.recipe
     state = sm.recalibrate(
-        Tiny(), sm.mix(ingredients, replace(kept, buffers="average")), how["calibration"]
+        Tiny(), sm.mix(ingredients, replace(kept, buffers="average")), settings["calibration"]
     )
     soup = sm.load(home / "soup.safetensors")[0]
     assert soup.model == "tiny"
     assert all(torch.equal(soup[name], state[name]) for name in state)
-    assert found.report == how["benchmark"](sm.bind(Tiny(), state))
+    assert found.report == settings["benchmark"](sm.bind(Tiny(), state))
     (record,) = Journal(home / "trials.jsonl").records
     assert record["recipe"] == kept.to_json()
     assert record["depth"] == [
         *("first.weight", "first.bias", "norm.weight", "norm.bias", "last.weight", "last.bias")
     ]
-    assert (kept.buffers, kept.calibration) == ("recalibrate", how["calibration"].describe())
+    assert (kept.buffers, kept.calibration) == ("recalibrate", settings["calibration"].describe())
     assert len(Journal(home / "history.jsonl").records) == 2
     images = (home / "images.csv").read_text().splitlines()
     assert images[1:] == [f"{i},{y}" for i, y in enumerate(tiny.images(40).labels.tolist())]
@@ -103,8 +103,8 @@ def test_the_ledger_has_the_images_that_taught_and_those_that_stopped(tmp_path: 
         found = learn(tmp_path, run=sm.Run(tmp_path / out), **more)
         assert [(e["by"], e["purpose"], e["sha256"]) for e in found.recipe.seen] == entries
         soup = sm.load(tmp_path / out / "soup.safetensors")[0]
-        told = [(e["by"], e["purpose"], e["sha256"]) for e in ledger.ledger_of(soup)]
-        assert told == entries
+        result = [(e["by"], e["purpose"], e["sha256"]) for e in ledger.ledger_of(soup)]
+        assert result == entries
 
 
 def test_a_manifest_tells_all_that_changes_a_number(tmp_path: Path) -> None:
@@ -113,18 +113,18 @@ def test_a_manifest_tells_all_that_changes_a_number(tmp_path: Path) -> None:
     recipe.write_text(json.dumps(sm.Recipe.uniform(ingredients).to_json()))
     settings = replace(SETTINGS, init=f"recipe:{recipe}")
     learn(tmp_path, settings=settings, epochs=1, seed=4)
-    told = run_folder.read_manifest(tmp_path / "run")
+    manifest = run_folder.read_manifest(tmp_path / "run")
     # What a recipe says is in the digest of the start: the file may move.
-    assert told["settings"] == {**settings.to_manifest(), "init": "recipe", "epochs": 1}
-    assert (told["command"], told["seed"], told["device"]) == ("learn", 4, "cpu")
-    assert told["model"] == sm.load(tmp_path / "run" / "soup.safetensors")[0].model == "tiny"
-    assert told["data"] == tiny.images(40).fingerprint()
-    assert told["objective"] == Pushed().describe()
+    assert manifest["settings"] == {**settings.to_manifest(), "init": "recipe", "epochs": 1}
+    assert (manifest["command"], manifest["seed"], manifest["device"]) == ("learn", 4, "cpu")
+    assert manifest["model"] == sm.load(tmp_path / "run" / "soup.safetensors")[0].model == "tiny"
+    assert manifest["data"] == tiny.images(40).fingerprint()
+    assert manifest["objective"] == Pushed().describe()
     decided = decisions(settings, crafts=True, statistics=True, recalibrates=False)
-    assert told["decisions"] == decided
-    assert [source["sha256"] for source in told["inputs"]] == list(ingredients.hashes)
-    assert (told["stops on"], told["augment"], told["benchmark"]) == (None, None, None)
-    assert "calibration" not in told
+    assert manifest["decisions"] == decided
+    assert [source["sha256"] for source in manifest["inputs"]] == list(ingredients.hashes)
+    assert (manifest["stops on"], manifest["augment"], manifest["benchmark"]) == (None, None, None)
+    assert "calibration" not in manifest
     recipe.rename(tmp_path / "moved.json")
     moved = replace(settings, init=f"recipe:{tmp_path}/moved.json")
     learn(tmp_path, settings=moved, epochs=1, seed=4)
@@ -140,7 +140,7 @@ def test_a_clean_objective_decides_nothing_about_attacks(tmp_path: Path) -> None
 
 @QUIET
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("settings", "says"),
     [
         ({"settings": replace(SETTINGS, lr=3.0)}, "settings.lr was 10.0, now 3.0"),
         ({"seed": 1}, "seed was 0, now 1"),
@@ -152,12 +152,14 @@ def test_a_clean_objective_decides_nothing_about_attacks(tmp_path: Path) -> None
         ({"augment": lambda x, generator: x}, "augment was None, now '<lambda>'"),
     ],
 )
-def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
+def test_a_run_of_other_settings_is_refused(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
     learn(tmp_path)
     with pytest.raises(UsageError, match=says):
-        learn(tmp_path, **how)
-    found = learn(tmp_path, run=sm.Run(force=True), **how)
-    assert found == learn(tmp_path, run=None, **how)
+        learn(tmp_path, **settings)
+    found = learn(tmp_path, run=sm.Run(force=True), **settings)
+    assert found == learn(tmp_path, run=None, **settings)
 
 
 @pytest.mark.parametrize(
@@ -262,9 +264,9 @@ def used(home: Path, data: sm.Images, purpose: str) -> sm.Ingredients:
     """Return three ingredients, the second of which says that *data* were used for *purpose*."""
     ingredients = tiny.make_ingredients(home / "in")
     for k, examples in enumerate((tiny.images(5, seed=20), data, tiny.images(5, seed=21))):
-        told = ledger.entry("finetune", examples, purpose if k == 1 else ledger.TRAINED)
+        found = ledger.entry("finetune", examples, purpose if k == 1 else ledger.TRAINED)
         row = [float(i == k) for i in range(3)]
-        recipe = replace(sm.Recipe.of(ingredients, row), seen=(told,))
+        recipe = replace(sm.Recipe.of(ingredients, row), seen=(found,))
         mix_to_file(home / f"used-{k}.safetensors", ingredients, recipe, force=True)
     return sm.load(*(home / f"used-{k}.safetensors" for k in range(3)))
 

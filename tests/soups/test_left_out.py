@@ -30,17 +30,17 @@ SELECTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def chosen(ingredients: sm.Ingredients, how: dict[str, Any]) -> sm.Ingredients:
-    return sm.load(*(ingredient.ref for ingredient in ingredients), **how)
+def chosen(ingredients: sm.Ingredients, settings: dict[str, Any]) -> sm.Ingredients:
+    return sm.load(*(ingredient.ref for ingredient in ingredients), **settings)
 
 
-@pytest.mark.parametrize("how", SELECTIONS.values(), ids=SELECTIONS)
+@pytest.mark.parametrize("settings", SELECTIONS.values(), ids=SELECTIONS)
 @pytest.mark.parametrize("buffers", ["average", "base"])
 def test_what_is_learned_is_what_its_recipe_mixes(
-    ingredients: sm.Ingredients, net: nn.Module, how: dict[str, Any], buffers: str
+    ingredients: sm.Ingredients, net: nn.Module, settings: dict[str, Any], buffers: str
 ) -> None:
     """Also where counters come from another ingredient than what is left out."""
-    few = chosen(ingredients, how)
+    few = chosen(ingredients, settings)
     soup = LearnedSoup(net, few, by="module", buffers=buffers, base=0)
     logits = torch.randn(len(soup.groups), 3, generator=torch.Generator().manual_seed(0))
     recipe = soup.recipe(logits)
@@ -57,11 +57,11 @@ def test_what_is_learned_is_what_its_recipe_mixes(
             assert torch.equal(at_alpha[name], ingredients[source][name])
 
 
-@pytest.mark.parametrize("how", SELECTIONS.values(), ids=SELECTIONS)
+@pytest.mark.parametrize("settings", SELECTIONS.values(), ids=SELECTIONS)
 def test_what_is_left_out_has_neither_coefficients_nor_a_gradient(
-    ingredients: sm.Ingredients, net: nn.Module, tmp_path: Path, how: dict[str, Any]
+    ingredients: sm.Ingredients, net: nn.Module, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    few = chosen(in_float64(ingredients, tmp_path / "wide"), how)
+    few = chosen(in_float64(ingredients, tmp_path / "wide"), settings)
     left_out = few.selection.copied.keys()
     soup = LearnedSoup(sm.bind(net, ingredients[0]).double(), few, by="tensor")
     assert set(soup.groups) == set(ingredients.mixed) - left_out

@@ -103,20 +103,20 @@ def test_a_gain_is_measured_from_the_chord_over_t_image_by_image() -> None:
 
 def test_points_tell_gains_of_all_metrics_and_the_lift_of_the_last_over_clean() -> None:
     line = line_of([(90, 20), (70, 55), (50, 50)])
-    told = list(line.points())
-    assert [point["t"] for point in told] == [0.0, 0.5, 1.0]
-    assert [point["lift"] for point in told] == pytest.approx([0.0, 0.2, 0.0])
-    assert told[1]["gain"]["union"]["mean"] == pytest.approx(0.2)
-    assert set(told[1]["gain"]) == {"clean", "linf:0.1", "union"}
-    assert told[0]["gain"]["clean"]["mean"] == told[2]["gain"]["union"]["mean"] == 0.0
+    found = list(line.points())
+    assert [point["t"] for point in found] == [0.0, 0.5, 1.0]
+    assert [point["lift"] for point in found] == pytest.approx([0.0, 0.2, 0.0])
+    assert found[1]["gain"]["union"]["mean"] == pytest.approx(0.2)
+    assert set(found[1]["gain"]) == {"clean", "linf:0.1", "union"}
+    assert found[0]["gain"]["clean"]["mean"] == found[2]["gain"]["union"]["mean"] == 0.0
 
 
 # ---- the search
 
 
-def path(tmp_path: Path, table: Any, **how: Any) -> Line:
+def path(tmp_path: Path, table: Any, **settings: Any) -> Line:
     ingredients = make_ingredients(tmp_path / "in", 2)
-    return sm.path(Planted(2, table), ingredients, benchmark(50), **how)
+    return sm.path(Planted(2, table), ingredients, benchmark(50), **settings)
 
 
 def test_a_path_judges_the_soups_of_its_steps(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_a_path_judges_the_soups_of_its_steps(tmp_path: Path) -> None:
     for trial in line.trials:
         clean = np.asarray(table(trial.recipe.weights[0]))[0]
         assert trial.judged().bits("clean").tolist() == clean.tolist()
-    told = json.loads((run / "recipe.json").read_text())
-    assert told["weights"]["model"] == list(line.trials.best("clean").recipe.weights[0])
-    assert told["origin"] == "path"
+    parsed = json.loads((run / "recipe.json").read_text())
+    assert parsed["weights"]["model"] == list(line.trials.best("clean").recipe.weights[0])
+    assert parsed["origin"] == "path"
 
 
 def test_a_path_beyond_its_ends_is_affine(tmp_path: Path) -> None:
@@ -141,17 +141,19 @@ def test_a_path_beyond_its_ends_is_affine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("settings", "says"),
     [
         ({"points": 4}, "settings.points was 3, now 4"),
         ({"beyond": 0.5}, "settings.beyond was 0.0, now 0.5"),
     ],
 )
-def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
+def test_a_run_of_other_settings_is_refused(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
     table, out = some_flags(0, 50), tmp_path / "run"
     path(tmp_path, table, points=3, run=sm.Run(out))
     with pytest.raises(UsageError, match=says):
-        path(tmp_path, table, **{"points": 3, **how}, run=sm.Run(out))
+        path(tmp_path, table, **{"points": 3, **settings}, run=sm.Run(out))
 
 
 def test_eleven_points_are_usual(tmp_path: Path) -> None:

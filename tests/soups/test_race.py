@@ -144,8 +144,8 @@ def ladder(n: int, seed: int = 0) -> Table:
     return table
 
 
-def race(tmp_path: Path, k: int, table: Table, judge: sm.Benchmark, **how: Any) -> Race:
-    return sm.race(Planted(k, table), make_ingredients(tmp_path / "in", k), judge, **how)
+def race(tmp_path: Path, k: int, table: Table, judge: sm.Benchmark, **settings: Any) -> Race:
+    return sm.race(Planted(k, table), make_ingredients(tmp_path / "in", k), judge, **settings)
 
 
 @pytest.mark.parametrize(("k", "goal"), [(2, "front"), (4, "best"), (6, "best")])
@@ -246,8 +246,8 @@ def test_who_is_beaten_is_asked_about_no_further_image(tmp_path: Path) -> None:
     assert [(r.images, r.beaten_by) for r in found.runners] == [(106, None), (32, 0)]
     assert asked(judge) == 96 + 32
     records = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
-    told = [json.loads(record) for record in records]
-    assert [(t["round"], t["soup"]) for t in told] == [
+    parsed = [json.loads(record) for record in records]
+    assert [(t["round"], t["soup"]) for t in parsed] == [
         (0, 0),
         (0, 1),
         (1, 0),
@@ -328,25 +328,25 @@ def test_a_race_goes_on_where_it_was_cut(tmp_path: Path) -> None:
 
 
 def test_a_round_of_another_soup_is_not_believed(tmp_path: Path) -> None:
-    run, how = tmp_path / "run", {"step": 1, "run": sm.Run(tmp_path / "run")}
-    race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), **how)
+    run, settings = tmp_path / "run", {"step": 1, "run": sm.Run(tmp_path / "run")}
+    race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), **settings)
     path = run / "rounds.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     (run / "trials.jsonl").unlink()
     path.write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
     with pytest.raises(InputError, match=r"rounds\.jsonl: .*another soup or round.*--force"):
-        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), **how)
+        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), **settings)
 
 
 def test_the_goal_is_of_the_run_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
-    how = {"step": 1, "run": sm.Run(tmp_path / "run")}
-    race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), **how)
+    settings = {"step": 1, "run": sm.Run(tmp_path / "run")}
+    race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), **settings)
     with pytest.raises(UsageError, match="settings.race was 'front', now 'best'"):
-        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), goal="best", **how)
+        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), goal="best", **settings)
     with pytest.raises(UsageError, match="settings.seed was 0, now 1"):
-        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), seed=1, **how)
+        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), seed=1, **settings)
     with pytest.raises(UsageError, match="settings.metric was 'union', now 'clean'"):
-        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), metric="clean", **how)
+        race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), metric="clean", **settings)
     with pytest.raises(UsageError, match=r"^race: .*'frnt'.*'front'"):
         race(tmp_path, 2, counted(COUNTS, 100), benchmark(100), step=1, goal="frnt")
     with pytest.raises(UsageError, match="two or more"):
@@ -354,10 +354,10 @@ def test_the_goal_is_of_the_run_and_an_unknown_one_is_refused(tmp_path: Path) ->
 
 
 def test_a_race_tells_how_far_it_has_come(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int, str]] = []
+    calls: list[tuple[str, int, int, str]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
-        told.append((what, done, total, note))
+        calls.append((what, done, total, note))
 
     judge = replace(benchmark(96), batch_size=96)
     race(
@@ -368,10 +368,10 @@ def test_a_race_tells_how_far_it_has_come(tmp_path: Path) -> None:
         step=1,
         run=sm.Run(progress=progress),
     )
-    rounds = [entry for entry in told if entry[0] == "rounds"]
+    rounds = [entry for entry in calls if entry[0] == "rounds"]
     assert [(done, total) for _, done, total, _ in rounds][:2] == [(0, 16), (0, 16)]
     assert rounds[0][3] == "2 soups left"
     assert rounds[-1][1:3] == (2, 2)
     assert rounds[-1][3] == "1 soups left; 0 gradient evaluations"
-    soups = [entry[1:3] for entry in told if entry[0] == "soups of a round"]
+    soups = [entry[1:3] for entry in calls if entry[0] == "soups of a round"]
     assert soups == [(0, 2), (1, 2), (0, 2), (1, 2), (0, 1)]

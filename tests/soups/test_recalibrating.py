@@ -150,9 +150,9 @@ def test_one_thread_computes_and_the_others_come_back(
     seen: list[int] = []
 
     class Counting(Spy):
-        def __call__(self, *args: Any, **how: Any) -> Tensor:
+        def __call__(self, *args: Any, **settings: Any) -> Tensor:
             seen.append(torch.get_num_threads())
-            return super().__call__(*args, **how)
+            return super().__call__(*args, **settings)
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -167,15 +167,15 @@ def test_one_thread_computes_and_the_others_come_back(
 def test_progress_counts_batches(
     net: nn.Module, ingredients: sm.Ingredients, train: sm.Images
 ) -> None:
-    told: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int, int]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
-        told.append((what, done, total))
+        calls.append((what, done, total))
 
     sm.recalibrate(
         net, uniform(ingredients), sm.Calibration(train, batch_size=32), progress=progress
     )
-    assert told == [("recalibrate", done, 3) for done in (1, 2, 3)]
+    assert calls == [("recalibrate", done, 3) for done in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(1, 128), (97, 1)])

@@ -142,14 +142,14 @@ def test_eval_at_several_resolutions(soupmerge: Typed, tmp_path: Path) -> None:
     assert small.split()[1] == "8"
     assert large.split()[1] == "12"
     assert "resized before the attack (bicubic, antialiased)" in caption
-    told = json.loads(soupmerge(*words, "--json").out)["reports"]
-    assert [r["data"]["resolution"] for r in told] == [8, 12]
+    parsed = json.loads(soupmerge(*words, "--json").out)["reports"]
+    assert [r["data"]["resolution"] for r in parsed] == [8, 12]
     with open(run / "flags.csv") as file:
         assert {row["resolution"] for row in csv.DictReader(file)} == {"8", "12"}
     manifest = json.loads((run / "manifest.json").read_text())
     assert [b["data"]["resolution"] for b in manifest["benchmarks"]] == [8, 12]
     plain = soupmerge("eval", vit, "--model", VIT, *FEW, *THREAT, "-q", "--json")
-    assert json.loads(plain.out)["metrics"] == told[0]["metrics"]
+    assert json.loads(plain.out)["metrics"] == parsed[0]["metrics"]
 
 
 def test_convolutional_networks_see_other_images_and_change_in_nothing_else(
@@ -157,11 +157,11 @@ def test_convolutional_networks_see_other_images_and_change_in_nothing_else(
 ) -> None:
     net = saved(RESNET, tmp_path / "a.safetensors")
     result = soupmerge("eval", net, *FEW, *THREAT, "--json", "--resolution", "16")
-    told = json.loads(result.out)
+    parsed = json.loads(result.out)
     data = sm.data("digits", limit=20)
     x, y = data.batch(torch.arange(20))
     right = sm.model(RESNET)(resize(x, 16)).argmax(1) == y
-    assert told["metrics"]["clean"]["correct"] == int(right.sum())
+    assert parsed["metrics"]["clean"]["correct"] == int(right.sum())
 
 
 def of_one_size() -> nn.Module:

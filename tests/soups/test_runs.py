@@ -40,12 +40,12 @@ EVERY = pytest.mark.parametrize("name", SEARCHES)
 
 def run_search(name: str, home: Path, judge: sm.Benchmark | None = None, **more: Any) -> Any:
     """Run the search of two ingredients on 40 images, in the folder *home*/run."""
-    search, how = SEARCHES[name]
+    search, settings = SEARCHES[name]
     ingredients = make_ingredients(home / "in", 2)
     net = Planted(2, some_flags(2, 40, rows=3))
     net.soupmerge_ref = "planted"  # type: ignore[assignment]
     run = in_folder(more.pop("run", sm.Run()), home / "run")
-    return search(net, ingredients, judge or benchmark(40), run=run, **{**how, **more})
+    return search(net, ingredients, judge or benchmark(40), run=run, **{**settings, **more})
 
 
 # ---- every search
@@ -87,7 +87,7 @@ def test_a_run_tells_what_it_was_about(tmp_path: Path, name: str) -> None:
     assert manifest["command"] == ("grid" if name == "race" else name)
     assert manifest["benchmark"] == judge.describe()
     ingredients = make_ingredients(tmp_path / "in", 2)
-    assert [told["sha256"] for told in manifest["inputs"]] == list(ingredients.hashes)
+    assert [item["sha256"] for item in manifest["inputs"]] == list(ingredients.hashes)
     plan = json.loads((home / "plan.json").read_text())
     assert plan["soups"] == {"grid": 3, "race": 3, "greedy": None, "path": 3, "search": 5}[name]
     settings = manifest["settings"]
@@ -158,16 +158,16 @@ def test_the_metric_that_chooses_is_the_union_or_clean_without_threats(
 def test_progress_tells_how_many_soups_are_done_of_how_many_and_what_they_cost(
     tmp_path: Path,
 ) -> None:
-    told: list[tuple[int, int, str]] = []
+    calls: list[tuple[int, int, str]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         if what == "soups":
-            told.append((done, total, note))
+            calls.append((done, total, note))
 
     run_search("grid", tmp_path, run=sm.Run(progress=progress))
-    assert [entry[:2] for entry in told] == [(0, 3), (1, 3), (2, 3), (3, 3)]
-    assert told[0][2] == ""
-    assert all(note.endswith(" left") for _, _, note in told[1:3])
+    assert [entry[:2] for entry in calls] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert calls[0][2] == ""
+    assert all(note.endswith(" left") for _, _, note in calls[1:3])
 
 
 # ---- other people's folders

@@ -22,9 +22,11 @@ from tests.soups.planted import Planted, Row, Table, benchmark, make_ingredients
 pytestmark = pytest.mark.usefixtures("unexamined")
 
 
-def search(tmp_path: Path, table: Table, k: int = 3, n_images: int = 40, **how: Any) -> sm.Trials:
+def search(
+    tmp_path: Path, table: Table, k: int = 3, n_images: int = 40, **settings: Any
+) -> sm.Trials:
     judge = benchmark(n_images)
-    return sm.search(Planted(k, table), make_ingredients(tmp_path / "in", k), judge, **how)
+    return sm.search(Planted(k, table), make_ingredients(tmp_path / "in", k), judge, **settings)
 
 
 def rows_of(trials: sm.Trials) -> list[Row]:
@@ -68,13 +70,15 @@ def test_a_search_resumes_to_the_same_files_and_leaves_global_generators_alone(
 ) -> None:
     np.random.seed(7)  # noqa: NPY002 - that of everyone
     before = np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
-    table, how = some_flags(0, 40), {"method": method, "n": 9}
-    whole = search(tmp_path, table, run=sm.Run(tmp_path / "whole"), **how)
+    table, settings = some_flags(0, 40), {"method": method, "n": 9}
+    whole = search(tmp_path, table, run=sm.Run(tmp_path / "whole"), **settings)
     assert np.random.get_state()[1].tolist() == before[0]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
     with pytest.raises(Stop):
-        search(tmp_path, table, run=sm.Run(tmp_path / "cut", progress=stop_at(11, "soups")), **how)
-    assert search(tmp_path, table, run=sm.Run(tmp_path / "cut"), **how) == whole
+        search(
+            tmp_path, table, run=sm.Run(tmp_path / "cut", progress=stop_at(11, "soups")), **settings
+        )
+    assert search(tmp_path, table, run=sm.Run(tmp_path / "cut"), **settings) == whole
     assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
 
 
@@ -135,9 +139,9 @@ def test_a_softmax_of_great_logits_is_finite() -> None:
 def test_the_best_in_the_metric_is_written(tmp_path: Path, method: str) -> None:
     run = tmp_path / "run"
     found = search(tmp_path, some_flags(4, 40), method=method, n=5, metric="clean", run=sm.Run(run))
-    told = json.loads((run / "recipe.json").read_text())
-    assert told["weights"]["model"] == list(found.best("clean").recipe.weights[0])
-    assert told["origin"] == "search"
+    parsed = json.loads((run / "recipe.json").read_text())
+    assert parsed["weights"]["model"] == list(found.best("clean").recipe.weights[0])
+    assert parsed["origin"] == "search"
     settings = json.loads((run / "manifest.json").read_text())["settings"]
     assert settings["n"] == 5
     # What random soups are drawn does not depend on the metric, so that it may be another later.

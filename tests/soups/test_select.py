@@ -45,8 +45,8 @@ FEW = ["--data", "digits", "--limit", 30, "--threat", "linf:0.1", "--steps", 4, 
 
 def seen(*trials: Any) -> Tried:
     """Return these as the trials of a finished run, which say what chose them."""
-    told = (replace(t, recipe=replace(t.recipe, seen=({"by": "grid"},))) for t in trials)
-    return Tried(sm.Trials(tuple(told)), (Path("run"),) * len(trials), None, {})
+    found = (replace(t, recipe=replace(t.recipe, seen=({"by": "grid"},))) for t in trials)
+    return Tried(sm.Trials(tuple(found)), (Path("run"),) * len(trials), None, {})
 
 
 def counted(points: Sequence[tuple[int, int]], n: int = 100) -> Tried:
@@ -220,8 +220,8 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="other: has another benchmark than .*one"):
         tried([one, other])
     shutil.copytree(one, tmp_path / "model")
-    told = json.loads((one / "manifest.json").read_text())
-    (tmp_path / "model" / "manifest.json").write_text(json.dumps({**told, "model": "resnet9"}))
+    manifest = json.loads((one / "manifest.json").read_text())
+    (tmp_path / "model" / "manifest.json").write_text(json.dumps({**manifest, "model": "resnet9"}))
     with pytest.raises(UsageError, match="has another model than"):
         tried([one, tmp_path / "model"])
     assert tried([tmp_path / "model"]).model == "resnet9"
@@ -269,8 +269,8 @@ def test_garbage_is_collected_as_before(tmp_path: Path) -> None:
 def test_a_run_of_thousands_of_soups_is_read_at_once(tmp_path: Path) -> None:
     ingredients = make_ingredients(tmp_path / "in", 3)
     report = judged(*first(9, 3, n=10)).judged()
-    told = {"command": "search", "benchmark": {"data": {}, "attacks": dict(report.attacks)}}
-    with run_folder.opened(tmp_path / "run", told):
+    found = {"command": "search", "benchmark": {"data": {}, "attacks": dict(report.attacks)}}
+    with run_folder.opened(tmp_path / "run", found):
         pass
     (tmp_path / "run" / "plan.json").write_text('{"soups": 4000, "seen": [{}]}')
     with open(tmp_path / "run" / "trials.jsonl", "w") as file:
@@ -295,10 +295,10 @@ def test_select_takes_the_best_and_says_what_ties(
     assert soupmerge("search", *trained, *FEW, "-n", 2, "-o", other).status == 0
     result = soupmerge("select", home, other, "--max", "union", "-o", out, "--json")
     assert result.status == 0, result.err
-    told = json.loads(result.out)
-    assert told["tried"] == 6 + 6 - 3  # the ingredients are there once
+    parsed = json.loads(result.out)
+    assert parsed["tried"] == 6 + 6 - 3  # the ingredients are there once
     ingredients = sm.load(*trained)
-    soup = sm.mix(ingredients, sm.Recipe.from_json(told["recipe"]))
+    soup = sm.mix(ingredients, sm.Recipe.from_json(parsed["recipe"]))
     written = sm.load(out)[0]
     assert all(torch.equal(soup[n], written[n]) for n in soup)
     best = max(
@@ -306,7 +306,7 @@ def test_select_takes_the_best_and_says_what_ties(
         for folder in (home, other)
         for record in Journal(folder / "trials.jsonl").records
     )
-    assert told["metrics"]["union"]["correct"] == best
+    assert parsed["metrics"]["union"]["correct"] == best
     again = soupmerge("select", home, "-o", out)
     assert again.status == 5  # it is there
     assert "--force" in again.err
@@ -330,10 +330,10 @@ def test_the_command_chooses_as_the_library_does(
         (["--knee", "--x", "union", "--y", "clean"], None, ("union", "clean")),
     ):
         expected = choose(runs, metric, (), *axes)
-        told = json.loads(soupmerge("select", home, *words, "--json").out)
-        assert told["recipe"]["weights"]["model"] == list(expected.trial.recipe.weights[0])
+        parsed = json.loads(soupmerge("select", home, *words, "--json").out)
+        assert parsed["recipe"]["weights"]["model"] == list(expected.trial.recipe.weights[0])
         gaps = [gap._asdict() for _, gap in expected.rivals]
-        assert [tie["gap"] for tie in told["ties"]] == gaps
+        assert [tie["gap"] for tie in parsed["ties"]] == gaps
 
 
 def test_select_refuses_what_cannot_be_meant(

@@ -21,8 +21,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 def options_of(command: str) -> dict[str, Any]:
     """Return what the options of *command* are if they are not given; None for nothing."""
     found = importlib.import_module(f"soupmerge.cli.{command}").command
-    told = {p.name: p.default for p in found.params if p.param_type_name == "option"}
-    return {n: None if type(v).__name__ == "Sentinel" else v for n, v in told.items()}
+    result = {p.name: p.default for p in found.params if p.param_type_name == "option"}
+    return {n: None if type(v).__name__ == "Sentinel" else v for n, v in result.items()}
 
 
 # Huang 2023, "Adversarial Learned Soups", sections 3 and 4; "open" is what it leaves open.
@@ -100,10 +100,10 @@ SEARCHES = {
 @pytest.mark.parametrize("name", SEARCHES)
 def test_searches_have_the_defaults_of_their_commands(name: str) -> None:
     """Step 0.2 is from Huang 2023, 1000 shots from Croce 2023, 11 points from WiSE-FT."""
-    command, told = SEARCHES[name]
+    command, found = SEARCHES[name]
     typed = options_of(command)
     given = {n: p.default for n, p in inspect.signature(getattr(sm, name)).parameters.items()}
-    for key, (ours, theirs) in told.items():
+    for key, (ours, theirs) in found.items():
         assert given[key] == ours
         assert typed.get(key) == theirs
     if "buffers" in given:
@@ -143,8 +143,8 @@ def test_decisions_are_those_of_the_settings(
     settings: dict[str, Any], about: dict[str, Any], key: str, says: str
 ) -> None:
     usual = {"crafts": True, "statistics": True, "recalibrates": False}
-    told = decisions(Settings(**settings), **{**usual, **about})
-    assert re.search(says, told[key])
+    found = decisions(Settings(**settings), **{**usual, **about})
+    assert re.search(says, found[key])
 
 
 @pytest.mark.parametrize(

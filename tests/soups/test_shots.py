@@ -48,8 +48,8 @@ def test_parts_hold_the_examples_of_their_ids_in_the_order_of_the_set() -> None:
         assert torch.equal(x, data.batch(torch.tensor(places))[0])
         assert torch.equal(y, part.labels)
         assert torch.equal(part.batch(torch.tensor([3]))[0], x[3:4])
-        told = part.fingerprint()
-        assert (told["n"], told["split"], told["ref"]) == (n, f"all, {n} to {role}", data.ref)
+        found = part.fingerprint()
+        assert (found["n"], found["split"], found["ref"]) == (n, f"all, {n} to {role}", data.ref)
 
 
 def test_parts_are_told_apart_by_set_role_and_ids() -> None:

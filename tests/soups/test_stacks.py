@@ -138,13 +138,13 @@ def test_a_plan_takes_the_first_place_with_room(
     ],
 )
 def test_a_plan_is_told_in_words(place: str, store: str, says: str) -> None:
-    told = stacks.Plan(place, store, 2 << 20, 3 << 20).describe()
-    assert told.startswith(says)
-    assert told.endswith("and activations")
+    description = stacks.Plan(place, store, 2 << 20, 3 << 20).describe()
+    assert description.startswith(says)
+    assert description.endswith("and activations")
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("settings", "says"),
     [
         ({"place": "disc"}, "^ingredients: unknown place 'disc'"),
         ({"store": "fp8"}, "^store: unknown form 'fp8'"),
@@ -152,7 +152,7 @@ def test_a_plan_is_told_in_words(place: str, store: str, says: str) -> None:
     ],
 )
 def test_plans_that_cannot_be_meant_are_refused(
-    ingredients: sm.Ingredients, how: dict[str, str], says: str
+    ingredients: sm.Ingredients, settings: dict[str, str], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        stacks.plan(ingredients, **how)  # type: ignore[arg-type]
+        stacks.plan(ingredients, **settings)  # type: ignore[arg-type]

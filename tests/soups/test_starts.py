@@ -46,8 +46,8 @@ def test_starts_are_what_they_say(ingredients: sm.Ingredients, tmp_path: Path) -
     groups = ingredients.groups("tensor")
     none = torch.Generator()
 
-    def rows(how: str) -> Tensor:
-        return start(how, ingredients, groups, none).softmax(1).double()
+    def rows(settings: str) -> Tensor:
+        return start(settings, ingredients, groups, none).softmax(1).double()
 
     even = torch.full((len(groups), 3), 1 / 3, dtype=torch.float64)
     torch.testing.assert_close(rows("uniform"), even, atol=1e-6, rtol=0)
@@ -80,7 +80,7 @@ def test_a_recipe_of_finer_groups_gives_each_group_its_mean(
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("settings", "says"),
     [
         ("xavjer", "did you mean 'xavier'"),
         ("only", "unknown start 'only'; did you mean 'only:N'"),
@@ -94,9 +94,9 @@ def test_a_recipe_of_finer_groups_gives_each_group_its_mean(
         ("recipe:missing.json", "no such file"),
     ],
 )
-def test_starts_that_cannot_be_meant(ingredients: sm.Ingredients, how: str, says: str) -> None:
+def test_starts_that_cannot_be_meant(ingredients: sm.Ingredients, settings: str, says: str) -> None:
     with pytest.raises(SoupmergeError, match=says):
-        start(how, ingredients, ingredients.groups("model"), torch.Generator())
+        start(settings, ingredients, ingredients.groups("model"), torch.Generator())
 
 
 def test_a_recipe_of_other_ingredients_is_no_start(

@@ -27,10 +27,10 @@ def judge() -> sm.Benchmark:
     return sm.Benchmark(tiny.images(20, seed=5), [sm.APGD(sm.Linf(0.2), steps=2)])
 
 
-def sweep(home: Path, **how: Any) -> Sweep:
+def sweep(home: Path, **options: Any) -> Sweep:
     ingredients = tiny.make_ingredients(home / "in")
     beside = {"uniform": sm.Recipe.uniform(ingredients)}
-    given = {"seeds": (3, 4), "benchmark": judge(), "beside": beside, **how}
+    given = {"seeds": (3, 4), "benchmark": judge(), "beside": beside, **options}
     given["run"] = in_folder(given.get("run", sm.Run()), home / "run")
     goals, net = given.pop("objectives", GOALS), Tiny()
     net.soupmerge_ref = "tiny"  # type: ignore[assignment]
@@ -63,13 +63,13 @@ def test_ingredients_and_other_soups_are_judged_beside_them(tmp_path: Path) -> N
     uniform = sm.mix(ingredients, sm.Recipe.uniform(ingredients))
     for state, report in zip((uniform, *ingredients), found.beside.values(), strict=True):
         assert report == judge()(sm.bind(Tiny(), state))
-    told = json.loads(json.dumps(found.summary()))
-    assert [trial["name"] for trial in told["trials"]] == list(NAMES)
-    assert {n: t["metrics"] for n, t in told["baselines"].items()} == {
+    summary = json.loads(json.dumps(found.summary()))
+    assert [trial["name"] for trial in summary["trials"]] == list(NAMES)
+    assert {n: t["metrics"] for n, t in summary["baselines"].items()} == {
         name: json.loads(json.dumps(report.to_metrics())) for name, report in found.beside.items()
     }
-    assert set(told["spread"]) == {"clean", "linf:0.2", "union"}
-    assert told["spread"]["clean"]["clean"] == list(found.spread("clean")["clean"])
+    assert set(summary["spread"]) == {"clean", "linf:0.2", "union"}
+    assert summary["spread"]["clean"]["clean"] == list(found.spread("clean")["clean"])
 
 
 def test_the_spread_is_mean_lowest_and_highest_over_the_seeds() -> None:
@@ -92,22 +92,22 @@ def test_a_sweep_may_be_judged_by_nothing(tmp_path: Path) -> None:
     assert found.names == ("clean", "pushed")
     assert [trial.report for trial in found.trials] == [None, None]
     assert found.beside == {}
-    told = found.summary()
-    assert "spread" not in told
-    assert told["baselines"] == {}
+    summary = found.summary()
+    assert "spread" not in summary
+    assert summary["baselines"] == {}
     assert not (tmp_path / "run" / "judged").exists()
 
 
 def test_a_manifest_tells_what_is_learned_from_what(tmp_path: Path) -> None:
     sweep(tmp_path)
-    told = json.loads((tmp_path / "run" / "manifest.json").read_text())
-    assert (told["command"], told["model"], told["seeds"]) == ("sweep", "tiny", [3, 4])
-    assert told["objectives"] == {name: goal.describe() for name, goal in GOALS.items()}
-    assert told["data"] == tiny.images(40).fingerprint()
-    assert told["benchmark"] == judge().describe()
-    assert list(told["beside"]["uniform"]["model"]) == [1 / 3] * 3
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (manifest["command"], manifest["model"], manifest["seeds"]) == ("sweep", "tiny", [3, 4])
+    assert manifest["objectives"] == {name: goal.describe() for name, goal in GOALS.items()}
+    assert manifest["data"] == tiny.images(40).fingerprint()
+    assert manifest["benchmark"] == judge().describe()
+    assert list(manifest["beside"]["uniform"]["model"]) == [1 / 3] * 3
     ingredients = tiny.make_ingredients(tmp_path / "in")
-    assert [source["sha256"] for source in told["inputs"]] == list(ingredients.hashes)
+    assert [source["sha256"] for source in manifest["inputs"]] == list(ingredients.hashes)
     with pytest.raises(UsageError, match="contains an input"):
         sweep(tmp_path, run=sm.Run(tmp_path / "in", force=True))
     soup = sm.load(tmp_path / "run" / "beside" / "uniform.safetensors")[0]
@@ -121,21 +121,21 @@ def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
     for n, what in ((1, "steps"), (2, "steps"), (5, "clean"), (2, "clean")):
         with pytest.raises(Stop):
             sweep(tmp_path, run=sm.Run(tmp_path / "cut", progress=stop_at(n, what)))
-    told: list[tuple[int, int, str]] = []
+    calls: list[tuple[int, int, str]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         if what == "soups":
-            told.append((done, total, note))
+            calls.append((done, total, note))
         assert what != "steps"  # all of them are learned
 
     assert sweep(tmp_path, run=sm.Run(tmp_path / "cut", progress=progress)) == whole
-    assert told == [*((i, 4, name) for i, name in enumerate(NAMES)), (4, 4, "")]
+    assert calls == [*((i, 4, name) for i, name in enumerate(NAMES)), (4, 4, "")]
     soups = [files_of(tmp_path / out / "soups") for out in ("cut", "whole")]
     assert soups[0] == soups[1]  # the table beside them holds their paths
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("settings", "says"),
     [
         ({"objectives": {"clean": sm.against(None)}}, "objectives"),
         ({"seeds": (3, 5)}, r"seeds\[1\] was 4, now 5"),
@@ -143,11 +143,13 @@ def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
         ({"benchmark": None}, "benchmark"),
     ],
 )
-def test_a_run_of_other_settings_is_refused(tmp_path: Path, how: dict[str, Any], says: str) -> None:
+def test_a_run_of_other_settings_is_refused(
+    tmp_path: Path, settings: dict[str, Any], says: str
+) -> None:
     sweep(tmp_path)
     with pytest.raises(UsageError, match=says):
-        sweep(tmp_path, **how)
-    assert sweep(tmp_path, run=sm.Run(force=True), **how).names
+        sweep(tmp_path, **settings)
+    assert sweep(tmp_path, run=sm.Run(force=True), **settings).names
 
 
 def test_soups_of_other_ingredients_are_not_put_beside(tmp_path: Path) -> None:

@@ -173,13 +173,13 @@ def test_trials_are_a_sequence_of_what_was_tried_in_order() -> None:
 def test_a_summary_names_best_front_and_ingredients_by_their_places() -> None:
     points = {(0.5, 0.5): (9, 2), (1.0, 0.0): (8, 5), (0.0, 1.0): (2, 6), (0.25, 0.75): (2, 5)}
     trials = Trials(tuple(judged(*first(*p, n=10), weights=row) for row, p in points.items()))
-    told = json.loads(json.dumps(trials.summary()))
-    assert told["best"] == {"clean": 0, "linf:0.1": 2, "union": 1}
-    assert told["front"] == list(trials.front("clean", "union"))
-    assert told["baselines"] == {"ingredients": {"0": 1, "1": 2}}
-    assert [t["weights"] for t in told["trials"]] == [list(row) for row in points]
-    assert [t["metrics"]["clean"]["correct"] for t in told["trials"]] == [9, 8, 2, 2]
-    assert all("flags" not in t for t in told["trials"])
+    summary = json.loads(json.dumps(trials.summary()))
+    assert summary["best"] == {"clean": 0, "linf:0.1": 2, "union": 1}
+    assert summary["front"] == list(trials.front("clean", "union"))
+    assert summary["baselines"] == {"ingredients": {"0": 1, "1": 2}}
+    assert [t["weights"] for t in summary["trials"]] == [list(row) for row in points]
+    assert [t["metrics"]["clean"]["correct"] for t in summary["trials"]] == [9, 8, 2, 2]
+    assert all("flags" not in t for t in summary["trials"])
     bare = Trials((Trial(trials[0].recipe),)).summary()
     assert (bare["best"], bare["front"], bare["baselines"]) == ({}, [], {})
     assert bare["trials"][0]["metrics"] == {}
@@ -189,21 +189,21 @@ def test_a_record_gives_its_trial_again_and_no_other() -> None:
     trial = judged(*first(9, 3, n=10), weights=(1 / 3, 2 / 3))
     record = json.loads(json.dumps(trial.to_record()))
     assert record["weights"] == [0.333333, 0.666667]
-    told = {"data": {}, "attacks": dict(trial.judged().attacks)}
-    again = Trial.from_record(record, trial.recipe, told)
+    found = {"data": {}, "attacks": dict(trial.judged().attacks)}
+    again = Trial.from_record(record, trial.recipe, found)
     assert again == trial
     assert Trial.from_record(record, trial.recipe, None) == Trial(trial.recipe)
     other = judged(*first(9, 3, n=10), weights=(0.5, 0.5)).recipe
     with pytest.raises(
         InputError, match=r"trials\.jsonl: a record belongs to another soup; .*--force"
     ):
-        Trial.from_record(record, other, told)
+        Trial.from_record(record, other, found)
     moved = sm.Recipe(
         tuple(type(s)(f"/elsewhere/{s.ref}", s.sha256) for s in trial.recipe.sources),
         ("model",),
         trial.recipe.weights,
     )
-    assert Trial.from_record(record, moved, told).report == trial.report
+    assert Trial.from_record(record, moved, found).report == trial.report
 
 
 @pytest.mark.parametrize("harm", ["metrics", "flags"])

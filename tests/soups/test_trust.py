@@ -87,7 +87,7 @@ def test_a_finished_soup_is_not_replaced_by_another_choice_unless_forced(
     ingredients = sm.load(*trained)
     judge = sm.Benchmark(sm.data("digits", split="val", limit=50), [sm.APGD(sm.Linf(0.2), steps=2)])
 
-    def run(metric: str, **how: Any) -> sm.Trials:
+    def run(metric: str, **settings: Any) -> sm.Trials:
         out = tmp_path / "run"
         return sm.grid(
             sm.model(like=ingredients),
@@ -95,7 +95,7 @@ def test_a_finished_soup_is_not_replaced_by_another_choice_unless_forced(
             judge,
             step=1,
             metric=metric,
-            run=sm.Run(out, **how),
+            run=sm.Run(out, **settings),
         )
 
     trials = run("union")
@@ -290,5 +290,5 @@ def test_a_network_without_batch_norms_has_nothing_to_decide_about_them(tmp_path
         assert run_folder.read_manifest(path.with_suffix(".run"))["decisions"] == {}
     ingredients = sm.load(*paths)
     sm.learn(net, ingredients, images, sm.against(None), epochs=1, run=sm.Run(tmp_path / "run"))
-    told = run_folder.read_manifest(tmp_path / "run")["decisions"]
-    assert not {"batch norm", "statistics"} & set(told)
+    manifest = run_folder.read_manifest(tmp_path / "run")["decisions"]
+    assert not {"batch norm", "statistics"} & set(manifest)

@@ -31,25 +31,25 @@ class Server:
 @contextmanager
 def serving() -> Iterator[Server]:
     """Run a server on a port of this machine."""
-    told = Server()
+    found = Server()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:  # noqa: N802
             self.close_connection = True
-            told.answer(self)
+            found.answer(self)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.daemon_threads = True
-    told.address = f"http://127.0.0.1:{made.server_port}/file"
+    found.address = f"http://127.0.0.1:{made.server_port}/file"
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield told
+        yield found
     finally:
         made.shutdown()
         thread.join()

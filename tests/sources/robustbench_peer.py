@@ -153,8 +153,8 @@ def small() -> dict[str, tuple[nn.Module, nn.Module]]:
         "activation_fn": nn.SiLU, "se_ratio": 0.25, "se_activation": nn.ReLU, "se_order": 2,
     }  # fmt: skip
     ours = "soupmerge.sources.models.dm_wide_resnet:DMWideResNet"
-    how: dict[str, Any] = {"mean": dm[0], "std": dm[1]}
-    like_ra: dict[str, Any] = how | {
+    settings: dict[str, Any] = {"mean": dm[0], "std": dm[1]}
+    like_ra: dict[str, Any] = settings | {
         "blocks": (2, 1, 1),
         "widths": (8, 12, 16, 24),
         "squeeze": 0.25,
@@ -171,7 +171,7 @@ def small() -> dict[str, tuple[nn.Module, nn.Module]]:
         "squeeze": (squeezing.NormalizedWideResNet(*dm, **ra), sm.model(ours, **like_ra)),
         "sparse": (
             sparse.MeanSparse_DMWideResNet(10, 10, 1, nn.SiLU),
-            sm.model(ours, depth=10, widen=1, sparse=True, **how),
+            sm.model(ours, depth=10, widen=1, sparse=True, **settings),
         ),
         "sparse and squeeze": (
             sparse_squeezing.NormalizedWideResNet(*dm, **ra),

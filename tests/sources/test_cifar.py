@@ -47,9 +47,9 @@ def archive(files: dict[str, bytes], server: Server, monkeypatch: pytest.MonkeyP
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, data in files.items():
-            told = tarfile.TarInfo(f"small/{name}")
-            told.size = len(data)
-            tar.addfile(told, io.BytesIO(data))
+            result = tarfile.TarInfo(f"small/{name}")
+            result.size = len(data)
+            tar.addfile(result, io.BytesIO(data))
     found = packed.getvalue()
     md5 = {name: hashlib.md5(data).hexdigest() for name, data in files.items()}
     listed = {

@@ -29,10 +29,10 @@ SHORT = sorted([*BARE, "plane", "car"])
 """CIFAR-10's classes with two names that others give them: their order is another."""
 
 
-def data(root: Path, **how: Any) -> sm.Images:
+def data(root: Path, **settings: Any) -> sm.Images:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", f".*{UNLIKE_TEXT}")
-        return sm.data(f"folder:{root}", **how)
+        return sm.data(f"folder:{root}", **settings)
 
 
 # ---- the order of a folder
@@ -127,8 +127,8 @@ def test_a_run_that_recorded_no_classes_is_resumed(soupmerge: Typed, tmp_path: P
     assert soupmerge(*words).status == 0
     soup = (run / "soup.safetensors").read_bytes()
     manifest = json.loads((run / "manifest.json").read_text())
-    for told in dictionaries(manifest):
-        told.pop("classes", None)
+    for entry in dictionaries(manifest):
+        entry.pop("classes", None)
     (run / "manifest.json").write_text(json.dumps(manifest))
     again = soupmerge(*words)
     assert again.status == 0, again.err
@@ -159,12 +159,12 @@ def typed(tmp_path: Path, form: str, root: Path, **notes: Any) -> list[str]:
         moved = {n: t + i * (i + t) * 0.01 for n, t in state.items()}
         sm.save(tmp_path / f"{name}.safetensors", moved, notes=notes)
     paths = {name: str(tmp_path / f"{name}.safetensors") for name in "abc"}
-    told = {
+    found = {
         "model": f"--model {NET}",
         "data": f"--data folder:{root}",
         "out": str(tmp_path / "out"),
     }
-    return form.format(**paths, **told).split()
+    return form.format(**paths, **found).split()
 
 
 @pytest.mark.parametrize("count", [2, 9, 11])
@@ -221,11 +221,11 @@ def test_a_label_too_many_is_refused_wherever_it_comes_from(
 # ---- the same as those it was trained on
 
 
-def finetuned(tmp_path: Path, name: str, root: Path, seed: int = 0, **how: Any) -> Path:
+def finetuned(tmp_path: Path, name: str, root: Path, seed: int = 0, **settings: Any) -> Path:
     """Train a network for no time worth speaking of on *root*, and return its file."""
     out = tmp_path / f"{name}.safetensors"
     schedule = sm.Schedule(epochs=1, lr=1e-6, batch_size=7, augment="none")
-    sm.finetune(Levels(), data(root), sm.against([]), out, schedule=schedule, seed=seed, **how)
+    sm.finetune(Levels(), data(root), sm.against([]), out, schedule=schedule, seed=seed, **settings)
     return out
 
 
@@ -296,8 +296,8 @@ def test_what_nobody_named_is_not_compared(tmp_path: Path) -> None:
 )
 def test_what_a_stranger_noted_is_no_order(tmp_path: Path, notes: dict[str, Any]) -> None:
     """Also not what a search was run on: it may have had the wrong order itself."""
-    told = {**ledger.entry("finetune", sm.data("digits", limit=10), ledger.TRAINED), **notes}
-    sm.save(tmp_path / "a.safetensors", Levels().state_dict(), notes={"seen": [told]})
+    found = {**ledger.entry("finetune", sm.data("digits", limit=10), ledger.TRAINED), **notes}
+    sm.save(tmp_path / "a.safetensors", Levels().state_dict(), notes={"seen": [found]})
     assert classes.orders_of(sm.load(tmp_path / "a.safetensors")[0]) == []
 
 

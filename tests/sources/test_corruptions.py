@@ -168,7 +168,9 @@ def test_several_corruptions_of_a_set_read_it_once(monkeypatch: pytest.MonkeyPat
 
     asked: list[str] = []
     digits = data.READERS["digits"]
-    monkeypatch.setitem(data.READERS, "digits", lambda *how: asked.append(how[1]) or digits(*how))
+    monkeypatch.setitem(
+        data.READERS, "digits", lambda *settings: asked.append(settings[1]) or digits(*settings)
+    )
     refs = ["blur-1:digits", "digits", "noise-2:digits"]
     sets = data.data_sets(refs, split="val", limit=5)
     assert [images.ref for images in sets] == refs

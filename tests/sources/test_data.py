@@ -272,9 +272,9 @@ def test_what_a_function_gives_may_be_changed_by_it_later(monkeypatch: pytest.Mo
 def test_a_set_s_hash_is_that_of_ids_labels_and_pixels() -> None:
     x, y = torch.rand(3, 1, 2, 2, dtype=torch.float64), [2, 0, 1]
     images = sm.Images.of(x, y)
-    told = b"0\n1\n2" + np.array(y, np.int64).tobytes() + x.float().numpy().tobytes()
+    found = b"0\n1\n2" + np.array(y, np.int64).tobytes() + x.float().numpy().tobytes()
     assert images.fingerprint() == {
-        "ref": "arrays", "split": "all", "n": 3, "sha256": hashlib.sha256(told).hexdigest()
+        "ref": "arrays", "split": "all", "n": 3, "sha256": hashlib.sha256(found).hexdigest()
     }  # fmt: skip
     assert (images.classes, len(images)) == (3, 3)
     assert sm.Images.of(x, y, classes=7, ref="mine").classes == 7

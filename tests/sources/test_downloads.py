@@ -41,8 +41,8 @@ def left(target: Path) -> list[str]:
 
 def test_a_whole_file_comes_whole(server: Server, target: Path) -> None:
     server.acts = [whole]
-    told: list[int] = []
-    found = download(server.address, target, progress=lambda what, n, of, note="": told.append(n))
+    calls: list[int] = []
+    found = download(server.address, target, progress=lambda what, n, of, note="": calls.append(n))
     assert found == DIGEST
     assert target.read_bytes() == BODY
     assert left(target) == ["net.pt"]
@@ -204,14 +204,14 @@ def test_progress_is_told_in_megabytes_of_the_whole(server: Server, target: Path
         lambda handler: send(handler, 200, body[:middle], declared=len(body), ETag='"one"'),
         lambda handler: send(handler, 206, body[middle:], ETag='"one"', Content_Range=span),
     ]
-    told: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int, int]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
-        told.append((what, done, total))
+        calls.append((what, done, total))
 
     download(server.address, target, progress=progress)
-    assert {(what, of) for what, _, of in told} == {("megabytes", 3)}
-    counts = [n for _, n, _ in told]
+    assert {(what, of) for what, _, of in calls} == {("megabytes", 3)}
+    counts = [n for _, n, _ in calls]
     assert counts == sorted(counts)
     assert set(counts) == {0, 1, 2, 3}
 

@@ -65,8 +65,8 @@ def test_a_branch_stands_for_its_commit_until_it_is_pulled(
     refused = soupmerge("pull", "--locked", "hf-hub:me/net")
     assert (refused.status, old in refused.err, new in refused.err) == (4, True, True)
     assert opened("hf-hub:me/net").ref.endswith(old)
-    told = json.loads(soupmerge("pull", "hf-hub:me/net", "--json").out)
-    assert told[0]["commit"] == new
+    parsed = json.loads(soupmerge("pull", "hf-hub:me/net", "--json").out)
+    assert parsed[0]["commit"] == new
     assert soupmerge("pull", "--locked", "hf-hub:me/net").status == 0
     resumed = soupmerge("eval", "hf-hub:me/net", *judge)
     assert resumed.status == 2
@@ -189,9 +189,9 @@ def test_notes_that_cannot_be_read_are_asked_for_again(site: Hub, damage: bytes)
     commit = site.add("me/net", {"model.safetensors": weights()}, licence="mit")
     opened("hf-hub:me/net")
     notes = folder() / ".soupmerge" / f"{commit}.json"
-    told = json.loads(notes.read_text())
+    parsed = json.loads(notes.read_text())
     size = len(weights())
-    assert told == {
+    assert parsed == {
         "format": "soupmerge-listing/1",
         "licence": "mit",
         "files": {"model.safetensors": [size, sha256(weights())]},
@@ -202,7 +202,7 @@ def test_notes_that_cannot_be_read_are_asked_for_again(site: Hub, damage: bytes)
     asked = len(site.asked)
     assert opened("hf-hub:me/net").notes_of_soupmerge["licence"] == "mit"
     assert len(site.asked) > asked
-    assert json.loads(notes.read_text()) == told
+    assert json.loads(notes.read_text()) == parsed
 
 
 @pytest.mark.parametrize("text", ["", "main", "g" * 40, "é" * 40])

@@ -176,8 +176,8 @@ def test_the_token_is_nowhere(
 
 
 def environment(site: Hub, home: Path) -> dict[str, str]:
-    told = {"HF_ENDPOINT": site.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    return {**os.environ, **told, "HF_TOKEN": TOKEN}
+    found = {"HF_ENDPOINT": site.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    return {**os.environ, **found, "HF_TOKEN": TOKEN}
 
 
 def typed(*words: object, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

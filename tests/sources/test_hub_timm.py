@@ -21,8 +21,8 @@ Typed = Callable[..., Outcome]
 
 
 def config(**more: Any) -> dict[str, Any]:
-    told = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.1], "input_size": [3, 64, 64]}
-    return {"architecture": "test_resnet", "num_classes": 7, "pretrained_cfg": told, **more}
+    found = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.1], "input_size": [3, 64, 64]}
+    return {"architecture": "test_resnet", "num_classes": 7, "pretrained_cfg": found, **more}
 
 
 def test_weights_of_timm_come_from_its_repository_with_their_normaliser(site: Hub) -> None:
@@ -50,8 +50,8 @@ def test_position_embeddings_have_the_size_that_the_config_says(site: Hub) -> No
 
     theirs = timm.create_model("test_vit", img_size=96, num_classes=7).eval()
     cfg = {**config()["pretrained_cfg"], "input_size": [3, 96, 96], "fixed_input_size": True}
-    told = config(architecture="test_vit", pretrained_cfg=cfg)
-    files = {"config.json": json.dumps(told).encode()}
+    result = config(architecture="test_vit", pretrained_cfg=cfg)
+    files = {"config.json": json.dumps(result).encode()}
     site.add("me/vit", files | {"model.safetensors": safetensors.torch.save(theirs.state_dict())})
     found = opened("hf-hub:me/vit")
     assert "img_size=96" in str(found.model)
@@ -133,15 +133,15 @@ UNNAMED: dict[str, dict[str, Any]] = {
 }
 
 
-def network_of(told: Any, home: Path) -> tuple[str | None, str | None]:
-    (home / "config.json").write_text(json.dumps(told))
+def network_of(expected: Any, home: Path) -> tuple[str | None, str | None]:
+    (home / "config.json").write_text(json.dumps(expected))
     return network_in(home / "config.json")
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_config_names_its_network(tmp_path: Path, name: str) -> None:
-    told, form = NAMED[name]
-    assert network_of(told, tmp_path) == (form, None)
+    found, form = NAMED[name]
+    assert network_of(found, tmp_path) == (form, None)
 
 
 @pytest.mark.parametrize("name", UNNAMED)
@@ -151,9 +151,9 @@ def test_a_config_that_asks_for_more_names_none_and_why(tmp_path: Path, name: st
     assert "names a network that only --model can make" in str(doubt)
 
 
-@pytest.mark.parametrize("told", [{}, [], {"model_type": "bert"}])
-def test_a_config_of_another_library_says_nothing(tmp_path: Path, told: Any) -> None:
-    assert network_of(told, tmp_path) == (None, None)
+@pytest.mark.parametrize("expected", [{}, [], {"model_type": "bert"}])
+def test_a_config_of_another_library_says_nothing(tmp_path: Path, expected: Any) -> None:
+    assert network_of(expected, tmp_path) == (None, None)
 
 
 def test_a_config_that_cannot_be_read_is_no_reason_to_stop(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def test_a_resized_set_is_the_set_at_another_size() -> None:
         assert getattr(data, name) == getattr(plain, name)
     assert torch.equal(data.labels, plain.labels)
     assert len(data) == 9
-    told = {"resolution": 13, "resize": "bicubic, antialiased"}
-    assert data.fingerprint() == {**plain.fingerprint(), **told}
+    found = {"resolution": 13, "resize": "bicubic, antialiased"}
+    assert data.fingerprint() == {**plain.fingerprint(), **found}
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def test_listing_needs_neither_torch_nor_a_network() -> None:
 
 def test_a_part_is_listed_by_its_beginning(soupmerge: Typed) -> None:
     result = soupmerge("pull", "--list", "rb:cifar100/Linf", "--json")
-    told = json.loads(result.out)
-    assert {entry["name"].rpartition("/")[0] for entry in told} == {"cifar100/Linf"}
+    parsed = json.loads(result.out)
+    assert {entry["name"].rpartition("/")[0] for entry in parsed} == {"cifar100/Linf"}
     wrong = soupmerge("pull", "--list", "rb:cifar100/L2")
     assert wrong.status == 2
     assert "did you mean" in wrong.err
@@ -90,20 +90,27 @@ def test_the_document_counts_the_networks() -> None:
     found = Counter(e.network.partition("?")[0] for e in zoo.entries().values() if e.network)
     page = (Path(__file__).parents[2] / "docs" / "robustbench.md").read_text()
     rows = re.findall(r"^\| (`.*`) \| (\d+) \|", page, re.MULTILINE)
-    told: Counter[str] = Counter()
+    result: Counter[str] = Counter()
     for names, count in rows:
         forms = re.findall(r"`([^`]+)`", names)
         assert sum(found[form] for form in forms) == int(count), names
-        told.update(forms)
-    assert told == dict.fromkeys(found, 1)
+        result.update(forms)
+    assert result == dict.fromkeys(found, 1)
 
 
 # ---- what an entry says
 
 
 def row(**other: str) -> dict[str, str]:
-    told = {"network": "resnet9", "key": "", "licence": "mit", "start": "scratch", "eps": "8/255"}
-    return {"name": "d/Linf/N", "files": "gdrive:a", "clean": "90", "robust": "50", **told, **other}
+    found = {"network": "resnet9", "key": "", "licence": "mit", "start": "scratch", "eps": "8/255"}
+    return {
+        "name": "d/Linf/N",
+        "files": "gdrive:a",
+        "clean": "90",
+        "robust": "50",
+        **found,
+        **other,
+    }
 
 
 def test_members_of_an_ensemble_claim_nothing_that_is_the_ensemble_s(

@@ -278,35 +278,35 @@ def test_a_pulled_file_is_pinned(site: Path, tmp_path: Path) -> None:
 
 def test_a_hash_in_a_name_is_held_to(monkeypatch: pytest.MonkeyPatch, models: Path) -> None:
     monkeypatch.delenv("SOUPMERGE_OFFLINE")
-    told: dict[str, str] = {}
+    found: dict[str, str] = {}
 
     def download(address: str, target: Path, *, sha256: str, **_: Any) -> str:
-        told.update(address=address, sha256=sha256)
+        found.update(address=address, sha256=sha256)
         raise NetworkError("no")
 
     monkeypatch.setattr(downloads, "download", download)
     with pytest.warns(UserWarning, match="downloading"), pytest.raises(NetworkError):
         sm.load("rb:imagenet/Linf/Standard_R50")
-    assert re.fullmatch(r"[0-9a-f]{8}", told["sha256"])
-    assert told["address"].endswith(f"-{told['sha256']}.pth")
+    assert re.fullmatch(r"[0-9a-f]{8}", found["sha256"])
+    assert found["address"].endswith(f"-{found['sha256']}.pth")
     with pytest.warns(UserWarning, match="downloading"), pytest.raises(NetworkError):
         sm.load(f"rb:{STANDARD}")
-    assert told["sha256"] == ""
+    assert found["sha256"] == ""
 
 
 def test_a_pull_shows_its_progress(
     models: Path, soupmerge: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SOUPMERGE_OFFLINE")
-    told: list[Any] = []
+    calls: list[Any] = []
 
     def download(*_: Any, progress: Any, **__: Any) -> str:
-        told.append(progress)
+        calls.append(progress)
         raise NetworkError("no")
 
     monkeypatch.setattr(downloads, "download", download)
     assert soupmerge("pull", f"rb:{STANDARD}").status == 6
-    assert told[0] is not None
+    assert calls[0] is not None
 
 
 # ---- origin
@@ -359,9 +359,9 @@ def test_networks_trained_apart_are_known_before_anything_is_measured(
     result = soupmerge("check", f"rb:{WANG}", f"rb:{XU}")
     assert result.status == 1
     assert "separate" in result.out
-    told = json.loads(soupmerge("check", f"rb:{WANG}", f"rb:{XU}", "--json").out)
-    assert told["basin"]["verdict"] == "separate"
-    assert "trained apart" in told["basin"]["reasons"][0]
+    parsed = json.loads(soupmerge("check", f"rb:{WANG}", f"rb:{XU}", "--json").out)
+    assert parsed["basin"]["verdict"] == "separate"
+    assert "trained apart" in parsed["basin"]["reasons"][0]
 
     soup = tmp_path / "soup.safetensors"
     mixed = soupmerge("mix", f"rb:{WANG}", f"rb:{XU}", "-w", "0.5,0.5", "-o", soup)

@@ -75,7 +75,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     handles: dict[int, str] = {}
 
-    def watched(name: str, told: Callable[..., str]) -> None:
+    def watched(name: str, expected: Callable[..., str]) -> None:
         real = getattr(os, name)
 
         def call(*args: Any, **more: Any) -> Any:
@@ -83,7 +83,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             if name == "open":
                 handles[found] = os.path.basename(args[0])
             else:
-                calls.append(f"{name} {told(*args)}")
+                calls.append(f"{name} {expected(*args)}")
             return found
 
         monkeypatch.setattr(os, name, call)

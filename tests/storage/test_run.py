@@ -20,9 +20,9 @@ from soupmerge.storage import run_folder
 MANIFEST = {"command": "grid", "settings": {"step": "1/5", "seeds": [1, 2]}, "inputs": []}
 
 
-def begin(path: Path, manifest: dict[str, Any] | None = None, **how: Any) -> bool:
+def begin(path: Path, manifest: dict[str, Any] | None = None, **settings: Any) -> bool:
     """Open and close the run folder; return whether it was resumed."""
-    with run_folder.opened(path, manifest or MANIFEST, **how) as folder:
+    with run_folder.opened(path, manifest or MANIFEST, **settings) as folder:
         return folder.resumed
 
 
@@ -39,14 +39,14 @@ def test_a_run_is_resumed_with_equal_settings(tmp_path: Path) -> None:
     written = (home / "manifest.json").read_bytes()
     assert begin(home)
     assert (home / "manifest.json").read_bytes() == written
-    told = json.loads(written)
-    assert told == {
+    parsed = json.loads(written)
+    assert parsed == {
         "format": "soupmerge-run/1",
         **MANIFEST,
         "environment": run_folder.environment(),
     }
-    assert run_folder.read_manifest(home) == told
-    assert set(told["environment"]) == {"python", "soupmerge", "torch", "timm", "torchvision"}
+    assert run_folder.read_manifest(home) == parsed
+    assert set(parsed["environment"]) == {"python", "soupmerge", "torch", "timm", "torchvision"}
 
 
 def changed(**settings: Any) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def test_other_settings_are_refused_and_each_difference_is_named(
 
 def test_what_has_a_hash_may_move(tmp_path: Path) -> None:
     def of(ref: str, sha256: str = "00") -> dict[str, Any]:
-        told = {"ref": ref, "sha256": sha256, "n": 3, "links": [ref], "classes": [ref]}
-        return {**MANIFEST, "inputs": [{"deep": (told,)}], "model": {"ref": "net"}}
+        found = {"ref": ref, "sha256": sha256, "n": 3, "links": [ref], "classes": [ref]}
+        return {**MANIFEST, "inputs": [{"deep": (found,)}], "model": {"ref": "net"}}
 
     begin(tmp_path / "run", of("here"))
     assert begin(tmp_path / "run", of("there"))

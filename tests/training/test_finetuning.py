@@ -50,8 +50,8 @@ def test_every_kind_of_ingredient_can_be_made_and_tells_how(
     before, random = state(net), torch.get_rng_state()
     objective, out = sm.against(threat), tmp_path / "a.safetensors"
     assert sm.finetune(net, digits, objective, out, schedule=SHORT, seed=3) == out
-    told = sm.load(out)[0].notes_of_soupmerge["training"]
-    assert told == {
+    found = sm.load(out)[0].notes_of_soupmerge["training"]
+    assert found == {
         "base": None,
         "data": digits.fingerprint(),
         "objective": objective.describe(),
@@ -67,8 +67,8 @@ def test_every_kind_of_ingredient_can_be_made_and_tells_how(
     manifest = json.loads((tmp_path / "a.run" / "manifest.json").read_text())
     assert manifest["command"] == "finetune"
     assert manifest["model"] is None
-    assert {key: manifest[key] for key in told if key in manifest} == {
-        key: value for key, value in told.items() if key != "epochs done"
+    assert {key: manifest[key] for key in found if key in manifest} == {
+        key: value for key, value in found.items() if key != "epochs done"
     }
 
 
@@ -123,9 +123,9 @@ def test_a_base_is_where_training_starts_and_is_told_by_name_and_hash(
     sm.finetune(bound, digits, sm.against(None), alone, schedule=SHORT)
     found, expected = sm.load(again)[0], sm.load(alone)[0]
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    told = found.notes_of_soupmerge
-    assert told["training"]["base"] == {"ref": "base.safetensors", "sha256": base.sha256}
-    assert told["family"] == [node_of(base)]
+    result = found.notes_of_soupmerge
+    assert result["training"]["base"] == {"ref": "base.safetensors", "sha256": base.sha256}
+    assert result["family"] == [node_of(base)]
     assert "family" not in expected.notes_of_soupmerge
     assert expected.notes_of_soupmerge["training"]["base"] is None
 
@@ -194,22 +194,22 @@ def test_a_killed_training_resumes_to_the_same_bytes(
 def test_progress_counts_steps_and_what_is_finished_takes_none(
     net: nn.Module, digits: sm.Images, tmp_path: Path
 ) -> None:
-    told: list[tuple[str, int, int, str]] = []
+    calls: list[tuple[str, int, int, str]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
-        told.append((what, done, total, note))
+        calls.append((what, done, total, note))
 
     out = tmp_path / "a.safetensors"
     sm.finetune(net, digits, sm.against(None), out, schedule=SHORT, progress=progress)
-    assert [t[:3] for t in told] == [("steps", i, 6) for i in range(1, 7)]
+    assert [t[:3] for t in calls] == [("steps", i, 6) for i in range(1, 7)]
     history = (tmp_path / "a.run" / "history.jsonl").read_text().splitlines()
     for i, line in ((2, history[0]), (5, history[1])):
         epoch = json.loads(line)
-        assert told[i][3] == f"loss {epoch['loss']:.3f}, accuracy {epoch['accuracy']:.1%}"
-    told.clear()
+        assert calls[i][3] == f"loss {epoch['loss']:.3f}, accuracy {epoch['accuracy']:.1%}"
+    calls.clear()
     kept = out.read_bytes()
     sm.finetune(net, digits, sm.against(None), out, schedule=SHORT, progress=progress)
-    assert told == [("epochs", 2, 2, "done before")]
+    assert calls == [("epochs", 2, 2, "done before")]
     assert out.read_bytes() == kept
     out.unlink()
     sm.finetune(net, digits, sm.against(None), out, schedule=SHORT)

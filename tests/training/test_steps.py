@@ -90,9 +90,9 @@ def test_training_is_torch_s_sgd_on_torch_s_schedulers(
     for name, tensor in twin.state_dict().items():
         torch.testing.assert_close(written[name], tensor, rtol=1e-5, atol=1e-6)
     lines = (tmp_path / "a.run" / "history.jsonl").read_text().splitlines()
-    told = [json.loads(line) for line in lines]
-    assert [(t["epoch"], t["accuracy"]) for t in told] == [(e, a) for e, _, a in history]
-    assert [t["loss"] for t in told] == pytest.approx([loss for _, loss, _ in history], rel=1e-5)
+    parsed = [json.loads(line) for line in lines]
+    assert [(t["epoch"], t["accuracy"]) for t in parsed] == [(e, a) for e, _, a in history]
+    assert [t["loss"] for t in parsed] == pytest.approx([loss for _, loss, _ in history], rel=1e-5)
 
 
 def watching(log: list[dict[str, Any]]) -> nn.Module:

@@ -197,11 +197,13 @@ def written(states: Sequence[State], suffix: str = ".safetensors") -> Iterator[s
         yield sm.load(*paths)
 
 
-def soup(states: Sequence[State], rows: Any, *, dtype: DType | None = None, **how: Any) -> State:
+def soup(
+    states: Sequence[State], rows: Any, *, dtype: DType | None = None, **options: Any
+) -> State:
     with written(states) as ingredients:
         return sm.mix(
             ingredients,
-            sm.Recipe.of(ingredients, rows, affine=True, dtype=dtype and dtype.name, **how),
+            sm.Recipe.of(ingredients, rows, affine=True, dtype=dtype and dtype.name, **options),
         )
 
 

@@ -286,11 +286,11 @@ def test_links_out_of_a_folder_are_recorded_but_decide_nothing(tmp_path: Path) -
         folder = tmp_path / "other" / "snapshots" / home
         folder.mkdir(parents=True)
         (folder / "model.safetensors").symlink_to(tmp_path / home / "a.safetensors")
-        [told] = sm.load(folder).fingerprint()
-        assert len(told["links"]) == 1
-        assert told["links"][0].startswith("model.safetensors is a link")
-        assert str(tmp_path / home) in told["links"][0]
-        fingerprints.append(essence(told))
+        [found] = sm.load(folder).fingerprint()
+        assert len(found["links"]) == 1
+        assert found["links"][0].startswith("model.safetensors is a link")
+        assert str(tmp_path / home) in found["links"][0]
+        fingerprints.append(essence(found))
     assert fingerprints[0] == fingerprints[1] == fingerprints[2]
     assert set(fingerprints[0]) == {"sha256"}
 

@@ -61,9 +61,9 @@ def test_signs_are_those_of_plain_vectors(
         apart = [row - ref for row in rows]
         distances = [np.linalg.norm(d) / np.linalg.norm(ref) for d in apart]
         assert sign.distances == pytest.approx(distances, rel=1e-6, abs=1e-7)
-        for told, vectors in ((sign.alike, rows), (sign.aligned, apart)):
+        for entry, vectors in ((sign.alike, rows), (sign.aligned, apart)):
             cosines = [cosine(a, b) for a, b in combinations(vectors, 2)] or [1.0]
-            assert told == pytest.approx((min(cosines), max(cosines)), rel=1e-5)
+            assert entry == pytest.approx((min(cosines), max(cosines)), rel=1e-5)
 
 
 def test_an_outlier_lies_more_than_three_times_as_far_as_the_median(tmp_path: Path) -> None:
@@ -187,6 +187,6 @@ def test_mix_and_check_say_that_networks_were_trained_apart(
     checked = soupmerge("check", *refs)
     assert checked.status == 0
     assert ("unlikely to work" in checked.out) == apart
-    told = json.loads(soupmerge("check", *refs, "--json").out)
-    assert told["compatible"] is True
-    assert ["unlikely to work" in remark for remark in told["remarks"]] == [True] * apart
+    parsed = json.loads(soupmerge("check", *refs, "--json").out)
+    assert parsed["compatible"] is True
+    assert ["unlikely to work" in remark for remark in parsed["remarks"]] == [True] * apart

@@ -100,8 +100,8 @@ def test_a_tensor_that_two_patterns_match_is_named_with_both(
         return
     with pytest.raises(UsageError) as caught:
         group_by(by, names)
-    told = dict(problem.split(": ", 1) for problem in caught.value.problems)
-    assert told == {n: " and ".join(map(repr, found)) for n, found in doubled.items()}
+    result = dict(problem.split(": ", 1) for problem in caught.value.problems)
+    assert result == {n: " and ".join(map(repr, found)) for n, found in doubled.items()}
     assert doubled or f"{idle[0]!r} matches no tensor" in str(caught.value)
 
 

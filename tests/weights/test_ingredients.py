@@ -19,11 +19,13 @@ from tests.shared import near
 State = dict[str, torch.Tensor]
 
 
-def load(home: Path, *states: State, names: str = "abcdefghijkl", **how: Any) -> sm.Ingredients:
+def load(
+    home: Path, *states: State, names: str = "abcdefghijkl", **settings: Any
+) -> sm.Ingredients:
     paths = [home / f"{names[i]}.safetensors" for i in range(len(states))]
     for path, state in zip(paths, states, strict=True):
         sm.save(path, state, force=True)
-    return sm.load(*paths, **how)
+    return sm.load(*paths, **settings)
 
 
 GOOD: State = {

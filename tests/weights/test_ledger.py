@@ -39,12 +39,12 @@ ALLOWED = {
 def test_images_are_refused_where_they_leak_and_nowhere_else(earlier: str, now: str) -> None:
     val = sm.data("digits", split="val", limit=40)
     some, others = val.take(torch.arange(10), "some"), val.take(torch.arange(10, 20), "others")
-    told = [ledger.entry("somebody", some, earlier)]
-    lines = ledger.leaks(told, Sketch.of(val), now)
+    found = [ledger.entry("somebody", some, earlier)]
+    lines = ledger.leaks(found, Sketch.of(val), now)
     assert (not lines) is ALLOWED[earlier, now]
     for line in lines:
         assert line == f"{earlier} digits, some (by somebody): 10 images in common"
-    assert ledger.leaks(told, Sketch.of(others), now) == []
+    assert ledger.leaks(found, Sketch.of(others), now) == []
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_one_split_stops_a_soup_and_a_soup_of_it(trained: list[Path], tmp_path: 
     goal: Any = sm.against(None)
     sm.learn(net, ingredients, train, goal, epochs=1, stop_on=val, run=sm.Run(tmp_path / "first"))
     soup = tmp_path / "first" / "soup.safetensors"
-    told = [e for e in ledger.ledger_of(sm.load(soup)[0]) if e["by"] == "learn"]
-    assert [(e["purpose"], e["split"], e["n"]) for e in told] == [
+    found = [e for e in ledger.ledger_of(sm.load(soup)[0]) if e["by"] == "learn"]
+    assert [(e["purpose"], e["split"], e["n"]) for e in found] == [
         (TRAINED, train.fingerprint()["split"], 32),
         (STOPPED, val.fingerprint()["split"], 32),
     ]
@@ -110,11 +110,11 @@ def test_the_ledger_travels_through_fine_tunes_and_soups(
     both = sm.load(soup, tmp_path / "silent.safetensors")
     mix_to_file(again, both, sm.Recipe.uniform(both))
     for path in (trained[0], soup, again):
-        told = ledger.ledger_of(sm.load(path)[0])
-        assert len(told) == (1 if path is trained[0] else 2)
-        lines = ledger.leaks(told, train, ledger.JUDGED)
+        found = ledger.ledger_of(sm.load(path)[0])
+        assert len(found) == (1 if path is trained[0] else 2)
+        lines = ledger.leaks(found, train, ledger.JUDGED)
         assert any(line.startswith("trained on digits, train (by finetune): ") for line in lines)
-        assert ledger.leaks(told, test, ledger.JUDGED) == []
+        assert ledger.leaks(found, test, ledger.JUDGED) == []
     val = Sketch.of(sm.data("digits", split="val"))
     lines = ledger.leaks(ledger.ledger_of(sm.load(again)[0]), val, ledger.JUDGED)
     assert lines[0].startswith("trained on digits, val (by learn): ")
@@ -146,8 +146,8 @@ def test_images_that_trained_something_may_not_stop_or_judge(trained: list[Path]
     train = sm.data("digits", split="train", limit=64)
     val = sm.data("digits", split="val", limit=64)
 
-    def learn(**how: object) -> None:
-        sm.learn(net, ingredients, val, sm.against(None), epochs=1, **how)  # type: ignore[arg-type]
+    def learn(**settings: object) -> None:
+        sm.learn(net, ingredients, val, sm.against(None), epochs=1, **settings)  # type: ignore[arg-type]
 
     with pytest.raises(UsageError, match="trained on digits, train .by finetune.: .* in common"):
         learn(stop_on=train)

@@ -20,8 +20,8 @@ RUN_A, RUN_B = {"ref": "the run of a", "sha256": ""}, {"ref": "the run of b", "s
 
 def noted(home: Path, name: str, notes: Any, value: float = 0.0) -> sm.Checkpoint:
     path = home / f"{name}.safetensors"
-    told = {} if notes is None else {"soupmerge": json.dumps(notes)}
-    safetensors.torch.save_file({"w": torch.full((2, 2), value)}, path, told)
+    found = {} if notes is None else {"soupmerge": json.dumps(notes)}
+    safetensors.torch.save_file({"w": torch.full((2, 2), value)}, path, found)
     return sm.load(path)[0]
 
 
@@ -79,9 +79,9 @@ def test_what_was_trained_tells_its_base_and_objective(
     assert (tree.made, tree.detail) == (made, detail)
     assert [parent.ref for parent in tree.parents] == parents
     [line] = list(tree.lines())[:1]
-    told = ", ".join(filter(None, (made, detail)))
+    found = ", ".join(filter(None, (made, detail)))
     digest = checkpoint.sha256[:12]
-    assert line == f"x.safetensors ({digest})" + (f": {told}" if told else "")
+    assert line == f"x.safetensors ({digest})" + (f": {found}" if found else "")
 
 
 def test_a_soup_without_a_family_tells_the_sources_of_its_recipe(

@@ -109,28 +109,28 @@ def test_a_dtype_too_narrow_is_refused_and_nothing_written(mix: Mix, net: nn.Mod
 
 
 def test_json_says_what_was_written(mix: Mix) -> None:
-    told = json.loads(mix(f"{WORDS} -o soup.safetensors --json").out)
+    parsed = json.loads(mix(f"{WORDS} -o soup.safetensors --json").out)
     written = Path("soup.safetensors").read_bytes()
-    assert told["sha256"] == hashlib.sha256(written).hexdigest()
-    assert told["out"] == "soup.safetensors"
-    assert told["bytes"] == size_of(plain("soup.safetensors"))
-    assert sm.Recipe.from_json(told["recipe"]) == read_recipe("soup.safetensors")
-    told = json.loads(mix(f"{WORDS} -o shards --max-shard-size 3KB --json").out)
-    assert told["sha256"] == sm.load("shards")[0].sha256
+    assert parsed["sha256"] == hashlib.sha256(written).hexdigest()
+    assert parsed["out"] == "soup.safetensors"
+    assert parsed["bytes"] == size_of(plain("soup.safetensors"))
+    assert sm.Recipe.from_json(parsed["recipe"]) == read_recipe("soup.safetensors")
+    parsed = json.loads(mix(f"{WORDS} -o shards --max-shard-size 3KB --json").out)
+    assert parsed["sha256"] == sm.load("shards")[0].sha256
 
 
 def test_json_counts_bytes_of_the_dtype_written(mix: Mix) -> None:
-    told = json.loads(mix(f"{WORDS} --dtype float16 -o soup.safetensors --json").out)
-    assert told["bytes"] == size_of(plain("soup.safetensors"))
+    parsed = json.loads(mix(f"{WORDS} --dtype float16 -o soup.safetensors --json").out)
+    assert parsed["bytes"] == size_of(plain("soup.safetensors"))
 
 
-@pytest.mark.parametrize("how", ["", " --dtype float16", " --max-shard-size 3KB", f" {DATA}"])
-def test_a_dry_run_tells_the_plan_and_writes_nothing(mix: Mix, how: str) -> None:
+@pytest.mark.parametrize("settings", ["", " --dtype float16", " --max-shard-size 3KB", f" {DATA}"])
+def test_a_dry_run_tells_the_plan_and_writes_nothing(mix: Mix, settings: str) -> None:
     before = files_of(Path())
-    plan = mix(f"{WORDS}{how} -o soup.safetensors --dry-run")
+    plan = mix(f"{WORDS}{settings} -o soup.safetensors --dry-run")
     assert plan.status == 0
     assert files_of(Path()) == before
-    assert mix(f"{WORDS}{how} -o soup.safetensors").status == 0
+    assert mix(f"{WORDS}{settings} -o soup.safetensors").status == 0
     one = Path("soup.safetensors")
     files = list(one.glob("*.safetensors")) if one.is_dir() else [one]
     size = sum(size_of(plain(file)) for file in files)
@@ -142,11 +142,11 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(mix: Mix, how: str) -> None
     assert f"would read {read:,} bytes, twice (once to hash)" in lines
     assert "a coefficient 0.5" in lines
     assert any(line.startswith("memory about ") for line in lines)
-    assert f"statistics {'recalibrate' if 'recalibrate' in how else 'average'}" in lines
+    assert f"statistics {'recalibrate' if 'recalibrate' in settings else 'average'}" in lines
 
 
 @pytest.mark.parametrize(
-    ("how", "status"),
+    ("settings", "status"),
     [
         ("-o a.safetensors", 2),
         ("-o b.safetensors", 2),
@@ -155,11 +155,11 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(mix: Mix, how: str) -> None
         ("-o there --max-shard-size 3KB", 5),
     ],
 )
-def test_a_dry_run_refuses_what_a_run_would(mix: Mix, how: str, status: int) -> None:
+def test_a_dry_run_refuses_what_a_run_would(mix: Mix, settings: str, status: int) -> None:
     Path("there.safetensors").write_bytes(b"precious")
     Path("there").mkdir()
-    assert mix(f"{WORDS} {how}").status == status
-    assert mix(f"{WORDS} {how} --dry-run").status == status
+    assert mix(f"{WORDS} {settings}").status == status
+    assert mix(f"{WORDS} {settings} --dry-run").status == status
 
 
 # ---- shards
@@ -169,26 +169,26 @@ def test_shards_are_no_larger_than_asked_and_indexed(mix: Mix) -> None:
     assert mix(f"{WORDS} -o whole.safetensors").status == 0
     assert mix(f"{WORDS} --max-shard-size 1.5KB -o any.name").status == 0
     whole, index = plain("whole.safetensors"), Path("any.name/model.safetensors.index.json")
-    told = json.loads(index.read_text())
+    parsed = json.loads(index.read_text())
     shards = sorted(Path("any.name").glob("*.safetensors"))
     n = len(shards)
     assert n > 2
     assert [f.name for f in shards] == [
         f"model-{i + 1:05d}-of-{n:05d}.safetensors" for i in range(n)
     ]
-    assert told["metadata"]["total_size"] == size_of(whole)
+    assert parsed["metadata"]["total_size"] == size_of(whole)
     found: State = {}
     for shard in shards:
         held = plain(shard)
         assert size_of(held) <= 1500 or len(held) == 1
-        assert {told["weight_map"][name] for name in held} == {shard.name}
+        assert {parsed["weight_map"][name] for name in held} == {shard.name}
         found |= held
     assert equal(found, whole)
-    assert told["weight_map"].keys() == whole.keys()
+    assert parsed["weight_map"].keys() == whole.keys()
 
 
 @pytest.mark.parametrize(
-    ("how", "status", "words"),
+    ("settings", "status", "words"),
     [
         ("-o there --max-shard-size 3KB --force", 5, "already exists"),
         ("-o x --max-shard-size many", 2, "is not a size"),
@@ -202,11 +202,11 @@ def test_shards_are_no_larger_than_asked_and_indexed(mix: Mix) -> None:
     ],
 )
 def test_outputs_and_options_that_cannot_be_meant(
-    mix: Mix, how: str, status: int, words: str
+    mix: Mix, settings: str, status: int, words: str
 ) -> None:
     Path("there").mkdir()
     before = files_of(Path())
-    result = mix(f"{WORDS} {how}")
+    result = mix(f"{WORDS} {settings}")
     assert (result.status, result.out) == (status, "")
     assert words in result.err
     assert files_of(Path()) == before
@@ -239,8 +239,8 @@ def threads() -> Iterator[None]:
 def test_statistics_are_estimated_on_the_images_given(
     mix: Mix, ingredients: sm.Ingredients, threat: str
 ) -> None:
-    for out, how in (("one", "-j 1"), ("two", "-j 2")):
-        assert mix(f"{WORDS} {DATA}{threat} {how} -o {out}.safetensors").status == 0
+    for out, settings in (("one", "-j 1"), ("two", "-j 2")):
+        assert mix(f"{WORDS} {DATA}{threat} {settings} -o {out}.safetensors").status == 0
     assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
     average = sm.mix(ingredients, sm.Recipe.of(ingredients, [0.5, 0.25, 0.25]))
     images = sm.data("digits", split="train", limit=96)
@@ -257,7 +257,7 @@ def test_statistics_are_estimated_on_the_images_given(
 
 
 @pytest.mark.parametrize(
-    "how",
+    "settings",
     [
         "-w uniform --base 3",
         "-w 2,-.5,-.5 --affine --buffers base",
@@ -267,9 +267,11 @@ def test_statistics_are_estimated_on_the_images_given(
         f"-w 1/3,1/3,1/3 {DATA}",
     ],
 )
-def test_a_soup_s_recipe_makes_the_same_bytes(mix: Mix, how: str) -> None:
-    assert mix(f"a.safetensors b.safetensors c.safetensors {how} -o one.safetensors").status == 0
-    again = f" {DATA.replace('--buffers recalibrate', '')}" if DATA in how else ""
+def test_a_soup_s_recipe_makes_the_same_bytes(mix: Mix, settings: str) -> None:
+    assert (
+        mix(f"a.safetensors b.safetensors c.safetensors {settings} -o one.safetensors").status == 0
+    )
+    again = f" {DATA.replace('--buffers recalibrate', '')}" if DATA in settings else ""
     assert mix(f"--recipe one.safetensors{again} -o two.safetensors").status == 0
     assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
 
@@ -281,14 +283,14 @@ def test_the_recipe_of_shards_makes_the_same_shards(mix: Mix) -> None:
     assert files_of(Path("one")) == files_of(Path("two"))
 
 
-@pytest.mark.parametrize("how", ["", DATA])
-def test_a_recipe_refuses_a_source_that_changed(mix: Mix, net: nn.Module, how: str) -> None:
-    assert mix(f"{WORDS} {how} -o one.safetensors").status == 0
+@pytest.mark.parametrize("settings", ["", DATA])
+def test_a_recipe_refuses_a_source_that_changed(mix: Mix, net: nn.Module, settings: str) -> None:
+    assert mix(f"{WORDS} {settings} -o one.safetensors").status == 0
     moved = near(net, 2)
     moved["head.bias"][0] += 1e-6
     sm.save("b.safetensors", moved, model="digits-cnn?width=4", force=True)
     result = mix(
-        f"--recipe one.safetensors {how[len('--buffers recalibrate') :]} -o two.safetensors"
+        f"--recipe one.safetensors {settings[len('--buffers recalibrate') :]} -o two.safetensors"
     )
     assert result.status == 3
     assert "b.safetensors has sha256" in result.err
@@ -297,7 +299,7 @@ def test_a_recipe_refuses_a_source_that_changed(mix: Mix, net: nn.Module, how: s
 
 
 @pytest.mark.parametrize(
-    ("how", "status", "words"),
+    ("settings", "status", "words"),
     [
         ("", 2, "give --data"),
         ("--data digits --limit 95 --batch-size 32", 3, "give the same images"),
@@ -308,29 +310,29 @@ def test_a_recipe_refuses_a_source_that_changed(mix: Mix, net: nn.Module, how: s
     ],
 )
 def test_a_recalibrated_recipe_holds_one_to_its_images(
-    mix: Mix, how: str, status: int, words: str
+    mix: Mix, settings: str, status: int, words: str
 ) -> None:
     assert mix(f"{WORDS} {DATA} -o one.safetensors").status == 0
-    result = mix(f"--recipe one.safetensors {how} -o two.safetensors")
+    result = mix(f"--recipe one.safetensors {settings} -o two.safetensors")
     assert result.status == status
     assert words in result.err
     assert not Path("two.safetensors").exists()
 
 
 @pytest.mark.parametrize(
-    "how", ["--exclude head.*", "--only head.*", "--head skip", "--buffers base"]
+    "settings", ["--exclude head.*", "--only head.*", "--head skip", "--buffers base"]
 )
-def test_what_the_recipe_says_cannot_be_said_again(mix: Mix, how: str) -> None:
+def test_what_the_recipe_says_cannot_be_said_again(mix: Mix, settings: str) -> None:
     assert mix(f"{WORDS} -o one.safetensors").status == 0
-    result = mix(f"--recipe one.safetensors {how} -o two.safetensors")
+    result = mix(f"--recipe one.safetensors {settings} -o two.safetensors")
     assert result.status == 2
     assert "the recipe determines this" in result.err
 
 
-@pytest.mark.parametrize("how", ["--groups tensor", "--affine", "--normalize", "--base 2"])
-def test_nothing_beside_a_recipe_is_ignored(mix: Mix, how: str) -> None:
+@pytest.mark.parametrize("settings", ["--groups tensor", "--affine", "--normalize", "--base 2"])
+def test_nothing_beside_a_recipe_is_ignored(mix: Mix, settings: str) -> None:
     assert mix(f"{WORDS} -o one.safetensors").status == 0
-    assert mix(f"--recipe one.safetensors {how} -o two.safetensors").status == 2
+    assert mix(f"--recipe one.safetensors {settings} -o two.safetensors").status == 2
 
 
 def test_the_recipe_of_a_soup_in_another_dtype_makes_the_same_bytes(mix: Mix) -> None:

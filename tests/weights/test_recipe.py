@@ -119,9 +119,9 @@ def test_affine_coefficients_extrapolate_and_never_make_a_variance_negative(
 
 
 def test_a_recipe_survives_its_text_and_is_written_as_the_format_says() -> None:
-    told = json.loads(json.dumps(FULL.to_json()))
-    assert sm.Recipe.from_json(told) == FULL
-    assert told == {
+    summary = json.loads(json.dumps(FULL.to_json()))
+    assert sm.Recipe.from_json(summary) == FULL
+    assert summary == {
         "format": "soupmerge-recipe/1",
         "ingredients": [
             {"ref": "/home/me/a.safetensors", "sha256": "0" * 64},

@@ -104,13 +104,13 @@ def test_counters_and_base_statistics_are_the_base_s(
 def test_what_is_left_out_of_mixing_is_the_base_s(drawn: Drawn, data: st.DataObject) -> None:
     states, row = drawn
     base = data.draw(st.integers(0, len(states) - 1))
-    how = data.draw(st.sampled_from(["exclude", "only"]))
+    settings = data.draw(st.sampled_from(["exclude", "only"]))
     pattern = data.draw(st.sampled_from([*sorted(states[0]), "layer1.*", "*.weight", "*s*"]))
     matching = {name for name in states[0] if fnmatchcase(name, pattern)}
-    apart = matching if how == "exclude" else set(states[0]) - matching
+    apart = matching if settings == "exclude" else set(states[0]) - matching
     assume(matching and set(BLOCKS) & set(states[0]) - apart)
     with written(states) as ingredients:
-        patterns: dict[str, Any] = {how: [pattern]}
+        patterns: dict[str, Any] = {settings: [pattern]}
         chosen = sm.load(*(ingredient.ref for ingredient in ingredients), base=base, **patterns)
         made = sm.mix(chosen, sm.Recipe.of(chosen, row, base=base))
     rule = for_all(row)

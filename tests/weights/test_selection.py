@@ -25,7 +25,7 @@ def checkpoints(home: Path, *changes: dict[str, torch.Tensor | None]) -> list[sm
 
 
 @pytest.mark.parametrize(
-    ("how", "copied"),
+    ("settings", "copied"),
     [
         ({}, {}),
         ({"exclude": ["*.bias"]}, {"conv.bias": 0, "fc.bias": 0}),
@@ -48,9 +48,9 @@ def checkpoints(home: Path, *changes: dict[str, torch.Tensor | None]) -> list[sm
     ],
 )
 def test_patterns_and_heads_say_what_is_copied_and_from_whom(
-    tmp_path: Path, how: dict[str, Any], copied: dict[str, int]
+    tmp_path: Path, settings: dict[str, Any], copied: dict[str, int]
 ) -> None:
-    found = select(checkpoints(tmp_path, {}, {}), **how)
+    found = select(checkpoints(tmp_path, {}, {}), **settings)
     assert found == Selection(copied)
     assert list(found.copied) == sorted(copied)
     assert [name for name in NAMES if found.mixes(name)] == [n for n in NAMES if n not in copied]
@@ -66,7 +66,7 @@ def test_a_skipped_head_is_nowhere_and_so_is_what_the_base_lacks(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("how", "words"),
+    ("settings", "words"),
     [
         (
             {"exclude": ["conv.wieght"]},
@@ -77,9 +77,11 @@ def test_a_skipped_head_is_nowhere_and_so_is_what_the_base_lacks(tmp_path: Path)
         ({"head": "second"}, "unknown choice 'second'"),
     ],
 )
-def test_what_selects_nothing_is_refused(tmp_path: Path, how: dict[str, Any], words: str) -> None:
+def test_what_selects_nothing_is_refused(
+    tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
     with pytest.raises(UsageError, match=rf"^--\w.*: {words}"):
-        select(checkpoints(tmp_path, {}), **how)
+        select(checkpoints(tmp_path, {}), **settings)
 
 
 @pytest.mark.parametrize("name", HEADS)

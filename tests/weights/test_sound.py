@@ -22,10 +22,10 @@ State = dict[str, torch.Tensor]
 VARIANCE = "features.1.running_var"
 
 
-def written(home: Path, *states: State, **how: object) -> sm.Ingredients:
+def written(home: Path, *states: State, **settings: object) -> sm.Ingredients:
     for i, state in enumerate(states):
         sm.save(home / f"{i}.safetensors", state, model="digits-cnn?width=4")
-    return sm.load(*(home / f"{i}.safetensors" for i in range(len(states))), **how)  # type: ignore[arg-type]
+    return sm.load(*(home / f"{i}.safetensors" for i in range(len(states))), **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("at", [0, CHUNK - 1, CHUNK, CHUNK + 1])
@@ -116,9 +116,9 @@ def test_commands_show_or_refuse_a_variance_below_0(
     good, bad = (ingredient.ref for ingredient in negative)
     shown = soupmerge("inspect", bad, "--json")
     assert shown.status == 0
-    told = json.loads(shown.out)[0]
-    assert told["variances below 0"] == f"{VARIANCE} (1)"
-    assert told["NaN or Inf"] == "none"
+    parsed = json.loads(shown.out)[0]
+    assert parsed["variances below 0"] == f"{VARIANCE} (1)"
+    assert parsed["NaN or Inf"] == "none"
     assert json.loads(soupmerge("inspect", good, "--json").out)[0]["variances below 0"] == "none"
     data = ("--data", "digits", "--limit", 4)
     for words in (

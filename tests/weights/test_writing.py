@@ -160,11 +160,11 @@ def test_what_is_there_is_replaced_by_force_alone(
     recipe, out = sm.Recipe.uniform(ingredients), tmp_path / "out.safetensors"
     state = sm.mix(ingredients, recipe)
 
-    def write(**how: Any) -> object:
+    def write(**settings: Any) -> object:
         if kind == "soup":
-            return save_soup(out, state, ingredients, recipe, **how)
+            return save_soup(out, state, ingredients, recipe, **settings)
         return mix_to_file(
-            out, ingredients, recipe, shard_bytes=3000 if kind == "folder" else None, **how
+            out, ingredients, recipe, shard_bytes=3000 if kind == "folder" else None, **settings
         )
 
     write()
