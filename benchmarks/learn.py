@@ -89,7 +89,7 @@ def main() -> None:
             sm.data(given.data, split="test", limit=4 * BATCH),
         )
         both = [learner(sm.model(like=ingredients), ingredients, test, p) for p in ("fp32", "bf16")]
-        batches: Any = torch.arange(len(test)).split(BATCH)  # type: ignore[no-untyped-call]
+        batches: Any = torch.arange(len(test)).split(BATCH)
         error, apart = gradient_error(both[0], both[1], batches)
         name = "coefficient gradient in bfloat16, trained networks: relative error"
         ratios[name] = common.ratio(error, "<= 0.01") | {"between batches": round(apart, 2)}
@@ -106,7 +106,7 @@ def step_ratios(home: Path, model: str, k: int, rounds: int) -> dict[str, Any]:
     schedule = sm.Schedule(batch_size=BATCH, augment="none")
     plain = Trainer(net, data, OBJECTIVE, ingredients[0], schedule, 0, torch.device(DEVICE))
     learners = {p: learner(net, ingredients, data, p) for p in ("fp32", "bf16")}
-    batches: Any = torch.arange(len(data)).split(BATCH)  # type: ignore[no-untyped-call]
+    batches: Any = torch.arange(len(data)).split(BATCH)
     sides: dict[str, Callable[[torch.Tensor], Any]] = {
         "plain": plain._step,
         "learned": learners["fp32"]._step,
