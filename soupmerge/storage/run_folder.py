@@ -233,7 +233,7 @@ def require_free(path: Path | str) -> None:
         OutputError: another process holds it, or it cannot be opened.
     """
     with commit.writing(path):
-        there = (Path(path) / LOCK).exists()
-    if there:
+        has_lock = (Path(path) / LOCK).exists()
+    if has_lock:
         with _lock_taken(Path(path)):
             pass

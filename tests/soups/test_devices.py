@@ -14,6 +14,7 @@ import soupmerge as sm
 from soupmerge import binding
 from soupmerge.soups.geometry import basin, landscape
 from soupmerge.soups.learn import run as learning
+from soupmerge.soups.learn.learner import Learner
 from soupmerge.soups.search import candidates, evaluator
 from tests.soups import planted, tiny
 from tests.soups.planted import Planted, benchmark, make_ingredients, some_flags
@@ -64,3 +65,11 @@ def test_networks_are_bound_on_the_device_of_the_run(
     monkeypatch.setattr(module, "bind", bind)
     do(tmp_path / "in")
     assert set(devices) == {ELSEWHERE}
+
+
+def test_a_learner_mixes_on_the_device_it_is_given(tmp_path: Path) -> None:
+    ingredients, settings = tiny.make_ingredients(tmp_path / "in"), sm.Settings(epochs=1)
+    learner = Learner(
+        tiny.Tiny(), ingredients, tiny.images(8), tiny.Pushed(), settings, device=ELSEWHERE
+    )
+    assert learner.soup.device == learner.device == ELSEWHERE

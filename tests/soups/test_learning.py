@@ -14,7 +14,7 @@ from torch import nn
 import soupmerge as sm
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.soups.judge.trials import Trial
-from soupmerge.soups.learn.settings import Settings
+from soupmerge.soups.learn.settings import Settings, decisions
 from soupmerge.soups.learn.soup import LearnedSoup
 from soupmerge.storage import run_folder
 from soupmerge.storage.journal import Journal
@@ -120,6 +120,8 @@ def test_a_manifest_tells_all_that_changes_a_number(tmp_path: Path) -> None:
     assert told["model"] == sm.load(tmp_path / "run" / "soup.safetensors")[0].model == "tiny"
     assert told["data"] == tiny.images(40).fingerprint()
     assert told["objective"] == Pushed().describe()
+    decided = decisions(settings, crafts=True, statistics=True, recalibrates=False)
+    assert told["decisions"] == decided
     assert [source["sha256"] for source in told["inputs"]] == list(ingredients.hashes)
     assert (told["stops on"], told["augment"], told["benchmark"]) == (None, None, None)
     assert "calibration" not in told
@@ -129,6 +131,11 @@ def test_a_manifest_tells_all_that_changes_a_number(tmp_path: Path) -> None:
     (tmp_path / "moved.json").write_text(json.dumps(sm.Recipe.of(ingredients, [1, 0, 0]).to_json()))
     with pytest.raises(UsageError, match="start was"):
         learn(tmp_path, settings=moved, epochs=1, seed=4)
+
+
+def test_a_clean_objective_decides_nothing_about_attacks(tmp_path: Path) -> None:
+    learn(tmp_path, objective=sm.against(None), epochs=1)
+    assert "attack" not in run_folder.read_manifest(tmp_path / "run")["decisions"]
 
 
 @QUIET

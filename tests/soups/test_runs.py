@@ -371,8 +371,10 @@ def test_an_estimate_is_the_mean_of_the_soups_so_far() -> None:
     assert estimate.note(7) == "1.0 million gradient evaluations, about 21 s left"
     assert estimate.note(0) == "1.0 million gradient evaluations"
     few = Estimate()
-    few.add(run_report(gradient_evaluations=999_999))
-    few.add(run_report())
+    few.add(run_report(gradient_evaluations=999_999, forward_evaluations=8, seconds=0.12345))
+    few.add(run_report(forward_evaluations=4))
+    cost = {"gradient_evaluations": 999_999, "forward_evaluations": 12, "seconds": 0.123}
+    assert few.cost() == cost
     assert few.note(1) == "999,999 gradient evaluations, about 0 s left"
 
 
