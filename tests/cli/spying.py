@@ -116,7 +116,7 @@ class Spy:
 
         return caught
 
-    def found(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """Return all that was kept, as ``place.of.argument`` → plain value."""
         assert self.call is not None, "the library was not called"
         return dict(flat({**self.call, **self.aside}))

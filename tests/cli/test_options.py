@@ -49,7 +49,7 @@ def told(line: Line, option: str, places: dict[str, str], soupmerge: Typed) -> d
         try:
             ended = soupmerge(*words)
         except Made:
-            return spy.told()
+            return spy.arguments()
     raise AssertionError(f"{' '.join(words)} ended with {ended.status}: {ended.err}")
 
 

@@ -181,7 +181,7 @@ def test_a_word_that_is_no_choice_is_refused(
 def test_every_attack_may_be_typed_and_no_other(places: dict[str, str], soupmerge: Typed) -> None:
     for attack in attack_names():
         spy, _ = called("eval", words_of("eval", places, "--attack", attack), soupmerge)
-        found = spy.told()["benchmarks.0.attacks.0"]
+        found = spy.arguments()["benchmarks.0.attacks.0"]
         assert found.describe() == sm.preset(attack, sm.Linf(0.1), 100).describe()
     _, ended = called("eval", words_of("eval", places, "--attack", "apdg"), soupmerge)
     assert ended.status == 2
@@ -193,7 +193,7 @@ def test_threats_may_be_typed_where_they_are_judged(
     places: dict[str, str], soupmerge: Typed, threat: str
 ) -> None:
     spy, _ = called("check", words_of("check", places, "--threat", threat), soupmerge)
-    assert str(spy.told()["benchmark.attacks.1"].threat) == threat
+    assert str(spy.arguments()["benchmark.attacks.1"].threat) == threat
     _, ended = called("check", words_of("check", places, "--threat", "clean"), soupmerge)
     assert ended.status == 2
 
@@ -202,7 +202,7 @@ def test_clean_is_a_threat_to_train_against_alone(places: dict[str, str], soupme
     words = words_of("finetune", places)
     only = [word if word != "linf:0.1" else "clean" for word in words]
     spy, _ = called("finetune", only, soupmerge)
-    assert spy.told()["objective.attacks"] == ()
+    assert spy.arguments()["objective.attacks"] == ()
     _, ended = called("finetune", [*words, "--threat", "clean"], soupmerge)
     assert ended.status == 2
     assert "--threat" in ended.err
@@ -225,7 +225,7 @@ def test_what_is_not_typed_is_left_at_the_library_s_default(
     name: str, places: dict[str, str], soupmerge: Typed
 ) -> None:
     spy, _ = called(name, words_of(name, places), soupmerge)
-    found = {key: number(value) for key, value in spy.told().items()}
+    found = {key: number(value) for key, value in spy.arguments().items()}
     target = getattr(*home_of(LINES[name].targets[0]))
     parameters = inspect.signature(target).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
