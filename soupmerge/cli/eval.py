@@ -94,7 +94,7 @@ def _require_finite_logits(names: Sequence[str], reports: Sequence[sm.Report]) -
     """Fail if a network has logits that are not finite on clean images.
 
     Raises:
-        NumericsError: as it says.
+        NumericsError: such networks are listed, with the number of images.
     """
     from soupmerge.soups.judge.comparison import NOT_FINITE
 

@@ -112,7 +112,7 @@ class Case:
 
     @cached_property
     def clean(self) -> Tensor:
-        """``(n,)`` bool: whether each image is right without attack, asked anew."""
+        """``(n,)`` bool: whether each image is right without attack, asked again."""
         return is_right(self.logits(self.images[0]), self.images[1])
 
     def robust(self, logits: Tensor) -> Tensor:

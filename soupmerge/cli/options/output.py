@@ -33,7 +33,7 @@ def require_safetensors(out: str) -> None:
     """Reject an output that is not a .safetensors file.
 
     Raises:
-        UsageError: as it says.
+        UsageError: *out* has another suffix, or none.
     """
     if not out.endswith(".safetensors"):
         what = f"cannot write {Path(out).suffix!r} files" if Path(out).suffix else "has no suffix"
@@ -96,7 +96,7 @@ class Export:
         """Reject, before any work, a folder that exists or has no room for *size* bytes.
 
         Raises:
-            OutputError: as it says.
+            OutputError: the folder exists, cannot be created, or has too little room.
         """
         from soupmerge.storage.commit import check_free_folder, require_room
 

@@ -128,7 +128,7 @@ def report_on(
 ) -> Report:
     """Return the report of *benchmark* on *entry*, reading the verdicts that *stored* has."""
     bound = entry.bound(_size_of(benchmark.data)).to(device)
-    # Batches differ in size, and each size would be compiled anew.
+    # Batches differ in size, and each size would be compiled separately.
     classifier: Any = torch.compile(bound, dynamic=True) if compiled else bound
     report = benchmark(classifier, progress=progress, ledger=stored)
     notes = dict(report.notes)
