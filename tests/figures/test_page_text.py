@@ -223,6 +223,8 @@ def test_a_page_is_known_by_its_mark_near_its_beginning(found: RunRecord, tmp_pa
     out.write_text(" " * (within + 1) + writing.MARK)
     with pytest.raises(OutputError, match="is not a page written by soupmerge"):
         writing.check_page(out)
+    with pytest.raises(OutputError):
+        writing.write_page([found], out)
     writing.check_page(out, force=True)
 
 

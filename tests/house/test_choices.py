@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -198,6 +199,19 @@ def test_every_place_in_a_table_exists(table: Any) -> None:
     for name, entry in table.items():
         place = getattr(entry, "place", entry).partition("?")[0]
         assert callable(choices.implementation({name: place}, name, "thing"))
+
+
+def test_wide_resnets_have_the_sizes_in_their_names() -> None:
+    for name, entry in choices.NETWORKS.items():
+        if found := re.fullmatch(r"(?:dm-)?wrn-(\d+)-(\d+)", name):
+            assert entry.place.endswith(f"?depth={found[1]}&widen={found[2]}")
+
+
+def test_networks_are_used_with_images_of_their_data_sets() -> None:
+    sides = {name: entry.side for name, entry in choices.NETWORKS.items()}
+    assert sides.pop("digits-cnn") == 8
+    large = {name for name in sides if "convstem" in name or "xcit" in name}
+    assert all(side == (224 if name in large else 32) for name, side in sides.items())
 
 
 def test_names_of_closed_sets_cost_no_torch() -> None:

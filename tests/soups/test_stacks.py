@@ -147,6 +147,7 @@ def test_a_plan_is_told_in_words(place: str, store: str, says: str) -> None:
     ("settings", "says"),
     [
         ({"place": "disc"}, "^ingredients: unknown place 'disc'"),
+        ({"place": "outo"}, "^ingredients: unknown place 'outo'; did you mean 'auto'"),
         ({"store": "fp8"}, "^store: unknown form 'fp8'"),
         ({"place": "files", "store": "bf16"}, "^store bf16: .*stay in their files"),
     ],
