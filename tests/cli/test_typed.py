@@ -196,3 +196,14 @@ def test_a_soup_is_exported_with_the_evaluation_that_is_named(
     assert plan.status == 0
     files = {path.name for path in (tmp_path / "folder").iterdir()}
     assert {line.split()[0] for line in plan.out.splitlines()[1:]} == files
+
+
+@pytest.mark.parametrize("words", ["--data digits", "--threat l2:1", "--limit 5"])
+def test_images_for_statistics_that_are_not_re_estimated_are_refused(
+    soupmerge: Typed, ingredients: list[Path], tmp_path: Path, words: str
+) -> None:
+    out = tmp_path / "soup.safetensors"
+    typed = soupmerge("mix", *ingredients[:2], "-w", "1,0", "-o", out, *words.split())
+    assert typed.status == 2
+    assert "--buffers recalibrate" in typed.err
+    assert not out.exists()
