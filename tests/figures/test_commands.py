@@ -23,7 +23,9 @@ Typed = Callable[..., Any]
 
 
 @settings(max_examples=25)
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=6))
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1, max_size=6)
+)
 def test_a_shell_reads_back_every_word(words: list[str]) -> None:
     bash = shutil.which("bash")
     if bash is None:
