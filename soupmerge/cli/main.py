@@ -16,27 +16,34 @@ import click
 
 from soupmerge.errors import OutputError, SoupmergeError, near_miss, printable
 
-COMMANDS = (
-    "demo",
-    "pull",
-    "inspect",
-    "check",
-    "convert",
-    "mix",
-    "grid",
-    "greedy",
-    "path",
-    "search",
-    "select",
-    "adapt",
-    "learn",
-    "eval",
-    "landscape",
-    "finetune",
-    "report",
-    "export",
-    "push",
-)
+COMMANDS = {
+    "demo": "Run the whole workflow on scikit-learn's digits: fine-tune, check, grid, learn, "
+    "compare.",
+    "pull": "Download the current version of each REF into the cache, and check its hash.",
+    "inspect": "Show the contents of checkpoints: tensors, dtypes, NaN, removed wrappers, family "
+    "tree.",
+    "check": "Check that checkpoints fit together, and measure whether they share a loss basin.",
+    "convert": "Write the weights of one checkpoint as safetensors, even if its pickle names code.",
+    "mix": "Write one soup, by one coefficient for each REF or by a recipe.",
+    "grid": "Judge every soup whose coefficients are multiples of a step, and write the best.",
+    "greedy": "Average ingredients one by one; each stays if the soup is no worse with it.",
+    "path": "Judge soups on the line from one model to another, and their gain over the chord.",
+    "search": "Search the soups of many checkpoints, where a grid would be too large.",
+    "select": "Choose the best soup in a metric, under conditions, from runs of one benchmark.",
+    "adapt": "Choose soups for shifted images on a few labelled ones, and judge them on the "
+    "others.",
+    "learn": "Learn the coefficients of a soup by adversarial training; the ingredients stay "
+    "fixed.",
+    "eval": "Judge networks: clean accuracy, accuracy under each threat, and under their union.",
+    "landscape": "Measure clean and robust loss and accuracy on the plane through three "
+    "checkpoints.",
+    "finetune": "Fine-tune BASE against a threat, or train a new network if BASE is left out.",
+    "report": "Draw the figures of run folders, and write one page that shows all their soups.",
+    "export": "Write SOUP as a folder to publish: weights, timm's config, recipe, results and "
+    "model card.",
+    "push": "Upload to the Hub what soupmerge export wrote to DIR, and verify what arrived there.",
+}
+"""Command → the first sentence of its help, in the order of a typical workflow."""
 INTERRUPTED, TERMINATED = 130, 143
 RESUMABLE = {"demo", "grid", "greedy", "path", "search", "adapt", "learn", "landscape", "finetune"}
 RESUMABLE_WITH_OUT = {"check", "eval"}
@@ -57,6 +64,11 @@ class Commands(click.Group):
         module = importlib.import_module(f"soupmerge.cli.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands for --help, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a closed pipe (`| head`) is not an error."""

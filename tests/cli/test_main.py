@@ -268,3 +268,11 @@ def test_networks_without_statistics_get_no_note_on_them(soupmerge: Typed, tmp_p
     files = [tmp_path / f"{name}.safetensors" for name in "ab"]
     said = soupmerge("mix", *files, "-w", "uniform", "-o", tmp_path / "x.safetensors")
     assert (said.status, said.err) == (0, "")
+
+
+def test_the_list_of_commands_says_the_first_sentence_of_each() -> None:
+    context = click.Context(main.cli)
+    for name, sentence in main.COMMANDS.items():
+        command = main.cli.get_command(context, name)
+        assert command is not None
+        assert command.get_short_help_str() == sentence
