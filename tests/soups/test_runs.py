@@ -389,3 +389,15 @@ def run_report(**cost: float) -> sm.Report:
 )
 def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@EVERY
+def test_verdicts_that_a_kill_left_after_the_last_soup_are_cleared(
+    tmp_path: Path, name: str
+) -> None:
+    run_search(name, tmp_path)
+    left = tmp_path / "run" / "verdicts.jsonl"
+    assert not left.exists()
+    left.write_text("")
+    run_search(name, tmp_path)
+    assert not left.exists()
