@@ -25,10 +25,10 @@ from watching import Case, Watched, some, tell, timed, unbound
 
 import soupmerge as sm
 from soupmerge.robustness.judge import Meter
+from soupmerge.soups.judge.evaluator import evaluating
 from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.search.betting import BettingTest
 from soupmerge.soups.search.choice import tried
-from soupmerge.soups.search.evaluator import evaluating
 from soupmerge.soups.search.race import ALPHA, MOST_ROUNDS
 
 STEPS, BATCH, REPEATS = 100, 256, 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from soupmerge.soups.search import evaluator
+from soupmerge.soups.judge import evaluator
 
 
 @pytest.fixture

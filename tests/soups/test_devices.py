@@ -13,9 +13,10 @@ from torch import nn
 import soupmerge as sm
 from soupmerge import binding
 from soupmerge.soups.geometry import basin, landscape
+from soupmerge.soups.judge import evaluator
 from soupmerge.soups.learn import run as learning
 from soupmerge.soups.learn.learner import Learner
-from soupmerge.soups.search import candidates, evaluator
+from soupmerge.soups.search import candidates
 from tests.soups import planted, tiny
 from tests.soups.planted import Planted, benchmark, make_ingredients, some_flags
 

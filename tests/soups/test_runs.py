@@ -16,10 +16,10 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
+from soupmerge.soups.judge.estimate import Estimate, duration
+from soupmerge.soups.judge.kept_adversarials import KeptAdversarials
 from soupmerge.soups.judge.verdicts import Verdicts, clear
 from soupmerge.soups.search.checks import metric_of
-from soupmerge.soups.search.estimate import Estimate, duration
-from soupmerge.soups.search.kept_adversarials import KeptAdversarials
 from soupmerge.storage import run_folder
 from soupmerge.storage.journal import Journal
 from tests.shared import Stop, files_of, in_folder, stop_at

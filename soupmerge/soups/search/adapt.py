@@ -16,10 +16,10 @@ from soupmerge.numbers import exact
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.report import CLEAN, Report
 from soupmerge.run import Run
+from soupmerge.soups.judge.evaluator import write_choice
 from soupmerge.soups.judge.subset import Subset
 from soupmerge.soups.search.adaptation import Adaptation, Row
 from soupmerge.soups.search.candidates import Candidate, Candidates
-from soupmerge.soups.search.evaluator import write_choice
 from soupmerge.soups.search.grid import plan
 from soupmerge.soups.search.shots import draw, short_names
 from soupmerge.storage import commit

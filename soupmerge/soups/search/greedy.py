@@ -12,10 +12,10 @@ from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.run import Run
 from soupmerge.schedule import order
+from soupmerge.soups.judge.evaluator import Evaluator, evaluating
 from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.judge.trials import Trial, Trials
 from soupmerge.soups.search.checks import metric_of, require_several
-from soupmerge.soups.search.evaluator import Evaluator, evaluating
 from soupmerge.storage import commit
 from soupmerge.storage.names import DECISIONS
 from soupmerge.weights.buffers import Buffers

@@ -11,10 +11,10 @@ from torch import nn
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.run import Run
+from soupmerge.soups.judge.evaluator import evaluating
 from soupmerge.soups.judge.metrics import Gap, interval
 from soupmerge.soups.judge.trials import Trials
 from soupmerge.soups.search.checks import metric_of, require_several
-from soupmerge.soups.search.evaluator import evaluating
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 

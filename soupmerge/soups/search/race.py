@@ -18,12 +18,12 @@ from soupmerge.robustness.report import CLEAN, Report
 from soupmerge.run import Run
 from soupmerge.schedule import order
 from soupmerge.soups.judge import verdicts
+from soupmerge.soups.judge.evaluator import Evaluator, evaluating
 from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.judge.subset import Subset
 from soupmerge.soups.judge.trials import Trials, report_from
 from soupmerge.soups.search.betting import BettingTest
 from soupmerge.soups.search.checks import metric_of
-from soupmerge.soups.search.evaluator import Evaluator, evaluating
 from soupmerge.soups.search.grid import plan
 from soupmerge.storage import commit
 from soupmerge.storage.names import RACE, ROUNDS

@@ -15,10 +15,10 @@ from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.run import Run
 from soupmerge.schedule import stream
+from soupmerge.soups.judge.evaluator import Evaluator, evaluating
 from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.judge.trials import Trials
 from soupmerge.soups.search.checks import metric_of, require_several
-from soupmerge.soups.search.evaluator import Evaluator, evaluating
 from soupmerge.soups.search.grid import MOST_SOUPS
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients

@@ -20,10 +20,10 @@ from soupmerge.robustness.report import Report
 from soupmerge.run import Run
 from soupmerge.sketch import Sketch
 from soupmerge.soups.judge import verdicts
+from soupmerge.soups.judge.estimate import Estimate
+from soupmerge.soups.judge.kept_adversarials import KeptAdversarials
 from soupmerge.soups.judge.trials import Trial, Trials
 from soupmerge.soups.judge.verdicts import Verdicts
-from soupmerge.soups.search.estimate import Estimate
-from soupmerge.soups.search.kept_adversarials import KeptAdversarials
 from soupmerge.storage import commit, reading
 from soupmerge.storage.names import DOUBTS, PLAN, RECIPE, SOUP, TRIALS
 from soupmerge.storage.replay import Replay
