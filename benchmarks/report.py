@@ -17,7 +17,7 @@ from typing import Any
 import common
 import numpy as np
 
-from soupmerge.soups.search.grid import lattice
+from soupmerge.soups.lattice import lattice
 from soupmerge.storage import run_folder
 from soupmerge.storage.journal import _encode
 

@@ -18,7 +18,7 @@ from soupmerge.soups.judge.metrics import Condition, Metric
 from soupmerge.sources.hub.refs import HubRef
 from soupmerge.storage import journal
 from soupmerge.storage.reading import StableFile
-from soupmerge.weights import archives, headers, pickles, places, recipe, torchfiles
+from soupmerge.weights import archives, headers, pickles, places, recipe, recipe_files, torchfiles
 from soupmerge.weights.tensors import View
 
 T = TypeVar("T")
@@ -176,7 +176,7 @@ class Workplace:
     def recipes(self, data: bytes) -> None:
         """Read a recipe; what it says is read back from what it writes."""
         file = self.written("recipe.json", data)
-        found = self.lawful(lambda: recipe.read_recipe(file.path), len(data), SoupmergeError)
+        found = self.lawful(lambda: recipe_files.read_recipe(file.path), len(data), SoupmergeError)
         if found is not None:
             again = recipe.Recipe.from_json(found.to_json(), where="itself")
             require(again == found, "a recipe is not what it says")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from soupmerge.robustness.ensembles import Ensemble as Ensemble
     from soupmerge.robustness.objectives import Adversarial as Adversarial
     from soupmerge.robustness.objectives import against as against
+    from soupmerge.robustness.objectives import clean as clean
     from soupmerge.robustness.presets import preset as preset
     from soupmerge.robustness.report import Report as Report
     from soupmerge.robustness.threats import L1 as L1
@@ -43,9 +44,13 @@ if TYPE_CHECKING:
     from soupmerge.soups.judge.comparison import compare as compare
     from soupmerge.soups.judge.entries import EnsembleEntry as EnsembleEntry
     from soupmerge.soups.judge.entries import Entry as Entry
+    from soupmerge.soups.judge.hypervolume import HypervolumeGap as HypervolumeGap
+    from soupmerge.soups.judge.hypervolume import compare_hypervolumes as compare_hypervolumes
     from soupmerge.soups.judge.metrics import Gap as Gap
     from soupmerge.soups.judge.trials import Trial as Trial
     from soupmerge.soups.judge.trials import Trials as Trials
+    from soupmerge.soups.learn.front import LearnedFront as LearnedFront
+    from soupmerge.soups.learn.front import front as front
     from soupmerge.soups.learn.run import learn as learn
     from soupmerge.soups.learn.settings import Settings as Settings
     from soupmerge.soups.learn.sweep import Sweep as Sweep
@@ -79,11 +84,13 @@ if TYPE_CHECKING:
     from soupmerge.types import ThreatModel as ThreatModel
     from soupmerge.weights.buffers import Buffers as Buffers
     from soupmerge.weights.files import Checkpoint as Checkpoint
+    from soupmerge.weights.front import Front as Front
     from soupmerge.weights.ingredients import Ingredients as Ingredients
     from soupmerge.weights.mixing import mix as mix
     from soupmerge.weights.plane import Plane as Plane
     from soupmerge.weights.recipe import Recipe as Recipe
     from soupmerge.weights.recipe import Source as Source
+    from soupmerge.weights.recipe_files import read_front as read_front
     from soupmerge.weights.saving import save as save
     from soupmerge.weights.selection import Selection as Selection
 
@@ -111,13 +118,16 @@ _HOMES = {
     "Examples": "types",
     "Exported": "exports.folder",
     "FGSM": "robustness.attacks",
+    "Front": "weights.front",
     "Gap": "soups.judge.metrics",
     "Greedy": "soups.search.greedy",
+    "HypervolumeGap": "soups.judge.hypervolume",
     "Images": "sources.data",
     "Ingredients": "weights.ingredients",
     "L1": "robustness.threats",
     "L2": "robustness.threats",
     "Landscape": "soups.geometry.landscape",
+    "LearnedFront": "soups.learn.front",
     "Line": "soups.search.path",
     "Linf": "robustness.threats",
     "Objective": "types",
@@ -145,12 +155,15 @@ _HOMES = {
     "against": "robustness.objectives",
     "barrier": "soups.geometry.basin",
     "bind": "binding",
+    "clean": "robustness.objectives",
     "compare": "soups.judge.comparison",
+    "compare_hypervolumes": "soups.judge.hypervolume",
     "data": "sources.data",
     "doubts": "robustness.doubts",
     "evaluate": "robustness.benchmark",
     "export": "exports.folder",
     "finetune": "training.finetuning",
+    "front": "soups.learn.front",
     "greedy": "soups.search.greedy",
     "grid": "soups.search.grid",
     "landscape": "soups.geometry.landscape",
@@ -161,6 +174,7 @@ _HOMES = {
     "path": "soups.search.path",
     "preset": "robustness.presets",
     "race": "soups.search.race",
+    "read_front": "weights.recipe_files",
     "recalibrate": "soups.recalibration",
     "save": "weights.saving",
     "search": "soups.search.simplex",

@@ -44,6 +44,9 @@ ORIGINS: Mapping[str, Origin] = {
         "chosen on a few labelled images of shifted data sets (Croce et al. 2023)",
     ),
     "learn": Origin("learned", "learned by gradient descent (Huang 2023)"),
+    "front": Origin(
+        "point of a front", "a point of a front that was learned by gradient descent, all at once"
+    ),
 }
 """`Recipe.origin` → its texts in figures, tables and model cards."""
 
@@ -162,6 +165,45 @@ SEARCH_METHODS: dict[str, str] = {
     "cma": "soupmerge.soups.search.simplex:by_cma",
 }
 """How a search proposes soups: uniformly from the simplex, or by CMA-ES."""
+
+_FAMILIES = "soupmerge.weights.families"
+FAMILIES: dict[str, str] = {
+    "softmax-linear": f"{_FAMILIES}:SoftmaxLinear",
+    "softmax-curved": f"{_FAMILIES}:SoftmaxCurved",
+    "affine": f"{_FAMILIES}:Affine",
+}
+"""Forms of a front: how coefficients depend on the preference between objectives."""
+
+_PREFERENCES = "soupmerge.soups.learn.preferences"
+SCALARISATIONS: dict[str, str] = {
+    "sum": f"{_PREFERENCES}:weighted_sum",
+    "tchebycheff": f"{_PREFERENCES}:smooth_tchebycheff",
+}
+"""How a step of a front weighs the losses of its objectives."""
+
+
+class Optimiser(NamedTuple):
+    """An optimiser of coefficients.
+
+    Attributes:
+        place: function of parameters that makes an optimiser of torch.
+        lr: its usual learning rate.
+        mirrored: take the gradient of the coefficients for that of the logits (mirror descent).
+    """
+
+    place: str
+    lr: float
+    mirrored: bool = False
+
+
+_OPTIMISERS = "soupmerge.soups.learn.optimisers"
+OPTIMISERS: dict[str, Optimiser] = {
+    "sgd": Optimiser(f"{_OPTIMISERS}:sgd", 10.0),
+    "adam": Optimiser(f"{_OPTIMISERS}:adam", 0.1),
+    "eg": Optimiser(f"{_OPTIMISERS}:sgd", 20.0, mirrored=True),
+}
+"""Optimisers of coefficients: gradient descent (as in Huang 2023), Adam, and exponentiated
+gradient descent."""
 
 
 class Network(NamedTuple):

@@ -138,6 +138,19 @@ class Objective(Protocol):
         """Return the mean loss, a scalar that is differentiable in the weights."""
 
 
+class Scalarisation(Protocol):
+    """How the losses of several objectives become one."""
+
+    def __call__(self, losses: Tensor, shares: Tensor, ideal: Tensor) -> Tensor:
+        """Return a scalar that is differentiable in *losses* ``(T,)``.
+
+        Args:
+            losses: the loss of each objective.
+            shares: the preference between them, which sums to 1.
+            ideal: the lowest loss of any ingredient for each objective.
+        """
+
+
 class Examples(Protocol):
     """A labelled set of images; every batch is float32 in ``[0, 1]``."""
 

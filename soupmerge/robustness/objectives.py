@@ -106,6 +106,11 @@ class Adversarial:
             fix = "use a gradient attack, such as APGD"
             raise UsageError(what, where="objective trades-kl", fix=fix)
 
+    @property
+    def name(self) -> str:
+        """The threats, joined by ``+``; ``clean`` without any."""
+        return "+".join(str(attack.threat) for attack in self.attacks) or "clean"
+
     def describe(self) -> dict[str, Any]:
         """Return name and settings."""
         smoothing = {"label smoothing": self.smoothing} if self.smoothing else {}
@@ -193,3 +198,13 @@ def against(
         fix = "give --trades for a share of clean loss"
         raise UsageError("one of several radii is 0", where="threat", fix=fix)
     return Adversarial(attacks, alpha=alpha, form=form, beta=beta, smoothing=smoothing)
+
+
+def clean(*, smoothing: float = 0.0) -> Adversarial:
+    """Return the objective of training on clean images.
+
+    Example:
+        >>> clean().name
+        'clean'
+    """
+    return Adversarial(smoothing=smoothing)

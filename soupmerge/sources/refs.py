@@ -15,6 +15,8 @@ from soupmerge.weights.files import Checkpoint, open_checkpoint
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.lineage import trained_apart
 from soupmerge.weights.recipe import Recipe
+from soupmerge.weights.recipe_files import is_recipe, read_recipe, split
+from soupmerge.weights.saving import mixed
 from soupmerge.weights.selection import select
 
 SITES = {
@@ -32,6 +34,8 @@ def is_remote(ref: str | Path) -> bool:
 
 def opened(ref: str | Path, *, weights_key: str | None = None, foreign: bool = False) -> Checkpoint:
     """Return the checkpoint at *ref*: a file, a folder, or a reference to a site.
+
+    A recipe, or a point of a front such as ``front.json@0.6``, is mixed in memory.
 
     Args:
         weights_key: which state dict to take from a file that wraps several.
@@ -51,6 +55,10 @@ def opened(ref: str | Path, *, weights_key: str | None = None, foreign: bool = F
             site: Any = importlib.import_module(module)  # only now: clients are slow to import
             found: Checkpoint = site.opened(str(ref), weights_key=weights_key, foreign=foreign)
             return found
+    if is_recipe(ref):
+        recipe = read_recipe(ref)
+        home = Path(split(ref)[0]).parent
+        return mixed(str(ref), of_recipe(recipe, home, weights_key=weights_key, where=ref), recipe)
     return open_checkpoint(ref, weights_key=weights_key, foreign=foreign)
 
 

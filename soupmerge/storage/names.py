@@ -18,6 +18,9 @@ STATE, ADVERSARIALS = "state.safetensors", "adversarial.safetensors"
 RECIPE, SOUP = "recipe.json", "soup.safetensors"
 """The chosen soup."""
 
+FRONT = "front.json"
+"""A recipe for every preference between objectives."""
+
 PLAN, DOUBTS = "plan.json", "doubts.json"
 """How many soups a search will judge and on which images, and the doubts about its winner."""
 
@@ -32,7 +35,7 @@ BEST, FIGURES = "best", "figures"
 
 OWN = (
     *(TRIALS, CONTENDERS, ROUNDS, HISTORY, VERDICTS, "*.jsonl.torn"),
-    *(STATE, ADVERSARIALS, RECIPE, SOUP, PLAN, DOUBTS, RACE, DECISIONS, ADAPTED, BARRIERS),
+    *(STATE, ADVERSARIALS, RECIPE, SOUP, FRONT, PLAN, DOUBTS, RACE, DECISIONS, ADAPTED, BARRIERS),
     *(IMAGES, FLAGS, f"{BEST}/*.json", *(f"{FIGURES}/*.{kind}" for kind in ("png", "svg", "pdf"))),
 )
 """The files of a run apart from its manifest; ``--force`` removes these and nothing else."""

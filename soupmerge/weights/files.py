@@ -59,6 +59,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
         notes: what was unwrapped, ignored or stripped to get to the tensors.
         ties: names that share their numbers, where the file records it.
         links: a message for each file that is a link out of its folder; also in *notes*.
+        digest: the hash of weights that were mixed from *sources* and are not in them.
     """
 
     ref: str
@@ -68,6 +69,7 @@ class Checkpoint(Mapping[str, "Tensor"]):
     notes: tuple[str, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
     links: tuple[str, ...] = ()
+    digest: str | None = None
 
     def __getitem__(self, name: str) -> Tensor:
         view = self.views[name]
@@ -103,6 +105,8 @@ class Checkpoint(Mapping[str, "Tensor"]):
     @property
     def sha256(self) -> str:
         """Hash of the file, or of the list of all files' hashes if there are several."""
+        if self.digest is not None:
+            return self.digest
         if "_digest" not in self.__dict__:  # before Python 3.12, cached_property has a lock
             digests = [source.sha256() for source in self.sources]
             self.__dict__["_digest"] = sha256_of(digests)

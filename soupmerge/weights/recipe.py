@@ -6,23 +6,20 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from soupmerge.choices import BUFFER_POLICIES, FLOATS, require_origin
 from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.references import portable, without_folders
-from soupmerge.storage.reading import read_json, unknown_keys
-from soupmerge.weights.files import open_checkpoint
+from soupmerge.storage.reading import unknown_keys
 from soupmerge.weights.groups import check_grouping
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.places import INDEX
 from soupmerge.weights.selection import EVERYTHING, Selection
 
 FORMAT = "soupmerge-recipe/1"
 KEYS = (
     *("format", "ingredients", "groups", "weights", "buffers", "origin"),
-    *("affine", "copied", "skipped", "calibration", "dtype", "seen"),
+    *("affine", "copied", "skipped", "calibration", "dtype", "seen", "front"),
 )
 """The keys of a recipe in JSON."""
 
@@ -57,6 +54,7 @@ class Recipe:
         calibration: the data on which statistics were re-estimated (policy ``recalibrate``).
         dtype: the soup's floating-point dtype; None keeps the dtypes of the first ingredient.
         seen: the images that chose the coefficients, as entries of `soupmerge.weights.ledger`.
+        front: if the soup is a point of a front, the hash of that and the preference.
 
     Raises:
         UsageError: a row does not sum to 1, an entry is not in [0, 1], or a policy, grouping or
@@ -83,6 +81,7 @@ class Recipe:
     calibration: Mapping[str, Any] | None = None
     dtype: str | None = None
     seen: tuple[Mapping[str, Any], ...] = ()
+    front: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         problems = [
@@ -220,6 +219,7 @@ class Recipe:
             "calibration": self.calibration,
             "dtype": self.dtype,
             "seen": list(self.seen),
+            "front": self.front,
         }
         return value | {key: entry for key, entry in optional.items() if entry}
 
@@ -264,6 +264,7 @@ class Recipe:
                 calibration=value.get("calibration"),
                 dtype=None if value.get("dtype") is None else _text(value["dtype"]),
                 seen=tuple(dict(entry) for entry in value.get("seen", [])),
+                front=value.get("front"),
             )
         except UsageError as error:
             raise InputError(str(error), where=where, fix=RESTORE) from error
@@ -314,17 +315,6 @@ def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{value!r} is neither true nor false")
     return value
-
-
-def read_recipe(path: Path | str) -> Recipe:
-    """Return the recipe in the JSON file *path*, or in the notes of the soup at *path*.
-
-    Raises:
-        InputError: the file is missing or holds no recipe.
-    """
-    if Path(path).suffix == ".json" and not str(path).endswith(INDEX):
-        return Recipe.from_json(read_json(path), where=path)
-    return Recipe.from_json(open_checkpoint(path).notes_of_soupmerge.get("recipe"), where=path)
 
 
 def _listed(row: Sequence[float]) -> str:

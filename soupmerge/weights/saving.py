@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from soupmerge.errors import UsageError
 from soupmerge.storage import commit
 from soupmerge.weights import ledger, lineage, mixing, writing
+from soupmerge.weights.files import Checkpoint
+from soupmerge.weights.in_memory import InMemoryView
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
 from soupmerge.weights.tensors import TensorInfo
@@ -78,9 +82,7 @@ def mix_to_file(
         NumericsError: an ingredient holds NaN or Inf, or the soup would overflow its dtype.
         InputError: an ingredient changed while it was being read.
     """
-    if recipe.buffers == "recalibrate":
-        fix = "call mix(), then recalibrate(), then save_soup()"
-        raise UsageError("re-estimating statistics needs images", where="recalibrate", fix=fix)
+    _require_mixable(recipe)
     if shard_bytes is None:
         commit.check_free(path, force=force, inputs=ingredients.files)
     infos = writing.layout(mixing.soup_infos(ingredients, recipe))
@@ -105,6 +107,37 @@ def save_soup(
     """
     commit.check_free(path, force=force, inputs=ingredients.files)
     return _save(path, state, _soup_notes(ingredients, recipe, model), force)
+
+
+def mixed(ref: str, ingredients: Ingredients, recipe: Recipe) -> Checkpoint:
+    """Return the soup of *ingredients* by *recipe* in memory, as if it had been written and read.
+
+    Its hash is that of the file that `mix_to_file` writes.
+
+    Args:
+        ref: how to refer to it.
+
+    Raises:
+        UsageError, NumericsError, InputError: as `mix_to_file`.
+    """
+    _require_mixable(recipe)
+    infos = writing.layout(mixing.soup_infos(ingredients, recipe))
+    tensors = mixing.soup_tensors(ingredients, recipe, infos)
+    numbers = {name: np.concatenate(list(pieces)) for name, pieces in tensors}
+    notes = _soup_notes(ingredients, recipe, None)
+    digest = writing.digest_of(infos, ((n, [flat]) for n, flat in numbers.items()), notes)
+    sources = tuple(source for ingredient in ingredients for source in ingredient.sources)
+    views = {
+        name: InMemoryView(infos[name], sources[0], 0, None, numbers=numbers[name])
+        for name in sorted(numbers)
+    }
+    return Checkpoint(ref, sources, views, writing.metadata_of(notes), digest=digest)
+
+
+def _require_mixable(recipe: Recipe) -> None:
+    if recipe.buffers == "recalibrate":
+        fix = "call mix(), then recalibrate(), then save_soup()"
+        raise UsageError("re-estimating statistics needs images", where="recalibrate", fix=fix)
 
 
 def memory_of(ingredients: Ingredients) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -45,7 +46,7 @@ def save(
         shard_bytes: most bytes of tensors in one shard; a larger tensor has a shard of its own.
     """
     # The safetensors library needs everything in memory, and its order of metadata varies.
-    metadata = {"format": "pt", NOTES: json.dumps(notes)}
+    metadata = metadata_of(notes)
     room = sum(info.bytes for info in infos.values())
     if shard_bytes is None:
         with commit.committed(path, force=force, room=room) as file:
@@ -59,6 +60,17 @@ def save(
             metadata = {"format": "pt"}  # notes are in the first shard
         commit.write_json(folder / "model.safetensors.index.json", _index(shards))
     return sha256_of(digests)
+
+
+def metadata_of(notes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metadata of a file with *notes*."""
+    return {"format": "pt", NOTES: json.dumps(notes)}
+
+
+def digest_of(infos: Mapping[str, TensorInfo], tensors: Pieces, notes: Mapping[str, Any]) -> str:
+    """Return the sha256 of the single file that `save` would write."""
+    with open(os.devnull, "wb") as nowhere:
+        return _write(nowhere, infos, tensors, metadata_of(notes))
 
 
 def shards_of(

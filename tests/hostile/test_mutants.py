@@ -12,7 +12,7 @@ import pytest
 from soupmerge.errors import SoupmergeError
 from soupmerge.weights.files import open_checkpoint
 from soupmerge.weights.lineage import family_of
-from soupmerge.weights.recipe import read_recipe
+from soupmerge.weights.recipe_files import read_recipe
 from tests.hostile.guard import WATCH, TooLongError, time_limit
 from tests.hostile.mutants import KINDS, seeds
 from tests.hostile.rows import PLAIN

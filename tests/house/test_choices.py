@@ -24,7 +24,7 @@ from soupmerge.robustness.losses import loss_of
 from soupmerge.soups.judge.entries import Entry
 from soupmerge.soups.learn import stacks
 from soupmerge.soups.search import simplex
-from soupmerge.weights.recipe import read_recipe
+from soupmerge.weights.recipe_files import read_recipe
 from soupmerge.weights.selection import select
 from soupmerge.weights.tensors import DTYPES
 

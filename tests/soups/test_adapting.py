@@ -17,9 +17,9 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
+from soupmerge.soups.lattice import lattice
 from soupmerge.soups.search.adapt import best_of
 from soupmerge.soups.search.adaptation import Adaptation
-from soupmerge.soups.search.grid import lattice
 from soupmerge.soups.search.shots import draw
 from soupmerge.weights import ledger
 from tests.shared import Outcome, Stop, files_of, stop_at

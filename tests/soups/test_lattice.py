@@ -16,7 +16,8 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.soups.search.grid import MOST_SOUPS, lattice, lattice_size, parts_of, plan
+from soupmerge.soups.lattice import lattice, lattice_size
+from soupmerge.soups.search.grid import MOST_SOUPS, parts_of, plan
 from tests.shared import files_of
 from tests.soups.planted import Planted, benchmark, make_ingredients, some_flags
 

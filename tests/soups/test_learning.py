@@ -20,7 +20,7 @@ from soupmerge.storage import run_folder
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.weights import ledger
-from soupmerge.weights.recipe import read_recipe
+from soupmerge.weights.recipe_files import read_recipe
 from soupmerge.weights.saving import mix_to_file
 from tests.shared import Stop, files_of, in_folder, stop_at
 from tests.soups import tiny

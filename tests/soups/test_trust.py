@@ -19,7 +19,8 @@ from soupmerge.errors import OutputError
 from soupmerge.soups.judge.trials import Trial
 from soupmerge.storage import run_folder
 from soupmerge.weights import ledger
-from soupmerge.weights.recipe import Source, read_recipe
+from soupmerge.weights.recipe import Source
+from soupmerge.weights.recipe_files import read_recipe
 from tests.shared import Outcome, Stop, files_of, stop_at
 
 Typed = Callable[..., Outcome]

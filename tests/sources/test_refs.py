@@ -15,7 +15,7 @@ from torch import nn
 import soupmerge as sm
 from soupmerge.errors import InputError, UnsafeError, UsageError
 from soupmerge.sources import refs
-from soupmerge.weights.recipe import read_recipe
+from soupmerge.weights.recipe_files import read_recipe
 from tests.shared import near
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.weights.buffers import is_statistic
-from soupmerge.weights.recipe import read_recipe
+from soupmerge.weights.recipe_files import read_recipe
 from tests.shared import Outcome, files_of, near
 
 Typed = Callable[..., Outcome]

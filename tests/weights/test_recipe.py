@@ -12,7 +12,8 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, NumericsError, UsageError
-from soupmerge.weights.recipe import TOLERANCE, Source, read_recipe
+from soupmerge.weights.recipe import TOLERANCE, Source
+from soupmerge.weights.recipe_files import read_recipe
 from soupmerge.weights.saving import mix_to_file
 from soupmerge.weights.selection import Selection
 

@@ -72,7 +72,7 @@ class Coefficients:
 
     def _by_recipe(self, file: str) -> tuple[sm.Ingredients, sm.Recipe]:
         from soupmerge.sources.refs import of_recipe
-        from soupmerge.weights.recipe import read_recipe
+        from soupmerge.weights.recipe_files import read_recipe
 
         source = click.get_current_context().get_parameter_source
         typed = [f"--{k}" for k in IN_RECIPE if source(k) is not click.core.ParameterSource.DEFAULT]

@@ -55,7 +55,7 @@ class FinalEvaluation:
             UsageError: the grid is not finished, or was judged under other threats.
         """
         from soupmerge.storage.names import BEST
-        from soupmerge.weights.recipe import read_recipe
+        from soupmerge.weights.recipe_files import read_recipe
 
         if self.beside is None:
             return {}

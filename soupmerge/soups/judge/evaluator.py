@@ -32,7 +32,8 @@ from soupmerge.weights import classes, ledger, mixing, saving
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.in_memory import in_memory
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.recipe import Recipe, read_recipe
+from soupmerge.weights.recipe import Recipe
+from soupmerge.weights.recipe_files import read_recipe
 
 
 class Evaluator:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,29 +14,37 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from soupmerge.binding import cast, probe
 from soupmerge.errors import NumericsError
 from soupmerge.schedule import cosine, order, stream
-from soupmerge.soups.learn import stacks, starts
+from soupmerge.soups.learn import preferences, stacks
+from soupmerge.soups.learn.convergence import Convergence
+from soupmerge.soups.learn.optimisers import Coefficients
 from soupmerge.soups.learn.settings import Settings, usual_epochs
 from soupmerge.soups.learn.soup import LearnedSoup, draw_active
+from soupmerge.soups.learn.starts import BEST, corner_starts
 from soupmerge.storage import run_folder
 from soupmerge.storage.names import HISTORY, STATE
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Classifier, Examples, Objective, Progress
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.recipe import Recipe
+
+PROBED = 512
+"""Images on which ingredients are compared, for the start and the ideal losses."""
 
 
 class Learner:
     """Coefficients in training: everything that affects the result, and the current state.
 
+    With one objective, the coefficients of one soup are learned. With several, they are a function
+    of the preference between these, which is drawn anew for each step.
+
     Args:
         net: the network of the ingredients; it is not changed.
         ingredients: the ingredients.
         data: examples to learn from.
-        objective: the loss to minimise, and how to craft images for it.
+        objectives: name → loss to minimise, and how to craft images for it.
         settings: groups, length, learning rate and so on.
         augment: changes images before they are attacked.
         stop_on: examples on which the best epoch is chosen; None takes the last epoch.
-        seed: seed for the start, order, augmentation, attacks and dropout.
+        seed: seed for the start, order, preferences, augmentation, attacks and dropout.
         device: device of torch.
     """
 
@@ -44,7 +53,7 @@ class Learner:
         net: nn.Module,
         ingredients: Ingredients,
         data: Examples,
-        objective: Objective,
+        objectives: Mapping[str, Objective],
         settings: Settings,
         *,
         augment: Augment | None = None,
@@ -52,7 +61,8 @@ class Learner:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.data, self.objective, self.settings, self.augment = data, objective, settings, augment
+        self.data, self.settings, self.augment = data, settings, augment
+        self.objectives = dict(objectives)
         self.stop_on, self.seed, self.device = stop_on, seed, torch.device(device)
         plan = stacks.plan(ingredients, place=settings.place, store=settings.store, device=device)
         self.soup = LearnedSoup(
@@ -66,56 +76,150 @@ class Learner:
             store=plan.store,
             statistics=settings.batch_norm == "eval",
         )
-        self.start = starts.start(
-            settings.init, ingredients, self.soup.groups, stream("start", seed)
+        self.k, self.groups = len(ingredients), len(self.soup.groups)
+        uniform = torch.full((self.groups, self.k), 1 / self.k, device=self.device)
+        classifier = self._cast(self.soup.mix(uniform))
+        probe(classifier, data, self.device)
+        losses = self._ingredient_losses()
+        self.ideal = losses.amin(1)
+        self.start = corner_starts(settings.init, ingredients, self.soup.groups, seed, losses)
+        self.coefficients = Coefficients(
+            settings.family, self.start, settings.optimiser, self.device
         )
-        self.logits = self.start.clone().to(device).requires_grad_()
-        self.optimiser = torch.optim.SGD([self.logits], lr=settings.lr)
-        classifier = self.soup.classifier(self.soup.mix(self.logits.softmax(1)))
-        probe(cast(classifier, settings.precision, self.device), data, self.device)
         self.steps = -(-len(data) // settings.batch_size)
-        self.epochs = settings.epochs or usual_epochs(len(ingredients))
-        self.best = self.logits.detach().clone()
-        self.state: dict[str, Any] = {"step": 0, "loss": 0.0, "seen": 0, "best": None, "epoch": 0}
+        self.epochs = settings.epochs or usual_epochs(self.k)
+        self.convergence = Convergence([*self.objectives], self.groups, self.k)
+        self.best = {n: p.detach().clone() for n, p in self.coefficients.parameters.items()}
+        self.state: dict[str, Any] = {"step": 0, "best": None, "epoch": 0}
 
-    def learn(self, folder: run_folder.RunFolder | None, progress: Progress) -> Recipe:
-        """Take all remaining steps, and return the recipe."""
+    def _ingredient_losses(self) -> Tensor:
+        """Return the loss ``(T, K)`` of every objective for every ingredient, on a few images.
+
+        It is 0 where nothing depends on it: neither the start nor the scalarisation.
+        """
+        settings, count = self.settings, len(self.objectives)
+        if not (settings.init.startswith(BEST) or settings.scalarisation == "tchebycheff"):
+            return torch.zeros(count, self.k, device=self.device)
+        rows = torch.eye(self.k, device=self.device)
+        losses = [
+            [self.mean_loss(row.expand(self.groups, -1), o, self.data, PROBED) for row in rows]
+            for o in self.objectives.values()
+        ]
+        return torch.tensor(losses, device=self.device)
+
+    def learn(self, folder: run_folder.RunFolder | None, progress: Progress) -> Mapping[str, Any]:
+        """Take all remaining steps, and return the parameters as arrays in float32."""
         history = folder.journal(HISTORY) if folder else None
         snapshot = Snapshot(folder.file(STATE), seconds=20) if folder else None
         if snapshot and (saved := snapshot.load()):
             with snapshot.restoring():
-                self.logits.data.copy_(saved[0]["logits"])
-                self.best.copy_(saved[0]["best"])
-                self.state = {key: saved[1][key] for key in self.state}
+                self._restore(*saved)
         while self.state["step"] < self.epochs * self.steps and not self._out_of_patience():
             epoch, step = divmod(self.state["step"], self.steps)
             indices = order(len(self.data), self.seed, epoch)
-            self._step(indices.split(self.settings.batch_size)[step])
+            self.step(indices.split(self.settings.batch_size)[step])
             ends_epoch = step + 1 == self.steps
-            progress("steps", self.state["step"], self.epochs * self.steps, self._note())
+            progress("steps", self.state["step"], self.epochs * self.steps, self.convergence.note())
             if ends_epoch:
-                record = self._end_epoch(epoch)
+                record = self.end_epoch(epoch)
                 if history and len(history.records) == epoch:
                     history.append(record)
             if snapshot and (ends_epoch or snapshot.due()):
-                snapshot.save({"logits": self.logits, "best": self.best}, self.state)
-        return self.soup.recipe(self.best if self.stop_on else self.logits)
+                snapshot.save(self._tensors(), self.state)
+        if self.stop_on is not None:
+            return {name: best.cpu().numpy() for name, best in self.best.items()}
+        return self.coefficients.arrays()
 
-    def _step(self, indices: Tensor) -> None:
+    def _tensors(self) -> dict[str, Tensor]:
+        best = {f"best.{name}": tensor for name, tensor in self.best.items()}
+        return {**self.coefficients.state(), **self.convergence.state(), **best}
+
+    def _restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        self.coefficients.load(tensors)
+        self.convergence.load(tensors)
+        for name, tensor in self.best.items():
+            tensor.copy_(tensors[f"best.{name}"])
+        self.state = {key: state[key] for key in self.state}
+
+    def alpha(self, at: Sequence[float]) -> Tensor:
+        """Return the coefficients ``(G, K)`` at the preference *at* ``(T,)``, without a graph."""
+        with torch.no_grad():
+            return self.coefficients.alpha(self.coefficients.rows(at))
+
+    def step(self, indices: Tensor) -> None:
+        """Take a step on the examples at *indices*."""
         key = (self.seed, self.state["step"])
         x, y = self.data.batch(indices)
         if self.augment:
             x = self.augment(x, stream("augment", *key))
         x, y = x.to(self.device), y.to(self.device)
-        alpha = self.logits.softmax(1)
+        count = len(self.objectives)
+        at = preferences.draw(count, self.settings.corners, stream("preference", *key))
+        rows = self.coefficients.rows(at)
+        alpha = self.coefficients.alpha(rows)
         mixed = self.soup.mix(alpha)
-        x_adv = self.objective.craft(self._cast(mixed), x, y, generator=stream("attack", *key))
-        active = draw_active(len(alpha), self.settings.dropout, stream("dropout", *key))
+        active = draw_active(self.groups, self.settings.dropout, stream("dropout", *key))
         leaves = self.soup.leaves(active, mixed)
-        classifier = self._cast(self.soup.substitute(leaves, mixed))
-        with self._batch_norm_mode():
-            loss = self.objective.loss(classifier, x, x_adv, y)
-        self._descend(loss, alpha, leaves, active, mixed, len(y))
+        losses = self._losses(at, x, y, leaves, mixed, stream("attack", *key))
+        total = self._total(losses, at, len(y))
+        grads = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+        gradient = self.soup.gradient(dict(zip(leaves, grads, strict=True)), active, mixed)
+        self.convergence.add_gradient(at, alpha.detach(), gradient, active)
+        self._descend(rows, alpha, gradient)
+
+    def _losses(
+        self,
+        at: Sequence[float],
+        x: Tensor,
+        y: Tensor,
+        leaves: dict[str, Tensor],
+        mixed: dict[str, Tensor],
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return the losses ``(T,)`` of the objectives, 0 for those that do not count *at* all."""
+        attacked = self._cast(mixed)
+        learned = self._cast(self.soup.substitute(leaves, mixed))
+        losses = [torch.zeros((), device=self.device)] * len(at)
+        for t in preferences.used(at):
+            objective = [*self.objectives.values()][t]
+            x_adv = objective.craft(attacked, x, y, generator=generator)
+            with self._batch_norm_mode():
+                losses[t] = objective.loss(learned, x, x_adv, y)
+        return torch.stack([loss.float() for loss in losses])
+
+    def _total(self, losses: Tensor, at: Sequence[float], images: int) -> Tensor:
+        """Return the loss to minimise, after adding *losses* to those of the epoch."""
+        scalarise = preferences.scalarisation(self.settings.scalarisation)
+        total = scalarise(losses, torch.tensor(at, device=self.device), self.ideal)
+        if not torch.isfinite(total):
+            fix = "the last good state is kept; try a lower --lr"
+            where = f"step {self.state['step'] + 1}"
+            raise NumericsError("the loss is not finite", where=where, fix=fix)
+        counted = preferences.used(at)
+        values = [loss if t in counted else math.nan for t, loss in enumerate(losses.tolist())]
+        self.convergence.add_losses(values, total.item(), images)
+        return total
+
+    def _descend(self, rows: Tensor, alpha: Tensor, gradient: Tensor) -> None:
+        """Take a step down *gradient*, by the chain rule through α."""
+        settings, step = self.settings, self.state["step"]
+        if settings.rescale:
+            gradient = gradient / (1 - settings.dropout)
+        lr = cosine(settings.rate, step, self.epochs * self.steps)
+        self.coefficients.step(rows, alpha, gradient.to(alpha), lr)
+        if self.coefficients.family.affine:
+            self._keep_variances_positive()
+        self.state["step"] = step + 1
+
+    @torch.no_grad()
+    def _keep_variances_positive(self) -> None:
+        """Move the rows of each corner towards the uniform row until no variance is negative.
+
+        Rows and variances change linearly between the corners, so none is negative there either.
+        """
+        rows = self.coefficients.parameters["rows"]
+        for t, at in enumerate(torch.eye(len(rows)).tolist()):
+            rows[t] = self.soup.with_positive_variances(self.alpha(at))
 
     def _cast(self, theta: dict[str, Tensor]) -> Classifier:
         return cast(self.soup.classifier(theta), self.settings.precision, self.device)
@@ -134,65 +238,57 @@ class Learner:
             for norm, tracked in zip(norms, before, strict=True):
                 norm.training, norm.track_running_stats = False, tracked
 
-    def _descend(
-        self,
-        loss: Tensor,
-        alpha: Tensor,
-        leaves: dict[str, Tensor],
-        active: Tensor,
-        mixed: dict[str, Tensor],
-        images: int,
-    ) -> None:
-        """Take a step down the mean *loss* over *images*, by the chain rule through θ and α."""
-        step, settings = self.state["step"], self.settings
-        if not torch.isfinite(loss):
-            fix = "the last good state is kept; try a lower --lr"
-            raise NumericsError("the loss is not finite", where=f"step {step + 1}", fix=fix)
-        grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        grad_alpha = self.soup.gradient(dict(zip(leaves, grads, strict=True)), active, mixed)
-        if settings.rescale:
-            grad_alpha = grad_alpha / (1 - settings.dropout)
-        self.logits.grad = torch.autograd.grad(alpha, self.logits, grad_alpha.to(alpha))[0]
-        lr = cosine(settings.lr, step, self.epochs * self.steps)
-        self.optimiser.param_groups[0]["lr"] = lr
-        self.optimiser.step()
-        self.state["step"] = step + 1
-        self.state["loss"] += loss.item() * images
-        self.state["seen"] += images
-
-    def _note(self) -> str:
-        return f"loss {self.state['loss'] / self.state['seen']:.4f}"
-
-    def _end_epoch(self, epoch: int) -> dict[str, Any]:
-        """Return the record of *epoch*, and reset the sums for the next."""
-        alpha = self.logits.detach().cpu().double().softmax(1)
-        entropy = -(alpha * alpha.clamp(min=1e-30).log()).sum(1).mean()
+    def end_epoch(self, epoch: int) -> dict[str, Any]:
+        """Return the record of *epoch*, counted from 0, and forget its sums for the next."""
+        count = len(self.objectives)
+        alpha = self.alpha([1 / count] * count).cpu().double()
+        corners = torch.stack([self.alpha(at) for at in torch.eye(count).tolist()]).cpu().double()
+        moved = (corners - self.start.double().softmax(2)).abs().sum(2).mean() / 2
         record = {
             "epoch": epoch + 1,
-            "loss": self.state["loss"] / self.state["seen"],
-            "entropy": entropy.item(),
-            "moved": (alpha - self.start.double().softmax(1)).abs().sum(1).mean().item() / 2,
+            **self.convergence.record(),
+            "entropy": -(alpha * alpha.abs().clamp(min=1e-30).log()).sum(1).mean().item(),
+            "moved": moved.item(),
             "weights": [round(w, 6) for w in alpha.mean(0).tolist()],
         }
-        self.state |= {"loss": 0.0, "seen": 0}
+        self.convergence.reset()
         if self.stop_on is not None:
             record["val"] = self.loss_on(self.stop_on)
             if self.state["best"] is None or record["val"] < self.state["best"]:
-                self.best.copy_(self.logits.detach())
+                for name, parameter in self.coefficients.parameters.items():
+                    self.best[name].copy_(parameter.detach())
                 self.state |= {"best": record["val"], "epoch": epoch + 1}
         return record
 
     def loss_on(self, examples: Examples) -> float:
-        """Return the mean loss of the soup on *examples*, with the same noise in every epoch."""
-        classifier = self._cast(self.soup.mix(self.logits.softmax(1)))
-        total = 0.0
-        for indices in torch.arange(len(examples)).split(self.settings.batch_size):
+        """Return the mean loss of the soup on *examples*, with the same noise in every epoch.
+
+        With several objectives, it is the mean over these of the loss of the soup at each corner.
+        """
+        corners = torch.eye(len(self.objectives)).tolist()
+        losses = [
+            self.mean_loss(self.alpha(at), objective, examples)
+            for at, objective in zip(corners, self.objectives.values(), strict=True)
+        ]
+        return sum(losses) / len(losses)
+
+    def mean_loss(
+        self, alpha: Tensor, objective: Objective, examples: Examples, most: int | None = None
+    ) -> float:
+        """Return the mean of *objective* for the soup at *alpha* ``(G, K)``.
+
+        Args:
+            examples: the images; with *most*, only the first so many of them.
+        """
+        classifier, total = self._cast(self.soup.mix(alpha)), 0.0
+        n = min(len(examples), most or len(examples))
+        for indices in torch.arange(n).split(self.settings.batch_size):
             x, y = (t.to(self.device) for t in examples.batch(indices))
             noise = stream("stop", self.seed, int(indices[0]))
-            x_adv = self.objective.craft(classifier, x, y, generator=noise)
+            x_adv = objective.craft(classifier, x, y, generator=noise)
             with torch.no_grad():
-                total += float(self.objective.loss(classifier, x, x_adv, y)) * len(y)
-        return total / len(examples)
+                total += float(objective.loss(classifier, x, x_adv, y)) * len(y)
+        return total / n
 
     def _out_of_patience(self) -> bool:
         """Return whether the loss on the stopping split has not fallen for too many epochs."""

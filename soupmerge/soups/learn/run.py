@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from soupmerge.binding import bind, ref_of
-from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.run import Run
-from soupmerge.sketch import Sketch
 from soupmerge.soups.judge.trials import Trial
 from soupmerge.soups.learn.learner import Learner
-from soupmerge.soups.learn.settings import Settings, decisions, usual_epochs
+from soupmerge.soups.learn.preparation import checked, manifest_of
+from soupmerge.soups.learn.settings import Settings
 from soupmerge.soups.recalibration import Calibration, recalibrate
 from soupmerge.storage import commit
 from soupmerge.storage.names import RECIPE, SOUP, STATE, TRIALS
 from soupmerge.storage.run_folder import RunFolder
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Examples, Objective
-from soupmerge.weights import classes, ledger, mixing, saving
-from soupmerge.weights.buffers import is_statistic
+from soupmerge.weights import ledger, mixing, saving
+from soupmerge.weights.front import recipe_at
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.recipe import Recipe
+
+OBJECTIVE = "loss"
+"""The name of the only objective of a learned soup."""
 
 
 def learn(  # several data sets take part: they train, stop, calibrate and judge
@@ -81,24 +81,14 @@ def learn(  # several data sets take part: they train, stop, calibrate and judge
         >>> round(sum(trial.recipe.weights[0]), 6)
         1.0
     """
-    if len(ingredients) < 2:
-        what = f"learning needs two or more ingredients, not {len(ingredients)}"
-        raise UsageError(what, where="REF", fix="name more checkpoints")
-    if settings.patience and stop_on is None:
-        what = "patience needs a stopping split"
-        raise UsageError(what, where="patience", fix="give a split to stop on")
-    ingredients.require_sound()
-    for used in (data, stop_on, None if benchmark is None else benchmark.data):
-        if used is not None:
-            classes.require_same(ingredients, used)
-    _require_unseen(ingredients, data, stop_on, benchmark)
-    length = epochs or settings.epochs or usual_epochs(len(ingredients))
-    settings = dataclasses.replace(settings, epochs=length)
+    settings = checked(
+        ingredients, settings, epochs=epochs, data=data, stop_on=stop_on, benchmark=benchmark
+    )
     learner = Learner(
         net,
         ingredients,
         data,
-        objective,
+        {OBJECTIVE: objective},
         settings,
         augment=augment,
         stop_on=stop_on,
@@ -106,14 +96,20 @@ def learn(  # several data sets take part: they train, stop, calibrate and judge
         device=run.device,
     )
     description = None if benchmark is None else benchmark.describe()
-    manifest = {**_manifest(learner, ref_of(net), calibration), "benchmark": description}
+    manifest = {
+        "command": "learn",
+        **manifest_of(learner, ref_of(net), calibration),
+        "objective": objective.describe(),
+        "benchmark": description,
+    }
     manifest |= {"calibration": calibration.describe()} if calibration else {}
     with run.opened(
         manifest, inputs=ingredients.files, room=ingredients.bytes, images=data
     ) as folder:
         trial = _finished_trial(folder, description)
         if trial is None:
-            recipe = learner.learn(folder, run.progress)
+            parameters = learner.learn(folder, run.progress)
+            recipe = recipe_at(learner.soup.recipe(), settings.family, parameters, (1.0,))
             trial = Trial(_with_provenance(recipe, learner, calibration))
         depth = learner.soup.by_depth()
         del learner  # frees the ingredients in memory
@@ -127,71 +123,6 @@ def learn(  # several data sets take part: they train, stop, calibrate and judge
             recalibrated = state if calibration else None
             _write(folder, ingredients, trial, recalibrated, model=ref_of(net), depth=depth)
     return trial
-
-
-def _require_unseen(
-    ingredients: Ingredients, data: Examples, stop_on: Examples | None, benchmark: Benchmark | None
-) -> None:
-    """Refuse to stop or judge on images that something was trained on.
-
-    Huang 2023 (section 4) keeps one stopping split out of all training, from the base to the soup:
-    an ingredient that was trained on it makes all its soups look better than they are.
-    """
-    training = Sketch.of(data)
-    if benchmark is not None and (n := Sketch.of(benchmark.data).common(training)):
-        what = f"at least {n} of the images that judge also train the coefficients"
-        raise UsageError(what, where="judge split", fix="judge on another part of the data")
-    if stop_on is None:
-        return
-    stopping = Sketch.of(stop_on)
-    problems = []
-    if n := stopping.common(training):
-        problems.append(f"at least {n} of them also train the coefficients")
-    for ingredient in ingredients:
-        entries = ledger.ledger_of(ingredient)
-        lines = ledger.leaks(entries, stopping, ledger.STOPPED)
-        problems += [f"{ingredient.ref} was {line}" for line in lines]
-        if not entries:
-            what = f"{ingredient.ref} does not say what it was trained on"
-            warnings.warn(f"{what}: that may include the stopping split", stacklevel=3)
-    if problems:
-        what = "networks were trained on images of the stopping split"
-        fix = "stop on images that were kept out of all training"
-        raise UsageError(what, problems=problems, where="stopping split", fix=fix)
-
-
-def _manifest(
-    learner: Learner, model: str | None, calibration: Calibration | None
-) -> dict[str, Any]:
-    """Return everything that affects the results of the run."""
-    settings, objective = learner.settings, learner.objective.describe()
-    choices = decisions(
-        settings,
-        crafts=objective.get("objective") != "clean",
-        statistics=any(map(is_statistic, learner.soup.ingredients.infos)),
-        recalibrates=calibration is not None,
-    )
-    kind = "recipe" if settings.init.startswith("recipe:") else settings.init
-    stop_on = learner.stop_on
-    return {
-        "command": "learn",
-        "model": model,
-        "inputs": learner.soup.ingredients.fingerprint(),
-        **learner.soup.ingredients.selection.noted(),
-        "data": learner.data.fingerprint(),
-        "objective": objective,
-        "settings": {**settings.to_manifest(), "init": kind},
-        "start": _digest(learner.start),
-        "stops on": None if stop_on is None else stop_on.fingerprint(),
-        "augment": getattr(learner.augment, "__name__", None) if learner.augment else None,
-        "seed": learner.seed,
-        "device": learner.device.type,
-        "decisions": choices,
-    }
-
-
-def _digest(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _finished_trial(folder: RunFolder | None, benchmark: Any) -> Trial | None:

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from soupmerge.choices import BATCH_NORM_MODES
+from soupmerge.choices import BATCH_NORM_MODES, FAMILIES, OPTIMISERS, SCALARISATIONS
 from soupmerge.errors import UsageError, near_miss
 
 MOST_LR = 1e9
 
+NAMED: Mapping[str, Collection[str]] = {
+    "batch_norm": BATCH_NORM_MODES,
+    "family": FAMILIES,
+    "optimiser": OPTIMISERS,
+    "scalarisation": SCALARISATIONS,
+}
+"""Settings that are one of a closed set of names."""
+
+PAPER: Mapping[str, Any] = {
+    "optimiser": "sgd",
+    "lr": 10.0,
+    "dropout": 0.8,
+    "init": "xavier",
+    "buffers": "base",
+}
+"""The settings of Huang 2023 that differ from the defaults here."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of `learn`; the defaults are those of Huang 2023, sections 3 and 4.
+    """Settings of `learn` and `front`; `Settings.paper` has those of Huang 2023.
 
     Attributes:
         by: grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
         epochs: passes over the data; None takes `usual_epochs`.
-        lr: initial learning rate, decaying to 0 along a cosine.
+        optimiser: one of `soupmerge.choices.OPTIMISERS`.
+        lr: initial learning rate, decaying to 0 along a cosine; None takes the optimiser's usual.
         dropout: probability that a group is detached in a step.
         rescale: divide gradients by 1 − *dropout*, which makes their mean that without dropout.
         init: initial logits; see `soupmerge.soups.learn.starts.start`.
@@ -33,21 +52,27 @@ class Settings:
             first with enough memory. It does not affect the result.
         patience: stop after so many epochs without a lower loss on the stopping split; None takes
             all epochs, and then the best of them.
+        family: how the coefficients of a front depend on the preference between its objectives,
+            one of `soupmerge.choices.FAMILIES`.
+        scalarisation: how a step of a front weighs its objectives, one of
+            `soupmerge.choices.SCALARISATIONS`.
+        corners: the share of a front's steps that learn a single objective.
 
     Raises:
         UsageError: a setting is out of range or unknown.
 
     Example:
-        >>> Settings(by="model", epochs=5).lr
-        10.0
+        >>> Settings(by="model").rate, Settings.paper().rate
+        (0.1, 10.0)
     """
 
     by: str = "tensor"
     epochs: int | None = None
-    lr: float = 10.0
-    dropout: float = 0.8
+    optimiser: str = "adam"
+    lr: float | None = None
+    dropout: float = 0.0
     rescale: bool = False
-    init: str = "xavier"
+    init: str = "uniform"
     batch_size: int = 128
     buffers: str = "average"
     base: int = 0
@@ -56,6 +81,23 @@ class Settings:
     store: str = "fp32"
     place: str = "auto"
     patience: int | None = None
+    family: str = "softmax-linear"
+    scalarisation: str = "sum"
+    corners: float = 0.3
+
+    @classmethod
+    def paper(cls, **others: Any) -> Settings:
+        """Return the settings of Huang 2023, sections 3 and 4, with *others* in place of some.
+
+        SGD with a learning rate of 10, Xavier's start, detach dropout of 0.8, and the buffers of
+        one ingredient.
+        """
+        return cls(**{**PAPER, **others})
+
+    @property
+    def rate(self) -> float:
+        """The initial learning rate."""
+        return OPTIMISERS[self.optimiser].lr if self.lr is None else self.lr
 
     def __post_init__(self) -> None:
         counts = {"epochs": self.epochs, "batch size": self.batch_size, "patience": self.patience}
@@ -63,22 +105,30 @@ class Settings:
             if count is not None and count < 1:
                 what = f"{name} must be at least 1, not {count}"
                 raise UsageError(what, where="learn", fix="give a positive number")
-        if not 0 < self.lr < MOST_LR:
-            what = f"learning rate {self.lr:g} is not above 0 and below {MOST_LR:g}"
-            raise UsageError(what, where="learn", fix="the paper uses 10")
-        if not 0 <= self.dropout <= 1:
-            what = f"{self.dropout} is not a probability"
-            raise UsageError(what, where="dropout", fix="give a number from 0 to 1")
+        self._require_known_names()
+        if not 0 < self.rate < MOST_LR:
+            what = f"learning rate {self.rate:g} is not above 0 and below {MOST_LR:g}"
+            usual = OPTIMISERS[self.optimiser].lr
+            raise UsageError(what, where="learn", fix=f"{usual:g} is usual for {self.optimiser}")
+        for name in ("dropout", "corners"):
+            if not 0 <= getattr(self, name) <= 1:
+                what = f"{getattr(self, name)} is not a probability"
+                raise UsageError(what, where=name, fix="give a number from 0 to 1")
         if self.rescale and self.dropout == 1:
             what = "gradients cannot be divided by 1 - dropout = 0"
             raise UsageError(what, where="dropout 1", fix="lower it, or do not rescale")
-        if self.batch_norm not in BATCH_NORM_MODES:
-            fix = near_miss(self.batch_norm, BATCH_NORM_MODES)
-            raise UsageError(f"unknown mode {self.batch_norm!r}", where="batch norm", fix=fix)
+
+    def _require_known_names(self) -> None:
+        for name, known in NAMED.items():
+            value = getattr(self, name)
+            if value not in known:
+                what = f"unknown {name.replace('_', ' ')} {value!r}"
+                raise UsageError(what, where="learn", fix=near_miss(value, known))
 
     def to_manifest(self) -> dict[str, Any]:
         """Return all settings that affect the result."""
-        return {name: value for name, value in asdict(self).items() if name != "place"}
+        affecting = {name: value for name, value in asdict(self).items() if name != "place"}
+        return {**affecting, "lr": self.rate}
 
 
 def usual_epochs(k: int) -> int:
@@ -109,7 +159,7 @@ def decisions(
     if settings.dropout:
         scaling = "divided by 1 - p" if settings.rescale else "no rescaling"
         choices["detach dropout"] = f"at least one live group, {scaling}"
-    return choices | {"optimiser": "SGD without momentum or weight decay"}
+    return choices | {"optimiser": f"{settings.optimiser} without weight decay"}
 
 
 def _batch_norm_decisions(settings: Settings, recalibrates: bool) -> dict[str, str]:

@@ -15,10 +15,13 @@ from soupmerge.binding import align, hollow
 from soupmerge.soups.learn.batch_norms import Norm, ThroughStatistics, norms_of
 from soupmerge.soups.learn.stacks import stack_of
 from soupmerge.types import Classifier
-from soupmerge.weights.buffers import is_statistic
+from soupmerge.weights.buffers import is_statistic, is_variance
 from soupmerge.weights.ingredients import Ingredients
 from soupmerge.weights.mixing import combine
 from soupmerge.weights.recipe import Recipe
+
+LEAST = 0.1
+"""The smallest share of the uniform soup's variance that coefficients beyond [0, 1] may leave."""
 
 
 class LearnedSoup:
@@ -171,11 +174,29 @@ class LearnedSoup:
 
         return call
 
-    def recipe(self, logits: Tensor) -> Recipe:
-        """Return the recipe of the soup at *logits* ``(G, K)``, with a softmax in float64."""
-        rows = logits.detach().cpu().double().softmax(1).tolist()
+    @torch.no_grad()
+    def with_positive_variances(self, alpha: Tensor) -> Tensor:
+        """Return *alpha* ``(G, K)``, whose rows may leave [0, 1], with every variance positive.
+
+        A row that makes a mixed variance fall below `LEAST` of that of the uniform soup is moved
+        towards the uniform row, no further than needed.
+        """
+        uniform, share = torch.full_like(alpha, 1 / alpha.shape[1]), torch.ones_like(alpha[:, 0])
+        for name, g in self.row.items():
+            if not is_variance(name) or g >= len(alpha):
+                continue
+            now, middle = (self.stacks[name].mix(rows[g]) for rows in (alpha, uniform))
+            low = now < LEAST * middle
+            if bool(low.any()):
+                reach = ((1 - LEAST) * middle[low] / (middle[low] - now[low])).min()
+                share[g] = torch.minimum(share[g], reach)
+        return uniform + share[:, None] * (alpha - uniform)
+
+    def recipe(self) -> Recipe:
+        """Return the recipe of the uniform soup, with the groups and buffers of all soups here."""
+        uniform = [[1 / len(self.ingredients)] * len(self.ingredients)] * len(self.groups)
         options: dict[str, Any] = {"by": self.by, "buffers": self.buffers, "base": self.base}
-        return Recipe.of(self.ingredients, rows, **options, origin="learn")
+        return Recipe.of(self.ingredients, uniform, **options, origin="learn")
 
 
 def draw_active(groups: int, dropout: float, generator: torch.Generator) -> Tensor:

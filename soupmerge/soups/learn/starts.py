@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from soupmerge.errors import UsageError, near_miss
 from soupmerge.numbers import count, exact
+from soupmerge.schedule import stream
 from soupmerge.weights.ingredients import Ingredients
-from soupmerge.weights.recipe import read_recipe
+from soupmerge.weights.recipe_files import read_recipe
 
 FLOOR = 0.05
 """Share of the uniform soup in given coefficients, because a softmax cannot move from a zero."""
 
-KINDS = ("xavier", "uniform", "only:N", "recipe:FILE")
+BEST = "best"
+KINDS = ("xavier", "uniform", BEST, "only:N", "recipe:FILE")
+
+
+def corner_starts(
+    init: str,
+    ingredients: Ingredients,
+    groups: Mapping[str, Sequence[str]],
+    seed: int,
+    losses: Tensor,
+) -> Tensor:
+    """Return the initial logits ``(T, G, K)`` of a soup for each of T objectives.
+
+    Args:
+        init: ``best`` or ``best:SHARE``: for each objective, the ingredient with the lowest loss,
+            mixed with a share of the uniform soup. Anything else is a `start` for each of them.
+        ingredients: the K ingredients.
+        groups: group → tensor names.
+        seed: seed for ``xavier``.
+        losses: ``(T, K)``, the loss of each objective for each ingredient.
+
+    Raises:
+        UsageError, InputError: as `start`.
+    """
+    kind, _, share = init.partition(":")
+    corners = []
+    for t, row in enumerate(losses):
+        one = f"only:{int(row.argmin()) + 1}" + (f":{share}" if share else "")
+        key = ("start", seed, t) if t else ("start", seed)
+        corners.append(start(one if kind == BEST else init, ingredients, groups, stream(*key)))
+    return torch.stack(corners)
 
 
 def start(
@@ -54,7 +84,7 @@ def start(
         number, _, share = rest.partition(":")
         return _logits(_one_hot(number, k, init).expand(len(groups), k), share)
     if kind == "recipe" and rest:
-        return _logits(_rows_of(Path(rest), ingredients, groups), "")
+        return _logits(_rows_of(rest, ingredients, groups), "")
     raise UsageError(f"unknown start {init!r}", where="init", fix=near_miss(init, KINDS))
 
 
@@ -74,7 +104,7 @@ def _one_hot(number: str, k: int, init: str) -> Tensor:
     return torch.eye(k, dtype=torch.float64)[chosen - 1]
 
 
-def _rows_of(path: Path, ingredients: Ingredients, groups: Mapping[str, Sequence[str]]) -> Tensor:
+def _rows_of(path: str, ingredients: Ingredients, groups: Mapping[str, Sequence[str]]) -> Tensor:
     recipe = read_recipe(path)
     recipe.require_made_of(ingredients, where=path)
     by_tensor = recipe.rows_by_tensor(ingredients)

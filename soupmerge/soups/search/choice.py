@@ -17,7 +17,8 @@ from soupmerge.storage.names import PLAN, RECIPE, TRIALS
 from soupmerge.storage.reading import read_json
 from soupmerge.storage.run_folder import essence, read_manifest
 from soupmerge.weights import ledger
-from soupmerge.weights.recipe import Recipe, read_recipe
+from soupmerge.weights.recipe import Recipe
+from soupmerge.weights.recipe_files import read_recipe
 
 TAKE_SEARCHES = "give runs of grid, greedy, path, search or learn"
 

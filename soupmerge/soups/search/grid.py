@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from torch import nn
@@ -13,6 +12,7 @@ from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.run import Run
 from soupmerge.soups.judge.evaluator import evaluating
 from soupmerge.soups.judge.trials import Trials
+from soupmerge.soups.lattice import lattice, lattice_size
 from soupmerge.soups.search.checks import metric_of, require_several
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
@@ -36,30 +36,6 @@ def parts_of(step: float | str) -> int:
         fix = "choose a step such as 0.5, 0.25, 0.2, 0.1 or 0.05"
         raise UsageError(f"{step} does not divide 1", where="step", fix=fix)
     return int(1 / size)
-
-
-def lattice_size(k: int, parts: int) -> int:
-    """Return the number of soups, C(parts + K − 1, K − 1): 6, 21, 56, … for step 0.2."""
-    return math.comb(parts + k - 1, k - 1)
-
-
-def lattice(k: int, parts: int) -> Iterator[tuple[float, ...]]:
-    """Yield all (w_1, …, w_K) with w_k in {0, 1/parts, …, 1} and Σ w_k = 1.
-
-    Example:
-        >>> list(lattice(2, 2))
-        [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)]
-    """
-    return (tuple(n / parts for n in numbers) for numbers in _compositions(k, parts))
-
-
-def _compositions(k: int, total: int) -> Iterator[tuple[int, ...]]:
-    if k == 1:
-        yield (total,)
-        return
-    for first in range(total, -1, -1):
-        for rest in _compositions(k - 1, total - first):
-            yield (first, *rest)
 
 
 def grid(
