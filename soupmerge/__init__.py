@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from soupmerge.soups.search.race import Race as Race
     from soupmerge.soups.search.race import Runner as Runner
     from soupmerge.soups.search.race import race as race
+    from soupmerge.soups.search.refine import refine as refine
     from soupmerge.soups.search.simplex import search as search
     from soupmerge.sources.data import Images as Images
     from soupmerge.sources.data import data as data
@@ -176,6 +177,7 @@ _HOMES = {
     "race": "soups.search.race",
     "read_front": "weights.recipe_files",
     "recalibrate": "soups.recalibration",
+    "refine": "soups.search.refine",
     "save": "weights.saving",
     "search": "soups.search.simplex",
     "sweep": "soups.learn.sweep",

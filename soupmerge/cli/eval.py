@@ -12,7 +12,7 @@ import soupmerge as sm
 from soupmerge.cli import dry_run, results, show
 from soupmerge.cli.notes import note_image_size
 from soupmerge.cli.options import attack as attacks
-from soupmerge.cli.options import ingredients, output
+from soupmerge.cli.options import ingredients, output, points
 from soupmerge.cli.options.attack import Attack
 from soupmerge.cli.options.data import DataSets, data_sets
 from soupmerge.cli.options.evaluation import Evaluation, evaluation
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @ingredients.refs
+@points.several
 @data_sets
 @attacks.attack
 @evaluation
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @output.as_json
 def command(
     refs: tuple[str, ...],
+    at: tuple[str, ...],
     data: DataSets,
     attack: Attack,
     evaluation: Evaluation,
@@ -50,8 +52,9 @@ def command(
     """Judge networks: clean accuracy, accuracy under each threat, and under their union.
 
     Union counts the images that are right under every threat. Several REFs, --data or resolutions
-    make one table.
+    make one table. A REF may be a front.json: --at says which of its points to judge.
     """
+    refs = tuple(points.expanded(refs, at))
     if evaluation.ensemble and len(refs) < 2:
         fix = "give another REF, or leave it out"
         raise UsageError("needs several networks", where="--ensemble", fix=fix)

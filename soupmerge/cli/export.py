@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from soupmerge.cli import show
-from soupmerge.cli.options import output
+from soupmerge.cli.options import output, points
 from soupmerge.cli.options.machine import common
 from soupmerge.cli.options.network import Network, network
 from soupmerge.cli.options.option_groups import Command
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--judged", metavar="RUN", help="Run folder of soupmerge eval SOUP, for the model card."
 )
+@points.at
 @output.licence
 @network
 @output.as_json
@@ -30,6 +31,7 @@ def command(
     soup: str,
     out: str,
     judged: str | None,
+    at: str | None,
     licence: str | None,
     network: Network,
     as_json: bool,
@@ -37,14 +39,14 @@ def command(
     """Write SOUP as a folder to publish: weights, timm's config, recipe, results and model card.
 
     timm.create_model("local-dir:DIR", pretrained=True) loads it if the network is one of timm's,
-    and soupmerge push uploads it to the Hub. The export is loaded back and compared with SOUP
-    before it appears.
+    and soupmerge push uploads it to the Hub. SOUP may be a recipe, or a front.json with --at. The
+    export is loaded back and compared with SOUP before it appears.
     """
     from soupmerge.exports.folder import export
     from soupmerge.storage.commit import check_free_folder
 
     check_free_folder(out)
-    net = None
+    soup, net = points.point(soup, at), None
     if network.is_given:
         from soupmerge.sources.refs import opened
 

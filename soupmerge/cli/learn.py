@@ -14,7 +14,7 @@ from soupmerge.cli.options import output
 from soupmerge.cli.options.data import Data, data
 from soupmerge.cli.options.final_evaluation import FinalEvaluation, final_evaluation
 from soupmerge.cli.options.ingredients import Ingredients, ingredients
-from soupmerge.cli.options.learning import Learning, learning
+from soupmerge.cli.options.learning import Ending, Learning, ending, learning
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
 from soupmerge.cli.options.objectives import Objectives, objectives
@@ -28,6 +28,7 @@ from soupmerge.errors import UsageError
 @data("train")
 @objectives
 @learning
+@ending
 @output.run()
 @final_evaluation
 @output.export
@@ -39,6 +40,7 @@ def command(
     data: Data,
     objectives: Objectives,
     learning: Learning,
+    ending: Ending,
     output: RunOutput,
     final_evaluation: FinalEvaluation,
     export: Export,
@@ -65,9 +67,9 @@ def command(
     net = network.make(like=loaded)
     images = data.images()
     note_image_size(net, images)
-    settings = learning.settings(len(loaded), machine.batch_size)
-    stop_on = learning.stop_on(data)
-    calibration = learning.calibration(list(by_name.values()), images, machine)
+    settings = learning.settings(len(loaded), machine.batch_size, patience=ending.patience)
+    stop_on = ending.stop_on(data)
+    calibration = ending.calibration(list(by_name.values()), images, machine)
     plan = stacks.plan(loaded, place=learning.place, store=learning.store, device=device)
     _print_plan(by_name, soups, len(images), len(loaded), settings)
     if output.dry_run or show.is_verbose():

@@ -34,6 +34,7 @@ COMMANDS = {
     "others.",
     "learn": "Learn the coefficients of a soup by adversarial training; the ingredients stay "
     "fixed.",
+    "front": "Learn a soup for every trade-off between objectives, in one run, and judge some.",
     "eval": "Judge networks: clean accuracy, accuracy under each threat, and under their union.",
     "landscape": "Measure clean and robust loss and accuracy on the plane through three "
     "checkpoints.",
@@ -45,7 +46,8 @@ COMMANDS = {
 }
 """Command → the first sentence of its help, in the order of a typical workflow."""
 INTERRUPTED, TERMINATED = 130, 143
-RESUMABLE = {"demo", "grid", "greedy", "path", "search", "adapt", "learn", "landscape", "finetune"}
+RESUMABLE = {"demo", "grid", "greedy", "path", "search", "adapt", "learn", "front"}
+RESUMABLE |= {"landscape", "finetune"}
 RESUMABLE_WITH_OUT = {"check", "eval"}
 """Commands that keep finished work: always, or only with a run folder."""
 

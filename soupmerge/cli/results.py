@@ -12,6 +12,7 @@ from soupmerge.cli import show
 if TYPE_CHECKING:
     from soupmerge.soups.judge.entries import AnyEntry
     from soupmerge.soups.judge.trials import Trial
+    from soupmerge.soups.learn.front import LearnedFront
     from soupmerge.soups.learn.sweep import Sweep
 
 COSTS = ("gradient_evaluations", "forward_evaluations", "seconds")
@@ -180,6 +181,32 @@ def print_sweep(sweep: Sweep, ingredients: sm.Ingredients, out: str, *, as_json:
         if len(sweep.seeds) > 1:
             _print_spread(sweep)
     show.note(f"written to {out}/soups")
+
+
+def print_front(learned: LearnedFront, others: Sequence[str], out: str, *, as_json: bool) -> None:
+    """Print the judged points of a front, what is beside it, and how their hypervolumes compare."""
+    gap = learned.hypervolume(others) if others else None
+    if as_json:
+        volumes = {"hypervolume": gap.to_json()} if gap else {}
+        show.dump({**learned.summary(), **volumes, "cost": cost_of_trials(learned.points)})
+        return
+    if learned.points:
+        trials = [*learned.points, *learned.beside.values()]
+        names = [_preference(trial) for trial in learned.points]
+        reports = [trial.judged() for trial in trials]
+        print_reports([*names, *learned.beside], reports, "points of the front, and others")
+        print_cost(cost(reports))
+    if gap:
+        show.line(f"hypervolume above the worst ingredient: {gap}")
+    first, last = learned.front.objectives[0], learned.front.objectives[-1]
+    show.note(f"written to {out}/front.json; its points lie between {first} and {last}")
+
+
+def _preference(trial: Trial) -> str:
+    """Return the preference at which *trial* is a point of a front, in words."""
+    shares = (trial.recipe.front or {})["at"].values()
+    last = [f"{share:.3g}" for share in shares]
+    return "at " + (last[1] if len(last) == 2 else ",".join(last))
 
 
 def _print_spread(sweep: Sweep) -> None:

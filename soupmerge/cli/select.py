@@ -9,7 +9,8 @@ import click
 
 from soupmerge.cli import results, searches, show
 from soupmerge.cli.export import print_export
-from soupmerge.cli.options import ingredients, machine, output
+from soupmerge.cli.options import ingredients, output
+from soupmerge.cli.options.front_choice import FrontChoice, front_choice
 from soupmerge.cli.options.option_groups import Command
 from soupmerge.cli.options.output import Export
 from soupmerge.cli.options.soup_choice import SoupChoice, soup_choice
@@ -31,7 +32,7 @@ MOST_TIES = 5
     "--ref", "refs", multiple=True, metavar="REF", help="Ingredients, if the files have moved."
 )
 @ingredients.weights_key
-@machine.common
+@front_choice
 @output.force
 @output.as_json
 def command(
@@ -41,6 +42,7 @@ def command(
     export: Export,
     refs: tuple[str, ...],
     weights_key: str | None,
+    front_choice: FrontChoice,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -48,13 +50,15 @@ def command(
 
     The default metric is union, or clean if there were no attacks. Soups whose difference from it,
     image by image, is within the noise are listed. Ingredients are found by the paths in the run,
-    and must be the same files.
+    and must be the same files. With --data, a front is searched for the soup: points that have not
+    been judged yet are judged on these images, and kept in RUN/chosen.
     """
     if export.folder and not out:
         raise UsageError("needs the soup", where="--export", fix="give -o as well")
     if out:
         output.require_safetensors(out)
     export.check()
+    runs = front_choice.refined(runs, soup_choice, refs, weights_key)
     from soupmerge.soups.search.choice import tried
 
     found = tried(runs)

@@ -104,6 +104,9 @@ class Front:
             words = [str(share) for share in preference]
         else:
             words = str(preference).split(",")
+        if words == [""]:
+            fix = "give --at 0.6, say, or write front.json@0.6"
+            raise UsageError("a front holds many soups", where="at", fix=fix)
         shares = [exact(word, "at") for word in words]
         if len(shares) == 1 and len(self.objectives) == 2:
             shares = [1 - shares[0], shares[0]]

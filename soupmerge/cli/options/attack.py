@@ -36,6 +36,10 @@ class Attack:
             fix = "give --attack autoattack --autoattack-version custom"
             raise UsageError("these would not be run", where="--autoattack-attacks", fix=fix)
 
+    def under(self, threats: tuple[sm.Threat, ...]) -> Attack:
+        """Return the same attack under *threats*."""
+        return replace(self, threats=threats)
+
     def attacks(self, seed: int) -> list[Any]:
         """Return the attacks, one per threat model."""
         if self.attack != "autoattack":

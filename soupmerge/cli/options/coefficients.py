@@ -10,7 +10,7 @@ import click
 
 import soupmerge as sm
 from soupmerge.choices import BUFFER_POLICIES, FLOATS
-from soupmerge.cli.options import ingredients
+from soupmerge.cli.options import ingredients, points
 from soupmerge.cli.options.ingredients import TensorSelection
 from soupmerge.cli.options.option_groups import F, grouped
 from soupmerge.errors import InputError, UsageError
@@ -31,6 +31,7 @@ class Coefficients:
     refs: tuple[str, ...]
     weights: tuple[str, ...]
     recipe: str | None
+    at: str | None
     groups: str
     normalize: bool
     affine: bool
@@ -44,13 +45,17 @@ class Coefficients:
         if bool(self.weights) == bool(self.recipe):
             fix = "give -w uniform for the uniform soup"
             raise UsageError("give one of the two", where="-w and --recipe", fix=fix)
+        if self.at is not None and not self.recipe:
+            raise UsageError("needs a front", where="--at", fix="give --recipe RUN/front.json")
         if self.recipe and self.recipe.lower().endswith((".yaml", ".yml")):
             fix = "give the recipe.json of a run, or a soup"
             raise InputError("is a YAML file; recipes are JSON", where=self.recipe, fix=fix)
 
     def load(self) -> tuple[sm.Ingredients, sm.Recipe]:
         """Return the ingredients and the recipe."""
-        return self._by_recipe(self.recipe) if self.recipe else self._by_weights()
+        if self.recipe is None:
+            return self._by_weights()
+        return self._by_recipe(points.point(self.recipe, self.at))
 
     def _by_weights(self) -> tuple[sm.Ingredients, sm.Recipe]:
         from soupmerge.weights.coefficients import parse_rows
@@ -72,7 +77,7 @@ class Coefficients:
 
     def _by_recipe(self, file: str) -> tuple[sm.Ingredients, sm.Recipe]:
         from soupmerge.sources.refs import of_recipe
-        from soupmerge.weights.recipe_files import read_recipe
+        from soupmerge.weights.recipe_files import read_recipe, split
 
         source = click.get_current_context().get_parameter_source
         typed = [f"--{k}" for k in IN_RECIPE if source(k) is not click.core.ParameterSource.DEFAULT]
@@ -80,7 +85,7 @@ class Coefficients:
             what, fix = "the recipe determines this", "leave it out"
             raise UsageError(what, where=", ".join(typed), fix=fix)
         recipe = read_recipe(file)
-        home, refs, key = Path(file).parent, self.refs, self.weights_key
+        home, refs, key = Path(split(file)[0]).parent, self.refs, self.weights_key
         loaded = of_recipe(recipe, home, refs=refs, weights_key=key, where=file)
         ingredients.print_notes(loaded)
         return loaded, recipe
@@ -114,7 +119,10 @@ def coefficients(command: F) -> F:
             help="Coefficients: 0.5,0.3,0.2 or 1/3,1/3,1/3 or uniform; GROUP=0.5,0.5 for one "
             "group.",
         ),
-        click.option("--recipe", metavar="FILE", help="A recipe.json, or a soup to rebuild."),
+        click.option(
+            "--recipe", metavar="FILE", help="A recipe.json, a soup to rebuild, or a front.json."
+        ),
+        points.at,
         click.option(
             "--groups",
             default="model",

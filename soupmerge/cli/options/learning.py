@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import soupmerge as sm
-from soupmerge.choices import AUGMENTATIONS, BATCH_NORM_MODES, PLACES, STORES, implementation
+from soupmerge.choices import (
+    AUGMENTATIONS,
+    BATCH_NORM_MODES,
+    OPTIMISERS,
+    PLACES,
+    STORES,
+    implementation,
+)
 from soupmerge.cli.options import ingredients
 from soupmerge.cli.options.data import Data
 from soupmerge.cli.options.ingredients import BufferPolicy
@@ -28,36 +35,42 @@ class Learning:
     """How coefficients are learned.
 
     Raises:
-        UsageError: --patience is given without images to stop on.
+        UsageError: the paper's settings are asked for, and others beside them.
     """
 
     groups: str
     epochs: int | None
-    lr: float
+    as_paper: bool
+    optimiser: str
+    lr: float | None
     dropout: float
     rescale: bool
     init: str
     batch_norm: str
-    recalibrate: str | None
-    stop_split: str | None
-    patience: int | None
     place: str
     store: str
     training: Training
     policy: BufferPolicy
 
     def __post_init__(self) -> None:
-        if self.patience is not None and not self.stop_split:
-            raise UsageError("needs --stop-split", where="--patience", fix="give --stop-split val")
+        from soupmerge.soups.learn.settings import PAPER
 
-    def settings(self, k: int, batch_size: int) -> sm.Settings:
-        """Return the settings of the library for *k* ingredients."""
-        from soupmerge.soups.learn.settings import usual_epochs
+        source = click.get_current_context().get_parameter_source
+        default = click.core.ParameterSource.DEFAULT
+        typed = [f"--{name}" for name in PAPER if source(name) is not default]
+        if self.as_paper and typed:
+            what, fix = "--as-paper determines these", "leave them out, or leave out --as-paper"
+            raise UsageError(what, where=", ".join(typed), fix=fix)
+
+    def settings(self, k: int, batch_size: int, **others: Any) -> sm.Settings:
+        """Return the settings of the library for *k* ingredients, and *others* that it has."""
+        from soupmerge.soups.learn.settings import PAPER, usual_epochs
 
         buffers = self.policy.of(k)
-        return sm.Settings(
+        settings = sm.Settings(
             by=self.groups,
             epochs=self.epochs or usual_epochs(k),
+            optimiser=self.optimiser,
             lr=self.lr,
             dropout=self.dropout,
             rescale=self.rescale,
@@ -69,13 +82,31 @@ class Learning:
             precision=self.training.precision,
             store=self.store,
             place=self.place,
-            patience=self.patience,
+            **others,
         )
+        return replace(settings, **PAPER) if self.as_paper else settings
 
     def augment(self) -> Augment | None:
         """Return the augmentation of training images, if there is one."""
         name = self.training.augment
         return None if name == "none" else implementation(AUGMENTATIONS, name, "augment")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """When learning ends, and what is done at the end.
+
+    Raises:
+        UsageError: --patience is given without images to stop on.
+    """
+
+    recalibrate: str | None
+    stop_split: str | None
+    patience: int | None
+
+    def __post_init__(self) -> None:
+        if self.patience is not None and not self.stop_split:
+            raise UsageError("needs --stop-split", where="--patience", fix="give --stop-split val")
 
     def stop_on(self, data: Data) -> sm.Images | None:
         """Return the images on which the epoch with the lowest loss is chosen, if any."""
@@ -119,25 +150,38 @@ def learning(command: F) -> F:
             type=Whole(1, 1_000_000),
         ),
         click.option(
+            "--as-paper",
+            is_flag=True,
+            help="Learn as in Huang 2023: SGD at 10, Xavier's start, dropout 0.8, the buffers of "
+            "the base ingredient.",
+        ),
+        click.option(
+            "--optimiser",
+            type=click.Choice(list(OPTIMISERS)),
+            default="adam",
+            show_default=True,
+            help="Gradient descent, Adam or exponentiated gradient descent.",
+        ),
+        click.option(
             "--lr",
             type=Real(),
-            default=10.0,
-            show_default=True,
-            help="Initial learning rate; it falls to 0 along a cosine.",
+            help="Initial learning rate, which falls to 0 along a cosine [default: "
+            + ", ".join(f"{entry.lr:g} for {name}" for name, entry in OPTIMISERS.items())
+            + "].",
         ),
         click.option(
             "--dropout",
             type=Real(),
-            default=0.8,
+            default=0.0,
             show_default=True,
             help="Probability with which a group gets no gradient in a step.",
         ),
         click.option("--rescale", is_flag=True, help="Divide gradients by 1 - dropout."),
         click.option(
             "--init",
-            default="xavier",
+            default="uniform",
             show_default=True,
-            metavar="xavier|uniform|only:N|recipe:FILE",
+            metavar="uniform|best|xavier|only:N|recipe:FILE",
             help="Initial coefficients.",
         ),
         click.option(
@@ -146,22 +190,6 @@ def learning(command: F) -> F:
             default="eval",
             show_default=True,
             help="Batch-norm statistics during a step: those of the soup (eval) or of the batch.",
-        ),
-        click.option(
-            "--recalibrate",
-            type=click.Choice(["clean", "attacked"]),
-            help="Re-estimate batch-norm statistics at the end, on --data, clean or under attack.",
-        ),
-        click.option(
-            "--stop-split",
-            metavar="SPLIT",
-            help="Keep the epoch with the lowest loss on this part of the data.",
-        ),
-        click.option(
-            "--patience",
-            type=Whole(1),
-            metavar="N",
-            help="Stop after N epochs without a lower loss on --stop-split.",
         ),
         click.option(
             "--ingredients",
@@ -180,4 +208,28 @@ def learning(command: F) -> F:
         ),
         training,
         ingredients.policy,
+    )(command)
+
+
+def ending(command: F) -> F:
+    """Add the options that say when learning ends, and what is done at the end."""
+    return grouped(
+        "ending",
+        Ending,
+        click.option(
+            "--recalibrate",
+            type=click.Choice(["clean", "attacked"]),
+            help="Re-estimate batch-norm statistics at the end, on --data, clean or under attack.",
+        ),
+        click.option(
+            "--stop-split",
+            metavar="SPLIT",
+            help="Keep the epoch with the lowest loss on this part of the data.",
+        ),
+        click.option(
+            "--patience",
+            type=Whole(1),
+            metavar="N",
+            help="Stop after N epochs without a lower loss on --stop-split.",
+        ),
     )(command)

@@ -36,6 +36,12 @@ class HypervolumeGap:
     theirs: float
     gap: Gap
 
+    def __str__(self) -> str:
+        """Return both hypervolumes and their difference, in thousandths of the unit square."""
+        low, high = (f"{1000 * x:+.1f}" for x in (self.gap.low, self.gap.high))
+        ours, theirs = f"{1000 * self.ours:.1f}", f"{1000 * self.theirs:.1f}"
+        return f"{ours}‰, the others {theirs}‰ ({low} to {high})"
+
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as JSON values."""
         return {**asdict(self), "gap": self.gap._asdict()}

@@ -22,7 +22,7 @@ from soupmerge.soups.learn.learner import Learner
 from soupmerge.soups.learn.preparation import checked, manifest_of
 from soupmerge.soups.learn.settings import Settings
 from soupmerge.storage import commit
-from soupmerge.storage.names import FRONT, STATE
+from soupmerge.storage.names import FRONT, PLAN, STATE
 from soupmerge.storage.run_folder import RunFolder
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import Augment, Examples, Objective
@@ -212,13 +212,17 @@ def _judge(
         for i, ref in enumerate(ingredients.names)
     }
     beside |= {"uniform": Recipe.uniform(ingredients, **policy), **others}
+    seen = ledger.entry("front", benchmark.data, ledger.CHOSEN)
+    if folder:
+        plan = {"soups": len(recipes) + len(beside), ledger.SEEN: [seen]}
+        commit.write_json(folder.file(PLAN), plan, force=True)
     evaluator = Evaluator(
         net,
         ingredients,
         benchmark,
         lambda row: Recipe.of(ingredients, row, **policy),
         folder,
-        {},
+        seen,
         len(recipes) + len(beside),
         run,
     )

@@ -75,7 +75,7 @@ def tried(runs: Sequence[Path | str]) -> Tried:
     with _no_collector():
         for home, manifest in manifests.items():
             trials_here = _trials(home, manifest)
-            if not (home / RECIPE).exists():
+            if not _is_finished(home, manifest, len(trials_here)):
                 unfinished[home] = _progress(home, len(trials_here))
             for trial in trials_here:
                 key = (trial.recipe.sources, trial.recipe.weights, trial.recipe.by)
@@ -125,7 +125,8 @@ def choose(seen: Tried, metric: str | None, conditions: Sequence[str], x: str, y
     rivals = [(o, gap) for o, gap in gaps if o is not trial and gap.low <= 0 <= gap.high]
     closest = sorted(rivals, key=lambda rival: rival[1].mean)
     home = seen.home(trial)
-    recipe = replace(trial.recipe, seen=trial.recipe.seen or _seen(home))
+    known = trial.recipe.seen
+    recipe = replace(trial.recipe, seen=(*known, *(e for e in _seen(home) if e not in known)))
     return Choice(replace(trial, recipe=recipe), home, tuple(closest))
 
 
@@ -159,6 +160,13 @@ def _trials(home: Path, manifest: Mapping[str, Any]) -> list[Trial]:
         Trial(Recipe.from_json(record.get("recipe"), where=file), report_from(record, benchmark))
         for record in records
     ]
+
+
+def _is_finished(home: Path, manifest: Mapping[str, Any], judged: int) -> bool:
+    """Return whether the run *home*, with *judged* soups, has judged all; searches choose last."""
+    if manifest.get("command") == "front":
+        return judged >= (_plan(home).get("soups") or 0)
+    return (home / RECIPE).exists()
 
 
 def _progress(home: Path, judged: int) -> str:
