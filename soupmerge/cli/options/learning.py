@@ -179,9 +179,9 @@ def learning(command: F) -> F:
         click.option("--rescale", is_flag=True, help="Divide gradients by 1 - dropout."),
         click.option(
             "--init",
-            default="uniform",
+            default="best",
             show_default=True,
-            metavar="uniform|best|xavier|only:N|recipe:FILE",
+            metavar="best|uniform|xavier|only:N|recipe:FILE",
             help="Initial coefficients.",
         ),
         click.option(

@@ -72,7 +72,7 @@ class Settings:
     lr: float | None = None
     dropout: float = 0.0
     rescale: bool = False
-    init: str = "uniform"
+    init: str = "best"
     batch_size: int = 128
     buffers: str = "average"
     base: int = 0

@@ -16,7 +16,9 @@ from soupmerge.weights.recipe_files import read_recipe
 FLOOR = 0.05
 """Share of the uniform soup in given coefficients, because a softmax cannot move from a zero."""
 
-BEST = "best"
+BEST, BEST_SHARE = "best", "0.3"
+"""The start at the best ingredient, and the share of the uniform soup that it is mixed with."""
+
 KINDS = ("xavier", "uniform", BEST, "only:N", "recipe:FILE")
 
 
@@ -31,7 +33,8 @@ def corner_starts(
 
     Args:
         init: ``best`` or ``best:SHARE``: for each objective, the ingredient with the lowest loss,
-            mixed with a share of the uniform soup. Anything else is a `start` for each of them.
+            mixed with a share of the uniform soup, 0.3 by default. Anything else is a `start` for
+            each of them.
         ingredients: the K ingredients.
         groups: group → tensor names.
         seed: seed for ``xavier``.
@@ -43,7 +46,7 @@ def corner_starts(
     kind, _, share = init.partition(":")
     corners = []
     for t, row in enumerate(losses):
-        one = f"only:{int(row.argmin()) + 1}" + (f":{share}" if share else "")
+        one = f"only:{int(row.argmin()) + 1}:{share or BEST_SHARE}"
         key = ("start", seed, t) if t else ("start", seed)
         corners.append(start(one if kind == BEST else init, ingredients, groups, stream(*key)))
     return torch.stack(corners)
