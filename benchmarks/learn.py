@@ -109,14 +109,16 @@ def step_ratios(home: Path, model: str, k: int, rounds: int) -> dict[str, Any]:
     batches: Any = torch.arange(len(data)).split(BATCH)
     sides: dict[str, Callable[[torch.Tensor], Any]] = {
         "plain": plain._step,
-        "learned": learners["fp32"]._step,
+        "learned": learners["fp32"].step,
+        "default": learner(net, ingredients, data, "fp32", default=True).step,
         "definition": lambda indices: by_definition(learners["fp32"], indices),
-        "bf16": learners["bf16"]._step,
+        "bf16": learners["bf16"].step,
     }
     taken = in_turn(sides, batches, rounds)
     step = f"{model} on {DEVICE}, K={k}: learning step"
     rows = {
         f"{step} / adversarial-training step": ("learned", "plain", GOALS[k]),
+        f"{step} of all groups (the default) / the same": ("default", "plain", ">= 0"),
         f"{step}, mixing in every forward pass / the same": ("definition", "plain", ">= 0"),
         f"{step} / in bfloat16": ("learned", "bf16", ">= 1.7"),
     }
@@ -151,10 +153,18 @@ def images(n: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def learner(
-    net: torch.nn.Module, ingredients: sm.Ingredients, data: Any, precision: str
+    net: torch.nn.Module,
+    ingredients: sm.Ingredients,
+    data: Any,
+    precision: str,
+    *,
+    default: bool = False,
 ) -> Learner:
-    settings = sm.Settings(batch_size=BATCH, precision=precision, place="device")
-    return Learner(net, ingredients, data, OBJECTIVE, settings, device=DEVICE)
+    paper = {"optimiser": "sgd", "dropout": 0.8, "init": "uniform"}
+    settings = sm.Settings(
+        batch_size=BATCH, precision=precision, place="device", **({} if default else paper)
+    )
+    return Learner(net, ingredients, data, {OBJECTIVE.name: OBJECTIVE}, settings, device=DEVICE)
 
 
 def in_turn(
@@ -176,7 +186,8 @@ def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
     """Take a step by the definition, which mixes inside every forward pass."""
     soup = learner.soup
     x_y = [t.to(DEVICE) for t in learner.data.batch(indices)]
-    alpha = learner.logits.softmax(1)
+    rows = learner.coefficients.rows((1.0,))
+    alpha = learner.coefficients.alpha(rows)
 
     def mixing(x: torch.Tensor, /) -> torch.Tensor:
         return soup.classifier(soup.weights(alpha.detach()))(x)
@@ -185,7 +196,7 @@ def by_definition(learner: Learner, indices: torch.Tensor) -> torch.Tensor:
     live = draw_active(len(alpha), learner.settings.dropout, stream("dropout"))
     moving = soup.classifier(soup.weights(alpha, live))
     loss = OBJECTIVE.loss(moving, x_y[0], x_adv, x_y[1])
-    return torch.autograd.grad(loss, learner.logits)[0]
+    return torch.autograd.grad(loss, rows)[0]
 
 
 def gradient(learner: Learner, alpha: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -202,7 +213,7 @@ def gradient(learner: Learner, alpha: torch.Tensor, indices: torch.Tensor) -> to
 
 def gradient_error(full: Learner, half: Learner, batches: Any) -> tuple[float, float]:
     """Return the median of ‖g − g'‖ / ‖g‖ with g' in bfloat16, and with g' from another batch."""
-    alpha = full.start.softmax(1).detach().to(DEVICE)
+    alpha = full.start[0].softmax(1).detach().to(DEVICE)
     ours, theirs = ([gradient(x, alpha, batch) for batch in batches] for x in (full, half))
     errors = [(a - b).norm() / a.norm() for a, b in zip(ours, theirs, strict=True)]
     apart = [(a - b).norm() / a.norm() for a in ours for b in ours if a is not b]
