@@ -160,7 +160,7 @@ def learner(
     *,
     default: bool = False,
 ) -> Learner:
-    paper = {"optimiser": "sgd", "dropout": 0.8, "init": "uniform"}
+    paper: dict[str, Any] = {"optimiser": "sgd", "dropout": 0.8, "init": "uniform"}
     settings = sm.Settings(
         batch_size=BATCH, precision=precision, place="device", **({} if default else paper)
     )
