@@ -41,6 +41,11 @@ def story(folder: str) -> Iterator[tuple[str, str]]:
             f"Learn a soup with a coefficient per tensor, at eps {eps}",
             f"learn {ingredients} --eps {eps} {TRAINING} --epochs 10 -o {d}/learned-{eps}",
         )
+    yield (
+        "Learn a front, a soup for every trade-off, and judge seven of them beside the grid",
+        f"front {ingredients} --objective clean --objective linf:0.15 {TRAINING} --epochs 10"
+        f" --judge-split test --threat linf:0.1 --points 7 --beside {d}/grid -o {d}/front",
+    )
     yield "Mix the uniform soup", f"mix {ingredients} -w uniform -o {d}/uniform.safetensors --force"
     yield (
         "Mix the best soup of the grid on clean images",
@@ -52,7 +57,11 @@ def story(folder: str) -> Iterator[tuple[str, str]]:
         f" {d}/grid/soup.safetensors {d}/learned-0/soup.safetensors"
         f" {d}/learned-0.15/soup.safetensors --data digits --split test {THREATS} -o {d}/compared",
     )
-    for run in ("grid", "learned-0.15", "compared"):
+    yield (
+        "Write the soup of the front at which clean and robust accuracy count alike",
+        f"mix --recipe {d}/front/front.json --at 0.5 -o {d}/front-0.5.safetensors --force",
+    )
+    for run in ("grid", "learned-0.15", "front", "compared"):
         yield f"Draw the figures of {run!r}", f"report {d}/{run}"
 
 
@@ -60,7 +69,7 @@ def story(folder: str) -> Iterator[tuple[str, str]]:
 @click.option("-o", "--out", default="soupmerge-demo", show_default=True, metavar="DIR")
 @common
 def command(out: str) -> int | None:
-    """Run the whole workflow on scikit-learn's digits: fine-tune, check, grid, learn, compare.
+    """Run the whole workflow on scikit-learn's digits: fine-tune, check, grid, learn, front.
 
     This takes a few minutes on two cores. Every command is printed before it runs; all of them
     resume, and so does this one.

@@ -18,7 +18,7 @@ from soupmerge.errors import OutputError, SoupmergeError, near_miss, printable
 
 COMMANDS = {
     "demo": "Run the whole workflow on scikit-learn's digits: fine-tune, check, grid, learn, "
-    "compare.",
+    "front.",
     "pull": "Download the current version of each REF into the cache, and check its hash.",
     "inspect": "Show the contents of checkpoints: tensors, dtypes, NaN, removed wrappers, family "
     "tree.",
