@@ -17,12 +17,13 @@ from soupmerge.errors import InputError, UsageError, near_miss
 from soupmerge.numbers import exact
 from soupmerge.storage.reading import unknown_keys
 from soupmerge.weights.families import Family, Parameters, coefficients
-from soupmerge.weights.recipe import RESTORE, TOLERANCE, Recipe
+from soupmerge.weights.recipe import TOLERANCE, Recipe
 from soupmerge.weights.tensors import Array
 
 FORMAT = "soupmerge-front/1"
 KEYS = ("format", "objectives", "family", "parameters", "recipe")
 ORIGIN = "front"
+RESTORE = "use the front.json as soupmerge wrote it"
 
 Preference: TypeAlias = float | str | Sequence[float] | Mapping[str, float]
 """How much each objective counts. With two objectives, one number is enough: the share of the
@@ -161,7 +162,8 @@ class Front:
                 Recipe.from_json(value["recipe"], where=where),
             )
         except (UsageError, InputError) as error:
-            raise InputError(str(error), where=where, fix=RESTORE) from error
+            problems = error.problems
+            raise InputError(error.what, problems=problems, where=where, fix=RESTORE) from error
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"is damaged ({error!r})", where=where, fix=RESTORE) from error
 

@@ -25,6 +25,30 @@ RENAMED = {
 }
 """Command and option → its new name: one word for the metric. The old names are still accepted."""
 
+NEW_COMMANDS = {"front"}
+"""Commands that were added."""
+
+JUDGING = (
+    *("--data", "--split", "--limit", "--threat", "--attack", "--steps", "--only-union"),
+    *("--attack-precision", "--autoattack-version", "--autoattack-attacks", "--model", "--mean"),
+    *("--std", "--batch-size", "--device", "--seed", "-j"),
+)
+NEW_OPTIONS: dict[str, tuple[str, ...]] = {
+    "mix": ("--at",),
+    "eval": ("--at",),
+    "export": ("--at",),
+    "select": JUDGING,
+    "learn": ("--as-paper", "--optimiser"),
+}
+"""Command → options that were added: points of fronts, and the optimiser of coefficients."""
+
+NEW_DEFAULTS: dict[tuple[str, str], Any] = {
+    ("learn", "--lr"): None,  # the optimiser's usual
+    ("learn", "--dropout"): 0.0,
+    ("learn", "--init"): "best",
+}
+"""Command and option → its new default: what learns better than the paper's, now --as-paper."""
+
 NEW_ATTACKS = {
     "pgd-ce",
     "pgd-dlr",
@@ -37,10 +61,18 @@ NEW_ATTACKS = {
 """Attacks that were added: PGD and APGD with any loss."""
 
 COST = (".cost", ".cost.gradient_evaluations", ".cost.forward_evaluations", ".cost.seconds")
-NEW_KEYS: dict[str, tuple[str, ...]] = dict.fromkeys(
-    ("grid", "greedy", "path", "search", "adapt"), COST
-)
-"""Command → keys that were added: searches say what they cost, as eval did before."""
+NEW_SETTINGS = ("optimiser", "family", "scalarisation", "corners")
+NEW_KEYS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("grid", "greedy", "path", "search", "adapt"), COST),
+    "learn": tuple(f"manifest.settings.{name}" for name in NEW_SETTINGS),
+}
+"""Command → keys that were added: searches say what they cost, as eval did before, and learning
+has settings that fronts need."""
+
+OLD_KEYS: dict[str, tuple[str, ...]] = {
+    "learn": ("manifest.decisions.detach dropout", "manifest.decisions.xavier")
+}
+"""Command → keys that are there --as-paper only."""
 
 RESPELT = {"manifest.inputs[].forward passes": "manifest.inputs[].forward_passes"}
 """Key → its new spelling: ensembles had two for one thing, in manifests and in eval --json."""
@@ -54,8 +86,13 @@ def test_commands_and_options_are_those_on_record() -> None:
             new = RENAMED.get((command, name))
             if new:
                 described = {**described, "opts": [new, name]}
+            if (command, name) in NEW_DEFAULTS:
+                described = {**described, "default": NEW_DEFAULTS[command, name]}
             wanted[command][new or name] = described
-    found = options()
+    found = {name: command for name, command in options().items() if name not in NEW_COMMANDS}
+    for name, added in NEW_OPTIONS.items():
+        for option in added:
+            del found[name][option]
     for command in found.values():
         if attack := command.get("--attack"):
             attack["type"]["choices"] = sorted(set(attack["type"]["choices"]) - NEW_ATTACKS)
@@ -81,4 +118,9 @@ def test_json_has_the_keys_on_record(
         if manifest.exists():
             found |= set(keys(json.loads(manifest.read_text()), "manifest"))
         wanted = {RESPELT.get(key, key) for key in RECORD["keys"][line]}
-        assert found == wanted | set(NEW_KEYS.get(line.split()[0], ())), line
+        command = line.split()[0]
+        wanted -= set(OLD_KEYS.get(command, ()))
+        for key in NEW_KEYS.get(command, ()):
+            if key.rpartition(".")[0] in {"", *wanted}:  # a sweep has no settings of its own
+                wanted.add(key)
+        assert found == wanted, line

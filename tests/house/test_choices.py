@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from soupmerge.soups.judge.entries import Entry
 from soupmerge.soups.learn import stacks
 from soupmerge.soups.search import simplex
 from soupmerge.weights.recipe_files import read_recipe
+from soupmerge.weights.saving import mix_to_file
 from soupmerge.weights.selection import select
 from soupmerge.weights.tensors import DTYPES
 
@@ -37,6 +39,14 @@ def _judge() -> sm.Benchmark:
 
 def _taught() -> sm.Images:
     return sm.data("digits", split="train", limit=8)
+
+
+def _write_point(net: nn.Module, some: sm.Ingredients, out: Path) -> None:
+    """Learn a front in the folder *out*, and write one of its points as a search would."""
+    goals, settings = [sm.clean(), sm.against(sm.Linf(0.1))], sm.Settings(epochs=1)
+    point = sm.front(net, some, _taught(), goals, settings=settings, run=sm.Run(out)).front.at(0.5)
+    (out / "recipe.json").write_text(json.dumps(point.to_json()))
+    mix_to_file(out / "soup.safetensors", some, point)
 
 
 WRITERS: dict[str, tuple[str, Callable[..., Any]]] = {
@@ -72,6 +82,7 @@ WRITERS: dict[str, tuple[str, Callable[..., Any]]] = {
             net, ingredients, _taught(), sm.against(None), epochs=1, run=sm.Run(out)
         ),
     ),
+    "front": ("front", _write_point),
 }
 """Function that writes soups → the origin that it writes, and a call that writes one."""
 
@@ -152,6 +163,12 @@ BRANCHES: dict[str, tuple[Any, Callable[[str], Any]]] = {
     ),
     "objectives": (choices.OBJECTIVES, lambda name: sm.against(SMALL, form=name)),
     "batch-norm modes": (choices.BATCH_NORM_MODES, lambda name: sm.Settings(batch_norm=name)),
+    "optimisers": (list(choices.OPTIMISERS), lambda name: sm.Settings(optimiser=name)),
+    "families": (list(choices.FAMILIES), lambda name: sm.Settings(family=name)),
+    "scalarisations": (
+        list(choices.SCALARISATIONS),
+        lambda name: sm.Settings(scalarisation=name),
+    ),
     "search methods": (list(choices.SEARCH_METHODS), _search),
     "averages": (list(choices.AVERAGES), lambda name: ensembles.Ensemble([nn.Flatten()] * 2, name)),
     "attacks": (choices.attack_names(), lambda name: presets.preset(name, SMALL)),
@@ -192,8 +209,12 @@ def test_buffer_policies_dtypes_heads_and_goals_of_races_are_those_listed(
     [
         *(choices.ATTACKS, choices.LOSSES, choices.AUGMENTATIONS, choices.AVERAGES),
         *(choices.SEARCH_METHODS, choices.NETWORKS),
+        *(choices.FAMILIES, choices.SCALARISATIONS, choices.OPTIMISERS),
     ],
-    ids=["attacks", "losses", "augmentations", "averages", "search methods", "networks"],
+    ids=[
+        *("attacks", "losses", "augmentations", "averages", "search methods", "networks"),
+        *("families", "scalarisations", "optimisers"),
+    ],
 )
 def test_every_place_in_a_table_exists(table: Any) -> None:
     for name, entry in table.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,8 @@ def test_a_learned_soup_is_the_mix_of_its_recipe(
                 sm.bind(net, ingredients[0]), ingredients, by=by, buffers=policy, base=1
             )
             logits = start("xavier", ingredients, soup.groups, seeded(0))
-            mixed = sm.mix(ingredients, soup.recipe(logits))
+            recipe = replace(soup.recipe(), weights=logits.double().softmax(1).tolist())
+            mixed = sm.mix(ingredients, recipe)
             for learned in (soup.weights(logits.softmax(1)), soup.mix(logits.softmax(1))):
                 for name in mixed:
                     torch.testing.assert_close(learned[name], mixed[name], rtol=1e-5, atol=1e-6)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.binding import cast
+from soupmerge.choices import OPTIMISERS, PRECISIONS
 from soupmerge.errors import NumericsError, UsageError
 from soupmerge.schedule import order, stream
 from soupmerge.soups.learn.learner import Learner
@@ -26,6 +27,7 @@ from soupmerge.storage import run_folder
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.types import quiet
 from soupmerge.weights.buffers import is_statistic
+from soupmerge.weights.front import recipe_at
 from tests.shared import Stop, stop_at
 from tests.soups import tiny
 from tests.soups.tiny import Pushed, Tiny, answer
@@ -49,7 +51,7 @@ def plain_steps(
         nn.init.xavier_uniform_(torch.empty(1, len(ingredients)), generator=draw) for _ in names
     ]
     logits = torch.cat(rows).double().requires_grad_()
-    optimiser = torch.optim.SGD([logits], lr=settings.lr)
+    optimiser = torch.optim.SGD([logits], lr=settings.rate)
     steps = -(-len(data) // settings.batch_size)
     total = (settings.epochs or 0) * steps
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=total)
@@ -88,35 +90,37 @@ def plain_steps(
 @pytest.mark.parametrize(
     ("more", "seed", "augment"),
     [
-        ({}, 0, None),
-        ({"dropout": 0.0}, 1, brighter),
-        ({"dropout": 0.5, "rescale": True, "lr": 3.0}, 2, None),
-        ({"dropout": 1.0}, 3, None),
-        ({"buffers": "base", "base": 2}, 4, brighter),
-        ({"batch_norm": "batch", "dropout": 0.4}, 5, None),
+        ({}, 0, None),  # --as-paper
+        ({"base": 2}, 1, brighter),
+        ({"buffers": "average"}, 2, brighter),
+        ({"buffers": "average", "dropout": 0.0}, 3, None),
+        ({"buffers": "average", "dropout": 0.5, "rescale": True, "lr": 3.0}, 4, None),
+        ({"dropout": 1.0}, 5, None),
+        ({"buffers": "average", "batch_norm": "batch", "dropout": 0.4}, 6, None),
     ],
 )
 def test_learning_is_the_plain_loop_step_by_step(
     tmp_path: Path, more: dict[str, Any], seed: int, augment: Any
 ) -> None:
-    """Logits, losses and every number of the history; the recipe is the softmax of the last."""
+    """As in Huang 2023: logits, losses and the history; the recipe is the softmax of the last."""
     ingredients, data = tiny.make_ingredients(tmp_path / "in"), tiny.images(N)
-    settings = Settings(epochs=EPOCHS, batch_size=BATCH, **more)
-    learner = Learner(Tiny(), ingredients, data, Pushed(), settings, augment=augment, seed=seed)
+    settings = Settings.paper(epochs=EPOCHS, batch_size=BATCH, **more)
+    goal = {"pushed": Pushed()}
+    learner = Learner(Tiny(), ingredients, data, goal, settings, augment=augment, seed=seed)
     seen: list[Tensor] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         assert (what, done, total) == ("steps", len(seen) + 1, EPOCHS * 3)
-        seen.append(learner.logits.detach().double().clone())
+        seen.append(logits_of(learner).double())
 
     with run_folder.opened(tmp_path / "run", {"command": "learn"}) as folder:
-        recipe = learner.learn(folder, progress)
+        recipe = recipe_of(learner, learner.learn(folder, progress))
         history = folder.journal("history.jsonl").records
     found = list(plain_steps(ingredients, data, settings, seed, augment))
     assert len(found) == len(seen) == EPOCHS * 3
     for ours, (theirs, _, _) in zip(seen, found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
-    first = learner.start.double().softmax(1)
+    first = learner.start[0].double().softmax(1)
     assert [record["epoch"] for record in history] == [1, 2, 3]
     for epoch, record in enumerate(history):
         part = found[3 * epoch : 3 * epoch + 3]
@@ -130,7 +134,7 @@ def test_learning_is_the_plain_loop_step_by_step(
         assert record["moved"] == pytest.approx(float(moved), rel=1e-3, abs=1e-4)
         assert record["weights"] == pytest.approx(alpha.mean(0).tolist(), abs=1e-3)
         assert record["weights"] == [round(w, 6) for w in record["weights"]]
-    assert recipe.weights == tuple(map(tuple, seen[-1].softmax(1).tolist()))
+    torch.testing.assert_close(torch.tensor(recipe.weights).double(), seen[-1].softmax(1))
     assert (recipe.by, recipe.origin) == ("tensor", "learn")
     assert (recipe.buffers, recipe.base) == (settings.buffers, settings.base)
 
@@ -142,11 +146,11 @@ def ended(tmp_path: Path, first: Tensor, now: Tensor) -> dict[str, Any]:
     """Return the record of an epoch that led from coefficients *first* to *now*."""
     ingredients = tiny.make_ingredients(tmp_path / "in")
     settings = Settings(by="model", epochs=1)
-    learner = Learner(Tiny(), ingredients, tiny.images(8), Pushed(), settings)
-    learner.start = first.clamp(min=1e-30).log()
-    learner.logits.data.copy_(now.clamp(min=1e-30).log())
-    learner.state |= {"seen": 1}
-    return learner._end_epoch(0)
+    learner = Learner(Tiny(), ingredients, tiny.images(8), {"pushed": Pushed()}, settings)
+    learner.start = first.clamp(min=1e-30).log()[None]
+    learner.coefficients.parameters["logits"].data.copy_(now.clamp(min=1e-30).log())
+    learner.convergence.add_losses([1.0], 1.0, images=1)
+    return learner.end_epoch(0)
 
 
 def test_from_one_ingredient_to_another_coefficients_move_by_one(tmp_path: Path) -> None:
@@ -201,10 +205,11 @@ def test_where_all_are_detached_each_group_comes_about_equally_often(groups: int
 def test_a_detached_group_stays_where_it_is(tmp_path: Path) -> None:
     """In a first step, one group moves; with dropout 0 all do."""
     for dropout, moving in ((1.0, 1), (0.0, 6)):
-        learner = learner_of(tmp_path, dropout=dropout)
-        learner._step(torch.arange(BATCH))
-        moved = (learner.logits.detach() != learner.start).any(1)
-        assert int(moved.sum()) == moving
+        for optimiser in OPTIMISERS:
+            learner = learner_of(tmp_path, dropout=dropout, optimiser=optimiser)
+            learner.step(torch.arange(BATCH))
+            moved = (logits_of(learner) != learner.start[0]).any(1)
+            assert int(moved.sum()) == moving
 
 
 # ---- what a step leaves alone, and what it refuses
@@ -213,7 +218,17 @@ def test_a_detached_group_stays_where_it_is(tmp_path: Path) -> None:
 def learner_of(tmp_path: Path, objective: Any = None, **settings: Any) -> Learner:
     ingredients = tiny.make_ingredients(tmp_path / "in")
     given = Settings(**{"epochs": EPOCHS, "batch_size": BATCH, **settings})
-    return Learner(Tiny(), ingredients, tiny.images(N), objective or Pushed(), given)
+    return Learner(Tiny(), ingredients, tiny.images(N), {"loss": objective or Pushed()}, given)
+
+
+def logits_of(learner: Learner) -> Tensor:
+    """Return a copy of the logits ``(G, K)`` of a learner with one objective."""
+    return learner.coefficients.parameters["logits"].detach()[0].clone()
+
+
+def recipe_of(learner: Learner, parameters: Any) -> sm.Recipe:
+    """Return the recipe that *parameters*, what `Learner.learn` returned, stand for."""
+    return recipe_at(learner.soup.recipe(), learner.settings.family, parameters, (1.0,))
 
 
 @pytest.mark.parametrize("mode", ["eval", "batch"])
@@ -224,7 +239,7 @@ def test_learning_leaves_network_statistics_and_random_state_alone(
     before = {name: t.clone() for name, t in net.state_dict().items()}
     random = torch.get_rng_state()
     settings = Settings(epochs=1, batch_size=BATCH, batch_norm=mode)
-    learner = Learner(net, ingredients, tiny.images(N), Pushed(), settings)
+    learner = Learner(net, ingredients, tiny.images(N), {"pushed": Pushed()}, settings)
     learner.learn(None, quiet)
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
@@ -248,19 +263,20 @@ class Scripted(Pushed):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_ends_learning_where_it_was(tmp_path: Path, bad: float) -> None:
-    learner = learner_of(tmp_path, Scripted(1.0, 2.0, bad, 3.0))
+    learner = learner_of(tmp_path, Scripted(1.0, 2.0, bad, 3.0), init="xavier")
     kept: list[Tensor] = []
     with pytest.raises(NumericsError, match=r"^step 3: the loss is not finite; .*lower --lr"):
-        learner.learn(None, lambda *_, **__: kept.append(learner.logits.detach().clone()))
+        learner.learn(None, lambda *_, **__: kept.append(logits_of(learner)))
     assert len(kept) == 2
-    assert torch.equal(learner.logits.detach(), kept[-1])
+    assert torch.equal(logits_of(learner), kept[-1])
 
 
 def test_progress_notes_the_mean_loss_of_the_epoch_so_far(tmp_path: Path) -> None:
     notes: list[str] = []
-    learner = learner_of(tmp_path, Scripted(1.0, 2.0, 4.0, 7.0, 0, 0, 0, 0, 0))
+    learner = learner_of(tmp_path, Scripted(1.0, 2.0, 4.0, 7.0, 0, 0, 0, 0, 0), init="xavier")
     learner.learn(None, lambda *_, note="", **__: notes.append(_[-1] if len(_) > 3 else note))
-    assert notes[:4] == ["loss 1.0000", "loss 1.5000", "loss 2.0000", "loss 7.0000"]
+    losses = [note.partition(", gap ")[0] for note in notes[:4]]
+    assert losses == ["loss 1.0000", "loss 1.5000", "loss 2.0000", "loss 7.0000"]
 
 
 # ---- resuming
@@ -273,14 +289,15 @@ def test_a_killed_learning_takes_the_same_steps(
 ) -> None:
     """From the last snapshot: after each epoch, and, where one is due, after each step."""
     monkeypatch.setattr(Snapshot, "due", lambda self: often)
-    whole = learner_of(tmp_path).learn(None, quiet)
+    whole = learner_of(tmp_path)
+    expected = recipe_of(whole, whole.learn(None, quiet))
     with run_folder.opened(tmp_path / "run", {"command": "learn"}) as folder:
         with pytest.raises(Stop):
             learner_of(tmp_path).learn(folder, stop_at(at, "steps"))
         calls: list[int] = []
         again = learner_of(tmp_path)
         found = again.learn(folder, lambda what, done, total, note="": calls.append(done))
-        assert found == whole
+        assert recipe_of(again, found) == expected
         # A step is told of before it is kept, and what was not kept is taken again.
         first = at if often else 3 * ((at - 1) // 3) + 1
         assert calls == list(range(first, 10))
@@ -323,18 +340,19 @@ def test_the_epoch_of_the_lowest_loss_is_taken_and_patience_counts_epochs(
 ) -> None:
     ingredients, goal = tiny.make_ingredients(tmp_path / "in"), Stopping(*losses)
     settings = Settings(epochs=5, batch_size=BATCH, patience=patience)
-    learner = Learner(Tiny(), ingredients, tiny.images(N), goal, settings, stop_on=dark(8))
-    kept: list[Tensor] = []
+    named = {"stopping": goal}
+    learner = Learner(Tiny(), ingredients, tiny.images(N), named, settings, stop_on=dark(8))
+    kept: list[sm.Recipe] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
         if done % 3 == 0:
-            kept.append(learner.logits.detach().double().softmax(1))
+            kept.append(recipe_of(learner, learner.coefficients.arrays()))
 
     with run_folder.opened(tmp_path / "run", {"command": "learn"}) as folder:
-        recipe = learner.learn(folder, progress)
+        recipe = recipe_of(learner, learner.learn(folder, progress))
         history = folder.journal("history.jsonl").records
     assert [record["val"] for record in history] == losses[:epochs]
-    assert recipe.weights == tuple(map(tuple, kept[best - 1].tolist()))
+    assert recipe == kept[best - 1]
 
 
 def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time(
@@ -342,9 +360,9 @@ def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time
 ) -> None:
     """In batches, the last of which is smaller; the noise of each batch is drawn by its place."""
     learner, data = learner_of(tmp_path), tiny.images(N, seed=7)
-    rows = learner.start.double().softmax(1)
+    recipe = recipe_of(learner, learner.coefficients.arrays())
     ingredients = tiny.make_ingredients(tmp_path / "in")
-    theta = {n: t.double() for n, t in sm.mix(ingredients, learner.soup.recipe(rows.log())).items()}
+    theta = {n: t.double() for n, t in sm.mix(ingredients, recipe).items()}
     expected, goal, soup = 0.0, Pushed(), partial(answer, theta)
     for part in torch.arange(N).split(BATCH):
         x, y = data.batch(part)
@@ -370,7 +388,11 @@ def test_the_loss_that_stops_is_the_mean_over_its_images_crafted_alike_each_time
         ({"lr": 0.0}, "^learn: learning rate 0 is not above 0"),
         ({"lr": float("inf")}, "^learn: learning rate inf is not"),
         ({"lr": 1e9}, r"^learn: learning rate 1e\+09 is not"),
-        ({"batch_norm": "bach"}, "^batch norm: unknown mode 'bach'; did you mean 'batch'"),
+        ({"corners": 1.1}, "^corners: 1.1 is not a probability"),
+        ({"batch_norm": "bach"}, "^learn: unknown batch norm 'bach'; did you mean 'batch'"),
+        ({"optimiser": "adm"}, "^learn: unknown optimiser 'adm'; did you mean 'adam'"),
+        ({"family": "afine"}, "^learn: unknown family 'afine'; did you mean 'affine'"),
+        ({"scalarisation": "sums"}, "^learn: unknown scalarisation 'sums'; did you mean 'sum'"),
         ({"by": "blocks"}, "'blocks'.*'block'"),
         ({"init": "zero"}, "^init: unknown start 'zero'"),
         ({"precision": "fp8"}, "^precision: unknown precision 'fp8'"),
@@ -392,7 +414,7 @@ def test_images_that_the_network_cannot_take_are_refused_before_the_first_step(
     ingredients = tiny.make_ingredients(tmp_path / "in")
     wide = sm.Images.of(torch.rand(4, 1, 3, 3), [0, 1, 2, 0])
     with pytest.raises(sm.errors.InputError, match=r"cannot take images of shape \(1, 3, 3\)"):
-        Learner(Tiny(), ingredients, wide, Pushed(), Settings(epochs=1))
+        Learner(Tiny(), ingredients, wide, {"pushed": Pushed()}, Settings(epochs=1))
 
 
 def test_bf16_computes_nearly_the_same(tmp_path: Path) -> None:
@@ -402,19 +424,15 @@ def test_bf16_computes_nearly_the_same(tmp_path: Path) -> None:
     assert half.dtype == torch.float32
     assert not torch.equal(full, half)
     torch.testing.assert_close(half, full, rtol=0.1, atol=0.1)
-    settings = {"epochs": 1, "dropout": 0.0, "lr": 1.0}
-    ends = [learner_of(tmp_path, precision=p, **settings).learn(None, quiet) for p in PRECISIONS]
-    weights = [torch.tensor(recipe.weights) for recipe in ends]
+    learners = [learner_of(tmp_path, epochs=1, precision=p) for p in PRECISIONS]
+    weights = [torch.tensor(recipe_of(each, each.learn(None, quiet)).weights) for each in learners]
     assert not torch.equal(*weights)
     torch.testing.assert_close(*weights, rtol=0, atol=0.05)
-
-
-PRECISIONS = ("fp32", "bf16")
 
 
 def test_a_history_is_json(tmp_path: Path) -> None:
     with run_folder.opened(tmp_path / "run", {"command": "learn"}) as folder:
         learner_of(tmp_path).learn(folder, quiet)
         for record in folder.journal("history.jsonl").records:
-            assert set(record) == {"epoch", "loss", "entropy", "moved", "weights"}
+            assert set(record) == {"epoch", "loss", "gap", "entropy", "moved", "weights"}
             json.dumps(record, allow_nan=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,13 @@ def options_of(command: str) -> dict[str, Any]:
 PAPER = {
     "by": ("tensor", "groups", "one softmax per averaged layer"),
     "epochs": (None, "epochs", "30 for three ingredients, 50 for five"),
-    "lr": (10.0, "lr", "SGD, cosine, base learning rate 10"),
+    "optimiser": ("sgd", "optimiser", "SGD without momentum"),
+    "lr": (10.0, "lr", "cosine, base learning rate 10"),
     "dropout": (0.8, "dropout", "each layer detached with p = 0.8"),
     "rescale": (False, "rescale", "open"),
     "init": ("xavier", "init", "Xavier, as uniform sticks"),
     "batch_size": (128, "batch_size", "128, as in its pretraining"),
-    "buffers": ("average", "buffers", "open here: the paper keeps those of one ingredient"),
+    "buffers": ("base", "buffers", "those of one ingredient are kept"),
     "base": (0, "base", "open"),
     "batch_norm": ("eval", "batch_norm", "open"),
     "precision": ("fp32", "precision", "open"),
@@ -43,16 +44,41 @@ PAPER = {
     "patience": (None, "patience", "open"),
 }
 
+OURS: dict[str, Any] = {
+    "optimiser": "adam",
+    "lr": None,
+    "dropout": 0.0,
+    "init": "best",
+    "buffers": "average",
+}
+"""Defaults that are other than the paper's, on purpose; lr None is the optimiser's usual."""
 
-@pytest.mark.parametrize("name", PAPER)
-def test_learning_is_set_as_in_the_paper_in_python_and_at_the_command_line(name: str) -> None:
-    value, option, _ = PAPER[name]
+OF_FRONTS: dict[str, Any] = {"family": "softmax-linear", "scalarisation": "sum", "corners": 0.3}
+"""Settings that the paper does not have, because it learns a single soup."""
+
+ONLY_IN_PYTHON = {"patience"}
+"""Settings of `learn` that `front` does not take at the command line."""
+
+
+def test_the_paper_is_followed_to_the_letter() -> None:
+    paper = {name: value for name, (value, *_) in PAPER.items()}
+    assert asdict(Settings.paper()) == {**paper, **OF_FRONTS}
+    assert Settings.paper().rate == 10
+    assert Settings.paper(lr=1.0, epochs=3) == replace(Settings.paper(), lr=1.0, epochs=3)
+
+
+@pytest.mark.parametrize("name", [*PAPER, *OF_FRONTS])
+def test_defaults_are_those_of_the_paper_or_other_on_purpose(name: str) -> None:
+    """The same in Python and at the command line."""
+    value, option = (OF_FRONTS[name], name) if name in OF_FRONTS else PAPER[name][:2]
+    value = OURS.get(name, value)
     assert getattr(Settings(), name) == value
-    typed = options_of("learn")[option]
     # Options count ingredients from 1, and a flag that is not given is nothing.
     expected: Any = {"base": 1, "rescale": None}.get(name, value)
-    assert typed == expected
-    assert set(PAPER) == {field.name for field in fields(Settings)} == set(asdict(Settings()))
+    for command in ("front",) if name in OF_FRONTS else ("learn", "front"):
+        if command == "learn" or name not in ONLY_IN_PYTHON:
+            assert options_of(command)[option] == expected
+    assert {*PAPER, *OF_FRONTS} == {field.name for field in fields(Settings)}
 
 
 def test_images_are_crafted_by_two_steps_and_judged_by_a_hundred() -> None:
@@ -76,9 +102,9 @@ def test_the_documents_tell_the_defaults() -> None:
     text = (DOCS / "learned-soups.md").read_text()
     table = dict(re.findall(r"^\| ([a-z ]+) \| (.+) \|$", text, re.M))
     assert "`--groups tensor`" in table["coefficients"]
-    assert "learning rate 10, cosine to 0" in table["optimiser"]
-    assert table["start"].startswith("Xavier")
-    assert "probability 0.8" in table["detach dropout"]
+    assert f"Adam, learning rate {Settings().rate:g}, cosine to 0" in table["optimiser"]
+    assert table["start"].startswith("near the best ingredient")
+    assert "`--as-paper`" in text
     assert "30 epochs for three ingredients, 50 for five" in table["length"]
     assert "APGD, 2 steps" in table["attack"]
 
@@ -94,6 +120,7 @@ SEARCHES = {
     "landscape": ("landscape", {"points": (15, 15), "margin": (0.2, 0.2)}),
     "barrier": ("check", {"points": (11, 11), "tolerance": (0.05, 0.05)}),
     "learn": ("learn", {"seed": (0, 0), "epochs": (None, None)}),
+    "front": ("front", {"seed": (0, 0), "points": (11, 11)}),
 }
 
 
@@ -115,27 +142,30 @@ def test_searches_have_the_defaults_of_their_commands(name: str) -> None:
 
 # ---- decisions
 
+AVERAGE = {"buffers": "average"}
+
 
 def test_every_decision_is_documented() -> None:
     text = (DOCS / "learned-soups.md").read_text()
-    for decision in decisions(Settings(), crafts=True, statistics=True, recalibrates=True):
+    for decision in decisions(Settings.paper(), crafts=True, statistics=True, recalibrates=True):
         assert f"**{decision}**" in text
 
 
 @pytest.mark.parametrize(
     ("settings", "about", "key", "says"),
     [
-        ({}, {}, "statistics", "follow the coefficients .*differentiated$"),
-        ({}, {"recalibrates": True}, "statistics", "differentiated; estimated anew at the end$"),
-        ({"buffers": "base", "base": 2}, {}, "statistics", "ingredient 3 .*constant$"),
-        ({"batch_norm": "batch"}, {}, "statistics", "constant in the gradient$"),
+        (AVERAGE, {}, "statistics", "follow the coefficients .*differentiated$"),
+        (AVERAGE, {"recalibrates": True}, "statistics", "differentiated; estimated anew at the"),
+        ({"base": 2}, {}, "statistics", "ingredient 3 .*constant$"),
+        ({**AVERAGE, "batch_norm": "batch"}, {}, "statistics", "constant in the gradient$"),
         ({"batch_norm": "batch"}, {}, "batch norm", "evaluation mode to craft; the batch's own"),
         ({}, {}, "batch norm", "soup's own statistics, to craft and to step$"),
         ({}, {}, "detach dropout", "at least one live group, no rescaling$"),
         ({"rescale": True}, {}, "detach dropout", "divided by 1 - p$"),
         ({}, {}, "attack", "held fixed"),
         ({}, {}, "xavier", r"a matrix \(1, K\) for each group"),
-        ({}, {}, "optimiser", "SGD without momentum or weight decay"),
+        ({}, {}, "optimiser", "sgd without weight decay"),
+        ({"optimiser": "adam"}, {}, "optimiser", "adam without weight decay"),
         ({}, {}, "gradient", "of live groups alone"),
     ],
 )
@@ -143,7 +173,7 @@ def test_decisions_are_those_of_the_settings(
     settings: dict[str, Any], about: dict[str, Any], key: str, says: str
 ) -> None:
     usual = {"crafts": True, "statistics": True, "recalibrates": False}
-    found = decisions(Settings(**settings), **{**usual, **about})
+    found = decisions(Settings.paper(**settings), **{**usual, **about})
     assert re.search(says, found[key])
 
 
@@ -160,5 +190,6 @@ def test_what_did_not_arise_was_not_decided(
     settings: dict[str, Any], about: dict[str, Any], lacks: set[str]
 ) -> None:
     usual = {"crafts": True, "statistics": True, "recalibrates": False}
-    every = decisions(Settings(), **usual)
-    assert set(every) - set(decisions(Settings(**settings), **{**usual, **about})) == lacks
+    every = decisions(Settings.paper(), **usual)
+    fewer = decisions(Settings.paper(**settings), **{**usual, **about})
+    assert set(every) - set(fewer) == lacks

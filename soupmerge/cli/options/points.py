@@ -22,10 +22,18 @@ several = click.option("--at", multiple=True, metavar="SHARE,...", help=POINTS_H
 
 
 def point(ref: str, at: str | None) -> str:
-    """Return the reference to the point *at* of the front *ref*; *ref* itself without *at*."""
-    from soupmerge.weights.recipe_files import AT
+    """Return the reference to the point *at* of the front *ref*; *ref* itself without *at*.
 
-    return ref if at is None else f"{ref}{AT}{at.strip()}"
+    Raises:
+        UsageError: a point is given, and *ref* is not a front.
+    """
+    from soupmerge.weights.recipe_files import AT, is_recipe
+
+    if at is None:
+        return ref
+    if not is_recipe(ref):
+        raise UsageError(f"{ref} is not a front", where="--at", fix="give RUN/front.json")
+    return f"{ref}{AT}{at.strip()}"
 
 
 def expanded(refs: Sequence[str], at: Sequence[str]) -> list[str]:

@@ -179,18 +179,27 @@ class LearnedSoup:
         """Return *alpha* ``(G, K)``, whose rows may leave [0, 1], with every variance positive.
 
         A row that makes a mixed variance fall below `LEAST` of that of the uniform soup is moved
-        towards the uniform row, no further than needed.
+        towards the uniform row, no further than needed. Norms without a scale follow the mean of
+        all rows; if that makes a variance too small, all rows are moved alike.
         """
         uniform, share = torch.full_like(alpha, 1 / alpha.shape[1]), torch.ones_like(alpha[:, 0])
-        for name, g in self.row.items():
-            if not is_variance(name) or g >= len(alpha):
-                continue
-            now, middle = (self.stacks[name].mix(rows[g]) for rows in (alpha, uniform))
-            low = now < LEAST * middle
-            if bool(low.any()):
-                reach = ((1 - LEAST) * middle[low] / (middle[low] - now[low])).min()
-                share[g] = torch.minimum(share[g], reach)
-        return uniform + share[:, None] * (alpha - uniform)
+        variances = [(name, g) for name, g in self.row.items() if is_variance(name)]
+        for name, g in variances:
+            if g < len(alpha):
+                share[g] = torch.minimum(share[g], self._reach(name, alpha[g]))
+        alpha = uniform + share[:, None] * (alpha - uniform)
+        mean = alpha.mean(0)
+        common = [self._reach(name, mean) for name, g in variances if g == len(alpha)]
+        return uniform + min([torch.ones(()), *common]) * (alpha - uniform)
+
+    def _reach(self, name: str, row: Tensor) -> Tensor:
+        """Return how much of the way from the uniform row to *row* ``(K,)`` variance *name* bears.
+
+        It is 1 if *row* leaves `LEAST` of the uniform soup's variance, and less otherwise.
+        """
+        now, middle = (self.stacks[name].mix(r) for r in (row, torch.full_like(row, 1 / len(row))))
+        reach = (1 - LEAST) * middle / (middle - now)
+        return torch.where(now < LEAST * middle, reach, 1.0).min()
 
     def recipe(self) -> Recipe:
         """Return the recipe of the uniform soup, with the groups and buffers of all soups here."""
