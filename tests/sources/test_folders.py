@@ -68,7 +68,7 @@ def test_images_have_one_channel_only_if_all_are_grey(
         assert np.array_equal(images.pixels[i].permute(1, 2, 0).squeeze(2).numpy(), wanted)
 
 
-SUFFIXES = ".jpg .jpeg .png .bmp .webp .tif .tiff .ppm .pgm".split()
+SUFFIXES = [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
