@@ -127,12 +127,12 @@ def cost(case: Case, given: argparse.Namespace) -> dict[str, Row]:
             found[name], *seconds = timed(work)
             took[name].append((seconds[0], seconds[1]))
             tell(f"{name}: {seconds[0]:.1f} s of wall time, {seconds[1]:.1f} s of processor time")
-    held, half = (found[name].right(str(threat)) for name in ("float32", "bf16"))
+    full, half = (found[name].right(str(threat)) for name in ("float32", "bf16"))
     fell = [i for i in todo.tolist() if not half[i]]
     sure = confirmed(case, recorded, threat, torch.tensor(fell))
-    alike = float((held == half).double().mean())
+    alike = float((full == half).double().mean())
     spent = found["float32"].cost["gradient_evaluations"]
-    robust, right = int(held.sum()), len(todo)
+    robust, right = int(full.sum()), len(todo)
     most = (robust * case.steps + FEW * (right - robust)) / (right * (case.steps + 1))
     seen = {
         "images": len(case.data),
@@ -204,9 +204,9 @@ def autoattack(case: Case, given: argparse.Namespace) -> dict[str, Row]:
 
     report, *own = timed(lambda: case.judge(sm.AutoAttack(threat))(case.bound))
     x_adv, *other = timed(theirs)
-    held, robust = answers_right(case.plain, x_adv, y), report.right(str(threat))
-    apart = int((held != robust).sum())
-    seen = {"images": len(x), "robust": int(robust.sum()), "theirs": int(held.sum())}
+    reference, robust = answers_right(case.plain, x_adv, y), report.right(str(threat))
+    apart = int((reference != robust).sum())
+    seen = {"images": len(x), "robust": int(robust.sum()), "theirs": int(reference.sum())}
     seen |= {"verdicts that differ": apart, "seconds": round(own[0]), "of theirs": round(other[0])}
     speed = faster([(other[0], other[1])], [(own[0], own[1])], ">= 1.5")
     unlike = common.ratio(apart / len(x), "<= 0.01")

@@ -164,9 +164,9 @@ def judged_alone(
         case = Case(watched, bound, data, threats, STEPS, BATCH, judge.seed, 1)
         clean, flags = case.right(), {}
         for threat in threats:
-            held = torch.zeros(len(judge.data), dtype=torch.bool)
-            held[clean] = case.theirs(watched, threat, clean)
-            flags[str(threat)] = held
+            robust = torch.zeros(len(judge.data), dtype=torch.bool)
+            robust[clean] = case.theirs(watched, threat, clean)
+            flags[str(threat)] = robust
         right = torch.zeros(len(judge.data), dtype=torch.bool)
         right[clean] = True
         attacks = {str(a.threat): a.describe() for a in judge.attacks}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: a process a core, a thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, (missing, reason) in reasons.items():
             if item.get_closest_marker(mark) and missing:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for garbage, now or later: what is loaded here stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture

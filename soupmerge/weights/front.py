@@ -162,8 +162,8 @@ class Front:
                 Recipe.from_json(value["recipe"], where=where),
             )
         except (UsageError, InputError) as error:
-            problems = error.problems
-            raise InputError(error.what, problems=problems, where=where, fix=RESTORE) from error
+            listed = error.problems
+            raise InputError(error.what, problems=listed, where=where, fix=RESTORE) from error
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"is damaged ({error!r})", where=where, fix=RESTORE) from error
 

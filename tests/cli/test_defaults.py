@@ -130,7 +130,7 @@ SHARED = {
     "mart", "y", "lr", "force", "dry_run", "as_json", "quiet", "verbose", "debug", "help",
     "offline",
 }  # fmt: skip
-"""Options that have no default but their absence, or one that is told in the text."""
+"""Options that have no default but their absence, or one that the text states."""
 
 
 def typed(command: str, option: str) -> Any:

@@ -51,6 +51,7 @@ TYPOS: dict[str, str] = {
     "mix a b -w 1,0 -o x": "x: has no suffix; name a .safetensors file",
     "mix a b -w 1,0 -o x --max-shard-size 0": "at least one byte",
     "mix --recipe r.yaml -o x.safetensors": "r.yaml: is a YAML file; recipes are JSON",
+    "mix --recipe r.YML -o x.safetensors": "r.YML: is a YAML file; recipes are JSON",
     "mix a b -w 1,0 -o x.safetensors --buffers recalibrate": "give --data",
     "mix a b -w 1,0 -o x.safetensors --threat l2:1 --threat l1:1": "give at most one",
     "mix a b -w 1,0 -o x --max-shard-size 9KB --buffers recalibrate --data digits": "single file",
@@ -90,7 +91,7 @@ def test_mistakes_are_refused_before_torch_is_loaded(tmp_path: Path) -> None:
     for line, words in TYPOS.items():
         answer, _, said = said.partition(f"{line}\n")[2].partition("status ")
         assert words in answer, line
-        wanted = 3 if "yaml" in line else 2
+        wanted = 3 if "YAML" in words else 2
         assert said.startswith(f"{wanted}, torch False"), line
     assert list(tmp_path.iterdir()) == []
 

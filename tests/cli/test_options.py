@@ -25,7 +25,7 @@ from tests.cli.spying import Made, Spy
 
 Typed = Callable[..., Any]
 DUE = [(name, option) for name, line in LINES.items() for option in line.options]
-_TOLD: dict[str, dict[str, Any]] = {}
+_PLAIN: dict[str, dict[str, Any]] = {}
 
 
 @pytest.fixture
@@ -38,7 +38,9 @@ def places(larder: Path, tmp_path: Path) -> dict[str, str]:
     return found | more | {"soup": str(larder / "grid" / "soup.safetensors")}
 
 
-def told(line: Line, option: str, places: dict[str, str], soupmerge: Typed) -> dict[str, Any]:
+def arguments_of(
+    line: Line, option: str, places: dict[str, str], soupmerge: Typed
+) -> dict[str, Any]:
     """Type *line* with *option* in an empty folder, and return what the library is called with."""
     with pytest.MonkeyPatch.context() as patched, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -58,9 +60,9 @@ def test_an_option_changes_its_argument_and_no_other(
     name: str, option: str, places: dict[str, str], soupmerge: Typed
 ) -> None:
     line = LINES[name]
-    if name not in _TOLD:
-        _TOLD[name] = told(line, "", places, soupmerge)
-    before, after = _TOLD[name], told(line, option, places, soupmerge)
+    if name not in _PLAIN:
+        _PLAIN[name] = arguments_of(line, "", places, soupmerge)
+    before, after = _PLAIN[name], arguments_of(line, option, places, soupmerge)
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     changed = {key: after.get(key) for key in keys}
     wanted = {k: _filled(v, places) for k, v in line.options[option].items()}

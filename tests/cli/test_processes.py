@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,6 @@ from soupmerge.cli.demo import story
 from soupmerge.cli.main import RESUMABLE, cli, run
 
 Typed = Callable[..., Any]
-FEW = ["--data", "digits", "--limit", 40]
 
 
 def test_a_control_character_in_a_name_does_not_reach_the_terminal(
@@ -79,33 +77,6 @@ def start(*words: object, **options: Any) -> subprocess.Popen[str]:
     # Who runs tests in the background may have had interrupts ignored, which is inherited.
     options["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, **options)
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    for _ in range(1200):
-        if condition() or process.poll() is not None:
-            return
-        time.sleep(0.05)
-
-
-def lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def test_an_interrupted_run_says_how_to_go_on(larder: Path, tmp_path: Path) -> None:
-    ends = {signal.SIGINT: 130, signal.SIGTERM: 143}
-    line = ["grid", larder / "a.safetensors", larder / "b.safetensors", *FEW, "--step", "0.001"]
-    started = {number: start(*line, "-o", tmp_path / number.name) for number in ends}
-    for number, process in started.items():
-        wait_for(lambda run=number.name: lines(tmp_path / run / "trials.jsonl") >= 1, process)
-        process.send_signal(number)
-        began = time.monotonic()
-        _, err = process.communicate(timeout=20)
-        assert time.monotonic() - began < 5
-        assert process.returncode == ends[number]
-        assert "Traceback" not in err
-        assert "resume with: soupmerge grid " in err
-        assert str(tmp_path / number.name) in err
 
 
 def test_a_closed_pipe_is_no_error(larder: Path) -> None:

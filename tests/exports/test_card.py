@@ -1,4 +1,4 @@
-"""Model cards: every number is that of a file, nothing is told that should not be."""
+"""Model cards: every number is that of a file, and nothing private is disclosed."""
 
 from __future__ import annotations
 

@@ -112,7 +112,11 @@ def test_what_does_not_load_back_never_appears(
         (lambda home: (home / "soup.safetensors").unlink(), 3, "no such file"),
         (lambda home: nan(home / "soup.safetensors"), 7, "NaN"),
         (lambda home: unnamed(home / "soup.safetensors"), 2, "--model"),
-        (lambda home: noted(home / "soup.safetensors", recipe={"format": 1}), 3, "recipe"),
+        (
+            lambda home: noted(home / "soup.safetensors", recipe={"format": 1}),
+            3,
+            "soup.safetensors: is not a recipe",
+        ),
         (lambda home: noted(home / "soup.safetensors", model="os:system"), 4, "could run code"),
         (lambda home: noted(home / "soup.safetensors", model="resnet9"), 3, "does not fit"),
     ],

@@ -89,6 +89,7 @@ def test_many_soups_are_patches_and_soups_on_a_line_are_dots(
     patches = maps(found)[0][0].collections[0]
     assert patches.get_array().tolist() == values
     assert patches.get_rasterized()
+    assert not patches.get_clip_on(), "those on the edge are whole"
     assert patches.get_sizes() * len(values) == pytest.approx(2.6 * simplex.SIDE**2)  # they tile
     axes = Figure().add_subplot(projection="ternary")
     weights = np.array([record["weights"] for record in on_a_line])

@@ -170,8 +170,11 @@ def test_learning_s_panels_have_every_epoch(runs: Runs) -> None:
             values = [r[key][k] if key == "weights" else r[key] for r in run.history]
             assert (trace["x"], trace["y"]) == ([1, 2, 3], values)
             assert trace["line"]["color"] == (f"@ingredient:{k}" if key == "weights" else "@ink")
-    held = found["Loss"].data[-1]
-    assert (held["name"], held["y"]) == ("held out", [record["val"] for record in run.history])
+    held_out = found["Loss"].data[-1]
+    assert (held_out["name"], held_out["y"]) == (
+        "held out",
+        [record["val"] for record in run.history],
+    )
 
 
 def test_coefficients_are_a_map_and_a_table(runs: Runs) -> None:

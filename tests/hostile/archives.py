@@ -84,10 +84,10 @@ def storage(key: Any = "0", kind: str = "FloatStorage", numel: Any = 8) -> Persi
 
 
 def tensor(
-    shape: Any = (2, 3), stride: Any = (3, 1), offset: Any = 0, held: Any = None, **more: Any
+    shape: Any = (2, 3), stride: Any = (3, 1), offset: Any = 0, view_of: Any = None, **more: Any
 ) -> Reduce:
     """Return what torch writes for a tensor: a view of a storage."""
-    view = (held or storage(**more), offset, shape, stride, False)
+    view = (view_of or storage(**more), offset, shape, stride, False)
     hooks = Reduce(Global("collections", "OrderedDict"))
     return Reduce(Global("torch._utils", "_rebuild_tensor_v2"), (*view, hooks))
 

@@ -142,8 +142,12 @@ for option in (
 # ---- C1 to C9: options
 
 EVAL = f"eval {{x}} {FEW}"
-for eps, told in (("linf:8/255", "linf:8/255"), ("linf:0.0314", "linf:0.0314"), ("l2:2.0", "l2:2")):
-    add(f"C1 {eps}", 0, f"{EVAL} --threat {eps} --steps 1 --json", f'"{told}"', make=network)
+for eps, shown in (
+    ("linf:8/255", "linf:8/255"),
+    ("linf:0.0314", "linf:0.0314"),
+    ("l2:2.0", "l2:2"),
+):
+    add(f"C1 {eps}", 0, f"{EVAL} --threat {eps} --steps 1 --json", f'"{shown}"', make=network)
 for eps in (
     *("linf:-1", "linf:nan", "l2:inf", "l1:-0.1", "l2:1e400", "linf:8/0", "linf:", "8/255"),
     *("linf:1e-400", "l2:1e-50", "l1:1e-39", "linf:٨/255", "l2:٠.٥", "l1:1_2"),

@@ -23,7 +23,7 @@ class Disk:
         home: the folder that is watched.
         patch: replaces an attribute of a module.
         bad: the number of the call, from 1 on; a write is half done before.
-        act: is told the place.
+        act: what is done, with the place as its argument.
         names: functions of `os` that are counted beside those that open and write.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -132,6 +133,7 @@ def serve() -> None:
     """Fork for each command that comes in; nothing is computed here, so that forks are clean."""
     for name in LOADED:
         __import__(name)
+    gc.freeze()  # or else each child would copy all memory, to look for garbage in it
     _say("ready")
     for line in sys.stdin:
         pid = os.fork()

@@ -127,7 +127,7 @@ class Ended:
 def in_child(words: Sequence[object], home: Path, env: dict[str, str]) -> Ended:
     """Type a command in a process of its own, in *home*; see also the memory it took at most.
 
-    Read from ``VmHWM``: what ``getrusage`` tells begins with the memory of the parent.
+    Read from ``VmHWM``: what ``getrusage`` says begins with the memory of the parent.
     """
     result = subprocess.run(
         [sys.executable, "-c", "from tests.hostile.guard import child; child()", *map(str, words)],
@@ -150,16 +150,16 @@ def child() -> None:
     most = MOST_MEMORY
     if more := os.environ.get(ROOM):
         import_module("soupmerge.weights.recipe")  # and numpy, which is not to be the first
-        most = told("VmSize") + int(more)
+        most = memory_of("VmSize") + int(more)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     with time_limit(), WATCH.watching() as seen:
         status = run(sys.argv[1:])
-    sys.stdout.write("\n---\n" + json.dumps({"memory": told("VmHWM"), "seen": seen}))
+    sys.stdout.write("\n---\n" + json.dumps({"memory": memory_of("VmHWM"), "seen": seen}))
     sys.stdout.flush()
     sys.exit(status)
 
 
-def told(field: str) -> int:
+def memory_of(field: str) -> int:
     """Return the bytes that the system says of this process."""
     found = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None

@@ -248,10 +248,10 @@ def torch_shard(home: Path) -> Path:
     return index(home, {"conv.bias": "pytorch_model.bin"})
 
 
-def sharded(home: Path, weight_map: dict[str, str], **held: tuple[str, ...]) -> Path:
-    """Write an index, and shards ``model-0000N-of-00002`` that hold the names in *held*."""
+def sharded(home: Path, weight_map: dict[str, str], **shards: tuple[str, ...]) -> Path:
+    """Write an index, and shards ``model-0000N-of-00002`` that hold the names in *shards*."""
     folder = index(home, {n: f"model-{s}-of-00002.safetensors" for n, s in weight_map.items()})
-    for shard, names in held.items():
+    for shard, names in shards.items():
         tensors = {name: [1.0] for name in names}
         save(folder / f"model-{shard.strip('_')}-of-00002.safetensors", **tensors)
     return folder

@@ -34,7 +34,7 @@ class Row:
         lines: what is typed, in order.
         fix: matches what is to be done about it; only looked for if the status is not 0.
         env: variables of the environment.
-        lean: typed in a process of its own, whose memory is held to a bound.
+        lean: typed in a process of its own, whose memory is bounded.
         nobody: typed by someone without rights.
         check: looks at the folder afterwards.
         makes: names of files that the command may leave.

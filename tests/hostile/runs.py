@@ -1,4 +1,4 @@
-"""Run folders that are held, torn, or of another time, and memory that ends: sections F to H."""
+"""Run folders that are locked, torn, or of another time, and memory that ends: sections F to H."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def edited(name: str, edit: Callable[[bytes], bytes], home: Path, line: str = EV
 
 @TABLE.row("F6 no memory left", 5, "memory", lines=READ, lean=True, env={ROOM: str(32 << 20)})
 def turned(home: Path) -> Path:
-    """A tensor that lies in its file in another order than its own is held whole: 64 MB here."""
+    """A tensor that lies in its file in another order than its own is kept whole: 64 MB here."""
     return saved(home, {"w": torch.zeros(4096, 4096).t()})
 
 
 # ---- G: two writers
 
 
-def held(home: Path) -> Path:
+def locked(home: Path) -> Path:
     path = two(home)
     HELD.enter_context(run_folder.opened(home / "run", {"command": "eval"}))
     return path
@@ -76,7 +76,7 @@ def released(home: Path) -> None:
 
 add(
     "G1 another process writes there",
-    held,
+    locked,
     5,
     str(os.getpid()),
     socket.gethostname(),

@@ -233,7 +233,7 @@ def still_tied(home: Path) -> None:
 
 add("A46 one tensor by two names", partial(put_both, make=tied), 0, lines=WITH_Y, check=still_tied)
 add(
-    "A46 one tensor by two names is told",
+    "A46 one tensor by two names is reported",
     partial(put_both, make=tied),
     0,
     "decoder.weight = embed.weight",
@@ -401,4 +401,4 @@ for value in (float("nan"), float("inf"), -float("inf")):
             "conv.weight",
             lines=(*MIXED, "mix {good} {x} -w 1,0 -o {out}", "mix {x} {good} -w 0,1 -o {out}"),
         )
-add("B7 NaN is told", partial(spoiled, value=float("nan")), 0, "conv.weight", lines=READ)
+add("B7 NaN is reported", partial(spoiled, value=float("nan")), 0, "conv.weight", lines=READ)

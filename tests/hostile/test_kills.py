@@ -16,7 +16,7 @@ import pytest
 
 from tests.hostile.commands import FEW, network, two
 from tests.hostile.disk import drafts, files, whole
-from tests.hostile.forking import Forker
+from tests.hostile.forking import Forker, Job
 from tests.hostile.rows import save
 
 
@@ -135,14 +135,35 @@ def test_a_run_killed_five_times_over_ends_as_if_it_had_not_been(
     assert list(home.rglob("*.tmp")) == []
 
 
-def test_a_kill_in_the_middle_of_computing(forker: Forker, tmp_path: Path) -> None:
-    """From outside, while nothing is written."""
+def started(forker: Forker, tmp_path: Path) -> Job:
+    """Start a run that would not end, and return once it has taken a step."""
     words = ["learn", two(tmp_path), tmp_path / "y.safetensors", *FEW.split(), "--eps", "0"]
     job = forker.start(*words, "--epochs", 100_000, "-o", tmp_path / "run")
     for _ in range(1000):
         if (tmp_path / "run" / "history.jsonl").exists():
             break
         time.sleep(0.01)
+    return job
+
+
+def test_a_kill_in_the_middle_of_computing(forker: Forker, tmp_path: Path) -> None:
+    """From outside, while nothing is written."""
+    job = started(forker, tmp_path)
     job.kill(signal.SIGKILL)
     assert job.ended() == -signal.SIGKILL
     assert not (tmp_path / "run" / "soup.safetensors").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_ends_at_once_and_says_how_to_go_on(
+    forker: Forker, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    job = started(forker, tmp_path)
+    job.kill(number)
+    began = time.monotonic()
+    assert job.ended() == status
+    assert time.monotonic() - began < 5
+    said = forker.said.read_text()
+    assert "Traceback" not in said
+    assert "resume with: soupmerge learn " in said
+    assert str(tmp_path / "run") in said

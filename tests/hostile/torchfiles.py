@@ -102,7 +102,7 @@ TABLE.append(
 NAMED_BY_STACK = b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x0ctouch canary\x85R."
 of_value("A24 named by the stack", 4, NAMED_BY_STACK, "os.system")
 of_value("A24 in attributes", 4, {"w": tensor(), "x": Reduce(Global("torch", "Size"), (), CALL)})
-of_value("A24 in a storage's place", 4, {"w": tensor(held=CALL)}, "os.system")
+of_value("A24 in a storage's place", 4, {"w": tensor(view_of=CALL)}, "os.system")
 of_value("A24 in a key", 4, {CALL: tensor()}, "os.system")
 # torch writes neither protocol 0 nor 1, so these are no torch files.
 of_value("A24 by an instruction of protocol 0", 3, b"\x80\x02(S'touch canary'\nios\nsystem\n.")
@@ -326,7 +326,7 @@ for place, value in (
     ("a stride", {"w": tensor(stride=laughs(30))}),
     ("an offset", {"w": tensor(offset=laughs(30))}),
     ("a storage's key", {"w": tensor(key=laughs(30))}),
-    ("a storage's id", {"w": tensor(held=Persist(laughs(30)))}),
+    ("a storage's id", {"w": tensor(view_of=Persist(laughs(30)))}),
     ("the whole", laughs(30)),
 ):
     of_value(f"A32 repeated lists as {place}", 3, value, lines=READ, lean=True)
@@ -443,8 +443,8 @@ of_tensor("A34 more strides than sizes", 3, shape=(2,), stride=(1, 1))
 of_tensor("A34 a shape that is a number", 3, shape=2, stride=2)
 of_tensor("A34 a shape that is text", 3, shape="23", stride="31")
 of_value("A34 a storage of no kind", 4, {"w": tensor(kind="StrangeStorage")}, "StrangeStorage")
-of_tensor("A34 a storage that is none", 3, held=Persist(None))
-of_tensor("A34 a storage with nothing said", 3, held=Persist(("storage",)))
+of_tensor("A34 a storage that is none", 3, view_of=Persist(None))
+of_tensor("A34 a storage with nothing said", 3, view_of=Persist(("storage",)))
 of_tensor("A34 a storage's key that is a path", 3, key="../../../secret")
 of_tensor("A34 80 dimensions, not in order", 3, shape=(1,) * 78 + (2, 3), stride=(1,) * 78 + (1, 2))
 of_value(

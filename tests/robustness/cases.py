@@ -75,7 +75,7 @@ def threshold(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Stub:
-    """An attack that answers whatever it is told to: ``answer(x)``."""
+    """An attack with given answers: ``answer(x)``."""
 
     threat: sm.Threat
     answer: Callable[[Tensor], Tensor] = lambda x: x

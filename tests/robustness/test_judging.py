@@ -263,13 +263,13 @@ def test_disputes_are_kept_too() -> None:
 
 
 def test_what_fooled_one_classifier_is_tried_on_the_next_first() -> None:
-    """One forward evaluation an image; the noise attack meets only what held against it."""
+    """One forward evaluation an image; the noise attack meets only images that withstood it."""
     data = pixels([0.1, 0.2, 0.3, 0.4], labels=[0, 0, 0, 0])
     cache = AdversarialCache()
     breaking = Stub(LINF, lambda x: torch.where(x < 0.25, x + 0.6, x))
     sm.Benchmark(data, [breaking])(threshold, cache=cache)
-    held = {id: image.item() for id, image in cache.by_threat["linf:1"].items()}
-    assert held == pytest.approx({"image 0": 0.7, "image 1": 0.8})
+    kept = {id: image.item() for id, image in cache.by_threat["linf:1"].items()}
+    assert kept == pytest.approx({"image 0": 0.7, "image 1": 0.8})
 
     def later(x: Tensor) -> Tensor:
         return threshold(x - 0.25)
@@ -280,7 +280,7 @@ def test_what_fooled_one_classifier_is_tried_on_the_next_first() -> None:
     assert attack.met == pytest.approx([0.1, 0.3, 0.4])
     assert cache.by_threat["linf:1"]["image 0"].item() == pytest.approx(0.7)
     other = sm.Benchmark(data, [Noise(sm.Linf(0.9))])(threshold, cache=cache)
-    assert other.correct("linf:0.9") == 4, "of that threat nothing is held"
+    assert other.correct("linf:0.9") == 4, "of that threat nothing is kept"
 
 
 def test_what_fooled_before_is_no_verdict_until_it_is_confirmed() -> None:
@@ -293,7 +293,7 @@ def test_what_fooled_before_is_no_verdict_until_it_is_confirmed() -> None:
         judge(threshold, cache=strange)
 
 
-def test_what_is_held_goes_through_a_state_and_takes_the_last() -> None:
+def test_what_is_kept_goes_through_a_state_and_takes_the_last() -> None:
     cache, x = AdversarialCache(), torch.rand(3, 1, 2, 2)
     cache.keep("linf:1", ["a", "b"], x[:2].double().requires_grad_())
     cache.keep("linf:1", ["b"], x[2:])
@@ -307,7 +307,7 @@ def test_what_is_held_goes_through_a_state_and_takes_the_last() -> None:
     torch.testing.assert_close(again.images("linf:1", ["a", "b"]), x[[0, 2]])
     assert not again.images("linf:1", ["a"]).requires_grad
     x[2] = 0.0
-    assert bool(cache.images("linf:1", ["b"]).any()), "a copy is held"
+    assert bool(cache.images("linf:1", ["b"]).any()), "a copy is kept"
 
 
 def test_a_ledger_s_robust_verdicts_stand_but_what_fools_is_found_again() -> None:

@@ -1,4 +1,4 @@
-"""What training minimises: forms held to formulas in float64, threats that share a batch."""
+"""What training minimises: forms compared with formulas in float64, threats that share a batch."""
 
 from __future__ import annotations
 

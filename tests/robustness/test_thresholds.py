@@ -29,19 +29,19 @@ def found(
     classifier: Callable[[Tensor], Tensor],
     data: AtHand,
     *,
-    held: Sequence[bool] | None = None,
+    robust: Sequence[bool] | None = None,
     threat: sm.Threat = LINF,
     attack: str = "apgd-ce",
     sources: Sequence[Any] = (),
     n: int = 10_000,
 ) -> list[str]:
-    """Return what *check* finds where *held* was reported; that is, all that are right clean."""
+    """Return what *check* finds where *robust* was reported: by default, what is right clean."""
     benchmark = sm.Benchmark(data, [Stub(threat, name=attack, steps=100)])
     with torch.no_grad():
         clean = classifier(data.x).argmax(1) == data.labels
-    robust = clean if held is None else torch.tensor(held)
+    flags = clean if robust is None else torch.tensor(robust)
     result = {str(threat): {"attack": attack, "steps": 100}}
-    report = sm.Report(data.fingerprint(), {"clean": clean, str(threat): robust}, result)
+    report = sm.Report(data.fingerprint(), {"clean": clean, str(threat): flags}, result)
     doubted = doubts(classifier, benchmark, report, n=n, checks=[check], transfer_from=sources)
     assert all(doubt.name == check for doubt in doubted)
     return [doubt.what for doubt in doubted]
@@ -287,7 +287,7 @@ def test_a_rival_must_break_more_than_an_accident_and_a_share(
 def test_what_the_report_counts_as_lost_is_no_loss(check: str) -> None:
     """Twenty are broken that were reported broken: nothing is stronger."""
     data = greys(rows(20, 40), side=1)
-    result = found(check, threshold, data, held=[False] * 20 + [True] * 20, sources=[threshold])
+    result = found(check, threshold, data, robust=[False] * 20 + [True] * 20, sources=[threshold])
     assert result == []
 
 
@@ -295,9 +295,9 @@ def test_what_only_the_reported_attack_breaks_counts_against_the_rival() -> None
     """Ten of the rival's are too few beside eight of the other's, and enough beside one."""
     data = greys(rows(10, 60), side=2)
     for theirs, raised in ((8, False), (1, True)):
-        held = [True] * 10 + [False] * theirs + [True] * (50 - theirs)
+        robust = [True] * 10 + [False] * theirs + [True] * (50 - theirs)
         for check in ("steps", "black-box", "transfer"):
-            result = found(check, threshold, data, held=held, sources=[threshold])
+            result = found(check, threshold, data, robust=robust, sources=[threshold])
             assert bool(result) == raised, check
 
 
@@ -432,7 +432,7 @@ def test_at_grey_more_than_the_most_frequent_label_may_not_be_robust() -> None:
         return classifier
 
     for count, raised in ((0, False), (1, True)):
-        result = [w for w in found("ladder", answers(count), data, held=None) if "linf:0.5" in w]
+        result = [w for w in found("ladder", answers(count), data, robust=None) if "linf:0.5" in w]
         assert bool(result) == raised
         if result:
             assert "leaves 13 of 20 images robust, more than 2%" in result[0]

@@ -291,13 +291,13 @@ def test_what_makes_no_segment_is_refused(tmp_path: Path, k: int, n: int, points
 
 
 def test_progress_counts_networks_each_ingredient_once(tmp_path: Path) -> None:
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[str, int, int]] = []
 
     def progress(what: str, done: int, total: int, note: str = "") -> None:
-        calls.append((done, total))
+        calls.append((what, done, total))
 
     barrier_of(tmp_path, 3, some_flags(0, N), points=4, run=sm.Run(progress=progress))
-    assert calls == [(done, 3 + 3 * 2) for done in range(10)]
+    assert calls == [("networks", done, 3 + 3 * 2) for done in range(10)]
 
 
 # ---- in a run folder

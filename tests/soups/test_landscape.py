@@ -326,6 +326,8 @@ def test_a_run_goes_on_where_it_was_cut(
     whole = soupmerge(*words)
     assert whole.status == 0, whole.err
     assert "lowest linf:0.1 loss" in whole.out
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["benchmark"]["name"] == "landscape"
     before = files(run)
     lines = before["trials.jsonl"].splitlines(keepends=True)
     assert len(lines) == 12

@@ -75,9 +75,9 @@ def plain_steps(
             return torch.einsum("k,k...->...", row, torch.stack([s[name] for s in states]))
 
         theta = {name: mixed(name) for name in states[0]}
-        held = {name: t.detach() for name, t in theta.items()}
+        fixed = {name: t.detach() for name, t in theta.items()}
         goal, x = Pushed(), x.double()
-        x_adv = goal.craft(partial(answer, held), x, y, generator=stream("attack", seed, step))
+        x_adv = goal.craft(partial(answer, fixed), x, y, generator=stream("attack", seed, step))
         moving = partial(answer, theta, batch=settings.batch_norm == "batch")
         loss = goal.loss(moving, x, x_adv, y)
         optimiser.zero_grad()
@@ -298,7 +298,7 @@ def test_a_killed_learning_takes_the_same_steps(
         again = learner_of(tmp_path)
         found = again.learn(folder, lambda what, done, total, note="": calls.append(done))
         assert recipe_of(again, found) == expected
-        # A step is told of before it is kept, and what was not kept is taken again.
+        # A step is announced before it is kept, and what was not kept is taken again.
         first = at if often else 3 * ((at - 1) // 3) + 1
         assert calls == list(range(first, 10))
         assert [record["epoch"] for record in folder.journal("history.jsonl").records] == [1, 2, 3]

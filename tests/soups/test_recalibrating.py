@@ -1,4 +1,4 @@
-"""Batch-norm statistics estimated anew: as torch's `update_bn` has them, on the images told."""
+"""Batch-norm statistics estimated anew: as torch's `update_bn` has them, on the images given."""
 
 from __future__ import annotations
 

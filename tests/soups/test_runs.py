@@ -295,7 +295,7 @@ def test_a_record_that_holds_no_verdicts_is_refused(tmp_path: Path, harm: dict[s
 
 
 def test_what_fooled_a_soup_before_is_tried_first_on_the_next(tmp_path: Path) -> None:
-    """The attack is asked about what held against it; the table decides, so the verdicts stay."""
+    """The attack meets only images that no earlier image fooled; the table decides the verdicts."""
     table = some_flags(2, 40, rows=3)
     plain, judge = benchmark(40, threats=2), benchmark(40, threats=2, transfer=True)
     alone = run_search("grid", tmp_path, plain, run=sm.Run(tmp_path / "plain"))

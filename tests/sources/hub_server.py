@@ -42,8 +42,8 @@ class Repo:
     private: bool = False
 
     def commit(self, files: Mapping[str, bytes], branch: str = "main") -> str:
-        told = json.dumps([[n, sha1_of_blob(d)] for n, d in sorted(files.items())])
-        sha = hashlib.sha1(f"{told}{len(self.commits)}".encode()).hexdigest()
+        files_text = json.dumps([[n, sha1_of_blob(d)] for n, d in sorted(files.items())])
+        sha = hashlib.sha1(f"{files_text}{len(self.commits)}".encode()).hexdigest()
         self.commits[sha] = dict(files)
         self.refs[branch] = sha
         return sha
@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def told(self, value: Any, status: int = 200) -> None:
+    def answer_json(self, value: Any, status: int = 200) -> None:
         self.answer(status, json.dumps(value).encode(), Content_Type="application/json")
 
     def refuse(self, status: int, code: str) -> None:
@@ -150,21 +150,21 @@ class Handler(BaseHTTPRequestHandler):
         repo, sha = found
         siblings = []
         for file, data in repo.commits[sha].items():
-            told: dict[str, Any] = {"rfilename": file, "size": len(data)}
-            told["blobId"] = sha1_of_blob(data)
+            sibling: dict[str, Any] = {"rfilename": file, "size": len(data)}
+            sibling["blobId"] = sha1_of_blob(data)
             if file.endswith(LARGE):
                 digest = hashlib.sha256(data).hexdigest()
-                told["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 130}
-            siblings.append(told)
+                sibling["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 130}
+            siblings.append(sibling)
         card = {"license": repo.licence} if repo.licence else {}
-        told = {
+        info = {
             "id": name,
             "sha": sha,
             "siblings": siblings,
             "cardData": card,
             "private": repo.private,
         }
-        self.told(self.hub.faults.get("info", told))
+        self.answer_json(self.hub.faults.get("info", info))
 
     def resolve(self, body: bytes, name: str, revision: str, file: str) -> None:
         if not (found := self.found(name, revision)):
@@ -240,18 +240,18 @@ class Handler(BaseHTTPRequestHandler):
         name = f"{owner}/{asked['name']}"
         if "conflict" in self.hub.faults:
             text = "Cannot create repo: another conflicting operation is in progress"
-            self.told({"error": text}, 409)
+            self.answer_json({"error": text}, 409)
             return
-        told = {"url": f"{self.hub.url}/{name}", "name": name, "id": name}
+        created = {"url": f"{self.hub.url}/{name}", "name": name, "id": name}
         if name in self.hub.repos:
-            self.told({"error": "You already created this model repo", **told}, 409)
+            self.answer_json({"error": "You already created this model repo", **created}, 409)
             return
         self.hub.repos[name] = Repo(private=asked.get("visibility") == "private")
         self.hub.repos[name].commit({".gitattributes": b""})
-        self.told(told)
+        self.answer_json(created)
 
     def validate(self, body: bytes) -> None:
-        self.told({"errors": [], "warnings": []})
+        self.answer_json({"errors": [], "warnings": []})
 
     def preupload(self, body: bytes, name: str, revision: str) -> None:
         files = [
@@ -262,7 +262,7 @@ class Handler(BaseHTTPRequestHandler):
             }
             for file in json.loads(body)["files"]
         ]
-        self.told({"files": files})
+        self.answer_json({"files": files})
 
     def batch(self, body: bytes, name: str) -> None:
         objects = [
@@ -272,7 +272,7 @@ class Handler(BaseHTTPRequestHandler):
             }
             for file in json.loads(body)["objects"]
         ]
-        self.told({"transfer": "basic", "objects": objects})
+        self.answer_json({"transfer": "basic", "objects": objects})
 
     def commit(self, body: bytes, name: str, revision: str) -> None:
         repo = self.hub.repos[name]
@@ -286,7 +286,7 @@ class Handler(BaseHTTPRequestHandler):
         if "torn commit" in self.hub.faults:
             files["model.safetensors"] = b"something else"
         sha = repo.commit(files, revision)
-        self.told(
+        self.answer_json(
             {
                 "success": True,
                 "commitOid": sha,

@@ -1,4 +1,4 @@
-"""RobustBench's own networks, where its package is installed: what ours are held against.
+"""RobustBench's own networks, where its package is installed: with which ours are compared.
 
 The published package cannot be imported as it is: it wants `pkg_resources`, which setuptools
 dropped, and `autoattack`, which is not what its dependency installs. Both are stood in for here,

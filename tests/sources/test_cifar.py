@@ -1,4 +1,4 @@
-"""CIFAR as torchvision reads it, from an archive that is fetched with limits and held to a hash."""
+"""CIFAR as torchvision reads it, from an archive that is fetched with limits and then hashed."""
 
 from __future__ import annotations
 

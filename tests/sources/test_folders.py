@@ -68,8 +68,11 @@ def test_images_have_one_channel_only_if_all_are_grey(
         assert np.array_equal(images.pixels[i].permute(1, 2, 0).squeeze(2).numpy(), wanted)
 
 
-@pytest.mark.parametrize("suffix", readers.SUFFIXES)
-def test_every_listed_kind_of_image_is_read(tmp_path: Path, suffix: str) -> None:
+SUFFIXES = [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_known_kind_of_image_is_read(tmp_path: Path, suffix: str) -> None:
     (tmp_path / "a").mkdir()
     Image.new("L", (8, 8), 100).save(tmp_path / "a" / f"x{suffix}")
     (tmp_path / "a" / f"x{suffix}").rename(tmp_path / "a" / f"x{suffix.upper()}")

@@ -205,10 +205,10 @@ def test_a_convstem_is_convolutions_with_layer_norm_before_timm_s_body(
     torch.testing.assert_close(stem(x), out, rtol=1e-4, atol=1e-5)
     with torch.device("meta"):
         body = timm.create_model(theirs, num_classes=1000).state_dict()
-    held = {n: t.shape for n, t in ours.state_dict().items() if "stem" not in n}
-    assert held == {n: t.shape for n, t in body.items() if n in held}
+    shapes = {n: t.shape for n, t in ours.state_dict().items() if "stem" not in n}
+    assert shapes == {n: t.shape for n, t in body.items() if n in shapes}
     beginning = "patch_embed.proj." if "vit" in ref else "stem."
-    assert set(body) - set(held) == {n for n in body if n.startswith(beginning)}
+    assert set(body) - set(shapes) == {n for n in body if n.startswith(beginning)}
 
 
 @torch.no_grad()

@@ -94,13 +94,19 @@ def test_a_normaliser_is_torchvision_s_and_renames_no_tensor() -> None:
 
 def test_constants_are_tensors_of_the_network_and_read_from_there() -> None:
     plain = sm.model("resnet9?width=2")
-    held = sm.model("resnet9?width=2&mean=0.1,0.2,0.3&std=1,2,4&constants=mu,sigma")
+    with_constants = sm.model("resnet9?width=2&mean=0.1,0.2,0.3&std=1,2,4&constants=mu,sigma")
     x = torch.rand(2, 3, 16, 16)
-    torch.testing.assert_close(held(x), plain(v2.Normalize([0.1, 0.2, 0.3], [1, 2, 4])(x)))
-    assert held.mu.shape == held.sigma.shape == (1, 3, 1, 1)
-    state = {**plain.state_dict(), "mu": torch.full((1, 3, 1, 1), 0.4), "sigma": held.sigma / 4}
+    torch.testing.assert_close(
+        with_constants(x), plain(v2.Normalize([0.1, 0.2, 0.3], [1, 2, 4])(x))
+    )
+    assert with_constants.mu.shape == with_constants.sigma.shape == (1, 3, 1, 1)
+    state = {
+        **plain.state_dict(),
+        "mu": torch.full((1, 3, 1, 1), 0.4),
+        "sigma": with_constants.sigma / 4,
+    }
     expected = plain(v2.Normalize([0.4] * 3, [0.25, 0.5, 1])(x))
-    torch.testing.assert_close(sm.bind(held, state)(x), expected)
+    torch.testing.assert_close(sm.bind(with_constants, state)(x), expected)
 
 
 def test_each_image_may_be_standardised_with_a_floor_as_tensorflow_has_it() -> None:

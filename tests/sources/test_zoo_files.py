@@ -21,6 +21,7 @@ from soupmerge.sources.refs import opened
 from soupmerge.sources.robustbench import files, zoo
 from soupmerge.weights.lineage import family_of
 from tests.shared import Outcome
+from tests.sources.own import SmallA4
 
 Typed = Callable[..., Outcome]
 
@@ -104,6 +105,12 @@ def test_constants_that_a_file_leaves_out_are_added(
     assert any("added sigma from" in note for note in half.notes)
     put(models, name, weights(mu=torch.zeros(shape), sigma=torch.ones(shape)))
     assert not any("added" in note for note in sm.load(f"rb:{name}")[0].notes)
+
+
+def test_wrn_a4_has_the_same_constants_as_its_files() -> None:
+    net = SmallA4()
+    assert net.get_buffer("mu").flatten().tolist() == pytest.approx(CIFAR_MEAN)
+    assert net.get_buffer("sigma").flatten().tolist() == pytest.approx(CIFAR_STD)
 
 
 @pytest.mark.parametrize("wrapper", ["normalize.", "normalizer."])

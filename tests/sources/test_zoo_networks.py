@@ -39,14 +39,14 @@ def families() -> dict[str, list[str]]:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("family", families())
 def test_networks_have_robustbench_s_names_and_shapes(family: str) -> None:
-    held: dict[str, str | None] = {"": None}
+    signatures: dict[str, str | None] = {"": None}
     for name in families()[family]:
         network = robustbench_peer.of_ours(name).network
-        if network not in held:
+        if network not in signatures:
             with torch.device("meta"):
                 state = sm.model(network).state_dict()
-            held[network] = f"{len(state)} {robustbench_peer.signature(state)}"
-        assert held[network] == PEERS[name], name
+            signatures[network] = f"{len(state)} {robustbench_peer.signature(state)}"
+        assert signatures[network] == PEERS[name], name
 
 
 @pytest.mark.parametrize(

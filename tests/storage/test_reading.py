@@ -201,8 +201,8 @@ def test_a_value_is_read_as_it_was_written(value: Any) -> None:
 def test_a_key_twice_is_refused_however_deep_it_stands(
     key: str, value: Any, around: list[str]
 ) -> None:
-    name, held = json.dumps(key), json.dumps(value)
-    text = f'{{{name}: {held}, "other {name[1:]}: 0, {name}: {held}}}'
+    name, text_of_value = json.dumps(key), json.dumps(value)
+    text = f'{{{name}: {text_of_value}, "other {name[1:]}: 0, {name}: {text_of_value}}}'
     for frame in around:
         text = frame.format(text)
     with pytest.raises(DuplicateKeyError, match="appears twice"):

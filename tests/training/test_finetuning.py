@@ -1,4 +1,4 @@
-"""Making ingredients: resumable at any step, told in the files, nothing else touched."""
+"""Making ingredients: resumable at any step, recorded in the files, nothing else touched."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_base_is_where_training_starts_and_is_told_by_name_and_hash(
 def test_the_ledger_tells_of_all_images_behind_it(
     net: nn.Module, digits: sm.Images, tmp_path: Path
 ) -> None:
-    """Trained on one set and then on another: both are told, the second once however often."""
+    """Trained on one set and then on another: both are recorded, the second once however often."""
     others, base, refs = digits.take(torch.arange(9), "nine of them"), None, []
     for i, data in enumerate((digits, others, others)):
         out = tmp_path / f"{i}.safetensors"
@@ -355,7 +355,7 @@ def test_a_base_that_is_not_finite_or_does_not_fit_is_refused_before_any_work(
     ],
 )
 def test_invalid_schedules_are_refused(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError, match=words) as refused:
+    with pytest.raises(UsageError, match=rf"\b{words}") as refused:
         sm.Schedule(**settings)
     assert refused.value.where == ("augment" if "augment" in settings else "finetune")
 

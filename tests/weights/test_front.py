@@ -1,4 +1,4 @@
-"""Fronts as values and files: exact, the same bytes for the same preference, and what is refused."""
+"""Fronts as values and files: exact, the same bytes for one preference; and what is refused."""
 
 from __future__ import annotations
 

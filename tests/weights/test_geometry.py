@@ -49,8 +49,8 @@ def test_signs_are_those_of_plain_vectors(
     assert (found.names, found.reference) == (ingredients.names, origin.ref if origin else "mean")
 
     def vector(state: object, names: tuple[str, ...]) -> np.ndarray:  # type: ignore[type-arg]
-        held: State = dict(state)  # type: ignore[call-overload]
-        return np.concatenate([held[n].double().numpy().reshape(-1) for n in names])
+        tensors: State = dict(state)  # type: ignore[call-overload]
+        return np.concatenate([tensors[n].double().numpy().reshape(-1) for n in names])
 
     def cosine(a: np.ndarray, b: np.ndarray) -> float:  # type: ignore[type-arg]
         return float(a @ b / np.sqrt(a @ a) / np.sqrt(b @ b))

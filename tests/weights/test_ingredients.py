@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import soupmerge as sm
@@ -167,6 +169,15 @@ def test_one_file_twice_is_warned_of(tmp_path: Path, alias: Callable[[Path], Pat
     listed = str(path) if again == path else f"{path}, {again}"
     with pytest.warns(UserWarning, match=f"the same file is given more than once: {listed}$"):
         sm.load(path, again, tmp_path / "b.safetensors")
+
+
+def test_a_folder_of_shards_twice_is_warned_of(tmp_path: Path) -> None:
+    shards = {name: f"{i}.safetensors" for i, name in enumerate(GOOD)}
+    for name, shard in shards.items():
+        save_file({name: GOOD[name]}, tmp_path / shard)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    with pytest.warns(UserWarning, match="the same file is given more than once"):
+        sm.load(tmp_path, tmp_path)
 
 
 def test_equal_weights_in_two_files_are_warned_of_when_they_are_hashed(tmp_path: Path) -> None:

@@ -179,10 +179,10 @@ def test_shards_are_no_larger_than_asked_and_indexed(mix: Mix) -> None:
     assert parsed["metadata"]["total_size"] == size_of(whole)
     found: State = {}
     for shard in shards:
-        held = plain(shard)
-        assert size_of(held) <= 1500 or len(held) == 1
-        assert {parsed["weight_map"][name] for name in held} == {shard.name}
-        found |= held
+        tensors = plain(shard)
+        assert size_of(tensors) <= 1500 or len(tensors) == 1
+        assert {parsed["weight_map"][name] for name in tensors} == {shard.name}
+        found |= tensors
     assert equal(found, whole)
     assert parsed["weight_map"].keys() == whole.keys()
 
@@ -354,8 +354,12 @@ def test_convert_takes_the_numbers_and_leaves_the_code(
     soupmerge: Typed, mix: Mix, net: nn.Module
 ) -> None:
     state = near(net, 7)
-    held: dict[str, Any] = {"state_dict": state, "args": argparse.Namespace(lr=0.1), "epoch": 3}
-    torch.save(held, "theirs.pt")
+    checkpoint: dict[str, Any] = {
+        "state_dict": state,
+        "args": argparse.Namespace(lr=0.1),
+        "epoch": 3,
+    }
+    torch.save(checkpoint, "theirs.pt")
     refused = soupmerge("inspect", "theirs.pt")
     assert refused.status == 4
     assert "argparse.Namespace" in refused.err
@@ -373,8 +377,8 @@ def test_convert_takes_the_numbers_and_leaves_the_code(
 
 def test_convert_chooses_among_several_and_refuses_nan(soupmerge: Typed, net: nn.Module) -> None:
     one, two = near(net, 7), near(net, 8)
-    held: dict[str, Any] = {"model": one, "ema": two, "args": argparse.Namespace()}
-    torch.save(held, "both.pt")
+    checkpoint: dict[str, Any] = {"model": one, "ema": two, "args": argparse.Namespace()}
+    torch.save(checkpoint, "both.pt")
     assert soupmerge("convert", "both.pt", "-o", "x.safetensors").status == 3
     words = ("convert", "both.pt", "--weights-key", "ema", "-o", "x.safetensors")
     assert soupmerge(*words).status == 0
@@ -383,7 +387,7 @@ def test_convert_chooses_among_several_and_refuses_nan(soupmerge: Typed, net: nn
     assert soupmerge(*words, "--force").status == 0
     assert soupmerge("convert", "both.pt", "--weights-key", "ema", "-o", "x.pt").status == 2
     two["head.bias"][0] = float("nan")
-    torch.save(held, "both.pt")
+    torch.save(checkpoint, "both.pt")
     assert soupmerge(*words[:-1], "y.safetensors").status == 7
     assert not Path("y.safetensors").exists()
 

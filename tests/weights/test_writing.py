@@ -55,8 +55,8 @@ def test_shards_are_filled_in_order_and_no_further_than_asked(
     shards = writing.shards_of(infos, most)
     n = len(shards)
     assert list(shards) == [f"model-{i:05d}-of-{n:05d}.safetensors" for i in range(1, n + 1)]
-    assert [item for held in shards.values() for item in held.items()] == list(infos.items())
-    sizes = [[info.bytes for info in held.values()] for held in shards.values()]
+    assert [item for shard in shards.values() for item in shard.items()] == list(infos.items())
+    sizes = [[info.bytes for info in shard.values()] for shard in shards.values()]
     for size, following in zip(sizes, [*sizes[1:], None], strict=True):
         assert size
         assert sum(size) <= most or sum(1 for one in size if one) == 1
