@@ -64,7 +64,7 @@ def trained(home: Path) -> list[Path]:
     sm.finetune(
         sm.model("digits-cnn?width=8"), train, sm.against(sm.Linf(0.1)), base, schedule=long
     )
-    start, paths = sm.load(base)[0], []
+    start, paths = sm.load(base)[0], list[Path]()
     for threat in (sm.Linf(0.15), sm.L2(1.0), sm.L1(5.0), None):
         paths.append(home / f"{len(paths)}.safetensors")
         short = sm.Schedule(epochs=4, lr=0.05, augment="none")
@@ -92,8 +92,9 @@ class Kitchen:
             trials = sm.grid(self.net, self.ingredients, self.choosing, step=step)
         else:
             n = lattice_size(k, parts_of(step)) - k - 1
-            given = {"method": name, "n": n, "seed": seed}
-            trials = sm.search(self.net, self.ingredients, self.choosing, **given)
+            trials = sm.search(
+                self.net, self.ingredients, self.choosing, method=name, n=n, seed=seed
+            )
         gradients = sum(int(trial.judged().cost["gradient_evaluations"]) for trial in trials)
         front = [trials[i].recipe for i in trials.front("clean", "union")]
         tell(f"{name}, seed {seed}: {len(trials)} soups, {gradients:,} gradients")
@@ -119,7 +120,7 @@ def measured(kitchen: Kitchen, given: argparse.Namespace) -> dict[str, dict[str,
     draws = np.random.default_rng(0).multinomial(n, [1 / n] * n, RESAMPLED)
     shares = np.vstack([np.ones(n), draws]) / n  # the images themselves, then resampled
     volumes, spent = {}, {}
-    for name in (*DRAWN, "grid"):
+    for name in ("grid", *DRAWN):
         seeds = range(1 if name == "grid" else given.seeds)
         runs = [kitchen.found(name, given.step, seed) for seed in seeds]
         areas = [above(np.concatenate([flags, alone]), alone, shares) for flags, _ in runs]

@@ -19,9 +19,9 @@ from soupmerge.cli.searches import Search
     default="random",
     show_default=True,
     metavar="|".join(SEARCH_METHODS),
-    help="Draw soups uniformly from the simplex, optimise the metric by CMA-ES, or judge soups that "
-    "a model of accuracy, fitted to those judged before, predicts to be best. Without --metric, "
-    "such a surrogate looks for the front of clean and robust accuracy.",
+    help="Draw soups uniformly from the simplex, maximise the metric by CMA-ES, or judge the soups "
+    "that a surrogate, a model of accuracy fitted to the soups judged before, predicts to be best. "
+    "Without --metric, the surrogate looks for the front of clean and robust accuracy.",
 )
 @click.option("-n", "n", type=Whole(), default=100, show_default=True, help="Soups to judge.")
 @metric_option("Metric to maximise, and in which the written soup is best")

@@ -54,7 +54,7 @@ class Surface:
         >>> corners_and_middle = np.array([[1, 0], [0, 1], [0.5, 0.5]])
         >>> surface = Surface.fit(corners_and_middle, np.array([500, 500, 900]), 1000)
         >>> surface(np.array([[0.5, 0.5]])).round(2).tolist()
-        [0.89]
+        [0.9]
     """
 
     terms: Array
