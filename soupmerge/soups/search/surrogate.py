@@ -132,10 +132,11 @@ def scattered(k: int, n: int, *keys: object) -> Array:
 def proposal(trials: Sequence[Trial], goals: Sequence[Metric], candidates: Array) -> Row:
     """Return which of the *candidates* to judge next, given the *trials* of the judged soups.
 
-    Of those that are at least `APART` from all judged soups (or half of that, and so on, if there
-    are none), it has the highest prediction for a single goal. For two, its predictions add the
-    largest area to that which the predictions for the judged soups dominate. That these are
-    predictions, too, spares the front the luck of single soups.
+    It has the highest prediction for a single goal. For two goals, its predictions add the largest
+    area to that which the judged soups dominate. These enter with their predictions, too, because
+    a soup that was merely lucky on these images would otherwise hide better ones. Candidates less
+    than `APART` from a judged soup are left out, or less than half of that if no others exist, and
+    so on.
     """
     from scipy.spatial.distance import cdist
 
@@ -146,8 +147,9 @@ def proposal(trials: Sequence[Trial], goals: Sequence[Metric], candidates: Array
     candidates = candidates[distances >= apart]
     soups = np.vstack([judged, candidates])
     values = np.stack([predicted(goal, trials, soups) for goal in goals], 1)
-    before, after = values[: len(judged)], values[len(judged) :]
-    scores = after[:, 0] if len(goals) == 1 else added_areas(before, after)
+    of_judged, of_candidates = np.split(values, [len(judged)])
+    is_single = len(goals) == 1
+    scores = of_candidates[:, 0] if is_single else added_areas(of_judged, of_candidates)
     return tuple(candidates[scores.argmax()].tolist())
 
 
@@ -172,7 +174,8 @@ def added_areas(points: Array, candidates: Array) -> Array:
         >>> added_areas(points, np.array([[1, 1], [1, 3], [0, 1]])).tolist()
         [1.0, 3.0, 0.0]
     """
-    low, pairs = tuple(points.min(0).tolist()), [tuple(point) for point in points.tolist()]
-    edge = [pairs[i] for i in pareto.front(pairs)]
-    before = pareto.hypervolume(edge, low)
-    return np.array([pareto.hypervolume([*edge, tuple(c)], low) - before for c in candidates])
+    low, pairs = tuple(points.min(0).tolist()), list(map(tuple, points.tolist()))
+    front = [pairs[i] for i in pareto.front(pairs)]
+    before = pareto.hypervolume(front, low)
+    areas = [pareto.hypervolume([*front, tuple(c)], low) for c in candidates.tolist()]
+    return np.array(areas) - before
