@@ -21,8 +21,9 @@ import torch
 from watching import some, tell
 
 import soupmerge as sm
-from soupmerge.pareto import hypervolume
-from soupmerge.soups.search.grid import lattice_size, parts_of
+from soupmerge.soups.judge.hypervolume import hypervolume
+from soupmerge.soups.lattice import lattice_size
+from soupmerge.soups.search.grid import parts_of
 
 BATCH, RESAMPLED = 256, 1000
 DRAWN = ("surrogate", "cma", "random")
@@ -148,7 +149,7 @@ def above(flags: Array, alone: Array, shares: Array) -> Array:
     points, corners = flags @ shares.T, alone @ shares.T
     worst = corners.min(0)
     pairs = zip(points.transpose(2, 0, 1), worst.T, strict=True)
-    return np.array([hypervolume(list(map(tuple, soups)), tuple(low)) for soups, low in pairs])
+    return np.array([hypervolume(soups, low) for soups, low in pairs])
 
 
 if __name__ == "__main__":

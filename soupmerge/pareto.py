@@ -1,4 +1,4 @@
-"""The Pareto front of points in a plane, which searches, figures and pages share; its area."""
+"""The Pareto front of points in a plane, which searches, figures and pages share."""
 
 from __future__ import annotations
 
@@ -22,21 +22,3 @@ def front(points: Sequence[tuple[Any, Any]]) -> list[int]:
             highest = point[1]
             kept.add(point)
     return sorted((i for i, p in enumerate(points) if p in kept), key=points.__getitem__)
-
-
-def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """Return the area between the *reference* and the *points*: what they dominate above it.
-
-    Points that are not above the reference in both coordinates add nothing (Zitzler and Thiele
-    1999, "Multiobjective evolutionary algorithms").
-
-    Example:
-        >>> hypervolume([(3, 1), (1, 2), (1, 1)], (0, 0))
-        4.0
-    """
-    (left, height), area = reference, 0.0
-    for x, y in sorted(points, reverse=True):
-        if x > left and y > height:
-            area += (x - left) * (y - height)
-            height = y
-    return area

@@ -13,14 +13,14 @@ from scipy.special import expit
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.pareto import hypervolume
+from soupmerge.soups.judge.hypervolume import hypervolume
 from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.search.surrogate import (
     APART,
     DEVIATION,
     Surface,
-    added_areas,
     features,
+    gains,
     proposal,
     scattered,
 )
@@ -132,19 +132,17 @@ def test_a_proposal_for_two_goals_adds_the_largest_area() -> None:
     apart = np.abs(candidates[:, None] - rows).sum(2).min(1) / 2 >= APART
     surfaces = [Surface.fit(rows, np.array(c), 100) for c in ([60, 50, 70], [20, 40, 60])]
     points, found = (
-        [tuple(float(s(np.array([w]))[0]) for s in surfaces) for w in soups]
-        for soups in (rows, candidates[apart])
+        np.stack([surface(soups) for surface in surfaces], 1) for soups in (rows, candidates[apart])
     )
-    low = (min(x for x, _ in points), min(y for _, y in points))
-    areas = [hypervolume([*points, point], low) for point in found]
+    areas = [hypervolume(np.vstack([points, point]), points.min(0)) for point in found]
     best = candidates[apart][int(np.argmax(areas))]
     assert proposal(trials, [CLEAN, UNION], candidates) == tuple(best.tolist())
 
 
-def test_added_areas_on_paper() -> None:
+def test_gains_on_paper() -> None:
     points = np.array([[0.0, 3.0], [1.0, 2.0], [3.0, 0.0]])
     candidates = np.array([[2.0, 1.0], [2.0, 2.5], [0.5, 0.5], [4.0, 4.0]])
-    assert added_areas(points, candidates).tolist() == [1.0, 3.0, 0.0, 14.0]
+    assert gains(points, candidates).tolist() == [1.0, 3.0, 0.0, 14.0]
 
 
 # ---- the search
@@ -202,7 +200,7 @@ def test_without_a_metric_the_front_is_extended(tmp_path: Path) -> None:
 
 def area_of(trials: sm.Trials) -> float:
     pairs = [(t.judged().accuracy("clean"), t.judged().accuracy("union")) for t in trials]
-    return hypervolume(pairs, (0.3, 0.0))
+    return hypervolume(np.array(pairs), np.array([0.3, 0.0]))
 
 
 def test_the_manifest_says_what_was_sought(tmp_path: Path) -> None:

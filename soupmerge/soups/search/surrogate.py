@@ -24,11 +24,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from soupmerge import pareto
 from soupmerge.schedule import stream
+from soupmerge.soups.judge.evaluator import Evaluator
+from soupmerge.soups.judge.hypervolume import hypervolume
 from soupmerge.soups.judge.metrics import Metric
 from soupmerge.soups.judge.trials import Trial
-from soupmerge.soups.search.evaluator import Evaluator
 from soupmerge.soups.search.simplex import Row
 from soupmerge.weights.tensors import Array
 
@@ -103,7 +103,7 @@ def by_surrogate(evaluator: Evaluator, n: int, goals: Sequence[Metric], seed: in
     Args:
         evaluator: judges the soups; it has judged the ingredients already.
         n: the number of soups.
-        goals: one metric to maximise, or two, whose front is to be extended.
+        goals: one metric to maximise, or several, whose front is to be extended.
         seed: seed for the scattered soups and for the candidates of each proposal.
     """
     k = len(evaluator.ingredients)
@@ -132,8 +132,8 @@ def scattered(k: int, n: int, *keys: object) -> Array:
 def proposal(trials: Sequence[Trial], goals: Sequence[Metric], candidates: Array) -> Row:
     """Return which of the *candidates* to judge next, given the *trials* of the judged soups.
 
-    It has the highest prediction for a single goal. For two goals, its predictions add the largest
-    area to that which the judged soups dominate. These enter with their predictions, too, because
+    It has the highest prediction for a single goal. For several goals, its predictions add the most
+    hypervolume to that of the judged soups. These enter with their predictions, too, because
     a soup that was merely lucky on these images would otherwise hide better ones. Candidates less
     than `APART` from a judged soup are left out, or less than half of that if no others exist, and
     so on.
@@ -149,7 +149,7 @@ def proposal(trials: Sequence[Trial], goals: Sequence[Metric], candidates: Array
     values = np.stack([predicted(goal, trials, soups) for goal in goals], 1)
     of_judged, of_candidates = np.split(values, [len(judged)])
     is_single = len(goals) == 1
-    scores = of_candidates[:, 0] if is_single else added_areas(of_judged, of_candidates)
+    scores = of_candidates[:, 0] if is_single else gains(of_judged, of_candidates)
     return tuple(candidates[scores.argmax()].tolist())
 
 
@@ -164,18 +164,18 @@ def predicted(goal: Metric, trials: Sequence[Trial], soups: Array) -> Array:
     return total
 
 
-def added_areas(points: Array, candidates: Array) -> Array:
-    """Return ``(C,)``: how much area each of the *candidates* ``(C, 2)`` adds to the *points*.
+def gains(points: Array, candidates: Array) -> Array:
+    """Return ``(C,)``: the hypervolume that each of the *candidates* adds to that of the *points*.
 
-    Areas begin at the worst of the points ``(M, 2)`` in each coordinate.
+    Args:
+        points: ``(M, T)``, the values of M soups for T goals; the worst are the reference.
+        candidates: ``(C, T)``.
 
     Example:
         >>> points = np.array([[0, 2], [2, 0]])
-        >>> added_areas(points, np.array([[1, 1], [1, 3], [0, 1]])).tolist()
+        >>> gains(points, np.array([[1, 1], [1, 3], [0, 1]])).tolist()
         [1.0, 3.0, 0.0]
     """
-    low, pairs = tuple(points.min(0).tolist()), list(map(tuple, points.tolist()))
-    front = [pairs[i] for i in pareto.front(pairs)]
-    before = pareto.hypervolume(front, low)
-    areas = [pareto.hypervolume([*front, tuple(c)], low) for c in candidates.tolist()]
-    return np.array(areas) - before
+    low = points.min(0)
+    before = hypervolume(points, low)
+    return np.array([hypervolume(np.vstack([points, c]), low) - before for c in candidates])
