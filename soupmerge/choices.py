@@ -37,7 +37,8 @@ ORIGINS: Mapping[str, Origin] = {
         "chosen on the straight line between two networks (WiSE-FT, Wortsman et al. 2022)",
     ),
     "search": Origin(
-        "best of a search", "found by drawing soups from the simplex at random, or by CMA-ES"
+        "best of a search",
+        "found by drawing soups from the simplex at random, by CMA-ES, or by a model of accuracy",
     ),
     "adapt": Origin(
         "adapted to shifts",
@@ -160,11 +161,27 @@ AVERAGES: dict[str, str] = {
 }
 """What ensembles average."""
 
-SEARCH_METHODS: dict[str, str] = {
-    "random": "soupmerge.soups.search.simplex:at_random",
-    "cma": "soupmerge.soups.search.simplex:by_cma",
+
+class SearchMethod(NamedTuple):
+    """A way in which a search proposes soups.
+
+    Attributes:
+        place: its function, see `soups.search.simplex.Method`.
+        aim: what the soups that it proposes depend on: ``metric``; ``front``, which is clean
+            accuracy and the last metric unless one metric is asked for; or ``none``.
+    """
+
+    place: str
+    aim: str = "metric"
+
+
+_SEARCH = "soupmerge.soups.search"
+SEARCH_METHODS: dict[str, SearchMethod] = {
+    "random": SearchMethod(f"{_SEARCH}.simplex:at_random", aim="none"),
+    "cma": SearchMethod(f"{_SEARCH}.simplex:by_cma"),
+    "surrogate": SearchMethod(f"{_SEARCH}.surrogate:by_surrogate", aim="front"),
 }
-"""How a search proposes soups: uniformly from the simplex, or by CMA-ES."""
+"""How a search proposes soups: uniformly from the simplex, by CMA-ES, or by a model of accuracy."""
 
 _FAMILIES = "soupmerge.weights.families"
 FAMILIES: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""``soupmerge search``: soups drawn from the simplex, or proposed by CMA-ES."""
+"""``soupmerge search``: soups drawn from the simplex, or proposed by CMA-ES or a model."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from soupmerge.cli.searches import Search
     default="random",
     show_default=True,
     metavar="|".join(SEARCH_METHODS),
-    help="Draw soups uniformly from the simplex, or optimise the metric by CMA-ES.",
+    help="Draw soups uniformly from the simplex, maximise the metric by CMA-ES, or judge the soups "
+    "that a surrogate, a model of accuracy fitted to the soups judged before, predicts to be best. "
+    "Without --metric, the surrogate looks for the front of clean and robust accuracy.",
 )
 @click.option("-n", "n", type=Whole(), default=100, show_default=True, help="Soups to judge.")
-@metric_option("Metric that CMA-ES maximises, and in which the written soup is best")
+@metric_option("Metric to maximise, and in which the written soup is best")
 @searches.search
 def command(search: Search, method: str, n: int, metric: str | None) -> None:
     """Search the soups of many checkpoints, where a grid would be too large.

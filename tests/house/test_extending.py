@@ -91,7 +91,7 @@ def test_a_loss(soupmerge: Typed, files: list[Path], monkeypatch: pytest.MonkeyP
 # ---- A search: a function that has an evaluator judge n soups.
 
 
-def halves(evaluator: Any, n: int, metric: Any, seed: int) -> None:
+def halves(evaluator: Any, n: int, goals: Any, seed: int) -> None:
     """Judge the middles of the edges of the simplex."""
     k = len(evaluator.ingredients)
     edges = [(i, j) for i in range(k) for j in range(i)]
@@ -102,7 +102,8 @@ def halves(evaluator: Any, n: int, metric: Any, seed: int) -> None:
 def test_a_search(
     soupmerge: Typed, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(choices.SEARCH_METHODS, "halves", f"{__name__}:halves")
+    entry = choices.SearchMethod(f"{__name__}:halves")
+    monkeypatch.setitem(choices.SEARCH_METHODS, "halves", entry)
     line = ("search", *files, *FEW, "--method", "halves", "-n", 5, "-o", tmp_path / "run")
     found = json.loads(soupmerge(*line, "--json").out)
     assert [trial["weights"] for trial in found["trials"]] == [[1, 0], [0, 1], [0.5, 0.5]]

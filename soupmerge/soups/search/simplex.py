@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import nn
 from soupmerge.choices import SEARCH_METHODS, implementation
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
+from soupmerge.robustness.report import CLEAN
 from soupmerge.run import Run
 from soupmerge.schedule import stream
 from soupmerge.soups.judge.evaluator import Evaluator, evaluating
@@ -24,8 +25,8 @@ from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.ingredients import Ingredients
 
 Row = tuple[float, ...]
-Method = Callable[[Evaluator, int, Metric, int], None]
-"""Has an evaluator judge so many soups, for the best in a metric, from a seed."""
+Method = Callable[[Evaluator, int, Sequence[Metric], int], None]
+"""Has an evaluator judge so many soups, for high values of all metrics, from a seed."""
 
 
 def search(  # as many settings as `grid`, and what a search adds to them
@@ -48,10 +49,13 @@ def search(  # as many settings as `grid`, and what a search adds to them
         benchmark: judges the soups. Its images choose the soup, so they must not judge it later.
         method: ``random`` draws uniformly from the simplex. ``cma``, the covariance matrix
             adaptation evolution strategy (Hansen 2016, arXiv 1604.00772), searches logits
-            a ``(K,)``, the coefficients being softmax(a), for the highest *metric*.
+            a ``(K,)``, the coefficients being softmax(a), for the highest *metric*. ``surrogate``
+            fits a model of accuracy to the soups judged so far, and proposes those that it
+            predicts to be best in *metric* or, by default, on the front of ``clean`` and the last
+            metric; see `soups.search.surrogate`.
         n: number of soups besides the ingredients and the uniform soup.
-        metric: what ``cma`` maximises and the written soup is best in: ``clean``, a
-            threat, ``union``, or a sum such as ``0.5*clean+0.5*union``; by default ``union``, or
+        metric: what ``cma`` and ``surrogate`` maximise and the written soup is best in: ``clean``,
+            a threat, ``union``, or a sum such as ``0.5*clean+0.5*union``; by default ``union``, or
             ``clean`` without threats.
         seed: seed for all draws.
         buffers: where the buffers of every soup come from.
@@ -66,10 +70,11 @@ def search(  # as many settings as `grid`, and what a search adds to them
         [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
     """
     require_several(ingredients, "a search")
-    metric = metric_of(benchmark, metric)
     propose = check(method, n)
+    goals = goals_of(method, benchmark, metric)
+    metric = metric_of(benchmark, metric)
     settings = {"method": method, "n": n, "seed": seed}
-    settings |= {"metric": metric} if method != "random" else {}
+    settings |= {"metric": ", ".join(goals)} if goals else {}
     k = len(ingredients)
     with evaluating(
         net,
@@ -83,7 +88,7 @@ def search(  # as many settings as `grid`, and what a search adds to them
     ) as evaluator:
         for corner in [*np.eye(k).tolist(), [1 / k] * k]:
             evaluator.soup(corner)
-        propose(evaluator, n, Metric.parse(metric), seed)
+        propose(evaluator, n, [Metric.parse(goal) for goal in goals], seed)
         trials = evaluator.all()
         _, trials = evaluator.choose(trials.best(metric), trials)
     return trials
@@ -102,8 +107,20 @@ def check(method: str, n: int) -> Method:
     return propose
 
 
-def at_random(evaluator: Evaluator, n: int, metric: Metric, seed: int) -> None:
-    """Judge *n* soups drawn uniformly from the simplex, whatever the *metric*."""
+def goals_of(method: str, benchmark: Benchmark, metric: str | None) -> tuple[str, ...]:
+    """Return the metrics that *method* maximises, if it maximises any.
+
+    Raises:
+        UsageError: *benchmark* does not measure *metric*.
+    """
+    aim, chosen = SEARCH_METHODS[method].aim, metric_of(benchmark, metric)
+    if aim == "front" and metric is None:
+        return tuple(dict.fromkeys((CLEAN, chosen)))
+    return () if aim == "none" else (chosen,)
+
+
+def at_random(evaluator: Evaluator, n: int, goals: Sequence[Metric], seed: int) -> None:
+    """Judge *n* soups drawn uniformly from the simplex, whatever the *goals*."""
     for row in draws(len(evaluator.ingredients), n, seed):
         evaluator.soup(row)
 
@@ -116,10 +133,11 @@ def draws(k: int, n: int, seed: int) -> Iterator[Row]:
         yield tuple((draw / draw.sum()).tolist())
 
 
-def by_cma(evaluator: Evaluator, n: int, metric: Metric, seed: int) -> None:
+def by_cma(evaluator: Evaluator, n: int, goals: Sequence[Metric], seed: int) -> None:
     """Judge *n* soups that CMA-ES proposes; a resumed search sees the same values and soups."""
     import cma
 
+    (metric,) = goals
     noise = np.random.default_rng(seed)
     options: dict[str, Any] = {
         "seed": math.nan,  # any other value would seed numpy's global generator
