@@ -100,11 +100,15 @@ def test_the_usual_length_is_proportional_to_the_ingredients(k: int, epochs: int
 
 def test_the_documents_tell_the_defaults() -> None:
     text = (DOCS / "learned-soups.md").read_text()
-    table = dict(re.findall(r"^\| ([a-z ]+) \| (.+) \|$", text, re.M))
+    table = dict(re.findall(r"^\| ([a-z -]+) \| (.+) \|$", text, re.M))
     assert "`--groups tensor`" in table["coefficients"]
-    assert f"Adam, learning rate {Settings().rate:g}, cosine to 0" in table["optimiser"]
-    assert table["start"].startswith("near the best ingredient")
-    assert "`--as-paper`" in text
+    paper, default = table["optimiser"].split(" | ")
+    assert f"SGD, learning rate {Settings.paper().rate:g}, cosine to 0" in paper
+    assert f"Adam, {Settings().rate:g}, cosine to 0" in default
+    assert "Xavier" in table["start"].split(" | ")[0]
+    assert "`--init best`" in table["start"].split(" | ")[1]
+    assert f"probability {Settings.paper().dropout:g}" in table["detach dropout"]
+    assert "`--buffers base`" in table["batch-norm statistics"]
     assert "30 epochs for three ingredients, 50 for five" in table["length"]
     assert "APGD, 2 steps" in table["attack"]
 
