@@ -68,6 +68,11 @@ def command(
     benchmark = point_evaluation.benchmark(data, front.threats, machine)
     compared = point_evaluation.compared()
     if output.dry_run:
+        from soupmerge.soups.judge.estimate import duration
+        from soupmerge.soups.learn.front import expected_seconds
+
+        seconds = expected_seconds(net, loaded, images, losses, settings, device=device)
+        show.note(f"the steps take about {duration(seconds)} on {device}")
         return
     with show.Progress() as progress:
         learned = sm.front(

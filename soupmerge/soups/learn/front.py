@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from soupmerge.binding import ref_of
@@ -161,6 +163,32 @@ def front(  # what is learned and from what, and what is judged beside it
         if benchmark is None:
             return LearnedFront(learned, Trials(()), {})
         return _judge(net, ingredients, learned, others, benchmark, points, folder, run)
+
+
+def expected_seconds(
+    net: nn.Module,
+    ingredients: Ingredients,
+    data: Examples,
+    objectives: Sequence[Adversarial] | Mapping[str, Objective],
+    settings: Settings,
+    *,
+    device: torch.device | str = "cpu",
+) -> float:
+    """Return about how many seconds the steps of `front` will take, from three that are taken here.
+
+    These compute all objectives, so that the steps at the ends of the front, which compute one, are
+    counted as too slow.
+    """
+    trial = replace(settings, init="uniform", scalarisation="sum", corners=0.0)
+    learner = Learner(net, ingredients, data, _named(objectives), trial, device=device)
+    batch = torch.arange(min(settings.batch_size, len(data)))
+    learner.step(batch)  # the first step is slower
+    began = time.perf_counter()
+    for _ in range(2):
+        learner.step(batch)
+    learner.alpha([1 / len(learner.objectives)] * len(learner.objectives)).cpu()  # waits for a GPU
+    each = (time.perf_counter() - began) / 2
+    return each * learner.steps * learner.epochs
 
 
 def _named(objectives: Sequence[Adversarial] | Mapping[str, Objective]) -> dict[str, Objective]:
