@@ -1,0 +1,101 @@
+"""Optimisers of coefficients: torch's own on the definition, and multiplication by exponentials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from soupmerge.choices import FAMILIES, OPTIMISERS, implementation
+from soupmerge.soups.learn.optimisers import Coefficients
+from soupmerge.weights.families import Family, coefficients
+
+T, G, K, D = 2, 3, 4, 5
+PREFERENCES = ((1.0, 0.0), (0.3, 0.7), (0.0, 1.0), (0.5, 0.5), (0.9, 0.1))
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    """Return numbers of a normal distribution, in float64."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+
+STACK, TARGET = drawn(K, G, D, seed=1), drawn(G, D, seed=2)
+
+
+def loss_of(alpha: Tensor) -> Tensor:
+    """Return the squared distance of θ[g] = Σ_k α[g, k] · θ_k[g] from a target."""
+    return (torch.einsum("gk,kgd->gd", alpha, STACK) - TARGET).square().sum()
+
+
+def descend(learned: Coefficients, preferences: Sequence[tuple[float, ...]]) -> Iterator[Tensor]:
+    """Take a step at each of *preferences*, with a falling rate; yield the coefficients before."""
+    for step, at in enumerate(preferences):
+        rows = learned.rows(at)
+        alpha = learned.alpha(rows)
+        (gradient,) = torch.autograd.grad(loss_of(alpha), alpha, retain_graph=True)
+        learned.step(rows, alpha, gradient, 0.1 / (1 + step))
+        yield alpha.detach()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("name", "theirs"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam)])
+def test_optimisers_are_those_of_torch_on_the_definition(
+    family: str, name: str, theirs: type[torch.optim.Optimizer]
+) -> None:
+    """Autograd from the loss to the parameters, where ours goes through ∂L/∂α."""
+    form: Family = implementation(FAMILIES, family, "family")()
+    start = form.start(drawn(T, G, K).numpy())
+    expected = {n: torch.tensor(p, requires_grad=True) for n, p in start.items()}
+    reference = theirs([*expected.values()], lr=1.0)  # type: ignore[call-arg]
+    learned = Coefficients(family, drawn(T, G, K), name, "cpu")
+    for step, found in enumerate(descend(learned, PREFERENCES)):
+        at = PREFERENCES[step]
+        alpha = coefficients(form, form.rows(expected, at, torch), torch)
+        torch.testing.assert_close(found, alpha.detach(), rtol=1e-9, atol=1e-12)
+        reference.zero_grad(set_to_none=False)
+        loss_of(alpha).backward()
+        reference.param_groups[0]["lr"] = 0.1 / (1 + step)
+        reference.step()
+        for parameter, ours in learned.parameters.items():
+            torch.testing.assert_close(ours, expected[parameter], rtol=1e-9, atol=1e-12)
+
+
+def test_exponentiated_gradient_multiplies_coefficients_by_exponentials() -> None:
+    """α_k ← α_k · exp(−lr · ∂L/∂α_k) / Z (Kivinen & Warmuth 1997), by one objective."""
+    learned = Coefficients("softmax-linear", drawn(1, G, K), "eg", "cpu")
+    expected = drawn(1, G, K)[0].softmax(1)
+    for step, found in enumerate(descend(learned, [(1.0,)] * 6)):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+        expected.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss_of(expected), expected)
+        raised = (expected * torch.exp(-0.1 / (1 + step) * gradient)).detach()
+        expected = raised / raised.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_every_optimiser_learns_and_is_restored_to_the_bit(family: str, optimiser: str) -> None:
+    middle = [(0.5, 0.5)] * 40
+    learned = Coefficients(family, drawn(T, G, K).float(), optimiser, "cpu")
+    losses = [float(loss_of(alpha.double())) for alpha in _single(learned, middle)]
+    assert losses[-1] < 0.9 * losses[0]
+    kept = {name: tensor.clone() for name, tensor in learned.state().items()}
+    again = Coefficients(family, torch.zeros(T, G, K), optimiser, "cpu")
+    again.load(kept)
+    pairs = zip(_single(learned, PREFERENCES), _single(again, PREFERENCES), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+    assert learned.state().keys() == again.state().keys()
+    assert all(torch.equal(t, again.state()[name]) for name, t in learned.state().items())
+
+
+def _single(learned: Coefficients, preferences: Sequence[tuple[float, ...]]) -> Iterator[Tensor]:
+    """As `descend`, for parameters in float32."""
+    for at in preferences:
+        rows = learned.rows(at)
+        alpha = learned.alpha(rows)
+        (gradient,) = torch.autograd.grad(loss_of(alpha.double()), alpha, retain_graph=True)
+        learned.step(rows, alpha, gradient, 0.02)
+        yield alpha.detach().clone()
