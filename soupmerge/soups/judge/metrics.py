@@ -104,6 +104,11 @@ class Condition:
         """Return whether *report* meets the condition."""
         return self.compare(self.metric.value(report), self.level)
 
+    def margin(self, report: Report) -> Fraction:
+        """Return by how much *report* meets the condition; below 0 if it does not."""
+        above = self.metric.value(report) - self.level
+        return above if self.compare(1, 0) else -above
+
 
 class Gap(NamedTuple):
     """The lead of one soup over another: the mean over images, and its 95% interval.

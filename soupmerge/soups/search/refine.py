@@ -61,7 +61,7 @@ def refine(
     Along a front of two objectives, one accuracy rises and the other falls. So the point that is
     best in *metric* among those that meet the *conditions* is an end of the front, or where the
     conditions begin to hold, which is found by bisection. A knee is found by halving the steps
-    around the best point so far.
+    around the best point so far, and so is a point that meets conditions which no end meets.
 
     Args:
         net: the network of the ingredients.
@@ -124,14 +124,19 @@ def _bisect(points: Points, goal: Metric, tests: Sequence[Condition]) -> None:
     def meets(share: Fraction) -> bool:
         return all(test.met(points.at(share).judged()) for test in tests)
 
+    def margin(trial: Trial) -> Fraction:
+        return min(test.margin(trial.judged()) for test in tests)
+
     ends = [Fraction(0), Fraction(1)]
     best, other = sorted(ends, key=lambda end: goal.value(points.at(end).judged()), reverse=True)
     if meets(best):
         return
-    if not meets(other):
-        _halve_around(points, lambda trials: trials.best(points.front.objectives[0]))
-        return
     inside, outside = other, best
+    if not meets(other):  # conditions on both accuracies may still hold between the ends
+        _halve_around(points, lambda trials: max(trials, key=margin))
+        inside, _ = max(points.in_order(), key=lambda point: margin(point[1]))
+        if not meets(inside):
+            return
     while abs(outside - inside) > FINEST:
         middle = (inside + outside) / 2
         inside, outside = (middle, outside) if meets(middle) else (inside, middle)
