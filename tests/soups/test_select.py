@@ -183,6 +183,15 @@ def test_the_same_soup_in_several_runs_is_there_once(tmp_path: Path) -> None:
     assert runs.model is None
 
 
+def test_soups_that_differ_in_their_statistics_are_both_listed(tmp_path: Path) -> None:
+    net, ingredients = Planted(2, some_flags(0, 30)), make_ingredients(tmp_path / "in", 2)
+    for policy in ("average", "base"):
+        run = sm.Run(tmp_path / policy)
+        sm.grid(net, ingredients, benchmark(30), step=1, buffers=sm.Buffers(policy), run=run)
+    found = tried([tmp_path / "average", tmp_path / "base"]).trials
+    assert [t.recipe.buffers for t in found] == ["average", "average", "base", "base"]
+
+
 def test_trials_are_those_of_the_journal(tmp_path: Path) -> None:
     home = grid(tmp_path, "run")
     table = some_flags(0, 30)

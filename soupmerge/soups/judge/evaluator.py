@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from soupmerge.sketch import Sketch
 from soupmerge.soups.judge import verdicts
 from soupmerge.soups.judge.estimate import Estimate
 from soupmerge.soups.judge.kept_adversarials import KeptAdversarials
-from soupmerge.soups.judge.trials import Trial, Trials
+from soupmerge.soups.judge.trials import Trial, Trials, identity
 from soupmerge.soups.judge.verdicts import Verdicts
 from soupmerge.storage import commit, reading
 from soupmerge.storage.names import DOUBTS, PLAN, RECIPE, SOUP, TRIALS
@@ -70,7 +70,7 @@ class Evaluator:
         self._cache = KeptAdversarials(folder) if benchmark.transfer else None
         self._replay = Replay(folder.journal(TRIALS) if folder else None)
         self._description = benchmark.describe()
-        self._places: dict[tuple[tuple[float, ...], ...], int] = {}
+        self._places: dict[Hashable, int] = {}
         self._stacked = in_memory(ingredients)
         self._bound = bind(net, ingredients.alone(0), device=run.device)
 
@@ -84,8 +84,9 @@ class Evaluator:
         Args:
             report: the verdicts on the soup, if they are known already.
         """
-        if recipe.weights in self._places:
-            return self.trials[self._places[recipe.weights]]
+        key = identity(recipe)
+        if key in self._places:
+            return self.trials[self._places[key]]
         is_new = not self._replay.is_known
         trial = self._replay.piece(
             lambda: Trial(recipe, report or self._judge(recipe)),
@@ -94,7 +95,7 @@ class Evaluator:
         )
         if is_new and self.folder:
             verdicts.clear(self.folder)
-        self._places[recipe.weights] = len(self.trials)
+        self._places[key] = len(self.trials)
         self.trials.append(trial)
         return trial
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, overload
@@ -66,6 +66,17 @@ class Trial:
         if benchmark is None:
             return cls(recipe)
         return cls(recipe, report_from(record, benchmark))
+
+
+def identity(recipe: Recipe) -> Hashable:
+    """Return what two recipes of the same ingredients have in common if their soups are the same.
+
+    Example:
+        >>> recipe = sm.Recipe.uniform(ingredients)
+        >>> identity(recipe) == identity(sm.Recipe.uniform(ingredients, buffers="base"))
+        False
+    """
+    return recipe.weights, recipe.by, recipe.buffers, recipe.base
 
 
 def report_from(record: Mapping[str, Any], benchmark: Mapping[str, Any]) -> Report:

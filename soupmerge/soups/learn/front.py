@@ -18,7 +18,7 @@ from soupmerge.robustness.report import Report
 from soupmerge.run import Run
 from soupmerge.soups.judge.evaluator import Evaluator
 from soupmerge.soups.judge.hypervolume import HypervolumeGap, compare_hypervolumes
-from soupmerge.soups.judge.trials import Trial, Trials
+from soupmerge.soups.judge.trials import Trial, Trials, identity
 from soupmerge.soups.lattice import spread
 from soupmerge.soups.learn.learner import Learner
 from soupmerge.soups.learn.preparation import checked, manifest_of
@@ -152,7 +152,7 @@ def front(  # what is learned and from what, and what is judged beside it
     manifest = {
         "command": "front",
         **manifest_of(learner, ref_of(net)),
-        "objectives": {name: objective.describe() for name, objective in named.items()},
+        "objectives": [{"name": n, **objective.describe()} for n, objective in named.items()],
         "points": points,
         "beside": {name: recipe.to_json()["weights"] for name, recipe in others.items()},
         "benchmark": None if benchmark is None else benchmark.describe(),
@@ -192,13 +192,16 @@ def expected_seconds(
 
 
 def _named(objectives: Sequence[Adversarial] | Mapping[str, Objective]) -> dict[str, Objective]:
-    if isinstance(objectives, Mapping):
-        return dict(objectives)
-    names = [objective.name for objective in objectives]
+    pairs = (
+        [*objectives.items()]
+        if isinstance(objectives, Mapping)
+        else [(objective.name, objective) for objective in objectives]
+    )
+    names = [name for name, _ in pairs]
     if len(names) < 2 or len(set(names)) < len(names):
         what = f"a front needs two or more distinct objectives, not {', '.join(names) or 'none'}"
         raise UsageError(what, where="--objective", fix="give --objective clean and a threat")
-    return dict(zip(names, objectives, strict=True))
+    return dict(pairs)
 
 
 def _require_room_for_corners(points: int, count: int, benchmark: Benchmark | None) -> None:
@@ -210,6 +213,7 @@ def _require_room_for_corners(points: int, count: int, benchmark: Benchmark | No
 def _learned(learner: Learner, folder: RunFolder | None, run: Run) -> Front:
     """Return the front that *learner* learns, from the run folder if it is already there."""
     if folder and folder.file(FRONT).exists():
+        Snapshot(folder.file(STATE)).clear()  # a kill may have left it
         return read_front(folder.file(FRONT))
     parameters = learner.learn(folder, run.progress)
     seen = (ledger.entry("front", learner.data, ledger.TRAINED),)
@@ -234,15 +238,17 @@ def _judge(
     """Judge points of the front, and then the ingredients, the uniform soup and *others*."""
     recipes = [learned.at(shares) for shares in spread(len(learned.objectives), points)]
     policy: dict[str, Any] = {"buffers": learned.recipe.buffers, "base": learned.recipe.base}
-    k = len(ingredients)
+    rows = torch.eye(len(ingredients)).tolist()
+    own = {**policy, "buffers": "average"}  # so that each has its own statistics
     beside = {
-        ref: Recipe.of(ingredients, [float(i == j) for j in range(k)], **policy)
-        for i, ref in enumerate(ingredients.names)
+        name: Recipe.of(ingredients, row, **own)
+        for name, row in zip(ingredients.names, rows, strict=True)
     }
     beside |= {"uniform": Recipe.uniform(ingredients, **policy), **others}
     seen = ledger.entry("front", benchmark.data, ledger.CHOSEN)
+    soups = len({identity(recipe) for recipe in [*recipes, *beside.values()]})
     if folder:
-        plan = {"soups": len(recipes) + len(beside), ledger.SEEN: [seen]}
+        plan = {"soups": soups, ledger.SEEN: [seen]}
         commit.write_json(folder.file(PLAN), plan, force=True)
     evaluator = Evaluator(
         net,
@@ -251,10 +257,11 @@ def _judge(
         lambda row: Recipe.of(ingredients, row, **policy),
         folder,
         seen,
-        len(recipes) + len(beside),
+        soups,
         run,
     )
-    trials = Trials(tuple(evaluator.trial(recipe) for recipe in recipes))
+    judged = (replace(evaluator.trial(recipe), recipe=recipe) for recipe in recipes)
+    trials = Trials(tuple(judged))
     named = {name: evaluator.trial(recipe) for name, recipe in beside.items()}
     evaluator.all()
     return LearnedFront(learned, trials, named)

@@ -11,7 +11,7 @@ from typing import Any
 
 from soupmerge.errors import InputError, UsageError
 from soupmerge.soups.judge.metrics import Condition, Gap, Metric, paired
-from soupmerge.soups.judge.trials import Trial, Trials, report_from
+from soupmerge.soups.judge.trials import Trial, Trials, identity, report_from
 from soupmerge.storage import journal
 from soupmerge.storage.names import PLAN, RECIPE, TRIALS
 from soupmerge.storage.reading import read_json
@@ -78,7 +78,7 @@ def tried(runs: Sequence[Path | str]) -> Tried:
             if not _is_finished(home, manifest, len(trials_here)):
                 unfinished[home] = _progress(home, len(trials_here))
             for trial in trials_here:
-                key = (trial.recipe.sources, trial.recipe.weights, trial.recipe.by)
+                key = (trial.recipe.sources, identity(trial.recipe))
                 distinct.setdefault(key, (trial, home))
     trials, homes = zip(*distinct.values(), strict=True)
     model = next(iter(manifests.values())).get("model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from torch import nn
@@ -37,8 +38,8 @@ class Points:
 
     def at(self, share: Fraction) -> Trial:
         """Return the soup at *share*, judged now or before."""
-        trial = self.evaluator.trial(self.front.at(str(float(share))))
-        return self.judged.setdefault(share, trial)
+        recipe = self.front.at(float(share))
+        return self.judged.setdefault(share, replace(self.evaluator.trial(recipe), recipe=recipe))
 
     def in_order(self) -> list[tuple[Fraction, Trial]]:
         """Return all judged points, by rising share."""
