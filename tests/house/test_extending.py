@@ -181,3 +181,35 @@ def test_a_network(soupmerge: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyP
     judged = json.loads(soupmerge("eval", out, *FEW, "--json").out)
     assert judged["metrics"]["clean"]["n"] == 8
     assert sm.load(out)[0].numel == 650
+
+
+# ---- A family of fronts: its start at given corners, and its rows at a preference.
+
+
+class Switch:
+    """W(λ) is the softmax of the logits of the corner with the largest share: it jumps between."""
+
+    affine = False
+
+    def start(self, logits: Any) -> dict[str, Any]:
+        return {"logits": logits}
+
+    def rows(self, parameters: Any, at: Any, xp: Any) -> Any:
+        return parameters["logits"][max(range(len(at)), key=lambda t: at[t])]
+
+
+def test_a_family(
+    soupmerge: Typed, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(choices.FAMILIES, "switch", f"{__name__}:Switch")
+    ingredients, images = sm.load(*files), sm.data("digits", split="train", limit=8)
+    settings, run = sm.Settings(family="switch", epochs=1), sm.Run(tmp_path / "run")
+    goals = [sm.clean(), sm.against(sm.Linf(0.1))]
+    net = sm.model(like=ingredients)
+    front = sm.front(net, ingredients, images, goals, settings=settings, run=run).front
+    assert front.at(0.2).weights == front.at(0).weights != front.at(0.8).weights
+    out = tmp_path / "soup.safetensors"
+    line = ("mix", "--recipe", tmp_path / "run" / "front.json", "--at", 0.8, "-o", out)
+    assert soupmerge(*line).status == 0
+    mixed = sm.mix(ingredients, front.at(1))
+    assert all(torch.equal(tensor, mixed[name]) for name, tensor in sm.load(out)[0].items())

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import soupmerge as sm
 from soupmerge.errors import SoupmergeError
-from soupmerge.soups.learn.starts import start
+from soupmerge.schedule import stream
+from soupmerge.soups.learn.starts import corner_starts, start
 from tests.soups.planted import make_ingredients
 
 
@@ -77,6 +78,26 @@ def test_a_recipe_of_finer_groups_gives_each_group_its_mean(
     )
     mean = 0.95 * weights.mean(0) + 0.05 / 3
     torch.testing.assert_close(found.double().softmax(1)[0], mean, atol=1e-6, rtol=0)
+
+
+def test_corners_start_near_the_best_ingredient_of_each_objective(
+    ingredients: sm.Ingredients,
+) -> None:
+    """Mixed with a share of the uniform soup; any other start is taken for each corner alike."""
+    groups = ingredients.groups("tensor")
+    losses = torch.tensor([[1.0, 0.5, 2.0], [3.0, 3.0, 0.1]])
+    for init, share in (("best", 0.3), ("best:0.1", 0.1)):
+        found = corner_starts(init, ingredients, groups, 0, losses).softmax(2)
+        expected = (1 - share) * torch.eye(3)[[1, 2]] + share / 3
+        torch.testing.assert_close(found, expected[:, None].expand_as(found))
+    drawn = corner_starts("xavier", ingredients, groups, 5, losses)
+    assert torch.equal(drawn[0], start("xavier", ingredients, groups, stream("start", 5)))
+    assert not torch.equal(drawn[0], drawn[1])
+    even = corner_starts("uniform", ingredients, groups, 0, losses)
+    assert torch.equal(even, torch.zeros(2, len(groups), 3))
+    for init, says in (("bset", "did you mean 'best'"), ("best:0", r"in \(0, 1\], not 0;")):
+        with pytest.raises(SoupmergeError, match=says):
+            corner_starts(init, ingredients, groups, 0, losses)
 
 
 @pytest.mark.parametrize(
