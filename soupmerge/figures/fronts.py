@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from soupmerge.choices import MAKERS
 from soupmerge.errors import printable
 from soupmerge.figures import style
+from soupmerge.figures.judged_front import is_trade_off
 from soupmerge.figures.reading import RunRecord, best, ends, name_of, plotted_metrics, point
 from soupmerge.pareto import front
 
@@ -24,8 +25,12 @@ MARKS = {
     "search": "h",
     "adapt": "<",
     "learn": "^",
+    "front": ">",
 }
 """What made a judged network, a key of `soupmerge.choices.MAKERS` → its marker."""
+
+JOINED = ("learn", "front")
+"""What is joined by a line: soups that were learned for different objectives."""
 
 UNKNOWN = "*"
 """The marker of networks made by anything else, such as a newer soupmerge."""
@@ -46,7 +51,7 @@ SHORT, MOST_NAME = 6, 22
 def soups_front(run: RunRecord) -> Figure | None:
     """Draw all judged soups of a search, with their front, the best one and the ingredients."""
     records = run.soups
-    if len(records) < 2:
+    if len(records) < 2 or is_trade_off(run):
         return None
     figure, panels = panels_of(records[0])
     for axes, metric in panels:
@@ -71,8 +76,8 @@ def soups_front(run: RunRecord) -> Figure | None:
 def comparison(run: RunRecord) -> Figure | None:
     """Draw the judged networks, numbered and marked by what made them, with 95% intervals.
 
-    Learned soups are joined. They are to be compared with the chord between the grid's best clean
-    and best robust soup (Huang 2023, figure 5).
+    Learned soups are joined, and so are points of a front. They are to be compared with the chord
+    between the grid's best clean and best robust soup (Huang 2023, figure 5).
     """
     records = run.judged
     if not records or run.manifest["command"] == "sweep":
@@ -82,7 +87,7 @@ def comparison(run: RunRecord) -> Figure | None:
     for axes, metric in panels:
         places = [point(record, metric) for record in records]
         for record in records:
-            _draw_intervals(axes, record, metric)
+            draw_intervals(axes, record, ("clean", metric))
         _draw_by_maker(axes, records, metric)
         limits = (axes.get_xlim(), axes.get_ylim())
         near = [part * (high - low) for part, (low, high) in zip(NEAR, limits, strict=True)]
@@ -108,10 +113,10 @@ def _draw_by_maker(axes: Any, records: Sequence[dict[str, Any]], metric: str) ->
     for maker, points in by_maker.items():
         if not points:
             continue
-        shade = style.colour(metric) if maker == "learn" else "#666666"
+        shade = style.colour(metric) if maker in JOINED else "#666666"
         name = style.label(MAKERS.get(maker, printable(maker)))
         look = {"color": shade, "markersize": 6, "linewidth": 1, "label": name}
-        line = "-" if maker == "learn" else ""
+        line = "-" if maker in JOINED else ""
         axes.plot(*zip(*sorted(points), strict=True), MARKS.get(maker, UNKNOWN) + line, **look)
         if maker == "grid" and len(points) > 1:
             draw_chord(axes, points, shade)
@@ -153,21 +158,33 @@ def panels_of(
     panels = []
     for i, metric in enumerate(metrics):
         axes = figure.add_subplot(1, len(metrics), i + 1)
-        axes.set_xlabel("clean accuracy")
-        axes.set_ylabel(
-            "clean accuracy" if metric == "clean" else f"accuracy under {style.pretty(metric)}"
-        )
-        axes.margins(0.2)
-        style.percent_axes(axes)
+        name_axes(axes, "clean", metric)
         panels.append((axes, metric))
     return figure, panels
 
 
-def _draw_intervals(axes: Any, record: dict[str, Any], metric: str) -> None:
-    x, y = point(record, metric)
-    (left, right), (low, high) = (record["metrics"][m]["ci95"] for m in ("clean", metric))
+def name_axes(axes: Any, x: str, y: str) -> None:
+    """Name the axes of *axes* after the metrics *x* and *y*, in percent, with room for names."""
+    axes.set_xlabel(_accuracy(x))
+    axes.set_ylabel(_accuracy(y))
+    axes.margins(0.2)
+    style.percent_axes(axes)
+
+
+def _accuracy(metric: str) -> str:
+    return "clean accuracy" if metric == "clean" else f"accuracy under {style.pretty(metric)}"
+
+
+def draw_intervals(
+    axes: Any, record: dict[str, Any], metrics: tuple[str, str], shade: str = "#bbbbbb"
+) -> None:
+    """Draw the 95% intervals of *record* in the *metrics* of both axes."""
+    (x, (left, right)), (y, (low, high)) = (
+        (record["metrics"][metric]["accuracy"], record["metrics"][metric]["ci95"])
+        for metric in metrics
+    )
     spread = {"xerr": [[x - left], [right - x]], "yerr": [[y - low], [high - y]]}
-    axes.errorbar(x, y, **spread, color="#bbbbbb", elinewidth=0.5, zorder=0)
+    axes.errorbar(x, y, **spread, color=shade, elinewidth=0.5, alpha=0.7, zorder=0)
 
 
 def write_beside(axes: Any, text: str, place: tuple[float, ...], *, left: bool = False) -> None:

@@ -221,8 +221,8 @@ def test_a_label_is_cut_in_the_middle_to_its_length_and_width(most: int) -> None
     assert len(tail) == most * 2 // 5
     wide = style.label("W" * 40, most)
     assert len(wide) < most
-    assert style._width(wide) <= most * style.DIGIT
-    assert style._width(wide[:1] + wide) > most * style.DIGIT, "no shorter than it must be"
+    assert style.width(wide) <= most * style.DIGIT
+    assert style.width(wide[:1] + wide) > most * style.DIGIT, "no shorter than it must be"
     assert style.label("i" * 40, most) == style.label("i" * 41, most)
     assert len(style.label("i" * 40, most)) == most, "never longer, however narrow"
 
