@@ -122,6 +122,8 @@ function drawTernary(run) {
 // Draws points between three corners, shaded by metric m, with a ring around the chosen one.
 function drawSimplex(frame, corners, points, m, clicked = choose) {
   const many = points.length > 1000;
+  const narrow = frame.clientWidth < 500; // the bar of colours would take the names' room
+  const bar = narrow ? { orientation: "h", y: -0.95, thickness: 10, nticks: 4 } : { thickness: 12 };
   const column = (from, k) => from.map(({ row }) => row[k]);
   const place = (from) => ({ a: column(from, 0), b: column(from, 1), c: column(from, 2) });
   const trace = {
@@ -137,7 +139,7 @@ function drawSimplex(frame, corners, points, m, clicked = choose) {
       colorscale: "Cividis",
       size: many ? 5 : 15,
       line: { color: css("--ink"), width: many ? 0 : 0.5 },
-      colorbar: { title: { text: plain(metrics[m].name) }, tickformat: ".3~%", thickness: 12 },
+      colorbar: { title: { text: plain(metrics[m].name), side: "top" }, tickformat: ".3~%", ...bar },
     },
   };
   const chosen = points.filter((point) => point.chosen);
@@ -150,12 +152,12 @@ function drawSimplex(frame, corners, points, m, clicked = choose) {
     marker: { color: "rgba(0,0,0,0)", size: 22, line: { color: css("--chosen"), width: 3 } },
   };
   // No ticks at the corners, where those of two sides meet; the lower names stand below all ticks.
-  const ticks = { tickvals: [0.2, 0.4, 0.6, 0.8], ticklen: 9, tickcolor: css("--ground"), gridcolor: css("--rule"), min: 0 };
-  const axis = (text) => ({ ...ticks, title: { text } });
+  const ticks = { tickvals: [0.2, 0.4, 0.6, 0.8], ticklen: 9, tickcolor: "rgba(0,0,0,0)", gridcolor: css("--rule"), min: 0 };
+  const axis = (text) => ({ ...ticks, title: { text, font: { size: narrow ? 11 : 14 } } });
   const top = plain(shortened(corners[0], 28));
   const [b, c] = corners.slice(1).map((name) => axis(`<br>${inLines(name)}`));
   const ternary = { sum: 1, bgcolor: css("--ground"), aaxis: axis(top), baxis: b, caxis: c };
-  const margin = { l: 70, r: 30, t: 60, b: 80 };
+  const margin = { l: 70, r: narrow ? 70 : 30, t: 60, b: narrow ? 140 : 80 };
   draw(frame, [trace, mark], { ternary, showlegend: false, margin }, clicked);
 }
 
