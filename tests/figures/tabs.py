@@ -60,15 +60,29 @@ class Tab:
         self.tab.click(f"[data-soup='{number - 1}']")
 
 
-def opened(chromium: Any, runs: list[RunRecord], path: Path) -> Tab:
+def opened(
+    chromium: Any,
+    runs: list[RunRecord],
+    path: Path,
+    *,
+    width: int = 1200,
+    ready: str = "#soups tbody tr",
+) -> Tab:
+    """Write the page of *runs* to *path*, and return it as a browser shows it.
+
+    Args:
+        chromium: playwright's browser.
+        width: the width of the window.
+        ready: what is on the page once it can be used.
+    """
     writing.write_page(runs, path)
     seen: list[str] = []
-    tab = chromium.new_page(color_scheme="dark", viewport={"width": 1200, "height": 800})
+    tab = chromium.new_page(color_scheme="dark", viewport={"width": width, "height": 800})
     tab.set_default_timeout(20_000)
     tab.on("request", lambda request: seen.append(request.url))
     tab.on("console", lambda message: seen.append(message.text))
     tab.on("pageerror", lambda error: seen.append(str(error)))
     tab.on("dialog", lambda dialog: seen.append(f"dialog {dialog.message}"))
     tab.goto(path.as_uri())
-    tab.wait_for_selector("#soups tbody tr")
+    tab.wait_for_selector(ready)
     return Tab(tab, seen, runs, contents(runs))

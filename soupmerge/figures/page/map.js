@@ -124,6 +124,7 @@ function drawSimplex(frame, corners, points, m, clicked = choose) {
   const many = points.length > 1000;
   const narrow = frame.clientWidth < 500; // the bar of colours would take the names' room
   const bar = narrow ? { orientation: "h", y: -0.95, thickness: 10, nticks: 4 } : { thickness: 12 };
+  const barTitle = { text: plain(metrics[m].name), side: narrow ? "top" : "right" };
   const column = (from, k) => from.map(({ row }) => row[k]);
   const place = (from) => ({ a: column(from, 0), b: column(from, 1), c: column(from, 2) });
   const trace = {
@@ -139,7 +140,7 @@ function drawSimplex(frame, corners, points, m, clicked = choose) {
       colorscale: "Cividis",
       size: many ? 5 : 15,
       line: { color: css("--ink"), width: many ? 0 : 0.5 },
-      colorbar: { title: { text: plain(metrics[m].name), side: "top" }, tickformat: ".3~%", ...bar },
+      colorbar: { title: barTitle, tickformat: ".3~%", ...bar },
     },
   };
   const chosen = points.filter((point) => point.chosen);
