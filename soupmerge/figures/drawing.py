@@ -8,7 +8,17 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from soupmerge.errors import InputError
-from soupmerge.figures import fronts, history, landscape, paths, shifts, simplex, style, sweeps
+from soupmerge.figures import (
+    fronts,
+    history,
+    landscape,
+    paths,
+    shifts,
+    simplex,
+    style,
+    sweeps,
+    trade_off,
+)
 from soupmerge.figures.reading import RunRecord, read_run, records_of
 from soupmerge.storage import commit
 from soupmerge.storage.names import FIGURES
@@ -18,6 +28,9 @@ PICTURES: dict[str, Callable[[RunRecord], Figure | None]] = {
     "path": paths.path_lines,
     "front": fronts.soups_front,
     "comparison": fronts.comparison,
+    "trade-off": trade_off.trade_off,
+    "coefficients-over-preference": trade_off.coefficients_over,
+    "preferences": simplex.preference_maps,
     "learning": history.learning,
     "coefficients": history.heat_map,
     "barriers": paths.barrier_curves,

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from soupmerge.choices import MAKERS
 from soupmerge.errors import printable
 from soupmerge.figures import style
+from soupmerge.figures.judged_front import is_trade_off
+from soupmerge.figures.labels import write_names
 from soupmerge.figures.reading import RunRecord, best, ends, name_of, plotted_metrics, point
 from soupmerge.pareto import front
 
@@ -24,8 +26,12 @@ MARKS = {
     "search": "h",
     "adapt": "<",
     "learn": "^",
+    "front": ">",
 }
 """What made a judged network, a key of `soupmerge.choices.MAKERS` → its marker."""
+
+JOINED = ("learn", "front")
+"""What is joined by a line: soups that were learned for different objectives."""
 
 UNKNOWN = "*"
 """The marker of networks made by anything else, such as a newer soupmerge."""
@@ -36,8 +42,11 @@ NEAR = (0.1, 0.08)
 PER_LINE = 3
 """Most numbers on one line of a shared label."""
 
-LETTER = 0.07
-"""Width of a letter in the list of names, in inches."""
+LETTER, LINE = 0.07, 0.17
+"""Width of a letter in the list of names, and height of a line of it, in inches."""
+
+HEIGHT, PER_PANEL = 3.6, 3
+"""Height of a figure, in inches, and columns of the legend below each of its panels."""
 
 SHORT, MOST_NAME = 6, 22
 """Length up to which a label stands to the right of every dot; and the most of a name."""
@@ -46,7 +55,7 @@ SHORT, MOST_NAME = 6, 22
 def soups_front(run: RunRecord) -> Figure | None:
     """Draw all judged soups of a search, with their front, the best one and the ingredients."""
     records = run.soups
-    if len(records) < 2:
+    if len(records) < 2 or is_trade_off(run):
         return None
     figure, panels = panels_of(records[0])
     for axes, metric in panels:
@@ -71,33 +80,45 @@ def soups_front(run: RunRecord) -> Figure | None:
 def comparison(run: RunRecord) -> Figure | None:
     """Draw the judged networks, numbered and marked by what made them, with 95% intervals.
 
-    Learned soups are joined. They are to be compared with the chord between the grid's best clean
-    and best robust soup (Huang 2023, figure 5).
+    Learned soups are joined, and so are points of a front. They are to be compared with the chord
+    between the grid's best clean and best robust soup (Huang 2023, figure 5).
     """
     records = run.judged
     if not records or run.manifest["command"] == "sweep":
         return None
     names = [style.label(name_of(record, records)) for record in records]
-    figure, panels = panels_of(records[0], beside=0.4 + LETTER * max(map(len, names)))
+    entries = len({record.get("made by") for record in records}) + 1  # and the chord
+    rows = -(-entries // (PER_PANEL * len(plotted_metrics(records[0]))))
+    height = max(HEIGHT, LINE * (len(names) + rows + 2))
+    beside = 0.4 + LETTER * max(map(len, names))
+    figure, panels = panels_of(records[0], beside=beside, height=height)
     for axes, metric in panels:
-        places = [point(record, metric) for record in records]
         for record in records:
-            _draw_intervals(axes, record, metric)
+            draw_intervals(axes, record, ("clean", metric))
         _draw_by_maker(axes, records, metric)
-        limits = (axes.get_xlim(), axes.get_ylim())
-        near = [part * (high - low) for part, (low, high) in zip(NEAR, limits, strict=True)]
-        numbers = [str(number) for number in range(1, len(records) + 1)]
-        for group, place in group_neighbours(numbers, places, near):
-            rows = [group[i : i + PER_LINE] for i in range(0, len(group), PER_LINE)]
-            write_beside(axes, ",\n".join(map(", ".join, rows)), place)
-    entries = panels[0][0].get_legend_handles_labels()
-    columns = min(len(entries[0]), 3 * len(panels))
-    figure.legend(*entries, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
+    handles = panels[0][0].get_legend_handles_labels()
+    columns = min(len(handles[0]), PER_PANEL * len(panels))
+    figure.legend(*handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
     key = "\n".join(f"{i}  {name}" for i, name in enumerate(names, start=1))
     panels[-1][0].annotate(
         key, (1.04, 1.0), xycoords="axes fraction", va="top", fontsize=8, linespacing=1.5
     )
+    figure.draw_without_rendering()  # lays it out, so that numbers can be placed
+    for axes, metric in panels:
+        _write_numbers(axes, [point(record, metric) for record in records])
     return figure
+
+
+def _write_numbers(axes: Any, places: Sequence[tuple[float, float]]) -> None:
+    """Write the number of each network, counted from 1, near it; neighbours share a label."""
+    limits = (axes.get_xlim(), axes.get_ylim())
+    near = [part * (high - low) for part, (low, high) in zip(NEAR, limits, strict=True)]
+    numbers = [str(number) for number in range(1, len(places) + 1)]
+    labels = []
+    for group, place in group_neighbours(numbers, places, near):
+        rows = [group[i : i + PER_LINE] for i in range(0, len(group), PER_LINE)]
+        labels.append((",\n".join(map(", ".join, rows)), place))
+    write_names(axes, labels, places)
 
 
 def _draw_by_maker(axes: Any, records: Sequence[dict[str, Any]], metric: str) -> None:
@@ -108,10 +129,10 @@ def _draw_by_maker(axes: Any, records: Sequence[dict[str, Any]], metric: str) ->
     for maker, points in by_maker.items():
         if not points:
             continue
-        shade = style.colour(metric) if maker == "learn" else "#666666"
+        shade = style.colour(metric) if maker in JOINED else "#666666"
         name = style.label(MAKERS.get(maker, printable(maker)))
         look = {"color": shade, "markersize": 6, "linewidth": 1, "label": name}
-        line = "-" if maker == "learn" else ""
+        line = "-" if maker in JOINED else ""
         axes.plot(*zip(*sorted(points), strict=True), MARKS.get(maker, UNKNOWN) + line, **look)
         if maker == "grid" and len(points) > 1:
             draw_chord(axes, points, shade)
@@ -142,32 +163,44 @@ def group_neighbours(
 
 
 def panels_of(
-    record: dict[str, Any], *, beside: float = 0.0
+    record: dict[str, Any], *, beside: float = 0.0, height: float = HEIGHT
 ) -> tuple[Figure, list[tuple[Any, str]]]:
     """Return a figure with axes for each metric that is plotted against clean accuracy.
 
     To their right, *beside* inches are left for a legend.
     """
     metrics = plotted_metrics(record)
-    figure = style.new_figure(4.0 * len(metrics) + beside, 3.6)
+    figure = style.new_figure(4.0 * len(metrics) + beside, height)
     panels = []
     for i, metric in enumerate(metrics):
         axes = figure.add_subplot(1, len(metrics), i + 1)
-        axes.set_xlabel("clean accuracy")
-        axes.set_ylabel(
-            "clean accuracy" if metric == "clean" else f"accuracy under {style.pretty(metric)}"
-        )
-        axes.margins(0.2)
-        style.percent_axes(axes)
+        name_axes(axes, "clean", metric)
         panels.append((axes, metric))
     return figure, panels
 
 
-def _draw_intervals(axes: Any, record: dict[str, Any], metric: str) -> None:
-    x, y = point(record, metric)
-    (left, right), (low, high) = (record["metrics"][m]["ci95"] for m in ("clean", metric))
+def name_axes(axes: Any, x: str, y: str) -> None:
+    """Name the axes of *axes* after the metrics *x* and *y*, in percent, with room for names."""
+    axes.set_xlabel(_accuracy(x))
+    axes.set_ylabel(_accuracy(y))
+    axes.margins(0.2)
+    style.percent_axes(axes)
+
+
+def _accuracy(metric: str) -> str:
+    return "clean accuracy" if metric == "clean" else f"accuracy under {style.pretty(metric)}"
+
+
+def draw_intervals(
+    axes: Any, record: dict[str, Any], metrics: tuple[str, str], shade: str = "#bbbbbb"
+) -> None:
+    """Draw the 95% intervals of *record* in the *metrics* of both axes."""
+    (x, (left, right)), (y, (low, high)) = (
+        (record["metrics"][metric]["accuracy"], record["metrics"][metric]["ci95"])
+        for metric in metrics
+    )
     spread = {"xerr": [[x - left], [right - x]], "yerr": [[y - low], [high - y]]}
-    axes.errorbar(x, y, **spread, color="#bbbbbb", elinewidth=0.5, zorder=0)
+    axes.errorbar(x, y, **spread, color=shade, elinewidth=0.5, alpha=0.7, zorder=0)
 
 
 def write_beside(axes: Any, text: str, place: tuple[float, ...], *, left: bool = False) -> None:

@@ -20,12 +20,12 @@ MOST_NAME = 17
 
 
 def learning(run: RunRecord) -> Figure | None:
-    """Draw loss, mean coefficients, their entropy and their movement over the epochs."""
+    """Draw losses, gaps, mean coefficients, their entropy and movement over the epochs."""
     records = run.history
     keys = [key for key in CURVES if any(key in record for record in records)]
     if not keys:
         return None
-    columns = len(keys) if len(keys) <= 3 else 2
+    columns = 2 if len(keys) == 4 else min(len(keys), 3)
     rows = -(-len(keys) // columns)
     figure = style.new_figure(3.6 * columns, 2.6 * rows)
     for place, key in enumerate(keys, start=1):
@@ -34,6 +34,8 @@ def learning(run: RunRecord) -> Figure | None:
         values = [record[key] for record in records if key in record]
         if key == "weights":
             _draw_coefficients(axes, epochs, values, run.names)
+        elif isinstance(values[0], dict):
+            _draw_objectives(axes, epochs, values)
         else:
             look: Any = {"color": "#333333", "linewidth": 1.2, "label": "training"}
             axes.plot(epochs, values, marker="." if len(epochs) < 60 else None, **look)
@@ -52,6 +54,16 @@ def _draw_coefficients(axes: Any, epochs: list[int], rows: list[Any], names: lis
         column = [row[k] for row in rows]
         axes.plot(epochs, column, line, color=shade, label=style.label(name))
     axes.set_ylim(min(0, *(min(row) for row in rows)), max(1, *(max(row) for row in rows)))
+    axes.legend(fontsize=7)
+
+
+def _draw_objectives(axes: Any, epochs: list[int], rows: list[dict[str, float | None]]) -> None:
+    """Draw a line for each objective, with gaps where no step has counted it."""
+    for t, name in enumerate(rows[0]):
+        values = [float("nan") if row[name] is None else row[name] for row in rows]
+        look: Any = {"color": style.colour(name), "linewidth": 1.2, "label": style.pretty(name)}
+        marker = "." if len(epochs) < 60 else None
+        axes.plot(epochs, values, LINES[t % len(LINES)], marker=marker, **look)
     axes.legend(fontsize=7)
 
 
@@ -84,7 +96,7 @@ def heat_map(run: RunRecord) -> Figure | None:
         table = rows[part] + [[float("nan")] * k] * (length - len(rows[part]))
         look: Any = {"aspect": "auto", "interpolation": "nearest", "vmin": low, "vmax": high}
         image = axes.imshow(table, cmap=style.COLOUR_MAP, **look)
-        _name_rows(axes, groups[part], every)
+        name_rows(axes, groups[part], every)
         axes.set_xticks(range(k), [style.label(name, MOST_NAME) for name in run.names], rotation=90)
         axes.tick_params(length=0, labelsize=6.5)
         for side in axes.spines.values():
@@ -95,6 +107,7 @@ def heat_map(run: RunRecord) -> Figure | None:
     return figure
 
 
-def _name_rows(axes: Any, groups: list[str], every: int) -> None:
+def name_rows(axes: Any, groups: list[str], every: int) -> None:
+    """Write the name of one row of a map in *every* so many beside it."""
     names = [style.label(group) for group in groups]
     axes.set_yticks(range(0, len(names), every), names[::every], fontsize=6.5)

@@ -27,7 +27,7 @@ def path_lines(run: RunRecord) -> Figure | None:
     2022).
     """
     records = sorted(run.soups, key=lambda record: record["weights"][-1])
-    if len(run.names) != 2 or len(records) < 3:
+    if len(run.names) != 2 or len(records) < 3 or run.front is not None:
         return None
     figure = style.new_figure(3.0 * len(run.metrics) + 0.4, 3.2)
     t = [record["weights"][1] for record in records]

@@ -15,17 +15,20 @@ from soupmerge.errors import InputError, printable, short_repr
 from soupmerge.references import short_name
 from soupmerge.storage import journal, reading
 from soupmerge.storage.names import DOUBTS
+from soupmerge.storage.names import FRONT as FRONT
 from soupmerge.storage.names import RECIPE as RECIPE
 from soupmerge.storage.run_folder import read_manifest
+from soupmerge.weights.front import Front
+from soupmerge.weights.recipe_files import read_front
 
 TRIALS, HISTORY, BARRIERS = "trials.jsonl", "history.jsonl", "barriers.json"
 ADAPTED = "adapted.json"
 JUDGED = "judged"
-ENDS = (RECIPE, BARRIERS, "flags.csv", f"{JUDGED}/flags.csv")
-"""Files that a run writes last; one of them shows that it is finished."""
-
 CURVES = {
     "loss": "loss",
+    "losses": "loss of each objective",
+    "gap": "Frank-Wolfe gap",
+    "gaps": "Frank-Wolfe gap at each end",
     "weights": "mean coefficient",
     "entropy": "entropy of the rows, nats",
     "moved": "coefficients moved by",
@@ -50,6 +53,7 @@ class RunRecord:
         barriers: one record per pair and metric, as `Barrier.to_json` writes it.
         adapted: the table of soups for shifted images, as `Adaptation.summary` writes it.
         doubts: doubts about the robust accuracy of the chosen soup; None if it was not checked.
+        front: the learned front.
     """
 
     path: Path
@@ -60,6 +64,7 @@ class RunRecord:
     barriers: Sequence[dict[str, Any]]
     adapted: dict[str, Any] | None = None
     doubts: Sequence[dict[str, Any]] | None = None
+    front: Front | None = None
 
     @cached_property
     def names(self) -> list[str]:
@@ -98,12 +103,13 @@ def read_run(path: Path | str) -> RunRecord:
     return RunRecord(
         path,
         manifest,
-        journal.read(_journal_folder(path, manifest) / TRIALS),
+        journal.read(journal_folder(path, manifest) / TRIALS),
         journal.read(path / HISTORY),
         _read_object(path / RECIPE) or None,
         _read_object(path / BARRIERS).get("barriers", []),
         _read_object(path / ADAPTED) or None,
         _read_list(path / DOUBTS),
+        read_front(path) if os.path.lexists(path / FRONT) else None,
     )
 
 
@@ -122,29 +128,9 @@ def records_of(*runs: RunRecord) -> Iterator[None]:
         raise InputError(what, where=where, fix="run its command again") from error
 
 
-def _journal_folder(path: Path, manifest: dict[str, Any]) -> Path:
+def journal_folder(path: Path, manifest: dict[str, Any]) -> Path:
     """Return the folder of the trials: a sweep judges its soups in a run folder within its own."""
     return path / JUDGED if manifest["command"] == "sweep" else path
-
-
-def remarks(run: RunRecord) -> Iterator[str]:
-    """Yield remarks for the reader: that the run is unfinished, or a journal has a torn line."""
-    if not _is_finished(run):
-        yield "The run is not finished: run its command again to resume it."
-    trials = _journal_folder(run.path, run.manifest) / TRIALS
-    for file, records in ((trials, run.trials), (run.path / HISTORY, run.history)):
-        name, data = file.name, reading.read_bytes(file) if os.path.lexists(file) else b""
-        if data.count(b"\n") != len(records) or data[-1:] not in (b"", b"\n"):
-            yield f"The last line of {name} is torn or still being written, and was left out."
-
-
-def _is_finished(run: RunRecord) -> bool:
-    if run.manifest["command"] == "landscape":
-        points: int = run.manifest["settings"]["points"]
-        return len(run.trials) == len(run.names) + points**2
-    if run.manifest["command"] == "finetune":
-        return len(run.history) == int(run.manifest["schedule"]["epochs"])
-    return any((run.path / name).exists() for name in ENDS)
 
 
 def depth(group: str) -> tuple[int, list[tuple[int, int, str]]]:
@@ -246,9 +232,9 @@ def name_of(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> str:
     return " ".join(parts)
 
 
-def point(record: dict[str, Any], metric: str) -> tuple[float, float]:
-    """Return the clean accuracy and the accuracy under *metric*: a point of a figure."""
-    return record["metrics"]["clean"]["accuracy"], record["metrics"][metric]["accuracy"]
+def point(record: dict[str, Any], metric: str, x: str = "clean") -> tuple[float, float]:
+    """Return the accuracies by the metrics *x* and *metric*: a point of a figure."""
+    return record["metrics"][x]["accuracy"], record["metrics"][metric]["accuracy"]
 
 
 def plotted_metrics(record: dict[str, Any]) -> list[str]:

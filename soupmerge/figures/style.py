@@ -79,19 +79,19 @@ def label(name: str, most: int = MOST_NAME) -> str:
     for length in range(most, 2, -1):
         tail = length * 2 // 5
         text = name if len(name) <= length else f"{name[: length - tail - 1]}…{name[-tail:]}"
-        if _width(text) <= most * DIGIT:
+        if width(text) <= most * DIGIT:
             break
     return text.replace("$", r"\$")
 
 
-def _width(text: str) -> float:
+def width(text: str) -> float:
     """Return the width of *text* at a font size of 1."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about letters that the font does not have
-        width, _, _ = text_to_path.get_text_width_height_descent(
+        found, _, _ = text_to_path.get_text_width_height_descent(
             text, FontProperties(size=1), False
         )
-    return float(width)
+    return float(found)
 
 
 def percent_axes(axes: Any, which: str = "xy") -> None:

@@ -16,8 +16,8 @@ from soupmerge.figures.fronts import (
     draw_chord,
     group_neighbours,
     panels_of,
-    write_beside,
 )
+from soupmerge.figures.labels import write_names
 from soupmerge.figures.reading import RunRecord, point
 
 NEAR = 0.1
@@ -41,17 +41,21 @@ def curves(run: RunRecord) -> Figure | None:
     if not records or any(None in soups for soups in goals.values()):
         return None
     figure, panels = panels_of(next(iter(records.values())), beside=1.6)
+    named = []
     for axes, metric in panels:
         learned = {goal: [point(r, metric) for r in rs if r] for goal, rs in goals.items()}
         others = {name: point(record, metric) for name, record in records.items()}
         columns = zip(*others.values(), *(p for ps in learned.values() for p in ps), strict=True)
         near = [NEAR * (max(axis) - min(axis)) for axis in columns]
         means = _draw_learned(axes, learned, metric)
-        _draw_others(axes, others)
-        for group, place in group_neighbours(distinct_parts(list(goals)), means, near):
-            write_beside(axes, ", ".join(map(style.label, group)), place)
+        groups = group_neighbours(distinct_parts(list(goals)), means, near)
+        labels = [(", ".join(map(style.label, group)), place) for group, place in groups]
+        named.append((labels + _draw_others(axes, others), [*means, *others.values()]))
     entries = panels[0][0].get_legend_handles_labels()
     figure.legend(*entries, loc="outside right upper", fontsize=7, frameon=False)
+    figure.draw_without_rendering()  # lays it out, so that names can be placed
+    for (axes, _), (labels, dots) in zip(panels, named, strict=True):
+        write_names(axes, labels, dots)
     return figure
 
 
@@ -74,7 +78,10 @@ def _draw_learned(
     return means
 
 
-def _draw_others(axes: Any, others: dict[str, tuple[float, float]]) -> None:
+def _draw_others(
+    axes: Any, others: dict[str, tuple[float, float]]
+) -> list[tuple[str, tuple[float, float]]]:
+    """Draw the soups and ingredients beside the curve, and return names and places to write."""
     grid = [place for name, place in others.items() if name.startswith("grid-")]
     uniform = [place for name, place in others.items() if name == "uniform"]
     rest = {n: p for n, p in others.items() if not n.startswith("grid-") and n != "uniform"}
@@ -86,9 +93,8 @@ def _draw_others(axes: Any, others: dict[str, tuple[float, float]]) -> None:
     if rest:
         look = {"color": "white", "markeredgecolor": "black", "markersize": 5, "zorder": 2}
         axes.plot(*zip(*rest.values(), strict=True), "o", label="ingredients", **look)
-    for name, place in rest.items():
-        if place not in (*grid, *uniform):
-            write_beside(axes, style.label(name, MOST_NAME), place, left=True)
+    apart = {name: place for name, place in rest.items() if place not in (*grid, *uniform)}
+    return [(style.label(name, MOST_NAME), place) for name, place in apart.items()]
 
 
 def distinct_parts(names: Sequence[str]) -> list[str]:

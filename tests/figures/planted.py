@@ -199,11 +199,42 @@ class Runs:
         beside = {name: sm.Recipe.of(ingredients, row) for name, row in rows.items()}
         goals = {"linf-0": sm.against(None), "linf-2-255": sm.against(None, smoothing=0.1)}
         options: Any = {"seeds": (3, 5), "benchmark": judge(), "beside": beside, "epochs": 1}
-        options |= {"settings": sm.Settings(by="model", lr=20.0, dropout=0.0)}
+        random = {"optimiser": "sgd", "lr": 20.0, "init": "xavier", "dropout": 0.0}
+        options |= {"settings": sm.Settings(by="model", **random)}
         found = sm.sweep(
             self.net, ingredients, self.few, goals, run=sm.Run(self.home / "sweep"), **options
         )
         return read_run(self.home / "sweep"), found
+
+    @cached_property
+    def front(self) -> tuple[RunRecord, sm.LearnedFront]:
+        """A front of two objectives, judged at six points, with two soups of a grid beside it."""
+        rows = {"grid-clean": [0.9, 0.1, 0], "grid-union": [0.2, 0.4, 0.4]}
+        beside = {
+            name: sm.Recipe.of(self.ingredients(), row, origin="grid") for name, row in rows.items()
+        }
+        return self.learned_front("front", FIRST_GOALS, family="softmax-curved", beside=beside)
+
+    @cached_property
+    def front_of_three(self) -> tuple[RunRecord, sm.LearnedFront]:
+        return self.learned_front("front of three", [*FIRST_GOALS, sm.against(sm.L2(0.5))])
+
+    def learned_front(
+        self, name: str, goals: Sequence[Any], *, family: str = "softmax-linear", **options: Any
+    ) -> tuple[RunRecord, sm.LearnedFront]:
+        settings = sm.Settings(epochs=3, batch_size=2, lr=0.5, family=family)
+        options = {"benchmark": judge(), "points": 6, "settings": settings, **options}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the files do not say what they have seen
+            found = sm.front(
+                self.net,
+                self.ingredients(),
+                self.few,
+                goals,
+                run=sm.Run(self.home / name),
+                **options,
+            )
+        return read_run(self.home / name), found
 
     @cached_property
     def adapt(self) -> tuple[RunRecord, Any]:
@@ -301,6 +332,8 @@ class Runs:
         return read_run(out), found
 
 
+FIRST_GOALS = (sm.clean(), sm.against(sm.Linf(0.1)))
+
 MADE: Mapping[str, list[float]] = {
     "mix": [1 / 3] * 3,
     "grid-clean": [0.8, 0.2, 0],
@@ -312,6 +345,8 @@ MADE: Mapping[str, list[float]] = {
     "adapt": [0.6, 0.1, 0.3],
     "learn-low": [0.65, 0.2, 0.15],
     "learn-high": [0.35, 0.3, 0.35],
+    "front-low": [0.55, 0.25, 0.2],
+    "front-high": [0.25, 0.35, 0.4],
     "elsewhere": [0.1, 0.2, 0.7],
     "annealing": [0.1, 0.8, 0.1],
 }

@@ -4,101 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from soupmerge.figures import palette
-from soupmerge.figures.page import panels, writing
+from soupmerge.figures.page import panels
 from soupmerge.figures.page.commands import quote
-from soupmerge.figures.page.contents import contents
-from soupmerge.figures.reading import RunRecord, read_run
+from soupmerge.figures.reading import read_run
 from soupmerge.soups.judge.trials import Trials
 from tests.figures.colours import contrast
 from tests.figures.pages import HOSTILE, written
 from tests.figures.planted import THREE, Runs
-from tests.shared import browser
+from tests.figures.tabs import Tab, opened
 
 pytestmark = pytest.mark.browser
 
 KINDS = ("lattice", "learn", "judged", "pair", "path", "check", "landscape", "adapt")
 """Runs that share a page: soups with and without rows by group, networks, and all panels."""
-
-
-@dataclass
-class Tab:
-    """A page that is open in a browser.
-
-    Attributes:
-        tab: playwright's page.
-        seen: what it fetched, and what it complained of.
-        runs: whose page it is.
-        data: what its script works on.
-    """
-
-    tab: Any
-    seen: list[str]
-    runs: list[RunRecord]
-    data: dict[str, Any]
-
-    def value(self, script: str, *args: Any) -> Any:
-        return self.tab.evaluate(script, *args)
-
-    def until(self, condition: str) -> None:
-        """Wait for *condition*; playwright's own way is forbidden by the page's policy."""
-        for _ in range(100):
-            if self.tab.evaluate(condition):
-                return
-            self.tab.wait_for_timeout(100)
-        raise AssertionError(condition)
-
-    def status(self) -> str:
-        return str(self.tab.inner_text("#status"))
-
-    def cells(self, table: str) -> list[list[str]]:
-        """Return the texts of the rows of *table*, its header first."""
-        script = """(table) => [...document.querySelector(table).rows].map(
-            (row) => [...row.cells].map((cell) => cell.textContent))"""
-        found: list[list[str]] = self.tab.evaluate(script, table)
-        return found
-
-    def texts(self, where: str) -> list[str]:
-        """Return the texts of all elements at *where*."""
-        found: list[str] = self.tab.evaluate(
-            "(where) => [...document.querySelectorAll(where)].map((one) => one.textContent)", where
-        )
-        return found
-
-    def choose(self, number: int) -> None:
-        """Click the soup *number* in the table, which has its row on the present page."""
-        self.tab.click(f"[data-soup='{number - 1}']")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-def opened(chromium: Any, runs: list[RunRecord], path: Path) -> Tab:
-    writing.write_page(runs, path)
-    seen: list[str] = []
-    tab = chromium.new_page(color_scheme="dark", viewport={"width": 1200, "height": 800})
-    tab.set_default_timeout(20_000)
-    tab.on("request", lambda request: seen.append(request.url))
-    tab.on("console", lambda message: seen.append(message.text))
-    tab.on("pageerror", lambda error: seen.append(str(error)))
-    tab.on("dialog", lambda dialog: seen.append(f"dialog {dialog.message}"))
-    tab.goto(path.as_uri())
-    tab.wait_for_selector("#soups tbody tr")
-    return Tab(tab, seen, runs, contents(runs))
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +167,10 @@ def test_the_simplex_has_soups_at_their_coefficients(full: Tab) -> None:
     assert rows == [record["weights"] for record in run.soups]
     assert shades == [record["metrics"]["union"]["accuracy"] for record in run.soups]
     axes = "document.querySelector('#ternary-0')._fullLayout.ternary"
-    assert full.value(f"[...'abc'].map((k) => {axes}[k + 'axis'].title.text)") == list(THREE)
+    assert full.value(f"[...'abc'].map((k) => {axes}[k + 'axis'].title.text)") == [
+        THREE[0],
+        *(f"<br>{name}" for name in THREE[1:]),
+    ], "the lower two on a line below the ticks"
 
 
 def common(value: Any, wanted: Any) -> Any:
@@ -257,7 +184,7 @@ def common(value: Any, wanted: Any) -> Any:
 
 def test_every_panel_is_drawn_from_its_numbers_and_stands_beside_their_table(full: Tab) -> None:
     wanted = [(run.title, panel) for run in full.runs for panel in panels.panels(run)]
-    assert len(wanted) == 5 + 2 + 3 + 2 + 1
+    assert len(wanted) == 6 + 2 + 3 + 2 + 1
     for i, (title, panel) in enumerate(wanted):
         assert full.tab.inner_text(f"#panel-{i}-heading") == f"{panel.title}, {title}"
         header, *rows = full.cells(f"section:has(> #panel-{i}) table")

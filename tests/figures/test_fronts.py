@@ -146,7 +146,7 @@ def test_every_origin_has_a_mark_a_legend_entry_and_a_sentence() -> None:
     assert len(set(MAKERS.values())) == len(MAKERS)
     for name, origin in ORIGINS.items():
         assert origin.label
-        assert origin.sentence.startswith(("chosen ", "found ", "learned ")), name
+        assert origin.sentence.startswith(("chosen ", "found ", "learned ", "a point ")), name
 
 
 def test_every_judged_network_is_drawn_with_the_mark_of_what_made_it(runs: Runs) -> None:
@@ -164,8 +164,9 @@ def test_every_judged_network_is_drawn_with_the_mark_of_what_made_it(runs: Runs)
             line = lines[labels[kind]]
             assert line.points == sorted(points[i] for i in numbers), kind
             assert line.mark == fronts.MARKS.get(kind, fronts.UNKNOWN)
-            joined = ("-", palette.colour(metric)) if kind == "learn" else ("None", "#666666")
-            assert (line.line, line.colour) == joined
+            joined = ("-", palette.colour(metric))
+            look = joined if kind in ("learn", "front") else ("None", "#666666")
+            assert (line.line, line.colour) == look
 
 
 def test_the_grid_s_chord_joins_its_best_clean_and_its_best_robust_soup(runs: Runs) -> None:

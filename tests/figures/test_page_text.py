@@ -17,7 +17,8 @@ from soupmerge.figures.page import writing
 from soupmerge.figures.page.commands import mix_command, quote
 from soupmerge.figures.page.contents import judge
 from soupmerge.figures.page.panels import Panel, panels
-from soupmerge.figures.reading import RunRecord, read_run, records_of, remarks
+from soupmerge.figures.reading import RunRecord, read_run, records_of
+from soupmerge.figures.remarks import remarks
 from tests.figures.pages import ROWS, measured, recipe, written
 from tests.figures.planted import Runs
 

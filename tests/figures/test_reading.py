@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import soupmerge as sm
 from soupmerge.figures import reading
-from soupmerge.figures.reading import ends, name_of, read_run, remarks, short_names
+from soupmerge.figures.reading import ends, name_of, read_run, short_names
+from soupmerge.figures.remarks import remarks
 from soupmerge.pareto import front
 from soupmerge.weights.groups import block_of
 from tests.figures.planted import Runs

@@ -10,7 +10,8 @@ import pytest
 
 from soupmerge.errors import InputError, OutputError
 from soupmerge.figures.page import writing
-from soupmerge.figures.reading import read_run, remarks
+from soupmerge.figures.reading import read_run
+from soupmerge.figures.remarks import remarks
 from tests.figures.pages import ROWS, written
 
 Typed = Callable[..., Any]

@@ -6,7 +6,8 @@ import shlex
 from typing import Any, NamedTuple
 
 from soupmerge.choices import NO_SOUPS
-from soupmerge.figures.reading import RECIPE, RunRecord
+from soupmerge.figures.judged_front import at_option
+from soupmerge.figures.reading import FRONT, RECIPE, RunRecord
 
 
 def quote(word: str) -> str:
@@ -48,6 +49,9 @@ def mix_command(record: dict[str, Any], run: RunRecord, number: int) -> MixComma
         if record.get("made by") in (None, *NO_SOUPS):
             return None
         return MixCommand(f"soupmerge mix --recipe {quote(record['ref'])} {out}")
+    if run.front is not None and (point := recipe.get("front")):
+        front, option = quote(str(run.path / FRONT)), at_option([*point["at"].values()])
+        return MixCommand(f"soupmerge mix --recipe {front} --at {option} {out}")
     if _is_plain(recipe):
         (row,) = recipe["weights"].values()
         coefficients = ",".join(repr(float(w)) for w in row)

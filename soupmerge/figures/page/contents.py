@@ -9,6 +9,7 @@ from soupmerge.choices import MAKERS
 from soupmerge.errors import printable
 from soupmerge.figures import palette
 from soupmerge.figures.page.commands import mix_command
+from soupmerge.figures.page.front_section import front_data, names_of_soups
 from soupmerge.figures.page.panels import panels
 from soupmerge.figures.reading import RunRecord, name_of
 
@@ -22,9 +23,16 @@ def contents(runs: Sequence[RunRecord]) -> dict[str, Any]:
     judges: dict[str, int] = {}
     metrics: dict[str, int] = {}
     soups, recipes = [], {}
+    named, places = [names_of_soups(run) for run in runs], {}
     for number, (r, record) in enumerate(_judged_records(runs), start=1):
         run, command = runs[r], mix_command(record, runs[r], number)
-        soup = {"run": r, **_identity(record, run), "number": number}
+        soup = {
+            "run": r,
+            **_identity(record, run),
+            **named[r].get(id(record), {}),
+            "number": number,
+        }
+        places[id(record)] = number - 1
         soup["judge"] = judges.setdefault(judge(record, run), len(judges))
         soup["metrics"] = {
             str(metrics.setdefault(metric, len(metrics))): _numbers(measured)
@@ -37,6 +45,7 @@ def contents(runs: Sequence[RunRecord]) -> dict[str, Any]:
         if notes := record.get("notes"):
             soup["notes"] = [printable(line) for line in note_lines(notes)]
         soups.append(soup)
+    fronts = (front_data(run, r, places, metrics) for r, run in enumerate(runs))
     return {
         "runs": [{"title": run.title, "ingredients": run.names} for run in runs],
         "soups": soups,
@@ -44,6 +53,7 @@ def contents(runs: Sequence[RunRecord]) -> dict[str, Any]:
         "judges": list(judges),
         "tails": list(tails),
         "recipes": recipes,
+        "fronts": [front for front in fronts if front is not None],
         "panels": [
             {"data": panel.data, "layout": panel.layout} for run in runs for panel in panels(run)
         ],

@@ -18,6 +18,9 @@ const known = (soup) => value(soup, state.x) !== null && value(soup, state.y) !=
 // Escapes text: plotly interprets tags and entities.
 const plain = (text) =>
   text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+// Cuts a long text in the middle, where names differ least.
+const shortened = (text, most) =>
+  text.length <= most ? text : `${text.slice(0, most - 1 - Math.floor(0.4 * most))}…${text.slice(-Math.floor(0.4 * most))}`;
 const command = (soup) => (soup.make ? soup.make[0] + tails[soup.make[1]] : null);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const shades = () => page.palette[night.matches ? "dark" : "light"];
@@ -63,7 +66,7 @@ function layout(extra = {}) {
 
 const CONFIG = { displaylogo: false, responsive: true, displayModeBar: false };
 
-function draw(frame, data, extra) {
+function draw(frame, data, extra, clicked = choose) {
   const again = frame.classList.contains("js-plotly-plot");
   Plotly.react(frame, data, layout(extra), CONFIG);
   const picture = frame.querySelector(".plot-container");
@@ -71,7 +74,7 @@ function draw(frame, data, extra) {
   if (!again) {
     frame.on("plotly_click", (event) => {
       const index = event.points[0].customdata;
-      if (Number.isInteger(index)) choose(index);
+      if (Number.isInteger(index)) clicked(index);
     });
   }
 }

@@ -13,17 +13,21 @@ function rows(caption, header, body) {
   return table;
 }
 
-function description(soup) {
-  const parts = [element("h3", `${soup.number}. ${soup.name}`)];
-  const about = several ? `${runs[soup.run].title}, ${soup.kind}` : soup.kind;
-  parts.push(element("p", about, { class: "quiet" }));
+function accuracies(soup, caption) {
   const measured = Object.entries(soup.metrics).map(([m, [accuracy, low, high, correct, n]]) => [
     metrics[m].name,
     percent(accuracy),
     `${percent(low)} to ${percent(high)}`,
     `${correct} of ${n}`,
   ]);
-  parts.push(rows("Accuracy (under attack, an upper bound)", ["metric", "accuracy", "95% interval", "correct"], measured));
+  return rows(caption, ["metric", "accuracy", "95% interval", "correct"], measured);
+}
+
+function description(soup) {
+  const parts = [element("h3", `${soup.number}. ${soup.name}`)];
+  const about = several ? `${runs[soup.run].title}, ${soup.kind}` : soup.kind;
+  parts.push(element("p", about, { class: "quiet" }));
+  parts.push(accuracies(soup, "Accuracy (under attack, an upper bound)"));
   parts.push(element("p", judges[soup.judge], { class: "quiet" }));
   if (soup.weights) {
     const what = soup.groups > 1 ? `Coefficients (means over ${soup.groups} groups)` : "Coefficients";
@@ -58,14 +62,18 @@ function saveRecipe(number, recipe) {
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
-async function copyCommand() {
+function copyCommand() {
   const line = command(soups[state.chosen]);
-  if (line === null) return;
+  if (line !== null) copyLine(line, at("command"));
+}
+
+// Copies a line of the page, or selects it where it stands.
+async function copyLine(line, place) {
   try {
     await navigator.clipboard.writeText(line);
     say("The command was copied.");
   } catch {
-    window.getSelection().selectAllChildren(at("command"));
+    window.getSelection().selectAllChildren(place);
     say("The command is selected: copy it with the keyboard.");
   }
 }

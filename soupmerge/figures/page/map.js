@@ -24,12 +24,12 @@ function hover(i) {
   return [`<b>${plain(name)}</b>`, ...where, ...lines].join("<br>");
 }
 
-function dots(indices, more) {
+function dots(indices, more, [x, y] = [state.x, state.y]) {
   return {
     type: "scatter",
     mode: "markers",
-    x: indices.map((i) => value(soups[i], state.x)),
-    y: indices.map((i) => value(soups[i], state.y)),
+    x: indices.map((i) => value(soups[i], x)),
+    y: indices.map((i) => value(soups[i], y)),
     customdata: indices,
     text: indices.map(hover),
     hoverinfo: "text",
@@ -55,29 +55,41 @@ function mapTraces() {
     traces.push(dots(front, { mode: "lines", line, showlegend: false, hoverinfo: "skip" }));
   });
   const alone = shown.filter((i) => soups[i].kind === INGREDIENT);
-  if (alone.length) {
-    const marker = { color: css("--ground"), size: 10, line: { color: css("--ink"), width: 2 } };
-    const trace = dots(alone, { name: "ingredients", marker });
-    traces.push(trace);
-    trace.mode = alone.length > 12 ? "markers" : "markers+text";
-    trace.hovertext = trace.text;
-    trace.text = alone.map((i) => plain(soups[i].name.slice(0, 24)));
-    trace.textposition = "top center";
-  }
+  if (alone.length) traces.push(ingredientDots(alone));
   return traces;
+}
+
+function ingredientDots(alone, axes = [state.x, state.y]) {
+  const marker = { color: css("--ground"), size: 10, line: { color: css("--ink"), width: 2 } };
+  const trace = dots(alone, { name: "ingredients", marker }, axes);
+  trace.mode = alone.length > 12 ? "markers" : "markers+text";
+  trace.hovertext = trace.text;
+  trace.text = alone.map((i) => plain(shortened(soups[i].name, 24)));
+  trace.textposition = sides(trace.x);
+  return trace;
+}
+
+// Names in the outer thirds of a map point inwards, so that its edges do not cut them.
+function sides(xs) {
+  const [low, high] = [Math.min(...xs), Math.max(...xs)];
+  const side = (x) => (x - low < (high - low) / 3 ? "right" : high - x < (high - low) / 3 ? "left" : "center");
+  return xs.map((x) => `top ${high > low ? side(x) : "center"}`);
 }
 
 // A shape rather than a trace: moving it redraws no dots.
 function ring() {
   const soup = soups[state.chosen];
-  if (!known(soup)) return [];
+  return known(soup) ? ringAt(value(soup, state.x), value(soup, state.y)) : [];
+}
+
+function ringAt(x, y) {
   return [
     {
       type: "circle",
       xsizemode: "pixel",
       ysizemode: "pixel",
-      xanchor: value(soup, state.x),
-      yanchor: value(soup, state.y),
+      xanchor: x,
+      yanchor: y,
       x0: -11,
       x1: 11,
       y0: -11,
@@ -103,42 +115,58 @@ function drawTernary(run) {
   const frame = at(`ternary-${run}`);
   if (!frame) return;
   const mine = simplex(run).filter((i) => known(soups[i]));
-  const many = mine.length > 1000;
-  const [a, b, c] = runs[run].ingredients.map((name) => plain(name.slice(0, 24)));
-  const column = (k) => mine.map((i) => soups[i].weights[k]);
-  const values = mine.map((i) => value(soups[i], state.y));
+  const points = mine.map((i) => ({ soup: i, row: soups[i].weights, chosen: i === state.chosen }));
+  drawSimplex(frame, runs[run].ingredients, points, state.y);
+}
+
+// Draws points between three corners, shaded by metric m, with a ring around the chosen one.
+function drawSimplex(frame, corners, points, m, clicked = choose) {
+  const many = points.length > 1000;
+  const narrow = frame.clientWidth < 500; // the bar of colours would take the names' room
+  const bar = narrow ? { orientation: "h", y: -0.95, thickness: 10, nticks: 4 } : { thickness: 12 };
+  const barTitle = { text: plain(metrics[m].name), side: narrow ? "top" : "right" };
+  const column = (from, k) => from.map(({ row }) => row[k]);
+  const place = (from) => ({ a: column(from, 0), b: column(from, 1), c: column(from, 2) });
   const trace = {
     type: "scatterternary",
     mode: "markers",
-    a: column(0),
-    b: column(1),
-    c: column(2),
-    customdata: mine,
-    text: mine.map(hover),
+    ...place(points),
+    customdata: points.map(({ soup }) => soup),
+    text: points.map(({ soup }) => hover(soup)),
     hoverinfo: "text",
     cliponaxis: false,
     marker: {
-      color: values,
+      color: points.map(({ soup }) => value(soups[soup], m)),
       colorscale: "Cividis",
       size: many ? 5 : 15,
       line: { color: css("--ink"), width: many ? 0 : 0.5 },
-      colorbar: { title: { text: plain(metrics[state.y].name) }, tickformat: ".3~%", thickness: 12 },
+      colorbar: { title: barTitle, tickformat: ".3~%", ...bar },
     },
   };
-  const chosen = mine.includes(state.chosen) ? [state.chosen] : [];
+  const chosen = points.filter((point) => point.chosen);
   const mark = {
     ...trace,
-    a: chosen.map((i) => soups[i].weights[0]),
-    b: chosen.map((i) => soups[i].weights[1]),
-    c: chosen.map((i) => soups[i].weights[2]),
-    customdata: chosen,
+    ...place(chosen),
+    customdata: chosen.map(({ soup }) => soup),
     text: [],
     hoverinfo: "skip",
     marker: { color: "rgba(0,0,0,0)", size: 22, line: { color: css("--chosen"), width: 3 } },
   };
-  const axis = (title) => ({ title: { text: title }, gridcolor: css("--rule"), min: 0 });
-  const ternary = { sum: 1, bgcolor: css("--ground"), aaxis: axis(a), baxis: axis(b), caxis: axis(c) };
-  draw(frame, [trace, mark], { ternary, showlegend: false, margin: { l: 60, r: 20, t: 50, b: 50 } });
+  // No ticks at the corners, where those of two sides meet; the lower names stand below all ticks.
+  const ticks = { tickvals: [0.2, 0.4, 0.6, 0.8], ticklen: 9, tickcolor: "rgba(0,0,0,0)", gridcolor: css("--rule"), min: 0 };
+  const axis = (text) => ({ ...ticks, title: { text, font: { size: narrow ? 11 : 14 } } });
+  const top = plain(shortened(corners[0], 28));
+  const [b, c] = corners.slice(1).map((name) => axis(`<br>${inLines(name)}`));
+  const ternary = { sum: 1, bgcolor: css("--ground"), aaxis: axis(top), baxis: b, caxis: c };
+  const margin = { l: 70, r: narrow ? 70 : 30, t: 60, b: narrow ? 140 : 80 };
+  draw(frame, [trace, mark], { ternary, showlegend: false, margin }, clicked);
+}
+
+// A name of up to 28 letters in lines of about 14.
+function inLines(name) {
+  const text = shortened(name, 28);
+  const half = Math.ceil(text.length / 2);
+  return text.length <= 14 ? plain(text) : `${plain(text.slice(0, half))}<br>${plain(text.slice(half))}`;
 }
 
 const simplex = (run) =>

@@ -51,7 +51,7 @@ def panels(run: RunRecord) -> list[Panel]:
 
 def _paths(run: RunRecord) -> list[Panel]:
     records = sorted(run.soups, key=lambda record: record["weights"][-1])
-    if len(run.names) != 2 or len(records) < 3:
+    if len(run.names) != 2 or len(records) < 3 or run.front is not None:
         return []
     t = [record["weights"][1] for record in records]
     data, rows = [], [[f"{place:g}"] for place in t]
@@ -78,27 +78,35 @@ def _learning(run: RunRecord) -> list[Panel]:
         if not records:
             continue
         epochs = [record["epoch"] for record in records]
-        if key == "weights":
-            columns = list(zip(*(record[key] for record in records), strict=True))
-            names = run.names
-        else:
-            columns, names = [tuple(record[key] for record in records)], [title]
-        data = [
-            _line(epochs, column, name, _ingredient(k) if key == "weights" else "@ink", k)
-            for k, (name, column) in enumerate(zip(names, columns, strict=True))
-        ]
+        names, shades, columns = _columns(run, [record[key] for record in records], title)
+        lines = enumerate(zip(names, shades, columns, strict=True))
+        data = [_line(epochs, column, name, shade, k) for k, (name, shade, column) in lines]
         held_out = [
             (r["epoch"], r["val"]) for r in records if isinstance(r.get("val"), (int, float))
         ]
         if key == "loss" and held_out:
             times, losses = zip(*held_out, strict=True)
             data.append(_line(times, losses, "held out", "@ingredient:1", 1))
-        lines = zip(*columns, strict=True)
-        rows = [[e, *map(_number, line)] for e, line in zip(epochs, lines, strict=True)]
-        about = f"{title.capitalize()} over {len(records)} epochs of learning."
-        layout = _axes("epoch", title)
-        curves.append(Panel(title.capitalize(), about, data, layout, ["epoch", *names], rows))
+        by_epoch = zip(epochs, zip(*columns, strict=True), strict=True)
+        rows = [[epoch, *map(_number, line)] for epoch, line in by_epoch]
+        heading = title[0].upper() + title[1:]
+        about = f"{heading} over {len(records)} epochs of learning."
+        curves.append(Panel(heading, about, data, _axes("epoch", title), ["epoch", *names], rows))
     return curves
+
+
+def _columns(
+    run: RunRecord, values: list[Any], title: str
+) -> tuple[list[str], list[str], list[tuple[Any, ...]]]:
+    """Return names, colours and columns: of objectives, of ingredients, or of one number."""
+    if isinstance(values[0], dict):
+        goals = list(values[0])
+        names, shades = [pretty(goal) for goal in goals], [f"@metric:{goal}" for goal in goals]
+        return names, shades, [tuple(row[goal] for row in values) for goal in goals]
+    if isinstance(values[0], list):
+        shades = [_ingredient(k) for k in range(len(run.names))]
+        return run.names, shades, list(zip(*values, strict=True))
+    return [title], ["@ink"], [tuple(values)]
 
 
 def _heat_map(run: RunRecord) -> list[Panel]:

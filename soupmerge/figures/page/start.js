@@ -48,7 +48,8 @@ function turn(step) {
 function startTernary() {
   runs.forEach((run, r) => {
     if (simplex(r).length < 3) return;
-    at("ternary").append(element("h3", `Simplex of ${run.title}, shaded by the vertical metric`));
+    const means = soups.some((soup) => soup.run === r && soup.groups > 1) ? ", mean coefficients" : "";
+    at("ternary").append(element("h3", `Simplex of ${run.title}${means}, shaded by the vertical metric`));
     at("ternary").append(element("div", "", { id: `ternary-${r}`, class: "map" }));
   });
 }
@@ -58,6 +59,7 @@ function drawPanels() {
 }
 
 function start() {
+  startFronts();
   drawPanels();
   night.addEventListener("change", drawPanels);
   if (!soups.length) return;

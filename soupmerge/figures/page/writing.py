@@ -13,18 +13,20 @@ from string import Template
 from typing import Any
 
 from soupmerge.errors import InputError, OutputError, printable
+from soupmerge.figures.page import front_section
 from soupmerge.figures.page.commands import quote
 from soupmerge.figures.page.contents import contents, note_lines
 from soupmerge.figures.page.panels import Panel, panels
-from soupmerge.figures.reading import BARRIERS, HISTORY, RECIPE, TRIALS, RunRecord, name_of, remarks
+from soupmerge.figures.reading import BARRIERS, HISTORY, RECIPE, TRIALS, RunRecord, name_of
+from soupmerge.figures.remarks import remarks
 from soupmerge.storage import commit, reading
-from soupmerge.storage.names import MANIFEST
+from soupmerge.storage.names import FRONT, MANIFEST
 
 MARK = '<meta name="generator" content="soupmerge report">'
 """Marks every page that soupmerge has written, within its first `MARK_WITHIN` bytes."""
 
 MARK_WITHIN = 1024
-SCRIPTS = ("core.js", "map.js", "detail.js", "table.js", "start.js")
+SCRIPTS = ("core.js", "map.js", "detail.js", "table.js", "front.js", "start.js")
 """The parts of the page's script, in order; they share one scope."""
 
 
@@ -60,7 +62,7 @@ def page(runs: Sequence[RunRecord]) -> str:
         InputError: the runs have no results yet.
     """
     data = contents(runs)
-    if not data["soups"] and not data["panels"]:
+    if not data["soups"] and not data["panels"] and not data["fronts"]:
         where = ", ".join(str(run.path) for run in runs)
         fix = "report on it after it has judged or learned something"
         raise InputError("no results to show yet", where=where, fix=fix)
@@ -74,6 +76,7 @@ def page(runs: Sequence[RunRecord]) -> str:
         style=_asset("page.css"),
         summary="".join(map(_summary, runs)),
         remarks=_items("remarks", _remarks(runs, data)),
+        fronts="".join(_fronts(runs, data)),
         hidden="" if data["soups"] else " hidden",
         panels=f'<div class="panels">\n{"".join(_panels(runs))}</div>',
         doubts=_doubts(runs),
@@ -156,6 +159,12 @@ def _doubts(runs: Sequence[RunRecord]) -> str:
     return f'<section aria-labelledby="doubts-heading">\n{heading}\n{listed}</section>'
 
 
+def _fronts(runs: Sequence[RunRecord], data: dict[str, Any]) -> Iterator[str]:
+    for number, front in enumerate(data["fronts"]):
+        title = runs[front["run"]].title if len(runs) > 1 else ""
+        yield front_section.section(front, number, title)
+
+
 def _panels(runs: Sequence[RunRecord]) -> Iterator[str]:
     number = 0
     for run in runs:
@@ -216,7 +225,7 @@ def _flattened(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _hashes(run: RunRecord) -> dict[str, str]:
-    files = (MANIFEST, TRIALS, HISTORY, RECIPE, BARRIERS)
+    files = (MANIFEST, TRIALS, HISTORY, RECIPE, BARRIERS, FRONT)
     return {
         f"sha256 of {name}": reading.StableFile.seen(run.path / name).sha256()
         for name in files
