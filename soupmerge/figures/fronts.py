@@ -11,7 +11,7 @@ from soupmerge.choices import MAKERS
 from soupmerge.errors import printable
 from soupmerge.figures import style
 from soupmerge.figures.judged_front import is_trade_off
-from soupmerge.figures.labels import write_names
+from soupmerge.figures.labels import Named, write_names
 from soupmerge.figures.reading import RunRecord, best, ends, name_of, plotted_metrics, point
 from soupmerge.pareto import front
 
@@ -114,7 +114,7 @@ def _write_numbers(axes: Any, places: Sequence[tuple[float, float]]) -> None:
     limits = (axes.get_xlim(), axes.get_ylim())
     near = [part * (high - low) for part, (low, high) in zip(NEAR, limits, strict=True)]
     numbers = [str(number) for number in range(1, len(places) + 1)]
-    labels = []
+    labels: list[Named] = []
     for group, place in group_neighbours(numbers, places, near):
         rows = [group[i : i + PER_LINE] for i in range(0, len(group), PER_LINE)]
         labels.append((",\n".join(map(", ".join, rows)), place))

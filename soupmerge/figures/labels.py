@@ -10,6 +10,12 @@ from matplotlib.transforms import Bbox
 
 from soupmerge.figures import style
 
+Place = tuple[float, ...]
+"""The coordinates of a dot, in units of the axes."""
+
+Named = tuple[str, Place]
+"""A text, and the place of its dot."""
+
 SIZE = 7
 """Size of the font, in points; so are all distances."""
 
@@ -28,10 +34,10 @@ FAR = 10
 
 def write_names(
     axes: Any,
-    names: Sequence[tuple[str, tuple[float, float]]],
-    dots: Iterable[tuple[float, float]],
+    names: Sequence[Named],
+    dots: Iterable[Place],
     *,
-    extras: Sequence[tuple[str, tuple[float, float]]] = (),
+    extras: Sequence[Named] = (),
 ) -> None:
     """Write each of *names* near its place, and those of *extras* for which there is room nearby.
 
@@ -77,7 +83,7 @@ def _box(middle: Any, size: tuple[float, float]) -> Bbox:
     return Bbox.from_bounds(x - width / 2, y - height / 2, width, height)
 
 
-def _write(axes: Any, text: str, place: tuple[float, float], offset: tuple[float, float]) -> None:
+def _write(axes: Any, text: str, place: Place, offset: tuple[float, float]) -> None:
     x, y = offset
     look: dict[str, Any] = {"textcoords": "offset points", "fontsize": SIZE, "zorder": 9}
     look |= {"ha": ("center", "left", "right")[int((x > 0) - (x < 0))]}

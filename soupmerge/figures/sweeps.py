@@ -17,7 +17,7 @@ from soupmerge.figures.fronts import (
     group_neighbours,
     panels_of,
 )
-from soupmerge.figures.labels import write_names
+from soupmerge.figures.labels import Named, write_names
 from soupmerge.figures.reading import RunRecord, point
 
 NEAR = 0.1
@@ -49,7 +49,7 @@ def curves(run: RunRecord) -> Figure | None:
         near = [NEAR * (max(axis) - min(axis)) for axis in columns]
         means = _draw_learned(axes, learned, metric)
         groups = group_neighbours(distinct_parts(list(goals)), means, near)
-        labels = [(", ".join(map(style.label, group)), place) for group, place in groups]
+        labels: list[Named] = [(", ".join(map(style.label, g)), place) for g, place in groups]
         named.append((labels + _draw_others(axes, others), [*means, *others.values()]))
     entries = panels[0][0].get_legend_handles_labels()
     figure.legend(*entries, loc="outside right upper", fontsize=7, frameon=False)
@@ -78,9 +78,7 @@ def _draw_learned(
     return means
 
 
-def _draw_others(
-    axes: Any, others: dict[str, tuple[float, float]]
-) -> list[tuple[str, tuple[float, float]]]:
+def _draw_others(axes: Any, others: dict[str, tuple[float, float]]) -> list[Named]:
     """Draw the soups and ingredients beside the curve, and return names and places to write."""
     grid = [place for name, place in others.items() if name.startswith("grid-")]
     uniform = [place for name, place in others.items() if name == "uniform"]

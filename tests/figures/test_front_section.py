@@ -6,11 +6,13 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import soupmerge as sm
 from soupmerge.figures.judged_front import by_depth
 from soupmerge.figures.page import front_section, panels, writing
 from soupmerge.figures.page.contents import contents
@@ -109,6 +111,26 @@ def test_the_commands_name_the_front_and_the_preference(runs: Runs) -> None:
     heads = [soup["make"][0] for soup in data["soups"]]
     assert heads[1] == f"{front['command']} --at 0.2 -o soup-2.safetensors"
     assert heads[6].startswith("soupmerge mix -w 1.0,0.0,0.0 ")
+
+
+@pytest.mark.parametrize(("kind", "place"), [("front", 37), ("front_of_three", 4)])
+def test_the_command_writes_the_soup_that_it_stands_beside(
+    runs: Runs,
+    soupmerge: Typed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    place: int,
+) -> None:
+    run, learned = getattr(runs, kind)
+    _, front = front_of(run)
+    monkeypatch.chdir(tmp_path)
+    line = f"{front['command']} --at {front['options'][place]} -o soup.safetensors"
+    assert soupmerge(*shlex.split(line)[1:]).status == 0
+    made = sm.load("soup.safetensors")[0].notes_of_soupmerge["recipe"]
+    wanted = learned.front.at(front["at"][place])
+    assert made["weights"] == wanted.to_json()["weights"]
+    assert made["front"] == {"sha256": learned.front.sha256, "at": dict(wanted.front["at"])}
 
 
 def test_a_front_that_nobody_judged_has_a_page_too(runs: Runs) -> None:
