@@ -70,13 +70,15 @@ def judged_front(run: RunRecord) -> JudgedFront | None:
     if len(run.front.objectives) == 2:
         second = run.front.objectives[1]
         points.sort(key=lambda record: record["recipe"]["front"]["at"][second])
-    judged = {_key(record["recipe"]["weights"]): record for record in run.soups}
+    others: dict[str, list[dict[str, Any]]] = {}
+    for record in (record for record in run.soups if record not in points):
+        others.setdefault(_key(record["recipe"]["weights"]), []).append(record)
+    judged = {_key(record["recipe"]["weights"]) for record in run.soups}
     beside, named = {}, {name: _key(rows) for name, rows in _rows_beside(run).items()}
-    others = {key: record for key, record in judged.items() if record not in points}
     for name, key in named.items():
-        if key in others:
-            beside[name] = others.pop(key)
-    is_complete = judged.keys() >= {*named.values()}
+        if others.get(key):  # several, if they differ in their statistics
+            beside[name] = others[key].pop(0)
+    is_complete = judged >= {*named.values()}
     return JudgedFront(run.front, points, beside, run.names, is_complete)
 
 

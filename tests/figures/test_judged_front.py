@@ -55,6 +55,17 @@ def test_a_soup_that_has_two_names_is_listed_under_the_first(runs: Runs) -> None
     assert found.is_complete
 
 
+def test_soups_that_differ_in_their_statistics_alone_have_a_name_each(runs: Runs) -> None:
+    run, _ = runs.front
+    based = {**run.trials[9]["recipe"], "buffers": {"policy": "base", "base": 0}}
+    trials = [*run.trials, {**run.trials[9], "recipe": based}]
+    rows = {**run.manifest["beside"], "thirds": {"model": [1 / 3] * 3}}
+    manifest = {**run.manifest, "beside": rows}
+    found = judged(dataclasses.replace(run, trials=trials, manifest=manifest))
+    assert found.beside["uniform"] is trials[9]
+    assert found.beside["thirds"] is trials[12]
+
+
 @pytest.mark.parametrize("count", range(13))
 def test_an_unfinished_run_says_so_and_shows_what_it_has(runs: Runs, count: int) -> None:
     run, _ = runs.front
