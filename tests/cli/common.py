@@ -25,8 +25,8 @@ SOME: Any = Anything()
 class Line(NamedTuple):
     """A command as it is typed, the calls that are waited for, and what its options change.
 
-    ``{a}``, ``{b}``, ``{c}``, ``{recipe}``, ``{grid}`` and ``{export}`` stand for what is in the
-    larder. A place that ends with ``.*`` is that of several values, whatever they are.
+    ``{a}``, ``{b}``, ``{c}``, ``{recipe}``, ``{grid}``, ``{export}`` and ``{front}`` stand for what
+    is in the larder. A place that ends with ``.*`` is that of several values, whatever they are.
     """
 
     words: str

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import soupmerge as sm
@@ -20,7 +21,7 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture(scope="session")
 def larder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of three ingredients, a recipe, a grid that is done, and an export.
+    """Return a folder of three ingredients, a recipe, a finished grid, an export and a front.
 
     ``a.safetensors`` and so on are near one base, and name their network. ``grid`` judged the
     soups of a and b at a step of 1/2, on eight images and against one threat.
@@ -35,6 +36,11 @@ def larder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judge = sm.Benchmark(images, [sm.APGD(sm.Linf(0.1), steps=1)], name="val")
     sm.grid(base, ingredients, judge, step=0.5, run=sm.Run(home / "grid"))
     export(home / "export", home / "grid" / "soup.safetensors")
+    logits = np.log([[[0.9, 0.1]], [[0.2, 0.8]]]).astype(np.float32)
+    recipe = sm.Recipe.uniform(ingredients)
+    front = sm.Front(("clean", "linf:0.1"), "softmax-linear", {"logits": logits}, recipe)
+    (home / "front").mkdir()
+    (home / "front" / "front.json").write_text(json.dumps(front.to_json()))
     return home
 
 

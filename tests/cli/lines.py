@@ -23,7 +23,7 @@ from tests.cli.common import (
     selection,
 )
 
-LEARNING: Options = {
+COEFFICIENTS: Options = {
     **data("data", "train"),
     "--groups block": {"settings.by": "block"},
     "--epochs 4": {"settings.epochs": 4},
@@ -32,19 +32,32 @@ LEARNING: Options = {
     "--rescale": {"settings.rescale": True},
     "--init uniform": {"settings.init": "uniform"},
     "--batch-norm batch": {"settings.batch_norm": "batch"},
-    "--store bf16": {"settings.store": "bf16", "plan.store": "bf16"},
+    "--store bf16": {"settings.store": "bf16"},
     "--precision bf16": {"settings.precision": "bf16"},
     "--batch-size 5": {"settings.batch_size": 5},
     "--buffers base": {"settings.buffers": "base"},
     "--base 2": {"settings.base": 1},
     **selection("ingredients", "settings.base"),
+    "--optimiser sgd": {"settings.optimiser": "sgd"},
+    "--as-paper": {
+        "settings.optimiser": "sgd",
+        "settings.lr": 10.0,
+        "settings.dropout": 0.8,
+        "settings.init": "xavier",
+        "settings.buffers": "base",
+    },
+    "--augment none": {"augment": None},
+    "--ingredients host": {"settings.place": "host"},
+    **WITH_NETWORK, **KEY, **MACHINE, **FORCE, **OUT,
+}  # fmt: skip
+LEARNING: Options = {
+    **COEFFICIENTS,
+    "--store bf16": {"settings.store": "bf16", "plan.store": "bf16"},
+    "--ingredients host": {"settings.place": "host", "plan.place": "host"},
+    "--device cuda:1": {"device": "cuda:1", "plan.device": "cuda:1"},
     "--stop-split val": {"stop_on.*": SOME},
     "--stop-split test --patience 3": {"stop_on.*": SOME, "settings.patience": 3},
-    "--augment none": {"augment": None},
-    "--ingredients host": {"settings.place": "host", "plan.place": "host"},
-    **WITH_NETWORK, **KEY, **MACHINE, **FORCE, **OUT,
-    "--device cuda:1": {"device": "cuda:1", "plan.device": "cuda:1"},
-}  # fmt: skip
+}
 LEARN = f"learn {{a}} {{b}} {FEW} -o run"
 LINES: dict[str, Line] = {
     "inspect": Line(
@@ -329,6 +342,71 @@ LINES: dict[str, Line] = {
         {
             "--export other": {"folder": "other"},
             "--license mit": {"licence": "mit"},
+        },
+    ),
+    "front": Line(
+        f"front {{a}} {{b}} {FEW} --objective clean --objective linf:0.1 -o run",
+        ("soupmerge.front",),
+        {
+            **COEFFICIENTS,
+            "--objective l2:1/2": {"objectives.len": 3, "objectives.2.*": SOME},
+            "--family affine": {"settings.family": "affine"},
+            "--scalarisation tchebycheff": {"settings.scalarisation": "tchebycheff"},
+            "--corners 0.5": {"settings.corners": 0.5},
+            "--attack-steps 3": {"objectives.1.attacks.0": sm.APGD.training(sm.Linf(0.1), steps=3)},
+            "--label-smoothing 0.1": {
+                "objectives.0.smoothing": 0.1,
+                "objectives.1.smoothing": 0.1,
+            },
+            "--points 5": {"points": 5},
+            "--seed 7": {"seed": 7},
+        },
+    ),
+    "front --judge-split": Line(
+        f"front {{a}} {{b}} {FEW} --objective clean --objective linf:0.1 -o run "
+        "--judge-split val --judge-limit 8 --threat linf:0.1",
+        ("soupmerge.front",),
+        {
+            **attacks("benchmark"),
+            "--judge-split train": {"benchmark.data.split": "train, 8 of it"},
+            "--judge-limit 9": {"benchmark.data.n": 9, "benchmark.data.split": "val, 9 of it"},
+            "--beside {grid}": {"beside.*": SOME},
+        },
+    ),
+    "select --data": Line(
+        f"select {{front}} {FEW} --threat linf:0.1",
+        ("soupmerge.refine",),
+        {
+            **attacks("benchmark"),
+            **data("benchmark.data", "val"),
+            **WITH_NETWORK,
+            **MACHINE,
+            "--batch-size 5": {"benchmark.batch_size": 5},
+            "--seed 7": {"benchmark.seed": 7},
+            "--metric clean": {"metric": "clean"},
+            "--knee": {"knee.*": SOME},
+            "--where clean>=0.1": {"conditions": SOME, "conditions.*": SOME},
+        },
+    ),
+    "mix --at": Line(
+        "mix --recipe {front}/front.json --at 0.25 -o out.safetensors",
+        ("soupmerge.weights.saving.mix_to_file",),
+        {
+            "--at 0.5": {"recipe.weights.*": SOME, "recipe.front.*": SOME},
+        },
+    ),
+    "eval --at": Line(
+        f"eval {{front}}/front.json --at 0 {FEW}",
+        ("soupmerge.soups.judge.comparison.compare",),
+        {
+            "--at 0.5,1": {"entries.*": SOME},
+        },
+    ),
+    "export --at": Line(
+        "export {front}/front.json --at 0 -o folder",
+        ("soupmerge.exports.folder.export",),
+        {
+            "--at 0.5": {"soup": "{front}/front.json@0.5"},
         },
     ),
     "eval": Line(

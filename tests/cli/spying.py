@@ -159,6 +159,8 @@ def _plain(value: Any) -> Any:
         return {"quiet": value.quiet}
     if isinstance(value, nn.Module):
         return ref_of(value)
+    if isinstance(value, sm.Front):
+        return value.sha256
     if isinstance(value, torch.Tensor):
         return [list(value.shape), float(value.double().sum())]
     if isinstance(value, sm.Ingredients):

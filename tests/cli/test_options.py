@@ -32,7 +32,7 @@ _PLAIN: dict[str, dict[str, Any]] = {}
 def places(larder: Path, tmp_path: Path) -> dict[str, str]:
     """Return where what a line speaks of is."""
     found = {name: str(larder / f"{name}.safetensors") for name in "abc"}
-    found |= {name: str(larder / name) for name in ("grid", "export")}
+    found |= {name: str(larder / name) for name in ("grid", "export", "front")}
     copy = shutil.copy(larder / "b.safetensors", tmp_path / "copy.safetensors")
     more = {"recipe": str(larder / "recipe.json"), "copy": str(copy), "home": str(tmp_path)}
     return found | more | {"soup": str(larder / "grid" / "soup.safetensors")}
