@@ -186,14 +186,13 @@ def print_sweep(sweep: Sweep, ingredients: sm.Ingredients, out: str, *, as_json:
 def print_front(learned: LearnedFront, others: Sequence[str], out: str, *, as_json: bool) -> None:
     """Print the judged points of a front, what is beside it, and how their hypervolumes compare."""
     gap = learned.hypervolume(others) if others else None
+    reports = [trial.judged() for trial in (*learned.points, *learned.beside.values())]
     if as_json:
         volumes = {"hypervolume": gap.to_json()} if gap else {}
-        show.dump({**learned.summary(), **volumes, "cost": cost_of_trials(learned.points)})
+        show.dump({**learned.summary(), **volumes, "cost": cost(reports)})
         return
     if learned.points:
-        trials = [*learned.points, *learned.beside.values()]
         names = [_preference(trial) for trial in learned.points]
-        reports = [trial.judged() for trial in trials]
         print_reports([*names, *learned.beside], reports, "points of the front, and others")
         print_cost(cost(reports))
     if gap:
@@ -205,8 +204,8 @@ def print_front(learned: LearnedFront, others: Sequence[str], out: str, *, as_js
 def _preference(trial: Trial) -> str:
     """Return the preference at which *trial* is a point of a front, in words."""
     shares = (trial.recipe.front or {})["at"].values()
-    last = [f"{share:.3g}" for share in shares]
-    return "at " + (last[1] if len(last) == 2 else ",".join(last))
+    words = [f"{share:.3g}" for share in shares]
+    return "at " + (words[1] if len(words) == 2 else ",".join(words))
 
 
 def _print_spread(sweep: Sweep) -> None:

@@ -122,8 +122,11 @@ class Ingredients:
     def __post_init__(self) -> None:
         require_fit(self.checkpoints, self.selection)
         self._require_copied()
-        places = Counter(s.stamp[:2] for c in self.checkpoints for s in c.sources[:1])
-        twice = [c.ref for c in self.checkpoints if places[c.sources[0].stamp[:2]] > 1]
+        # Soups that were mixed from the same files differ in their digests.
+        places = [(c.sources[0].stamp[:2], c.digest) for c in self.checkpoints]
+        twice = [
+            c.ref for c, p in zip(self.checkpoints, places, strict=True) if places.count(p) > 1
+        ]
         if twice:
             listed = enumerated([*dict.fromkeys(twice)])
             warnings.warn(f"the same file is given more than once: {listed}", stacklevel=3)

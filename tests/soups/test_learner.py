@@ -271,6 +271,27 @@ def test_a_loss_that_is_no_number_ends_learning_where_it_was(tmp_path: Path, bad
     assert torch.equal(logits_of(learner), kept[-1])
 
 
+class Edged(Pushed):
+    """Its loss is 0 at step 3, where its gradient is not a number; before, it is that of Pushed."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def loss(self, classifier: Any, x: Tensor, x_adv: Tensor, y: Tensor) -> Tensor:
+        self.steps += 1
+        if self.steps < 3:
+            return super().loss(classifier, x, x_adv, y)
+        return (0 * classifier(x).sum()).sqrt()
+
+
+def test_a_gradient_that_is_no_number_does_not_reach_the_coefficients(tmp_path: Path) -> None:
+    learner = learner_of(tmp_path, Edged(), init="xavier")
+    kept: list[Tensor] = []
+    with pytest.raises(NumericsError, match="^step 3: the gradient is not finite; "):
+        learner.learn(None, lambda *_, **__: kept.append(logits_of(learner)))
+    assert torch.equal(logits_of(learner), kept[-1])
+
+
 def test_progress_notes_the_mean_loss_of_the_epoch_so_far(tmp_path: Path) -> None:
     notes: list[str] = []
     learner = learner_of(tmp_path, Scripted(1.0, 2.0, 4.0, 7.0, 0, 0, 0, 0, 0), init="xavier")

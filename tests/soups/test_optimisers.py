@@ -91,6 +91,15 @@ def test_every_optimiser_learns_and_is_restored_to_the_bit(family: str, optimise
     assert all(torch.equal(t, again.state()[name]) for name, t in learned.state().items())
 
 
+def test_the_state_of_other_groups_is_refused() -> None:
+    kept = Coefficients("softmax-linear", drawn(T, G, K).float(), "adam", "cpu")
+    list(_single(kept, PREFERENCES))
+    state = kept.state() | {"optimiser.logits.exp_avg": torch.zeros(T, G + 1, K)}
+    again = Coefficients("softmax-linear", torch.zeros(T, G, K), "adam", "cpu")
+    with pytest.raises(ValueError, match=r"exp_avg of logits has the shape \(2, 4, 4\), not"):
+        again.load(state)
+
+
 def _single(learned: Coefficients, preferences: Sequence[tuple[float, ...]]) -> Iterator[Tensor]:
     """As `descend`, for parameters in float32."""
     for at in preferences:

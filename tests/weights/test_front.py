@@ -221,6 +221,21 @@ def test_a_point_in_memory_is_the_file_that_mix_writes(
     assert third.read_bytes() == out.read_bytes()
 
 
+def test_two_points_of_a_front_are_two_ingredients(
+    ingredients: sm.Ingredients, tmp_path: Path
+) -> None:
+    """Their soup is that of the mean rows; only a point that is given twice is warned of."""
+    front = write_front(ingredients, tmp_path / "run", "softmax-linear")
+    file = tmp_path / "run" / "front.json"
+    ends = sm.load(f"{file}@0", f"{file}@1")
+    mean = (np.array(front.at(0).weights) + np.array(front.at(1).weights)) / 2
+    expected = sm.mix(ingredients, replace(front.at(0), weights=tuple(map(tuple, mean.tolist()))))
+    for name, tensor in sm.mix(ends, sm.Recipe.uniform(ends)).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-5, atol=1e-6)
+    with pytest.warns(UserWarning, match="the same file is given more than once"):
+        sm.load(f"{file}@1", f"{file}@1")
+
+
 def test_a_recipe_is_a_checkpoint_too(ingredients: sm.Ingredients, tmp_path: Path) -> None:
     """With empty tensors and integers, which have no coefficients."""
     odd = {"none": torch.zeros(0, 3), "count": torch.tensor(3), "half": torch.ones(2).bfloat16()}
@@ -273,6 +288,7 @@ def test_commands_take_points(
         ("eval {soup} --at 0.5 --data digits", 2, "--at: no front is given"),
         ("export {soup} --at 0.5 -o out", 2, "a.safetensors is not a front"),
         ("mix --recipe {soup} --at 0.5 -o out.safetensors", 2, "is not a front"),
+        ("mix --recipe {front}@0.3 --at 0.5 -o out.safetensors", 2, "names a point already"),
     ],
 )
 def test_points_that_cannot_be_meant(

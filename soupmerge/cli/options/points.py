@@ -25,12 +25,14 @@ def point(ref: str, at: str | None) -> str:
     """Return the reference to the point *at* of the front *ref*; *ref* itself without *at*.
 
     Raises:
-        UsageError: a point is given, and *ref* is not a front.
+        UsageError: a point is given, and *ref* is not a front, or names a point already.
     """
-    from soupmerge.weights.recipe_files import AT, is_recipe
+    from soupmerge.weights.recipe_files import AT, is_recipe, split
 
     if at is None:
         return ref
+    if split(ref)[1]:
+        raise UsageError(f"{ref} names a point already", where="--at", fix="leave one of them out")
     if not is_recipe(ref):
         raise UsageError(f"{ref} is not a front", where="--at", fix="give RUN/front.json")
     return f"{ref}{AT}{at.strip()}"

@@ -164,6 +164,7 @@ class Learner:
         total = self._total(losses, at, len(y))
         grads = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
         gradient = self.soup.gradient(dict(zip(leaves, grads, strict=True)), active, mixed)
+        self._require_finite(gradient, "gradient")
         self.convergence.add_gradient(at, alpha.detach(), gradient, active)
         self._descend(rows, alpha, gradient)
 
@@ -191,14 +192,17 @@ class Learner:
         """Return the loss to minimise, after adding *losses* to those of the epoch."""
         scalarise = preferences.scalarisation(self.settings.scalarisation)
         total = scalarise(losses, torch.tensor(at, device=self.device), self.ideal)
-        if not torch.isfinite(total):
-            fix = "the last good state is kept; try a lower --lr"
-            where = f"step {self.state['step'] + 1}"
-            raise NumericsError("the loss is not finite", where=where, fix=fix)
+        self._require_finite(total, "loss")
         counted = preferences.used(at)
         values = [loss if t in counted else math.nan for t, loss in enumerate(losses.tolist())]
         self.convergence.add_losses(values, total.item(), images)
         return total
+
+    def _require_finite(self, numbers: Tensor, what: str) -> None:
+        if not bool(torch.isfinite(numbers).all()):
+            fix = "the last good state is kept; try a lower --lr"
+            where = f"step {self.state['step'] + 1}"
+            raise NumericsError(f"the {what} is not finite", where=where, fix=fix)
 
     def _descend(self, rows: Tensor, alpha: Tensor, gradient: Tensor) -> None:
         """Take a step down *gradient*, by the chain rule through α."""

@@ -83,7 +83,11 @@ class Coefficients:
         return state
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state` returned."""
+        """Restore what `state` returned.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it is the state of other parameters.
+        """
         for name, parameter in self.parameters.items():
             parameter.data.copy_(state[f"parameters.{name}"])
             prefix = f"optimiser.{name}."
@@ -93,6 +97,9 @@ class Coefficients:
                 if key.startswith(prefix)
             }
             for key, value in entries.items():
+                if value.ndim and value.shape != parameter.shape:
+                    shapes = f"{tuple(value.shape)}, not {tuple(parameter.shape)}"
+                    raise ValueError(f"{key} of {name} has the shape {shapes}")
                 entries[key] = value if key == "step" else value.to(parameter.device)
             if entries:
                 self.optimiser.state[parameter] = entries
