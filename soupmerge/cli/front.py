@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 import soupmerge as sm
@@ -52,9 +54,8 @@ def command(
     net = network.make(like=loaded)
     images = data.images()
     note_image_size(net, images)
-    settings = learning.settings(
-        len(loaded),
-        machine.batch_size,
+    settings = replace(
+        learning.settings(len(loaded), machine.batch_size),
         family=front.family,
         scalarisation=front.scalarisation,
         corners=front.corners,

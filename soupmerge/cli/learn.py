@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import click
 
@@ -67,7 +68,8 @@ def command(
     net = network.make(like=loaded)
     images = data.images()
     note_image_size(net, images)
-    settings = learning.settings(len(loaded), machine.batch_size, patience=ending.patience)
+    settings = learning.settings(len(loaded), machine.batch_size)
+    settings = replace(settings, patience=ending.patience)
     stop_on = ending.stop_on(data)
     calibration = ending.calibration(list(by_name.values()), images, machine)
     plan = stacks.plan(loaded, place=learning.place, store=learning.store, device=device)

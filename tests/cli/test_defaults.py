@@ -61,6 +61,15 @@ ROWS: list[Row] = [
     ("select", "x", "clean", (sm.Trials.knee, "x"), ""),
     ("select", "metric", None, None, "Trials.best: union, or clean without threats"),
     ("select", "knee", False, None, ""),
+    ("select", "attack", "apgd", (sm.preset, "name"), "as eval"),
+    ("select", "steps", 100, (sm.preset, "steps"), "as eval"),
+    ("select", "autoattack_version", "standard", (sm.AutoAttack, "version"), "as eval"),
+    ("select", "autoattack_attacks", None, None, ""),
+    ("select", "attack_precision", "fp32", (sm.Benchmark, "precision"), ""),
+    ("select", "batch_size", 256, (sm.Benchmark, "batch_size"), ""),
+    ("select", "seed", 0, (sm.Benchmark, "seed"), ""),
+    ("select", "only_union", False, (sm.Benchmark, "only_union"), ""),
+    ("select", "split", "val", None, "images that choose may not judge"),
     ("adapt", "shots", 1000, (sm.adapt, "shots"), "Croce 2023: 1,000 labelled images"),
     ("adapt", "step", "0.2", (sm.adapt, "step"), ""),
     ("adapt", "seed", 0, (sm.adapt, "seed"), ""),
@@ -124,7 +133,7 @@ STATED: list[tuple[str, str, str]] = [
 ]
 COUNTED_FROM_1 = "base"
 SHARED = {
-    "ref", "sets", "threats", "limit", "model", "mean", "std", "weights_key", "name",
+    "ref", "at", "sets", "threats", "limit", "model", "mean", "std", "weights_key", "name",
     "workers", "out", "exclude", "only", "head", "licence", "folder", "resolution", "compiled",
     "strict", "judged", "conditions", "refs", "weights", "recipe", "origin", "trades_kl",
     "mart", "y", "lr", "force", "dry_run", "as_json", "quiet", "verbose", "debug", "help",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -62,8 +62,8 @@ class Learning:
             what, fix = "--as-paper determines these", "leave them out, or leave out --as-paper"
             raise UsageError(what, where=", ".join(typed), fix=fix)
 
-    def settings(self, k: int, batch_size: int, **others: Any) -> sm.Settings:
-        """Return the settings of the library for *k* ingredients, and *others* that it has."""
+    def settings(self, k: int, batch_size: int) -> sm.Settings:
+        """Return the settings of the library for *k* ingredients."""
         from soupmerge.soups.learn.settings import PAPER, usual_epochs
 
         buffers = self.policy.of(k)
@@ -82,7 +82,6 @@ class Learning:
             precision=self.training.precision,
             store=self.store,
             place=self.place,
-            **others,
         )
         return replace(settings, **PAPER) if self.as_paper else settings
 
