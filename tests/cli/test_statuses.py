@@ -117,7 +117,7 @@ def test_what_is_somebody_else_s_is_not_replaced(
 
 def test_there_are_commands_with_files_and_outputs() -> None:
     assert len(WITH_REF) == 14
-    assert len(WITH_OUT) == 10
+    assert len(WITH_OUT) == 11
 
 
 STATUSES = {
