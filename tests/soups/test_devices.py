@@ -69,8 +69,7 @@ def test_networks_are_bound_on_the_device_of_the_run(
 
 
 def test_a_learner_mixes_on_the_device_it_is_given(tmp_path: Path) -> None:
-    ingredients, settings = tiny.make_ingredients(tmp_path / "in"), sm.Settings(epochs=1)
-    learner = Learner(
-        tiny.Tiny(), ingredients, tiny.images(8), tiny.Pushed(), settings, device=ELSEWHERE
-    )
+    ingredients = tiny.make_ingredients(tmp_path / "in")
+    settings, goals = sm.Settings(epochs=1, init="uniform"), {"loss": tiny.Pushed()}
+    learner = Learner(tiny.Tiny(), ingredients, tiny.images(8), goals, settings, device=ELSEWHERE)
     assert learner.soup.device == learner.device == ELSEWHERE

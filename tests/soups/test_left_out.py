@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import soupmerge as sm
 from soupmerge.soups.learn.soup import LearnedSoup
 from soupmerge.storage.journal import Journal
+from soupmerge.weights.front import recipe_at
 from tests.shared import Outcome, in_float64
 
 Typed = Callable[..., Outcome]
@@ -43,7 +44,8 @@ def test_what_is_learned_is_what_its_recipe_mixes(
     few = chosen(ingredients, settings)
     soup = LearnedSoup(net, few, by="module", buffers=buffers, base=0)
     logits = torch.randn(len(soup.groups), 3, generator=torch.Generator().manual_seed(0))
-    recipe = soup.recipe(logits)
+    parameters = {"logits": logits[None].numpy()}
+    recipe = recipe_at(soup.recipe(), "softmax-linear", parameters, (1.0,))
     mixed = sm.mix(few, recipe)
     at_alpha, whole = soup.mix(logits.softmax(1)), soup.weights(logits.softmax(1))
     assert at_alpha.keys() == whole.keys() == mixed.keys()
