@@ -134,6 +134,7 @@ def compared(bench: Bench) -> dict[str, Any]:
         "hypervolume": learned.hypervolume(kept, bench.metrics).to_json(),
         "uniform": learned.hypervolume(["uniform"], bench.metrics).to_json(),
         "seconds": {"front": watch.ended["steps"], **seconds},
+        "share of at": at_share(bench, learned.front),
         "gradients": {
             "front": gradients(bench),
             "grid": cost,
@@ -141,6 +142,17 @@ def compared(bench: Bench) -> dict[str, Any]:
         },
         "device": bench.device,
     }
+
+
+def at_share(bench: Bench, front: sm.Front) -> float:
+    """Return the time of the coefficients at a preference, as a share of that of mixing them."""
+    began = time.perf_counter()
+    for share in np.linspace(0, 1, 20):
+        recipe = front.at(float(share))
+    found = time.perf_counter()
+    for _ in range(20):
+        sm.mix(bench.ingredients, recipe)
+    return (found - began) / (time.perf_counter() - found)
 
 
 def judged_grid(bench: Bench) -> tuple[sm.Trials, int]:
@@ -374,6 +386,9 @@ def ratios(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         )
         rows[f"{part}: the same / of choosing among them, with early stops"] = common.ratio(
             gradients["front"] / gradients["grid"], ">= 0"
+        )
+        rows[f"{part}: time of at(λ) / of mixing the soup"] = common.ratio(
+            result["share of at"], "<= 0.1"
         )
     return rows
 
