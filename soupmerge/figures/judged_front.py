@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soupmerge.errors import printable
 from soupmerge.figures.reading import RunRecord, depth
 from soupmerge.numbers import exact
-from soupmerge.weights.front import Front, Preference
+
+if TYPE_CHECKING:
+    from soupmerge.weights.front import Front, Preference
 
 UNIFORM = "uniform"
 INGREDIENT = "ingredient"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soupmerge.errors import InputError, printable, short_repr
 from soupmerge.references import short_name
@@ -18,8 +18,9 @@ from soupmerge.storage.names import DOUBTS
 from soupmerge.storage.names import FRONT as FRONT
 from soupmerge.storage.names import RECIPE as RECIPE
 from soupmerge.storage.run_folder import read_manifest
-from soupmerge.weights.front import Front
-from soupmerge.weights.recipe_files import read_front
+
+if TYPE_CHECKING:
+    from soupmerge.weights.front import Front
 
 TRIALS, HISTORY, BARRIERS = "trials.jsonl", "history.jsonl", "barriers.json"
 ADAPTED = "adapted.json"
@@ -109,8 +110,14 @@ def read_run(path: Path | str) -> RunRecord:
         _read_object(path / BARRIERS).get("barriers", []),
         _read_object(path / ADAPTED) or None,
         _read_list(path / DOUBTS),
-        read_front(path) if os.path.lexists(path / FRONT) else None,
+        _read_front(path) if os.path.lexists(path / FRONT) else None,
     )
+
+
+def _read_front(path: Path) -> Front:
+    from soupmerge.weights.recipe_files import read_front  # numpy takes a while to load
+
+    return read_front(path)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soupmerge.errors import printable
 from soupmerge.figures.judged_front import (
@@ -17,7 +17,9 @@ from soupmerge.figures.judged_front import (
 from soupmerge.figures.page.commands import quote
 from soupmerge.figures.palette import pretty
 from soupmerge.figures.reading import FRONT, RunRecord
-from soupmerge.weights.front import Front
+
+if TYPE_CHECKING:
+    from soupmerge.weights.front import Front
 
 STEPS, FEW_STEPS = 100, 20
 """Steps of the slider over λ; and of one whose coefficients would otherwise be too many."""
