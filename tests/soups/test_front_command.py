@@ -96,10 +96,6 @@ WRONG = [
     (f"{' '.join(ENDS)} --threat linf:0.1", "--threat: nothing is judged"),
     (f"{' '.join(ENDS)} --corners 1.5", "corners: 1.5 is not a probability"),
     (f"{' '.join(ENDS)} --judge-split train --judge-limit 9", "judge split: at least 9"),
-    (
-        f"{' '.join(ENDS)} --judge-split test --beside grid --threat l2:0.5",
-        "--threat: the hypervolume needs the threats of all objectives",
-    ),
     (f"{' '.join(ENDS)} --objective l2:0.5 --judge-split test --points 2", "--points: 2 points"),
 ]
 

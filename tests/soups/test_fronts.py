@@ -163,6 +163,8 @@ def test_soups_beside_are_judged_once_each_with_their_own_statistics(tmp_path: P
     assert (len(runs.trials), runs.unfinished) == (8, {})
     gap = found.hypervolume(["grid 0 1 0", "grid even"])
     assert gap.metrics == ("clean", "linf:0.1")
+    taught = replace(found.front, objectives=("clean", "linf:0.2"))  # and judged at 0.1
+    assert replace(found, front=taught).hypervolume(["grid 0 1 0", "grid even"]) == gap
     with pytest.raises(UsageError, match="grid was not judged; choose from .*uniform"):
         found.hypervolume(["grid"])
 

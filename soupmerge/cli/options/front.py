@@ -71,16 +71,9 @@ class PointEvaluation:
     def benchmark(
         self, data: Data, threats: tuple[sm.Threat, ...], machine: Machine
     ) -> sm.Benchmark | None:
-        """Return the benchmark, under *threats* if no others are given; None without images.
-
-        Raises:
-            UsageError: soups are to be compared, but not under all threats that are objectives.
-        """
+        """Return the benchmark, under *threats* if no others are given; None without images."""
         if not self.judge_split:
             return None
-        if self.beside and self.attack.threats and not {*threats} <= {*self.attack.threats}:
-            what = "the hypervolume needs the threats of all objectives"
-            raise UsageError(what, where="--threat", fix="leave it out to judge under these")
         images = data.part(self.judge_split, self.judge_limit)
         judging = self.attack.under(self.attack.threats or threats)
         return judging.benchmark(images, "test", machine)

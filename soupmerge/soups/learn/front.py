@@ -14,7 +14,7 @@ from soupmerge.binding import ref_of
 from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.objectives import Adversarial
-from soupmerge.robustness.report import Report
+from soupmerge.robustness.report import UNION, Report
 from soupmerge.run import Run
 from soupmerge.soups.judge.evaluator import Evaluator
 from soupmerge.soups.judge.hypervolume import HypervolumeGap, compare_hypervolumes
@@ -58,7 +58,8 @@ class LearnedFront:
 
         Args:
             others: such as the soups that a grid found; the ingredients are part of both sides.
-            metrics: the accuracies that span the space; default those of the objectives.
+            metrics: the accuracies that span the space; default those of the objectives, or, if
+                some of these were not judged, clean accuracy and that under every judged threat.
 
         Raises:
             UsageError: one of *others* was not judged.
@@ -74,8 +75,13 @@ class LearnedFront:
             _reports(self.points),
             _reports(self.beside[name] for name in others),
             _reports(self.beside[name] for name in ingredients),
-            metrics or self.front.objectives,
+            metrics or self._metrics(),
         )
+
+    def _metrics(self) -> tuple[str, ...]:
+        judged = tuple(metric for metric in self.points.metrics if metric != UNION)
+        objectives = self.front.objectives
+        return objectives if {*objectives} <= {*judged} else judged
 
     def summary(self) -> dict[str, Any]:
         """Return the judged points, the soups beside them and the hypervolumes as JSON values."""
