@@ -147,3 +147,14 @@ def test_what_cannot_be_compared_is_refused() -> None:
     elsewhere = Report({"ref": "other"}, other.flags, other.attacks)
     with pytest.raises(InputError, match="judged on different images"):
         compare_hypervolumes([one], [elsewhere], [other], ("clean", "linf:0.1"))
+
+
+def test_the_interval_is_of_95_percent() -> None:
+    """A soup that is always right when clean, above nothing: its volume is its robust accuracy."""
+    n, robust = 400, 120
+    ours, nothing = report(*first(n, robust, n=n)), report(*first(0, 0, n=n))
+    found = compare_hypervolumes([ours], [nothing], [nothing], METRICS[:2])
+    p = robust / n
+    assert found.gap.mean == pytest.approx(p)
+    reach = 1.96 * (p * (1 - p) / n) ** 0.5
+    assert found.gap.high - found.gap.low == pytest.approx(2 * reach, rel=0.06)

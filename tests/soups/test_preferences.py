@@ -81,6 +81,13 @@ def test_the_smooth_tchebycheff_is_nearly_the_maximum(
     torch.testing.assert_close(gradient, expected)
 
 
+def test_the_smooth_tchebycheff_by_hand() -> None:
+    """Two equal distances of 0.5 are ln 2 tenths above: documented as μ = 0.1."""
+    shares, ideal = torch.tensor([0.5, 0.5]), torch.tensor([1.0, 2.0])
+    value = preferences.scalarisation("tchebycheff")(torch.tensor([2.0, 3.0]), shares, ideal)
+    assert float(value) == pytest.approx(0.5 + 0.1 * math.log(2), rel=1e-6)
+
+
 def test_the_weighted_sum_by_hand() -> None:
     losses, shares = torch.tensor([1.0, 3.0]), torch.tensor([0.25, 0.75])
     assert float(weighted_sum(losses, shares, torch.zeros(2))) == 2.5
