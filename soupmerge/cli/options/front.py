@@ -15,6 +15,7 @@ from soupmerge.cli.options.data import Data
 from soupmerge.cli.options.machine import Machine
 from soupmerge.cli.options.option_groups import F, grouped
 from soupmerge.cli.options.parameter_types import Real, ThreatType, Whole
+from soupmerge.cli.options.training import attack_steps, label_smoothing
 from soupmerge.errors import UsageError
 
 
@@ -146,20 +147,8 @@ def front(command: F) -> F:
             show_default=True,
             help="Share of the steps that learn a single objective, an end of the front.",
         ),
-        click.option(
-            "--attack-steps",
-            type=Whole(1, 10_000),
-            default=2,
-            show_default=True,
-            help="Steps of the APGD attack while learning.",
-        ),
-        click.option(
-            "--label-smoothing",
-            type=Real(),
-            default=0.0,
-            metavar="S",
-            help="Label smoothing, in [0, 1).",
-        ),
+        attack_steps,
+        label_smoothing,
     )(command)
 
 

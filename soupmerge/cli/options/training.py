@@ -60,6 +60,22 @@ class Training:
     precision: str
 
 
+label_smoothing = click.option(
+    "--label-smoothing",
+    type=Real(),
+    default=0.0,
+    metavar="S",
+    help="Label smoothing, in [0, 1).",
+)
+attack_steps = click.option(
+    "--attack-steps",
+    type=Whole(1, 10_000),
+    default=2,
+    show_default=True,
+    help="Steps of the APGD attack in training.",
+)
+
+
 def loss(command: F) -> F:
     """Add the options of the loss."""
     return grouped(
@@ -80,20 +96,8 @@ def loss(command: F) -> F:
         click.option(
             "--mart", type=Real(), metavar="BETA", help="MART, with BETA times its divergence."
         ),
-        click.option(
-            "--label-smoothing",
-            type=Real(),
-            default=0.0,
-            metavar="S",
-            help="Label smoothing, in [0, 1).",
-        ),
-        click.option(
-            "--attack-steps",
-            type=Whole(1, 10_000),
-            default=2,
-            show_default=True,
-            help="Steps of the APGD attack in training.",
-        ),
+        label_smoothing,
+        attack_steps,
     )(command)
 
 
