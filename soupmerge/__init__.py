@@ -70,11 +70,11 @@ if TYPE_CHECKING:
     from soupmerge.soups.search.race import race as race
     from soupmerge.soups.search.refine import refine as refine
     from soupmerge.soups.search.simplex import search as search
-    from soupmerge.sources.data import Images as Images
-    from soupmerge.sources.data import data as data
+    from soupmerge.sources.images.image_set import Images as Images
+    from soupmerge.sources.images.reading import data as data
+    from soupmerge.sources.images.resizing import Resized as Resized
     from soupmerge.sources.models import model as model
     from soupmerge.sources.refs import load as load
-    from soupmerge.sources.resizing import Resized as Resized
     from soupmerge.training.finetuning import finetune as finetune
     from soupmerge.training.schedules import Schedule as Schedule
     from soupmerge.types import Attack as Attack
@@ -123,7 +123,7 @@ _HOMES = {
     "Gap": "soups.judge.metrics",
     "Greedy": "soups.search.greedy",
     "HypervolumeGap": "soups.judge.hypervolume",
-    "Images": "sources.data",
+    "Images": "sources.images.image_set",
     "Ingredients": "weights.ingredients",
     "L1": "robustness.threats",
     "L2": "robustness.threats",
@@ -140,7 +140,7 @@ _HOMES = {
     "Race": "soups.search.race",
     "Recipe": "weights.recipe",
     "Report": "robustness.report",
-    "Resized": "sources.resizing",
+    "Resized": "sources.images.resizing",
     "Run": "run",
     "Runner": "soups.search.race",
     "Schedule": "training.schedules",
@@ -159,7 +159,7 @@ _HOMES = {
     "clean": "robustness.objectives",
     "compare": "soups.judge.comparison",
     "compare_hypervolumes": "soups.judge.hypervolume",
-    "data": "sources.data",
+    "data": "sources.images.reading",
     "doubts": "robustness.doubts",
     "evaluate": "robustness.benchmark",
     "export": "exports.folder",

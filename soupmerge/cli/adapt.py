@@ -96,7 +96,7 @@ def command(
 
 def _read_all(data: DataSets) -> Sequence[sm.Images]:
     """Return the data sets; images that several of them corrupt are read once."""
-    from soupmerge.sources.data import data_sets as read_all
+    from soupmerge.sources.images.reading import data_sets as read_all
 
     sets = read_all(data.sets, split=data.split, limit=data.limit)
     for images in sets:

@@ -129,7 +129,7 @@ def _benchmarks(
     nets: Sequence[Any],
 ) -> list[sm.Benchmark]:
     """Return a benchmark for each data set, at each of *sizes* if there are any."""
-    from soupmerge.sources.resizing import Resized
+    from soupmerge.sources.images.resizing import Resized
 
     sets = [each.images() for each in data.each()]
     plain = [attack.benchmark(images, "test", machine) for images in sets]

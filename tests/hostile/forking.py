@@ -34,7 +34,7 @@ LOADED = (
     "cma",
     "soupmerge.soups.learn.run",
     "soupmerge.sources.models",
-    "soupmerge.sources.readers",
+    "soupmerge.sources.images.reading",
     "soupmerge.weights.coefficients",
     "soupmerge.weights.mixing",
     "soupmerge.weights.saving",

@@ -22,7 +22,7 @@ from soupmerge.choices import LossEntry, Network
 from soupmerge.figures.drawing import PICTURES
 from soupmerge.figures.reading import RunRecord
 from soupmerge.robustness.losses import loss_of
-from soupmerge.sources.data import READERS
+from soupmerge.sources.images.readers import READERS
 from soupmerge.types import Generators
 from soupmerge.weights.groups import GROUPINGS
 from tests.shared import near

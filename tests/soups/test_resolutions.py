@@ -18,7 +18,7 @@ from soupmerge.binding import set_size
 from soupmerge.errors import InputError
 from soupmerge.soups.judge.comparison import report_on
 from soupmerge.soups.judge.entries import Entry
-from soupmerge.sources.resizing import Resized, resize
+from soupmerge.sources.images.resizing import Resized, resize
 from tests.shared import near
 
 Typed = Callable[..., Any]

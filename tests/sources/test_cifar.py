@@ -19,7 +19,8 @@ import torchvision
 
 import soupmerge as sm
 from soupmerge.errors import NetworkError, UnsafeError
-from soupmerge.sources import cifar, connections
+from soupmerge.sources import connections
+from soupmerge.sources.images import cifar
 from tests.sources.file_server import QUOTA, Server, send
 
 Act = Callable[[BaseHTTPRequestHandler], None]

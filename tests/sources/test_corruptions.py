@@ -11,7 +11,7 @@ from scipy import stats
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.sources.corruptions import corrupt, parse
+from soupmerge.sources.images.corruptions import corrupt, parse
 
 BLUR = (0.015, 0.025, 0.035, 0.05, 0.07)
 NOISE = (0.04, 0.08, 0.12, 0.18, 0.26)
@@ -164,7 +164,7 @@ def test_a_corrupted_set_is_the_set_but_for_its_pixels(name: str) -> None:
 
 
 def test_several_corruptions_of_a_set_read_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from soupmerge.sources import data
+    from soupmerge.sources.images import reading as data
 
     asked: list[str] = []
     digits = data.READERS["digits"]

@@ -14,7 +14,7 @@ import torch
 
 import soupmerge as sm
 from soupmerge.errors import InputError, SoupmergeError, UnsafeError, UsageError
-from soupmerge.sources import data as forms
+from soupmerge.sources.images import reading as forms
 from tests.sources.own import HERE
 
 # ---- splits

@@ -15,7 +15,7 @@ from PIL import Image
 
 import soupmerge as sm
 from soupmerge.errors import InputError, UnsafeError, UsageError
-from soupmerge.sources import readers
+from soupmerge.sources.images import arrays, decoding
 from tests.shared import Outcome
 
 Typed = Callable[..., Outcome]
@@ -133,7 +133,7 @@ def large(pets: Path) -> None:
 def test_no_image_is_left_out_in_silence(
     pets: Path, offence: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "MOST_PIXELS", 48)
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 48)
     offence(pets)
     with pytest.raises(InputError, match="dog/9.png"):
         sm.data(f"folder:{pets}", split="train")
@@ -235,9 +235,9 @@ def test_an_archive_that_unpacks_to_far_too_much_is_not_unpacked(
 ) -> None:
     x = np.zeros((1000, 1, 10, 10), np.uint8)  # and a header of 128 bytes
     path = archive(tmp_path / "a.npz", ["x.npy", "y.npy"], x=x, y=np.zeros(1000, int))
-    monkeypatch.setattr(readers, "UNPACKED", 100_128)
+    monkeypatch.setattr(arrays, "UNPACKED", 100_128)
     assert len(sm.data(f"npz:{path}")) == 1000
-    monkeypatch.setattr(readers, "UNPACKED", 100_127)
+    monkeypatch.setattr(arrays, "UNPACKED", 100_127)
     with pytest.raises(UnsafeError, match=r"a.npz: x.npy has \d+ bytes and unpacks to 100,128"):
         sm.data(f"npz:{path}")
     np.savez(tmp_path / "b.npz", x=x, y=np.zeros(1000, int))  # as large, and not packed

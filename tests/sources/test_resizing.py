@@ -9,7 +9,7 @@ from PIL import Image
 
 import soupmerge as sm
 from soupmerge.errors import UsageError
-from soupmerge.sources.resizing import Resized, resize
+from soupmerge.sources.images.resizing import Resized, resize
 
 
 def picture(height: int, width: int) -> np.ndarray:

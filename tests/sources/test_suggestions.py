@@ -13,7 +13,7 @@ from PIL import Image
 import soupmerge as sm
 from soupmerge.errors import InputError, SoupmergeError, UsageError
 from soupmerge.sources.functions import how_to_write
-from soupmerge.sources.resizing import Resized
+from soupmerge.sources.images.resizing import Resized
 
 
 def make_set(home: Path, *splits: str) -> None:

@@ -1,0 +1,137 @@
+"""A labelled set of images."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from soupmerge.errors import InputError
+from soupmerge.sources.images.arrays import from_arrays
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A labelled set of images in memory.
+
+    Attributes:
+        ref: the reference of the set.
+        split: its split or part.
+        ids: one name per example, stable across runs.
+        pixels: ``(N, C_in, H, W)``, uint8 or float32 in ``[0, 1]``; 1 or 3 channels.
+        labels: ``(N,)`` int64, from 0 to C − 1.
+        classes: number of classes C.
+        class_names: their names in the order of the labels; empty if unknown.
+
+    Raises:
+        InputError: shapes, pixels or labels are not as above.
+
+    Example:
+        >>> images = Images.of(torch.zeros(6, 3, 32, 32), torch.tensor([0, 1, 2, 0, 1, 2]))
+        >>> len(images), images.classes, images.batch(torch.tensor([4]))[1]
+        (6, 3, tensor([1]))
+    """
+
+    ref: str
+    split: str
+    ids: Sequence[str]
+    pixels: Tensor
+    labels: Tensor
+    classes: int
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pixels, Tensor) or not isinstance(self.labels, Tensor):
+            what = "pixels and labels are not tensors"
+            raise InputError(what, where=self.ref, fix="Images.of(x, y) takes arrays, too")
+        _require_images(self.ref, self.pixels)
+        _require_labels(self.ref, self.pixels, self.labels, self.classes)
+
+    @classmethod
+    def of(cls, x: Any, y: Any, *, ref: str = "arrays", classes: int | None = None) -> Images:
+        """Return a set of images from arrays or tensors.
+
+        Args:
+            x: ``(N, C_in, H, W)``, uint8, or numbers in ``[0, 1]``.
+            y: ``(N,)`` integers.
+            ref: the reference to give the set.
+            classes: number of classes C; default the largest label + 1.
+
+        Raises:
+            InputError: they are not as above.
+        """
+        ids, pixels, labels, labelled = from_arrays(x, y, ref)
+        return cls(ref, "all", ids, pixels, labels, classes or labelled)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images ``(B, C_in, H, W)``, float32 in ``[0, 1]``, and labels at *indices*."""
+        x = self.pixels[indices]
+        return (x.float() / 255 if x.dtype == torch.uint8 else x), self.labels[indices]
+
+    def take(self, indices: Tensor, split: str) -> Images:
+        """Return the examples at *indices* as a set of their own, whose part is called *split*."""
+        ids = tuple(self.ids[i] for i in indices.tolist())
+        pixels, labels = self.pixels[indices], self.labels[indices]
+        return dataclasses.replace(self, split=split, ids=ids, pixels=pixels, labels=labels)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of ids, labels and pixels."""
+        digest = hashlib.sha256("\n".join(self.ids).encode())
+        for tensor in (self.labels, self.pixels):
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what identifies the set, with the names of its classes if they are known."""
+        named = {"classes": list(self.class_names)} if self.class_names else {}
+        return {
+            "ref": self.ref,
+            "split": self.split,
+            "n": len(self),
+            "sha256": self.sha256,
+            **named,
+        }
+
+
+def _require_images(ref: str, pixels: Tensor) -> None:
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape[2:]:
+        fix = "give (N, channels, height, width) with 1 or 3 channels"
+        if pixels.ndim == 4 and pixels.shape[3] in (1, 3):
+            fix += "; transpose from (N, height, width, channels)?"
+        raise InputError(f"images of shape {tuple(pixels.shape)}", where=ref, fix=fix)
+    if pixels.dtype == torch.uint8 or not len(pixels):
+        return
+    low, high = float(pixels.min()), float(pixels.max())
+    if low >= 0 and high <= 1:
+        return
+    broken = (~pixels.isfinite()).nonzero()
+    if len(broken):
+        index, images = broken[0].tolist(), len(broken[:, 0].unique())
+        value = {"nan": "NaN"}.get(text := str(float(pixels[tuple(index)])), text)
+        what = f"pixel {index} is {value}; {images} of {len(pixels)} images are not finite"
+        raise InputError(what, where=ref, fix="repair these images, or leave them out")
+    fix = "give raw images; put mean and std into the model" if low < 0 else "divide by 255"
+    raise InputError(f"pixels range from {low:g} to {high:g}, not in [0, 1]", where=ref, fix=fix)
+
+
+def _require_labels(ref: str, pixels: Tensor, labels: Tensor, classes: int) -> None:
+    if len(labels) != len(pixels):
+        raise InputError(f"{len(pixels)} images, but {len(labels)} labels", where=ref)
+    wrong = ((labels < 0) | (labels >= classes)).nonzero().flatten()
+    if len(wrong):
+        first = int(wrong[0])
+        raise InputError(
+            f"label {int(labels[first])} of example {first} is not one of {classes} classes",
+            where=ref,
+            fix="number the classes from 0",
+        )
