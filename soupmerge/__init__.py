@@ -71,6 +71,8 @@ if TYPE_CHECKING:
     from soupmerge.soups.search.refine import refine as refine
     from soupmerge.soups.search.simplex import search as search
     from soupmerge.sources.images.image_set import Images as Images
+    from soupmerge.sources.images.pixels import Pixels as Pixels
+    from soupmerge.sources.images.preprocessing import Preprocessing as Preprocessing
     from soupmerge.sources.images.reading import data as data
     from soupmerge.sources.images.resizing import Resized as Resized
     from soupmerge.sources.models import model as model
@@ -134,8 +136,10 @@ _HOMES = {
     "Objective": "types",
     "PGD": "robustness.attacks",
     "Patience": "robustness.engine",
+    "Pixels": "sources.images.pixels",
     "Plane": "weights.plane",
     "Point": "soups.geometry.landscape",
+    "Preprocessing": "sources.images.preprocessing",
     "Progress": "types",
     "Race": "soups.search.race",
     "Recipe": "weights.recipe",
@@ -146,6 +150,7 @@ _HOMES = {
     "Schedule": "training.schedules",
     "Selection": "weights.selection",
     "Settings": "soups.learn.settings",
+    "Sketch": "sketch",
     "Source": "weights.recipe",
     "Sweep": "soups.learn.sweep",
     "Threat": "robustness.threats",

@@ -223,6 +223,10 @@ OPTIMISERS: dict[str, Optimiser] = {
 gradient descent."""
 
 
+FINGERPRINTS = ("content", "ids")
+"""What the fingerprint of stored images is made of: ids, sizes and contents, or the first two."""
+
+
 class Network(NamedTuple):
     """A built-in network.
 

@@ -35,16 +35,33 @@ class Sketch:
     def of(cls, examples: Examples) -> Sketch:
         """Return the sketch of *examples*; images are identified by 8-bit pixels, not by name.
 
-        The hash is unkeyed, so it does not detect a set that was disguised on purpose.
+        Examples with a method ``sketch`` know theirs. The hash is unkeyed, so it does not detect a
+        set that was disguised on purpose.
         """
+        known = getattr(examples, "sketch", None)
+        return known() if known else cls.of_batches(examples)
+
+    @classmethod
+    def of_batches(cls, examples: Examples) -> Sketch:
+        """Return the sketch of *examples* from their batches."""
         import torch
 
-        hashes: set[str] = set()
+        marks: set[str] = set()
         for indices in torch.arange(len(examples)).split(1024):
             x, _ = examples.batch(indices)
-            hashes.update(map(_mark, (x * 255).round().to(torch.uint8).contiguous().numpy()))
-        marks = sorted(hashes)
-        return cls(tuple(marks[:MOST]), len(marks) <= MOST)
+            marks.update(map(mark, (x * 255).round().to(torch.uint8).contiguous().numpy()))
+        return cls.of_marks(marks, True)
+
+    @classmethod
+    def of_marks(cls, marks: Iterable[str], whole: bool) -> Sketch:
+        """Return the sketch of images from their *marks*.
+
+        Args:
+            marks: the `mark` of each image.
+            whole: whether these are the marks of all images of the set.
+        """
+        lowest = sorted(set(marks))
+        return cls(tuple(lowest[:MOST]), whole and len(lowest) <= MOST)
 
     def common(self, other: Sketch) -> int:
         """Return how many images both sketches record: a lower bound on those the sets share."""
@@ -64,5 +81,6 @@ class Sketch:
         return cls(tuple(sorted(marks)), kind == "whole")
 
 
-def _mark(pixels: Iterable[Any]) -> str:
+def mark(pixels: Iterable[Any]) -> str:
+    """Return the hash of the *pixels* of an image, ``(C_in, H, W)`` contiguous uint8."""
     return hashlib.blake2b(pixels, digest_size=DIGITS // 2).hexdigest()  # type: ignore[arg-type]

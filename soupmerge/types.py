@@ -183,6 +183,20 @@ class Examples(Protocol):
         """
 
 
+@runtime_checkable
+class SupportsExpectation(Protocol):
+    """Examples that prepare images before they are asked for, because that takes long."""
+
+    def expect(self, indices: Tensor) -> None:
+        """Prepare for `Examples.batch` being asked for *indices*, in this order."""
+
+
+def expect(examples: Examples, indices: Tensor) -> None:
+    """Tell *examples* that the images at *indices* are asked for next, if that helps them."""
+    if isinstance(examples, SupportsExpectation):
+        examples.expect(indices)
+
+
 class Progress(Protocol):
     """A callback that reports the progress of long work."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +9,7 @@ import click
 import soupmerge as sm
 from soupmerge.cli import results, show
 from soupmerge.cli.options import output
-from soupmerge.cli.options.data import DataSets, data_sets, print_notes
+from soupmerge.cli.options.data import DataSets, data_sets
 from soupmerge.cli.options.ingredients import Ingredients, ingredients
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
@@ -64,7 +63,7 @@ def command(
     loaded = ingredients.load()
     size, _ = plan(loaded, step)
     net = network.make(like=loaded)
-    sets = _read_all(data)
+    sets = data.seen_by(net)
     most = max(map(len, sets))
     show.note(
         f"{show.counted(size, 'soup')}, {show.counted(len(sets), 'data set')} of up to "
@@ -92,16 +91,6 @@ def command(
         results.print_cost(cost)
     out = output.out
     show.note(f"the single soup is in {out}/soup.safetensors, the recipes of others in {out}/best")
-
-
-def _read_all(data: DataSets) -> Sequence[sm.Images]:
-    """Return the data sets; images that several of them corrupt are read once."""
-    from soupmerge.sources.images.reading import data_sets as read_all
-
-    sets = read_all(data.sets, split=data.split, limit=data.limit)
-    for images in sets:
-        print_notes(images)
-    return sets
 
 
 def _print(adaptation: Adaptation, names: tuple[str, ...]) -> None:

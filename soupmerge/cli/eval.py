@@ -131,7 +131,7 @@ def _benchmarks(
     """Return a benchmark for each data set, at each of *sizes* if there are any."""
     from soupmerge.sources.images.resizing import Resized
 
-    sets = [each.images() for each in data.each()]
+    sets = data.seen_by(nets[0])
     plain = [attack.benchmark(images, "test", machine) for images in sets]
     if not sizes:
         for images in sets:

@@ -76,11 +76,12 @@ def command(
     device = machine.device()
     checkpoint = opened(base, weights_key=weights_key) if base else None
     ingredients.print_notes([checkpoint] if checkpoint else [])
-    images = data.images()
     if checkpoint is None:
+        images = data.images()
         net = network.make_new(machine.seed, _shape(network.model, images))
     else:
         net = network.make(like=checkpoint)
+        images = data.seen_by(net).images()
     schedule = training_schedule.schedule(training, machine.batch_size, is_new=checkpoint is None)
     objective = loss.against(attacked, loss.trades)
     steps = -(-len(images) // schedule.batch_size) * schedule.epochs
@@ -128,5 +129,5 @@ def _shape(model: str | None, images: sm.Images) -> dict[str, int]:
     name, _, query = (model or "").partition("?")
     if name not in NETWORKS:
         return {}
-    shape = {"num_classes": images.classes, "in_channels": images.pixels.shape[1]}
+    shape = {"num_classes": images.classes, "in_channels": images.shape[0]}
     return {key: value for key, value in shape.items() if f"{key}=" not in query}

@@ -55,6 +55,7 @@ def command(
     loaded = ingredients.load(settings.base)
     plane = plane_through(loaded)
     net = network.make(like=loaded)
+    data = data.seen_by(net)
     images = _images(data)
     note_image_size(net, images)
     benchmark = sm.Benchmark(

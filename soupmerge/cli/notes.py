@@ -17,7 +17,7 @@ def note_image_size(net: Any, images: sm.Images) -> None:
 
     name = (ref_of(net) or "").partition("?")[0]
     usual = NETWORKS[name].side if name in NETWORKS else _timm_size(net)
-    height, width = images.pixels.shape[-2:]
+    height, width = images.shape[1:]
     if usual is None or (height, width) == (usual, usual):
         return
     note = (

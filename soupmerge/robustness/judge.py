@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -24,6 +25,7 @@ from soupmerge.types import (
     Finished,
     Progress,
     StreamingAttack,
+    expect,
 )
 
 LEAST_RECHECKED, MOST_RECHECKED, RECHECKED_PART = 16, 64, 10
@@ -105,6 +107,7 @@ class Judge:
         """Return ``(N,)`` bool: whether each image is classified correctly without attack."""
         verdicts = dict(self.ledger.known("clean"))
         todo = [i for i in range(len(self.data)) if i not in verdicts]
+        expect(self.data, torch.tensor(todo, dtype=torch.long))
         for indices in _split(todo, self.width):
             right = answers_right(self.meter, *self.load(indices)).tolist()
             new = dict(zip(indices.tolist(), right, strict=True))
@@ -207,11 +210,11 @@ class Judge:
         if not isinstance(attack, StreamingAttack):
             yield from self._by_batches(classifier, attack, todo, known)
             return
-        waiting = [i for i in todo if i not in known]
+        waiting = deque(i for i in todo if i not in known)
+        expect(self.data, torch.tensor(waiting, dtype=torch.long))
 
         def feed(count: int) -> Batch | None:
-            nonlocal waiting
-            some, waiting = waiting[:count], waiting[count:]
+            some = [waiting.popleft() for _ in range(min(count, len(waiting)))]
             return self._batch(attack, some) if some else None
 
         parts: list[Finished] = []

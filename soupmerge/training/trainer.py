@@ -22,7 +22,7 @@ from soupmerge.storage import run_folder
 from soupmerge.storage.names import HISTORY, STATE
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.training.schedules import Schedule
-from soupmerge.types import Augment, Examples, Objective, Progress
+from soupmerge.types import Augment, Examples, Objective, Progress, expect
 from soupmerge.weights import ledger, lineage, saving
 from soupmerge.weights.files import Checkpoint
 
@@ -148,7 +148,9 @@ class Trainer:
         return self.schedule.epochs * self.steps
 
     def _epoch(self, snapshot: Snapshot, progress: Progress) -> None:
-        indices = order(len(self.data), self.seed, self.at.epoch).split(self.schedule.batch_size)
+        visited = order(len(self.data), self.seed, self.at.epoch)
+        indices = visited.split(self.schedule.batch_size)
+        expect(self.data, visited[self.at.step * self.schedule.batch_size :])
         while self.at.step < self.steps:
             if snapshot.due():
                 snapshot.save(*self._state())

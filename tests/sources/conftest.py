@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from soupmerge.sources import connections
+from soupmerge.sources import cache, connections
 from soupmerge.sources.robustbench import files
 from tests.sources.file_server import Server, serving
 from tests.sources.hub_server import TOKEN, Hub
@@ -23,7 +23,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """No proxy, no variable that says offline, and empty caches, in the folder that is returned."""
     for name in (*PROXIES, *map(str.upper, PROXIES), *connections.VARIABLES, files.MODELS):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(files.HOME, str(tmp_path / "home"))
+    monkeypatch.setenv(cache.HOME, str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
 

@@ -16,7 +16,7 @@ from torch import nn
 
 import soupmerge as sm
 from soupmerge.errors import InputError, NetworkError, UnsafeError
-from soupmerge.sources import downloads
+from soupmerge.sources import cache, downloads
 from soupmerge.sources.refs import opened
 from soupmerge.sources.robustbench import files, zoo
 from soupmerge.weights.lineage import family_of
@@ -30,7 +30,7 @@ Typed = Callable[..., Outcome]
 def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder laid out like RobustBench's, and no way to the network."""
     monkeypatch.setenv(files.MODELS, str(tmp_path / "models"))
-    monkeypatch.setenv(files.HOME, str(tmp_path / "home"))
+    monkeypatch.setenv(cache.HOME, str(tmp_path / "home"))
     monkeypatch.setenv("SOUPMERGE_OFFLINE", "1")
     return tmp_path / "models"
 
@@ -249,7 +249,7 @@ def test_a_folder_that_is_named_is_where_files_go(
 def test_files_go_to_a_cache_where_nothing_is_named(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(files.HOME)
+    monkeypatch.delenv(cache.HOME)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
     put(tmp_path / "models", WANG, weights())  # RobustBench's own folder, where one stands
     assert sm.load(f"rb:{WANG}")[0].files == (Path("models") / f"{WANG}.pt",)

@@ -39,7 +39,7 @@ class BarrierSettings:
         device = machine.device()
         attacks = [sm.APGD.training(threat, steps=self.steps) for threat in self.threats]
         benchmark = sm.Benchmark(
-            data.images(),
+            data.seen_by(net).images(),
             attacks,
             name="basin",
             seed=machine.seed,

@@ -65,12 +65,13 @@ class FrontChoice:
             sm.Threat.parse(name) for name in front.objectives if name != "clean"
         )
         judging = self.attack.under(threats)
-        benchmark = judging.benchmark(given.images(), "val", self.machine)
+        net = self.network.make(like=loaded)
+        benchmark = judging.benchmark(given.seen_by(net).images(), "val", self.machine)
         show.note(f"{len(benchmark.data):,} images of {given.ref} ({given.split}) choose")
         out = Path(runs[0], CHOSEN)
         with show.Progress() as progress:
             sm.refine(
-                self.network.make(like=loaded),
+                net,
                 loaded,
                 front,
                 benchmark,

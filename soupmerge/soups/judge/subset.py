@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from soupmerge.types import Examples
+from soupmerge.types import Examples, expect
 from soupmerge.weights.files import sha256_of
 
 
@@ -47,6 +47,10 @@ class Subset:
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 images and labels at *indices* of the subset."""
         return self.data.batch(self.indices[indices])
+
+    def expect(self, indices: Tensor) -> None:
+        """Prepare for `batch` being asked for *indices*, in this order."""
+        expect(self.data, self.indices[indices])
 
     @cached_property
     def sha256(self) -> str:

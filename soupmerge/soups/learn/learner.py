@@ -23,7 +23,7 @@ from soupmerge.soups.learn.starts import BEST, corner_starts
 from soupmerge.storage import run_folder
 from soupmerge.storage.names import HISTORY, STATE
 from soupmerge.storage.snapshot import Snapshot
-from soupmerge.types import Augment, Classifier, Examples, Objective, Progress
+from soupmerge.types import Augment, Classifier, Examples, Objective, Progress, expect
 from soupmerge.weights.ingredients import Ingredients
 
 PROBED = 512
@@ -113,10 +113,14 @@ class Learner:
         if snapshot and (saved := snapshot.load()):
             with snapshot.restoring():
                 self._restore(*saved)
+        expected = None
         while self.state["step"] < self.epochs * self.steps and not self._out_of_patience():
             epoch, step = divmod(self.state["step"], self.steps)
-            indices = order(len(self.data), self.seed, epoch)
-            self.step(indices.split(self.settings.batch_size)[step])
+            visited, size = order(len(self.data), self.seed, epoch), self.settings.batch_size
+            if expected != epoch:
+                expect(self.data, visited[step * size :])
+                expected = epoch
+            self.step(visited[step * size :][:size])
             ends_epoch = step + 1 == self.steps
             progress("steps", self.state["step"], self.epochs * self.steps, self.convergence.note())
             if ends_epoch:
@@ -285,6 +289,7 @@ class Learner:
         """
         classifier, total = self._cast(self.soup.mix(alpha)), 0.0
         n = min(len(examples), most or len(examples))
+        expect(examples, torch.arange(n))
         for indices in torch.arange(n).split(self.settings.batch_size):
             x, y = (t.to(self.device) for t in examples.batch(indices))
             noise = stream("stop", self.seed, int(indices[0]))

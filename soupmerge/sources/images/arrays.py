@@ -37,7 +37,7 @@ def npz(rest: str, split: str) -> Contents:
         raise InputError(f"is not a NumPy archive: {error}", where=path) from error
     except (OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError(f"is not a NumPy archive: {error}", where=path) from error
-    return from_arrays(x, y, str(path))
+    return Contents(*from_arrays(x, y, str(path)))
 
 
 def _arrays_in(archive: Any, split: str, path: Path) -> tuple[Any, Any]:
@@ -69,7 +69,7 @@ def function(ref: str, split: str) -> Contents:
         raise InputError(f"failed: {error!r}", where=ref) from error
     if not isinstance(result, tuple) or len(result) != 2:
         raise InputError(f"returned a {type(result).__name__}, not (images, labels)", where=ref)
-    return from_arrays(*result, ref)
+    return Contents(*from_arrays(*result, ref))
 
 
 def from_arrays(x: Any, y: Any, where: str) -> tuple[Sequence[str], Tensor, Tensor, int]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import warnings
-from pathlib import Path
 from typing import Any
 
-from soupmerge.sources import connections, downloads
+from soupmerge.sources import cache, connections, downloads
 from soupmerge.storage.reading import StableFile
 
 SHA256 = {
@@ -31,7 +29,7 @@ def load(name: str, *, train: bool) -> Any:
     """
     import torchvision
 
-    home = Path(os.environ.get("SOUPMERGE_HOME", Path.home() / ".cache" / "soupmerge"))
+    home = cache.home()
     kind = getattr(torchvision.datasets, name)
     with contextlib.suppress(RuntimeError):  # missing or damaged
         return kind(home, train=train)

@@ -1,10 +1,13 @@
-"""What readers return, and what they share."""
+"""What readers return: ids, labels and classes, and pixels or the place where images are stored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from soupmerge.errors import UsageError
@@ -13,9 +16,48 @@ T = TypeVar("T")
 
 SPLITS = ("train", "val", "test")
 
-Contents: TypeAlias = tuple[Sequence[str], Tensor, Tensor, Sequence[str] | int]
-"""Ids, pixels, labels, and the names of the classes in the order of their labels, or the number of
-classes if they have no names."""
+
+@runtime_checkable
+class Source(Protocol):
+    """Stored images, which are read one by one by their index; no pixel is known yet."""
+
+    @property
+    def stamps(self) -> NDArray[np.int64]:
+        """``(N, 2)``: the size of each stored image in bytes, and when it was last changed, in ns.
+
+        Sizes are part of the fingerprint of the set. Both decide whether what was found out about
+        the images before still holds.
+        """
+
+    def __len__(self) -> int:
+        """Return the number of images N."""
+
+    def read(self, index: int) -> bytes | Image.Image:
+        """Return an image as its file holds it, or as Pillow does.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+
+    def where(self, index: int) -> str:
+        """Return where an image is stored, for errors."""
+
+
+class Contents(NamedTuple):
+    """What a reader returns.
+
+    Attributes:
+        ids: one name per image, stable across runs.
+        pixels: ``(N, C_in, H, W)``, or where the images are stored.
+        labels: ``(N,)`` int64.
+        classes: the names of the classes in the order of their labels, or the number of classes if
+            they have no names.
+    """
+
+    ids: Sequence[str]
+    pixels: Tensor | Source
+    labels: Tensor
+    classes: Sequence[str] | int
 
 
 def part(parts: Mapping[str, T], split: str, where: str) -> T:

@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from soupmerge.errors import InputError, enumerated
 from soupmerge.sources.images.contents import SPLITS, Contents, part
-from soupmerge.sources.images.decoding import decode_all
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+MOST_BYTES = 1 << 28
+"""Of one image file."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files below one folder, as a `contents.Source`.
+
+    Attributes:
+        root: the folder.
+        names: paths of the files, relative to it.
+        stamps: ``(N, 2)``: their sizes and the times of their last change, in ns.
+    """
+
+    root: Path
+    names: Sequence[str]
+    stamps: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> bytes:
+        """Return the bytes of a file.
+
+        Raises:
+            InputError: it cannot be read, or is too large for an image.
+        """
+        if self.stamps[index, 0] > MOST_BYTES:
+            what = f"has {self.stamps[index, 0]:,} bytes, which is too large for an image"
+            raise InputError(what, where=self.where(index))
+        try:
+            with open(self.root / self.names[index], "rb") as file:
+                return file.read(MOST_BYTES)
+        except OSError as error:
+            what = f"cannot be read: {error.strerror or error}"
+            raise InputError(what, where=self.where(index)) from error
+
+    def where(self, index: int) -> str:
+        """Return the path of a file."""
+        return str(self.root / self.names[index])
 
 
 def folder(rest: str, split: str) -> Contents:
-    """Read one folder of images per class, from ``rest/split`` if it exists, else from *rest*.
-
-    Images have 3 channels, or 1 if all of them are grey.
-    """
+    """List one folder of images per class, from ``rest/split`` if it exists, else from *rest*."""
     root = Path(rest)
     if not root.is_dir():
         raise InputError("there is no such folder", where=f"folder:{rest}")
@@ -30,19 +69,11 @@ def folder(rest: str, split: str) -> Contents:
         root = root / split
     elif splits := [s for s in SPLITS if _is_split(root / s)]:
         part(dict.fromkeys(splits), split, f"folder:{rest}")
-    names = _classes_in(root)
-    files = _images_in(root, names)
-    _warn_of_order(root, names)
-    arrays = decode_all([file for file, _ in files], root)
-    if any(array.shape[2] == 3 for array in arrays):
-        arrays = [np.broadcast_to(array, (*array.shape[:2], 3)) for array in arrays]
-    shapes = sorted({array.shape for array in arrays})
-    if len(shapes) > 1:
-        what = f"images of several shapes, such as {shapes[0]} and {shapes[-1]}"
-        raise InputError(what, where=root, fix="resize them to one size first")
-    pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
-    ids = [file.relative_to(root).as_posix() for file, _ in files]
-    return ids, pixels, torch.tensor([label for _, label in files]), names
+    classes = _classes_in(root)
+    files, labels = _images_in(root, classes)
+    _warn_of_order(root, classes)
+    ids = [os.fsencode(name).decode(errors="backslashreplace") for name in files.names]
+    return Contents(ids, files, torch.tensor(labels), classes)
 
 
 def _is_split(folder: Path) -> bool:
@@ -52,7 +83,8 @@ def _is_split(folder: Path) -> bool:
 
 def _classes_in(root: Path) -> list[str]:
     """Return the names of the class folders in *root*, in the order of their labels."""
-    folders = [f.name for f in root.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    with os.scandir(root) as entries:
+        folders = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
     return sorted(folders, key=_natural)
 
 
@@ -85,31 +117,52 @@ def _warn_of_order(root: Path, names: Sequence[str]) -> None:
         warnings.warn(what, stacklevel=2)
 
 
-def _images_in(root: Path, names: Collection[str]) -> list[tuple[Path, int]]:
-    """Return the images in the class folders *names* with their labels; warn of other entries."""
-    files, broken, others = [], [], []
-    for label, name in enumerate(names):
-        for entry in sorted(f for f in (root / name).iterdir() if not f.name.startswith(".")):
-            if entry.suffix.lower() not in SUFFIXES:
-                others.append(entry.relative_to(root).as_posix())
-            elif entry.is_file():
-                files.append((entry, label))
+def _images_in(root: Path, classes: Sequence[str]) -> tuple[ImageFiles, list[int]]:
+    """Return the images in the folders *classes* and their labels; warn of other entries."""
+    names: list[str] = []
+    stamps: list[tuple[int, int]] = []
+    labels: list[int] = []
+    broken: list[str] = []
+    others: list[str] = []
+    for label, name in enumerate(classes):
+        with os.scandir(root / name) as entries:
+            listed = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
+        for entry in listed:
+            path = f"{name}/{entry.name}"
+            if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
+                others.append(path)
+            elif _is_file(entry):
+                status = entry.stat()
+                names.append(path)
+                stamps.append((status.st_size, status.st_mtime_ns))
+                labels.append(label)
             else:
-                broken.append(entry.relative_to(root).as_posix())
+                broken.append(path)
     if broken:
         what = "entries are named as images, but are not files or links to files"
         raise InputError(what, problems=broken, where=root, fix="remove them, or repair the links")
-    if not files:
-        fix = "give a folder with one folder of images per class"
-        if sets := [name for name in names if _is_split(root / name)]:
-            shown = [f"folder:{root / name}" for name in sets]
-            fix = f"it holds data sets one level below: {enumerated(shown)}"
-        raise InputError("holds no images in class folders", where=root, fix=fix)
+    if not names:
+        _refuse_empty(root, classes)
     if others:
         what = f"{root}: {len(others)} entries of class folders are not images ({others[0]})"
         warnings.warn(f"{what}; known are {' '.join(SUFFIXES)}", stacklevel=2)
-    labels = {label for _, label in files}
-    if empty := [name for label, name in enumerate(names) if label not in labels]:
-        what = f"{root}: no images of {len(empty)} of {len(names)} classes"
+    filled = set(labels)
+    if empty := [name for label, name in enumerate(classes) if label not in filled]:
+        what = f"{root}: no images of {len(empty)} of {len(classes)} classes"
         warnings.warn(f"{what}: {enumerated(empty)}", stacklevel=2)
-    return files
+    return ImageFiles(root, names, np.array(stamps, np.int64)), labels
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a loop of links
+        return False
+
+
+def _refuse_empty(root: Path, classes: Sequence[str]) -> None:
+    fix = "give a folder with one folder of images per class"
+    if sets := [name for name in classes if _is_split(root / name)]:
+        shown = [f"folder:{root / name}" for name in sets]
+        fix = f"it holds data sets one level below: {enumerated(shown)}"
+    raise InputError("holds no images in class folders", where=root, fix=fix)

@@ -13,18 +13,21 @@ import torch
 from torch import Tensor
 
 from soupmerge.errors import InputError
+from soupmerge.sketch import Sketch
 from soupmerge.sources.images.arrays import from_arrays
+from soupmerge.sources.images.pixels import Pixels
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A labelled set of images in memory.
+    """A labelled set of images. What it holds is known before any pixel is decoded.
 
     Attributes:
         ref: the reference of the set.
         split: its split or part.
         ids: one name per example, stable across runs.
-        pixels: ``(N, C_in, H, W)``, uint8 or float32 in ``[0, 1]``; 1 or 3 channels.
+        pixels: ``(N, C_in, H, W)``, uint8 or float32 in ``[0, 1]``; 1 or 3 channels. Images that
+            are decoded when they are asked for are `Pixels`, not a tensor.
         labels: ``(N,)`` int64, from 0 to C − 1.
         classes: number of classes C.
         class_names: their names in the order of the labels; empty if unknown.
@@ -41,17 +44,18 @@ class Images:
     ref: str
     split: str
     ids: Sequence[str]
-    pixels: Tensor
+    pixels: Tensor | Pixels
     labels: Tensor
     classes: int
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.pixels, Tensor) or not isinstance(self.labels, Tensor):
+        if not isinstance(self.pixels, Tensor | Pixels) or not isinstance(self.labels, Tensor):
             what = "pixels and labels are not tensors"
             raise InputError(what, where=self.ref, fix="Images.of(x, y) takes arrays, too")
-        _require_images(self.ref, self.pixels)
-        _require_labels(self.ref, self.pixels, self.labels, self.classes)
+        if isinstance(self.pixels, Tensor):
+            require_images(self.ref, self.pixels)
+        require_labels(self.ref, len(self.pixels), self.labels, self.classes)
 
     @classmethod
     def of(cls, x: Any, y: Any, *, ref: str = "arrays", classes: int | None = None) -> Images:
@@ -72,38 +76,70 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(C_in, H, W)``."""
+        return self.pixels.shape[-3:]  # type: ignore[return-value]
+
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images ``(B, C_in, H, W)``, float32 in ``[0, 1]``, and labels at *indices*."""
+        """Return images ``(B, C_in, H, W)``, float32 in ``[0, 1]``, and labels at *indices*.
+
+        Raises:
+            InputError: a stored image cannot be read or decoded, or has another size than others.
+        """
         x = self.pixels[indices]
         return (x.float() / 255 if x.dtype == torch.uint8 else x), self.labels[indices]
+
+    def expect(self, indices: Tensor) -> None:
+        """Prepare for `batch` being asked for *indices*, in this order."""
+        if isinstance(self.pixels, Pixels):
+            self.pixels.expect(indices)
 
     def take(self, indices: Tensor, split: str) -> Images:
         """Return the examples at *indices* as a set of their own, whose part is called *split*."""
         ids = tuple(self.ids[i] for i in indices.tolist())
-        pixels, labels = self.pixels[indices], self.labels[indices]
+        in_memory = isinstance(self.pixels, Tensor)
+        pixels = self.pixels[indices] if in_memory else self.pixels.take(indices)
+        labels = self.labels[indices]
         return dataclasses.replace(self, split=split, ids=ids, pixels=pixels, labels=labels)
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of ids, labels and pixels."""
+        """Hash of ids, labels and pixels; of stored images, of what is stored."""
         digest = hashlib.sha256("\n".join(self.ids).encode())
-        for tensor in (self.labels, self.pixels):
-            digest.update(tensor.contiguous().numpy().data)
+        digest.update(self.labels.contiguous().numpy().data)
+        if isinstance(self.pixels, Tensor):
+            digest.update(self.pixels.contiguous().numpy().data)
+        else:
+            digest.update(self.pixels.digest.encode())
         return digest.hexdigest()
+
+    def sketch(self) -> Sketch:
+        """Return the sketch of the set; that of stored images is kept in the cache."""
+        if isinstance(self.pixels, Tensor):
+            return Sketch.of_batches(self)
+        return Sketch.of_marks(*self.pixels.marks())
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the set, with the names of its classes if they are known."""
         named = {"classes": list(self.class_names)} if self.class_names else {}
+        stored = {} if isinstance(self.pixels, Tensor) else self.pixels.describe()
         return {
             "ref": self.ref,
             "split": self.split,
             "n": len(self),
             "sha256": self.sha256,
+            **stored,
             **named,
         }
 
 
-def _require_images(ref: str, pixels: Tensor) -> None:
+def require_images(ref: str, pixels: Tensor) -> None:
+    """Refuse *pixels* that are not ``(N, C_in, H, W)``, with 1 or 3 channels, in ``[0, 1]``.
+
+    Raises:
+        InputError: they are not; *ref* names the set.
+    """
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape[2:]:
         fix = "give (N, channels, height, width) with 1 or 3 channels"
         if pixels.ndim == 4 and pixels.shape[3] in (1, 3):
@@ -124,9 +160,14 @@ def _require_images(ref: str, pixels: Tensor) -> None:
     raise InputError(f"pixels range from {low:g} to {high:g}, not in [0, 1]", where=ref, fix=fix)
 
 
-def _require_labels(ref: str, pixels: Tensor, labels: Tensor, classes: int) -> None:
-    if len(labels) != len(pixels):
-        raise InputError(f"{len(pixels)} images, but {len(labels)} labels", where=ref)
+def require_labels(ref: str, images: int, labels: Tensor, classes: int) -> None:
+    """Refuse *labels* that are not one for each of so many *images*, from 0 to *classes* − 1.
+
+    Raises:
+        InputError: they are not; *ref* names the set.
+    """
+    if len(labels) != images:
+        raise InputError(f"{images} images, but {len(labels)} labels", where=ref)
     wrong = ((labels < 0) | (labels >= classes)).nonzero().flatten()
     if len(wrong):
         first = int(wrong[0])

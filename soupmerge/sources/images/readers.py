@@ -1,4 +1,4 @@
-"""Readers of data sets: each returns ids, pixels ``(N, C_in, H, W)``, labels and classes."""
+"""Readers of data sets, by the word before the colon of a reference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def digits(rest: str, split: str) -> Contents:
     parts = {"train": train, "val": val, "test": test}
     indices = np.sort(part(parts, split, "digits"))
     pixels = torch.from_numpy(bunch.images[indices]).float().div(16).unsqueeze(1)
-    return numbered(indices), pixels, torch.from_numpy(y[indices]).long(), 10
+    return Contents(numbered(indices), pixels, torch.from_numpy(y[indices]).long(), 10)
 
 
 def cifar10(rest: str, split: str) -> Contents:
@@ -47,7 +47,7 @@ def _cifar(name: str, split: str) -> Contents:
     images = cifar.load(name, train=is_train)
     pixels = torch.from_numpy(images.data).permute(0, 3, 1, 2).contiguous()
     labels = torch.tensor(images.targets)
-    return numbered(range(len(pixels))), pixels, labels, list(images.classes)
+    return Contents(numbered(range(len(pixels))), pixels, labels, list(images.classes))
 
 
 def _require_no_rest(name: str, rest: str) -> None:

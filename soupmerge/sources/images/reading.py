@@ -10,35 +10,58 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.errors import InputError, UsageError, enumerated, near_miss
 from soupmerge.schedule import stream
 from soupmerge.sources import functions
-from soupmerge.sources.images import arrays, corruptions
-from soupmerge.sources.images.image_set import Images
+from soupmerge.sources.images import arrays, corruptions, fingerprints
+from soupmerge.sources.images.contents import Contents
+from soupmerge.sources.images.corrupted import CorruptedPixels
+from soupmerge.sources.images.image_set import Images, require_images, require_labels
+from soupmerge.sources.images.opening import pixels_of, refuse
+from soupmerge.sources.images.preprocessing import split_query
 from soupmerge.sources.images.readers import READERS
+from soupmerge.sources.images.stored import StoredPixels
 
 VAL_OF = {"cifar10": "train[45000:]", "cifar100": "train[45000:]"}
 """What ``val`` means for sets without one. To choose on it, train on ``train[:45000]`` only."""
 
 
-def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
+def data(
+    ref: str,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    like: Any = None,
+    broken: str = "refuse",
+    by: str = fingerprints.CONTENT,
+) -> Images:
     """Return the images that *ref* names.
 
     Args:
         ref: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH`` (one folder per class, below a
             folder per split if there are splits), ``npz:PATH`` (arrays x and y), or
             ``package.module:function``, which is called with the split and returns images and
-            labels; ``blur-3:DATA`` applies a corruption to DATA.
+            labels; ``blur-3:DATA`` applies a corruption to DATA. After any of these may follow how
+            images are brought to one size, such as ``?resize=256&crop=224``; see `Preprocessing`.
         split: ``train``, ``val`` or ``test``, or a part: ``train[:45000]``, ``train[45000:]``.
         limit: number of images to keep, drawn with a fixed seed; default all.
+        like: a network, whose own preprocessing brings images of several sizes to one size if the
+            reference does not say how.
+        broken: what to do about images that cannot be decoded: ``refuse`` them when they are asked
+            for, ``scan`` for all of them now, or ``skip`` them, with a warning.
+        by: what the fingerprint of stored images is made of, ``content`` or ``ids``.
 
     Raises:
         UsageError: there is no such set or split, or *limit* is out of range.
-        InputError: the data are not labelled images in ``[0, 1]``.
+        InputError: the data are not labelled images in ``[0, 1]``, or have several sizes.
         NetworkError: a set must be downloaded, and cannot be.
         UnsafeError: reading the data would run code or fill the memory.
 
@@ -48,26 +71,63 @@ def data(ref: str, *, split: str = "test", limit: int | None = None) -> Images:
     """
     _require_text(ref)
     if corruptions.parse(ref) is not None:
-        return data_sets([ref], split=split, limit=limit)[0]
+        return data_sets([ref], split=split, limit=limit, like=like, broken=broken, by=by)[0]
     name, start, stop = _parse_split(VAL_OF.get(ref, split) if split == "val" else split)
-    images = _read(ref, name)
-    shuffled = torch.randperm(len(images), generator=stream("split", len(images)))
-    if start is not None or stop is not None:
-        shuffled = shuffled[start:stop]
+    place, preprocessing = split_query(ref)
+    ids, stored, labels, classes = _read(place, name)
+    names = () if isinstance(classes, int) else tuple(classes)
+    count = classes if isinstance(classes, int) else len(classes)
+    if isinstance(stored, Tensor):
+        require_images(ref, stored)
+    require_labels(ref, len(stored), labels, count)
+    chosen = _chosen(len(ids), slice(start, stop), limit, f"{ref} {split}")
+    if limit is not None and len(chosen) < len(ids):
+        split = f"{split}, {limit} of it"
+    pixels = pixels_of(stored, chosen, ref=ref, preprocessing=preprocessing, like=like)
+    if isinstance(pixels, StoredPixels):
+        pixels = replace(pixels, by=by)
+    ids = tuple(ids[i] for i in chosen.tolist())
+    images = Images(ref, split, ids, pixels, labels[chosen], count, names)
+    return images if broken == "refuse" else _without_broken(images, broken)
+
+
+def _chosen(n: int, part: slice, limit: int | None, where: str) -> Tensor:
+    """Return the indices of a part of *n* images, or of *limit* images of it, in order."""
+    shuffled = torch.randperm(n, generator=stream("split", n))[part]
     if limit is not None:
         if not isinstance(limit, int) or not 0 < limit <= len(shuffled):
-            raise UsageError(f"limit {limit} is not in 1…{len(shuffled)}", where=f"{ref} {split}")
+            raise UsageError(f"limit {limit} is not in 1…{len(shuffled)}", where=where)
         shuffled = shuffled[:limit]
     if not len(shuffled):
-        raise InputError("holds no images", where=f"{ref} {split}")
-    whole = len(shuffled) == len(images)
-    return images.take(
-        shuffled.sort().values, split if whole or limit is None else f"{split}, {limit} of it"
-    )
+        raise InputError("holds no images", where=where)
+    return shuffled.sort().values
 
 
-def data_sets(refs: Sequence[str], *, split: str, limit: int | None = None) -> list[Images]:
-    """Return the images of each of *refs*, as `data` does; corruptions of one set read it once."""
+def _without_broken(images: Images, broken: str) -> Images:
+    """Return *images* without those that cannot be decoded, or refuse them, as *broken* says."""
+    if not isinstance(images.pixels, StoredPixels):
+        return images
+    problems = images.pixels.broken()
+    if not problems:
+        return images
+    if broken == "scan":
+        refuse([*problems.values()], len(images), images.ref)
+    whole = torch.tensor([i for i in range(len(images)) if i not in problems])
+    if not len(whole):
+        raise InputError("none of its images can be decoded", where=images.ref)
+    lines = enumerated([str(problem) for problem in problems.values()])
+    what = f"{images.ref}: left out {len(problems)} of {len(images)} images"
+    warnings.warn(f"{what}, which cannot be decoded: {lines}", stacklevel=3)
+    return images.take(whole, f"{images.split}, without {len(problems)} broken")
+
+
+def data_sets(refs: Sequence[str], **options: Any) -> list[Images]:
+    """Return the images of each of *refs*; corruptions of one set read it once.
+
+    Args:
+        refs: references, each as for `data`.
+        options: all others are those of `data`.
+    """
     clean: dict[str, Images] = {}
     sets = []
     for ref in refs:
@@ -75,13 +135,18 @@ def data_sets(refs: Sequence[str], *, split: str, limit: int | None = None) -> l
         corruption = corruptions.parse(ref)
         plain = ref if corruption is None else corruption[2]
         if plain not in clean:
-            clean[plain] = data(plain, split=split, limit=limit)
+            clean[plain] = data(plain, **options)
         images = clean[plain]
-        if corruption is not None:
-            pixels = corruptions.corrupt(images.pixels, images.ids, *corruption[:2])
-            images = dataclasses.replace(images, ref=ref, pixels=pixels)
-        sets.append(images)
+        sets.append(images if corruption is None else _corrupted(images, ref, *corruption[:2]))
     return sets
+
+
+def _corrupted(images: Images, ref: str, name: str, strength: int) -> Images:
+    if isinstance(images.pixels, Tensor):
+        pixels = corruptions.corrupt(images.pixels, images.ids, name, strength)
+        return dataclasses.replace(images, ref=ref, pixels=pixels)
+    lazy = CorruptedPixels(images.pixels, images.ids, name, strength)
+    return dataclasses.replace(images, ref=ref, pixels=lazy)
 
 
 def _require_text(ref: object) -> None:
@@ -90,20 +155,16 @@ def _require_text(ref: object) -> None:
         raise UsageError(what, where="data", fix="Images.of(x, y) takes arrays and tensors")
 
 
-def _read(ref: str, split: str) -> Images:
+def _read(ref: str, split: str) -> Contents:
     kind, colon, rest = ref.partition(":")
     if colon and not rest:
         fix = "leave out the colon, or write what belongs after it"
         raise UsageError("ends with a colon", where=ref, fix=fix)
     if kind in READERS:
-        ids, pixels, labels, classes = READERS[kind](rest, split)
-    elif functions.is_function(ref):
-        ids, pixels, labels, classes = arrays.function(ref, split)
-    else:
-        raise UsageError(f"no data set {ref!r}", where="data", fix=_how_to_write(ref))
-    if isinstance(classes, int):
-        return Images(ref, split, ids, pixels, labels, classes)
-    return Images(ref, split, ids, pixels, labels, len(classes), tuple(classes))
+        return Contents(*READERS[kind](rest, split))
+    if functions.is_function(ref):
+        return arrays.function(ref, split)
+    raise UsageError(f"no data set {ref!r}", where="data", fix=_how_to_write(ref))
 
 
 def _how_to_write(ref: str) -> str:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from soupmerge.errors import UsageError
-from soupmerge.types import Examples
+from soupmerge.sketch import Sketch
+from soupmerge.types import Examples, expect
 
 METHOD = "bicubic, antialiased"
 """As robust ImageNet networks are evaluated (Singh et al. 2023; timm's default)."""
@@ -73,6 +74,14 @@ class Resized:
         """Return images ``(B, C_in, H, W)``, float32 in ``[0, 1]``, and labels at *indices*."""
         x, y = self.data.batch(indices)
         return resize(x, self.resolution), y
+
+    def expect(self, indices: Tensor) -> None:
+        """Prepare for `batch` being asked for *indices*, in this order."""
+        expect(self.data, indices)
+
+    def sketch(self) -> Sketch:
+        """Return the sketch of *data*: the images are the same at any resolution."""
+        return Sketch.of(self.data)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the set and its resolution."""

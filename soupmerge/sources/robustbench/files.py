@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soupmerge.errors import UnsafeError
-from soupmerge.sources import connections, downloads
+from soupmerge.sources import cache, connections, downloads
 from soupmerge.sources.robustbench.zoo import ZooEntry
 from soupmerge.storage import commit
 from soupmerge.storage.reading import read_bytes
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 MODELS = "SOUPMERGE_RB_MODELS"
 """Environment variable: a folder laid out like RobustBench's; ``models`` if unset."""
-
-HOME = "SOUPMERGE_HOME"
-"""Environment variable: the folder for pulled files; ``~/.cache/soupmerge`` if unset."""
 
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 
@@ -75,8 +72,7 @@ def _models_folder() -> Path:
 
 
 def _pulled_folder() -> Path:
-    home = os.environ.get(HOME)
-    return Path(home) / "robustbench" if home else Path.home() / ".cache/soupmerge/robustbench"
+    return cache.home() / "robustbench"
 
 
 def _pin_of(path: Path) -> Path:

@@ -1,0 +1,212 @@
+"""Preprocessing: images of any size → images of one size, as networks are evaluated.
+
+It is written as a query after a reference: ``folder:PATH?resize=256&crop=224``, or by the name that
+a library gives it: ``folder:PATH?preprocessing=Res256Crop224``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from soupmerge.errors import UsageError, near_miss
+
+MOST = 4096
+"""Of the length of a side, in pixels."""
+
+INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "box", "hamming", "lanczos")
+"""Pillow's, by the names that torchvision and timm give them."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image of any size becomes one of the size that a network takes.
+
+    The steps and the 8-bit pixels are those of torchvision's transforms of Pillow images, which
+    published evaluations use.
+
+    Attributes:
+        resize: length of the shorter side, or height and width; None keeps the size.
+        crop: side of the square that is cut out of the centre, filled up with black where the image
+            is smaller; None keeps everything.
+        interpolation: one of `INTERPOLATIONS`.
+        antialias: whether the interpolation averages over all pixels that it skips.
+        channels: 3, or 1 for grey.
+
+    Raises:
+        UsageError: a value is out of range.
+
+    Example:
+        >>> str(Preprocessing(256, 224, "bicubic"))
+        'resize=256&crop=224&interpolation=bicubic'
+        >>> Preprocessing(4, 2)(Image.new("RGB", (8, 12))).shape
+        torch.Size([3, 2, 2])
+    """
+
+    resize: int | tuple[int, int] | None = None
+    crop: int | None = None
+    interpolation: str = "bilinear"
+    antialias: bool = True
+    channels: int = 3
+
+    def __post_init__(self) -> None:
+        sides = self.resize if isinstance(self.resize, tuple) else (self.resize,)
+        for name, side in (*(("resize", s) for s in sides), ("crop", self.crop)):
+            if side is not None and not (isinstance(side, int) and 1 <= side <= MOST):
+                fix = "give pixels, such as 224"
+                raise UsageError(f"{side} is not in 1…{MOST}", where=name, fix=fix)
+        if self.interpolation not in INTERPOLATIONS:
+            fix = near_miss(self.interpolation, INTERPOLATIONS)
+            what = f"unknown interpolation {self.interpolation!r}"
+            raise UsageError(what, where="interpolation", fix=fix)
+        if not self.antialias and self.interpolation not in ("bilinear", "bicubic", "nearest"):
+            what = f"{self.interpolation} is always antialiased"
+            raise UsageError(what, where="antialias", fix="leave out antialias=0")
+        if self.channels not in (1, 3):
+            fix = "give 3, or 1 for grey"
+            raise UsageError(f"{self.channels} channels", where="channels", fix=fix)
+
+    def __str__(self) -> str:
+        """Return the query that `parse` reads, without what is usual."""
+        texts = {f.name: _text(getattr(self, f.name)) for f in fields(self)}
+        usual = {f.name: _text(f.default) for f in fields(self)}
+        return "&".join(f"{name}={text}" for name, text in texts.items() if text != usual[name])
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Return the pixels ``(C_in, H, W)``, uint8, of *image*, which is grey or RGB."""
+        from torchvision.transforms.v2 import functional
+
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        made: Any = image if self.antialias else _tensor(image)
+        if self.resize is not None:
+            size = [self.resize] if isinstance(self.resize, int) else list(self.resize)
+            how = functional.InterpolationMode(self.interpolation)
+            made = functional.resize(made, size, how, antialias=self.antialias)
+        if self.crop is not None:
+            made = functional.center_crop(made, [self.crop])
+        return _tensor(made) if isinstance(made, Image.Image) else made
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Preprocessing:
+        """Return the preprocessing that *query* describes.
+
+        Raises:
+            UsageError: a key is unknown, or its value is not of the right kind.
+        """
+        name = query.get("preprocessing")
+        start = cls() if name is None else named(name)
+        rest = {key: text for key, text in query.items() if key != "preprocessing"}
+        return replace(start, **{key: _value(key, text) for key, text in rest.items()})
+
+    @classmethod
+    def stated_by(cls, config: Mapping[str, Any]) -> Preprocessing | None:
+        """Return what timm's configuration *config* of a network states, or None if it is silent.
+
+        As timm evaluates: the shorter side is resized to the size of the input divided by
+        ``crop_pct``, and the centre is cut out. With ``crop_mode`` ``squash``, both sides are
+        resized; other modes, and inputs that are not square, are not supported.
+        """
+        size = config.get("test_input_size") or config.get("input_size")
+        mode = config.get("crop_mode") or "center"
+        if not size or size[1] != size[2] or mode not in ("center", "squash"):
+            return None
+        channels, side, _ = size
+        share = config.get("test_crop_pct") or config.get("crop_pct") or 0.875
+        how = config.get("interpolation") or "bicubic"
+        scaled = math.floor(side / share)
+        resize = (scaled, scaled) if mode == "squash" else scaled
+        return cls(resize, side, how, channels=channels)
+
+
+PREPROCESSINGS: dict[str, Preprocessing] = {
+    "Res256Crop224": Preprocessing(256, 224),
+    "BicubicRes256Crop224": Preprocessing(256, 224, "bicubic"),
+    "Crop288": Preprocessing(None, 288),
+    "Res224": Preprocessing((224, 224)),
+}
+"""RobustBench's names of its preprocessings, and what they mean."""
+
+
+def named(name: str) -> Preprocessing:
+    """Return the preprocessing called *name*: RobustBench's, or ``timm:NAME`` of a network.
+
+    Raises:
+        UsageError: there is none.
+
+    Example:
+        >>> str(named("BicubicRes256Crop224"))
+        'resize=256&crop=224&interpolation=bicubic'
+    """
+    if name in PREPROCESSINGS:
+        return PREPROCESSINGS[name]
+    if name.startswith("timm:"):
+        import timm
+
+        config = timm.get_pretrained_cfg(name.removeprefix("timm:"), allow_unregistered=False)
+        found = None if config is None else Preprocessing.stated_by(config.to_dict())
+        if found is not None:
+            return found
+    fix = near_miss(name, [*PREPROCESSINGS, "timm:NAME"])
+    raise UsageError(f"unknown preprocessing {name!r}", where="preprocessing", fix=fix)
+
+
+KEYS = ("preprocessing", *(f.name for f in fields(Preprocessing)))
+
+
+def split_query(ref: str) -> tuple[str, Preprocessing | None]:
+    """Return *ref* without its preprocessing, and the preprocessing, if there is any.
+
+    Keys that are not of the preprocessing stay in the reference, for its reader.
+
+    Raises:
+        UsageError: the preprocessing is malformed.
+
+    Example:
+        >>> split_query("folder:photos?list=val.txt&resize=256&crop=224")
+        ('folder:photos?list=val.txt', Preprocessing(resize=256, crop=224, ...))
+    """
+    place, mark, text = ref.rpartition("?")
+    pairs = [pair.partition("=") for pair in text.split("&")]
+    ours = {key: value for key, _, value in pairs if key in KEYS}
+    if not mark or not ours:
+        return ref, None
+    others = "&".join("".join(pair) for pair in pairs if pair[0] not in KEYS)
+    twice = [key for key in ours if [pair[0] for pair in pairs].count(key) > 1]
+    if twice:
+        raise UsageError(f"gives {twice[0]} twice", where=ref, fix="give it once")
+    return f"{place}?{others}" if others else place, Preprocessing.parse(ours)
+
+
+def _value(key: str, text: str) -> Any:
+    """Return the value of *key* that is written *text*."""
+    if key == "interpolation":
+        return text
+    if key == "antialias" and text in ("0", "1"):
+        return text == "1"
+    if key == "resize" and (sides := re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)):
+        return int(sides[1]), int(sides[2])
+    if key != "antialias" and re.fullmatch(r"\d{1,5}", text):
+        return int(text)
+    kinds = {"antialias": "0 or 1", "resize": "a number of pixels, or HEIGHTxWIDTH"}
+    what = f"{key}={text} is not {kinds.get(key, 'a number')}"
+    raise UsageError(what, where="preprocessing", fix="such as ?resize=256&crop=224")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    """Return the pixels ``(C_in, H, W)`` of an image with 8 bits per channel."""
+    array = np.array(image)
+    return torch.from_numpy(array.reshape(*array.shape[:2], -1)).permute(2, 0, 1).contiguous()

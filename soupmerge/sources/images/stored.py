@@ -1,0 +1,192 @@
+"""Pixels of stored images, decoded when they are asked for, and ahead of that."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from soupmerge.errors import InputError
+from soupmerge.sources.images import fingerprints
+from soupmerge.sources.images.contents import Source
+from soupmerge.sources.images.decoding import decoded, opened
+from soupmerge.sources.images.pixels import Pixels
+from soupmerge.sources.images.preprocessing import Preprocessing
+
+T = TypeVar("T")
+
+KEPT = 768 << 20
+"""Bytes of decoded images that a set keeps, so that small sets are decoded only once."""
+SAMPLED = 64
+"""Images whose headers tell whether all images have one size."""
+
+
+@dataclass
+class Decoder:
+    """Decodes the images of *source*, several at a time, and keeps what fits into memory.
+
+    Decoding takes threads, because Pillow lets other threads run meanwhile.
+
+    Attributes:
+        source: where the images are stored.
+        preprocessing: what is done to them.
+        kept: index → pixels of images that are kept, up to `KEPT` bytes in all.
+        ahead: index → pixels that are being decoded before they are asked for.
+        coming: indices that will be asked for, in this order.
+        free: bytes that may still be kept.
+    """
+
+    source: Source
+    preprocessing: Preprocessing
+    kept: dict[int, Tensor] = field(default_factory=dict)
+    ahead: dict[int, Future[Tensor]] = field(default_factory=dict)
+    coming: deque[int] = field(default_factory=deque)
+    free: int = field(default_factory=lambda: KEPT)
+
+    @cached_property
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads that decode."""
+        return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+
+    def expect(self, indices: Sequence[int]) -> None:
+        """Decode *indices* ahead, a batch at a time, as they will be asked for in this order."""
+        for future in self.ahead.values():
+            future.cancel()
+        self.ahead.clear()
+        self.coming = deque(i for i in indices if i not in self.kept)
+
+    def decode(self, indices: Sequence[int]) -> list[Tensor]:
+        """Return the pixels ``(C_in, H, W)``, uint8, of the images at *indices*.
+
+        Raises:
+            InputError: an image cannot be read or decoded.
+        """
+        asked = {
+            i: self.ahead.pop(i) if i in self.ahead else self._submit(i)
+            for i in indices
+            if i not in self.kept
+        }
+        while self.coming and len(self.ahead) < len(indices):
+            if (i := self.coming.popleft()) not in asked:
+                self.ahead[i] = self._submit(i)
+        found = {i: future.result() for i, future in asked.items()}
+        images = [found[i] if i in found else self.kept[i] for i in indices]
+        for i, pixels in found.items():
+            if pixels.nbytes <= self.free:
+                self.kept[i] = pixels
+                self.free -= pixels.nbytes
+        return images
+
+    def attempt(self, indices: Sequence[int]) -> list[Tensor | InputError]:
+        """Return the pixels of each image, or why it cannot be read; nothing is kept."""
+        return list(self.pool.map(_caught(self._decode), indices))
+
+    def headers(self, indices: Sequence[int]) -> list[Image.Image | InputError]:
+        """Return each image with its header only, or why it cannot be read."""
+        source = self.source
+        header = _caught(lambda i: opened(source.read(i), source.where(i)))
+        return list(self.pool.map(header, indices))
+
+    def _submit(self, index: int) -> Future[Tensor]:
+        return self.pool.submit(self._decode, index)
+
+    def _decode(self, index: int) -> Tensor:
+        return self.preprocessing(decoded(self.source.read(index), self.source.where(index)))
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPixels(Pixels):
+    """Pixels of the images at *indices* of a source: indexing them gives a tensor.
+
+    Attributes:
+        decoder: decodes the images; parts of one set share it.
+        indices: ``(N,)``: which images of the source these are.
+        by: what their digest is made of, `fingerprints.CONTENT` or `fingerprints.IDS`.
+    """
+
+    decoder: Decoder
+    indices: Tensor
+    by: str = fingerprints.CONTENT
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """``(C_in, H, W)``, from the first image."""
+        channels, height, width = self.decoder.decode([int(self.indices[0])])[0].shape
+        return channels, height, width
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """Return the pixels ``(B, C_in, H, W)``, uint8, at *indices*."""
+        places = self.indices[indices].tolist()
+        images = self.decoder.decode(places)
+        for place, image in zip(places, images, strict=True):
+            if image.shape != self.shape:
+                where = self.decoder.source.where(place)
+                sizes = f"{_size(image.shape)} pixels, and others {_size(self.shape)}"
+                raise InputError(f"has {sizes}", where=where, fix=RESIZE)
+        return torch.stack(images) if images else torch.empty(0, *self.shape, dtype=torch.uint8)
+
+    def expect(self, indices: Tensor) -> None:
+        """Prepare for being asked for *indices*, in this order."""
+        self.decoder.expect(self.indices[indices].tolist())
+
+    def take(self, indices: Tensor) -> StoredPixels:
+        """Return the pixels at *indices* as a set of their own."""
+        return StoredPixels(self.decoder, self.indices[indices], self.by)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a fingerprint says of the pixels besides their digest."""
+        by = {} if self.by == fingerprints.CONTENT else {"fingerprint": f"of {self.by} only"}
+        return {"preprocessing": str(self.decoder.preprocessing) or "none", **by}
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what is stored, without the preprocessing; no image is decoded for it."""
+        return fingerprints.digest(self.decoder.source, self.indices.numpy(), self.by)
+
+    def marks(self) -> tuple[list[str], bool]:
+        """Return a hash of each decoded image, and whether these are all images.
+
+        Of large sets, a sample of images is decoded; see `fingerprints.sampled`.
+        """
+        return fingerprints.marks(self.decoder.source, self.indices.numpy(), self.decoder.pool)
+
+    def broken(self) -> dict[int, InputError]:
+        """Return index → why this image cannot be decoded, after trying all of them."""
+        tried = self.decoder.attempt(self.indices.tolist())
+        return {i: error for i, error in enumerate(tried) if isinstance(error, InputError)}
+
+
+RESIZE = "bring all images to one size, such as with ?resize=256&crop=224 after the reference"
+
+
+def spread(n: int) -> list[int]:
+    """Return up to `SAMPLED` of *n* indices, evenly spread, with the first and the last."""
+    return [int(i) for i in np.unique(np.linspace(0, n - 1, min(n, SAMPLED)).round())]
+
+
+def _caught(call: Callable[[int], T]) -> Callable[[int], T | InputError]:
+    """Return *call*, returning errors instead of raising them."""
+
+    def caught(index: int) -> T | InputError:
+        try:
+            return call(index)
+        except InputError as error:
+            return error
+
+    return caught
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[2]}×{shape[1]}"
