@@ -150,7 +150,6 @@ _HOMES = {
     "Schedule": "training.schedules",
     "Selection": "weights.selection",
     "Settings": "soups.learn.settings",
-    "Sketch": "sketch",
     "Source": "weights.recipe",
     "Sweep": "soups.learn.sweep",
     "Threat": "robustness.threats",

@@ -35,22 +35,11 @@ class Sketch:
     def of(cls, examples: Examples) -> Sketch:
         """Return the sketch of *examples*; images are identified by 8-bit pixels, not by name.
 
-        Examples with a method ``sketch`` know theirs. The hash is unkeyed, so it does not detect a
-        set that was disguised on purpose.
+        Examples with a method ``marks`` know the marks of their images. The hash is unkeyed, so it
+        does not detect a set that was disguised on purpose.
         """
-        known = getattr(examples, "sketch", None)
-        return known() if known else cls.of_batches(examples)
-
-    @classmethod
-    def of_batches(cls, examples: Examples) -> Sketch:
-        """Return the sketch of *examples* from their batches."""
-        import torch
-
-        marks: set[str] = set()
-        for indices in torch.arange(len(examples)).split(1024):
-            x, _ = examples.batch(indices)
-            marks.update(map(mark, (x * 255).round().to(torch.uint8).contiguous().numpy()))
-        return cls.of_marks(marks, True)
+        known = getattr(examples, "marks", None)
+        return cls.of_marks(*known()) if known else cls.of_marks(marks_of(examples), True)
 
     @classmethod
     def of_marks(cls, marks: Iterable[str], whole: bool) -> Sketch:
@@ -79,6 +68,17 @@ class Sketch:
             return None
         marks = (digits[i : i + DIGITS] for i in range(0, len(digits), DIGITS))
         return cls(tuple(sorted(marks)), kind == "whole")
+
+
+def marks_of(examples: Examples) -> list[str]:
+    """Return the `mark` of each of *examples*, from their batches."""
+    import torch
+
+    marks: list[str] = []
+    for indices in torch.arange(len(examples)).split(1024):
+        x, _ = examples.batch(indices)
+        marks.extend(map(mark, (x * 255).round().to(torch.uint8).contiguous().numpy()))
+    return marks
 
 
 def mark(pixels: Iterable[Any]) -> str:

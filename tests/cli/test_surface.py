@@ -28,6 +28,9 @@ RENAMED = {
 NEW_COMMANDS = {"front"}
 """Commands that were added."""
 
+READING = ("--scan", "--skip-broken", "--fingerprint")
+"""Options that every command with --data has: how stored images are read."""
+
 JUDGING = (
     *("--data", "--split", "--limit", "--threat", "--attack", "--steps", "--only-union"),
     *("--attack-precision", "--autoattack-version", "--autoattack-attacks", "--model", "--mean"),
@@ -37,13 +40,10 @@ NEW_OPTIONS: dict[str, tuple[str, ...]] = {
     "mix": ("--at",),
     "eval": ("--at",),
     "export": ("--at",),
-    "select": JUDGING,
+    "select": (*JUDGING, *READING),
     "learn": ("--as-paper", "--optimiser"),
 }
 """Command → options that were added: points of fronts, and the optimiser of coefficients."""
-
-READING = ("--scan", "--skip-broken", "--fingerprint")
-"""Options that every command with --data has: how stored images are read."""
 
 NEW_DEFAULTS: dict[tuple[str, str], Any] = {
     ("learn", "--lr"): None,  # the optimiser's usual
@@ -98,7 +98,7 @@ def test_commands_and_options_are_those_on_record() -> None:
             del found[name][option]
     for command in found.values():
         for option in READING if "--data" in command else ():
-            del command[option]
+            command.pop(option)
         if attack := command.get("--attack"):
             attack["type"]["choices"] = sorted(set(attack["type"]["choices"]) - NEW_ATTACKS)
     for command in wanted.values():

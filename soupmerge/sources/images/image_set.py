@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from soupmerge.errors import InputError
-from soupmerge.sketch import Sketch
+from soupmerge.sketch import marks_of
 from soupmerge.sources.images.arrays import from_arrays
 from soupmerge.sources.images.pixels import Pixels
 
@@ -114,11 +114,12 @@ class Images:
             digest.update(self.pixels.digest.encode())
         return digest.hexdigest()
 
-    def sketch(self) -> Sketch:
-        """Return the sketch of the set; that of stored images is kept in the cache."""
-        if isinstance(self.pixels, Tensor):
-            return Sketch.of_batches(self)
-        return Sketch.of_marks(*self.pixels.marks())
+    def marks(self) -> tuple[list[str], bool]:
+        """Return a hash of each image, and whether these are all images; see `sketch.Sketch`.
+
+        Of large sets that are stored, a sample is hashed, and kept in the cache.
+        """
+        return (marks_of(self), True) if isinstance(self.pixels, Tensor) else self.pixels.marks()
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the set, with the names of its classes if they are known."""

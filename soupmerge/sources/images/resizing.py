@@ -79,9 +79,10 @@ class Resized:
         """Prepare for `batch` being asked for *indices*, in this order."""
         expect(self.data, indices)
 
-    def sketch(self) -> Sketch:
-        """Return the sketch of *data*: the images are the same at any resolution."""
-        return Sketch.of(self.data)
+    def marks(self) -> tuple[Sequence[str], bool]:
+        """Return the marks of *data*: its images are the same at any resolution."""
+        sketch = Sketch.of(self.data)
+        return sketch.marks, sketch.whole
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the set and its resolution."""
