@@ -53,12 +53,20 @@ FORCE: Options = {"--force": {"force": True}}
 OUT: Options = {"-o elsewhere": {"out": "elsewhere"}}
 
 
+READING: Options = {
+    "--scan": {"reading.broken": "scan"},
+    "--skip-broken": {"reading.broken": "skip"},
+    "--fingerprint ids": {"reading.by": "ids"},
+}
+
+
 def data(at: str, split: str) -> Options:
     """Return what the options of a data set change, of which *split* is taken, at *at*."""
     return {
         "--data blur-1:digits": {f"{at}.ref": "blur-1:digits"},
         "--split train[:99]": {f"{at}.split": "train[:99], 8 of it"},
         "--limit 9": {f"{at}.n": 9, f"{at}.split": f"{split}, 9 of it"},
+        **READING,
     }
 
 

@@ -31,6 +31,9 @@ READERS = (
 )
 """What reads checkpoints; all of them take ``weights_key``, which ordinary files do not have."""
 
+DATA = ((sm, "data"), ("soupmerge.sources.images.reading", "data_sets"))
+"""What reads images."""
+
 
 class Made(BaseException):
     """The call was made; nothing after it is of interest."""
@@ -60,6 +63,7 @@ class Spy:
         for home, name in READERS:
             self._watch(importlib.import_module(home) if isinstance(home, str) else home, name)
         self._watch_model()
+        self._watch_data()
 
     def _note(self, key: str, value: Any) -> None:
         self.aside[key] = value
@@ -91,6 +95,19 @@ class Spy:
             return real(ref, like=like, **settings)
 
         self.monkeypatch.setattr(sm, "model", noted)
+
+    def _watch_data(self) -> None:
+        """Note how stored images are read, which makes no difference for the images here."""
+        for home, name in DATA:
+            module = importlib.import_module(home) if isinstance(home, str) else home
+            real = getattr(module, name)
+
+            def noted(*args: Any, real: Any = real, **settings: Any) -> Any:
+                reading = {key: settings[key] for key in ("broken", "by") if key in settings}
+                self._note("reading", reading)
+                return real(*args, **settings)
+
+            self.monkeypatch.setattr(module, name, noted)
 
     def wait_for(self, *targets: str, answer: Callable[..., Any] | None = None) -> None:
         """End the command when one of *targets* is called, or go on with what *answer* gives."""
