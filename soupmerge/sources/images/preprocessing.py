@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from soupmerge.errors import UsageError, near_miss
 
@@ -31,7 +32,8 @@ class Preprocessing:
     """How an image of any size becomes one of the size that a network takes.
 
     The steps and the 8-bit pixels are those of torchvision's transforms of Pillow images, which
-    published evaluations use.
+    published evaluations use. Pillow does the work here, too; importing torchvision takes longer
+    than decoding a thousand small images.
 
     Attributes:
         resize: length of the shorter side, or height and width; None keeps the size.
@@ -82,17 +84,25 @@ class Preprocessing:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Return the pixels ``(C_in, H, W)``, uint8, of *image*, which is grey or RGB."""
-        from torchvision.transforms.v2 import functional
-
         image = image.convert("L" if self.channels == 1 else "RGB")
-        made: Any = image if self.antialias else _tensor(image)
         if self.resize is not None:
-            size = [self.resize] if isinstance(self.resize, int) else list(self.resize)
-            how = functional.InterpolationMode(self.interpolation)
-            made = functional.resize(made, size, how, antialias=self.antialias)
-        if self.crop is not None:
-            made = functional.center_crop(made, [self.crop])
-        return _tensor(made) if isinstance(made, Image.Image) else made
+            height, width = self._resized(image.height, image.width)
+            if not self.antialias:
+                return _cropped(
+                    _interpolated(image, (height, width), self.interpolation), self.crop
+                )
+            if (width, height) != image.size:
+                image = image.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        return _cropped(_tensor(image), self.crop)
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size after resizing, which torchvision rounds down."""
+        if isinstance(self.resize, tuple):
+            return self.resize
+        short, long = sorted((height, width))
+        side = self.resize or short
+        longer = int(side * long / short)
+        return (side, longer) if height <= width else (longer, side)
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Preprocessing:
@@ -204,6 +214,24 @@ def _text(value: object) -> str:
     if isinstance(value, tuple):
         return "x".join(map(str, value))
     return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _cropped(pixels: Tensor, side: int | None) -> Tensor:
+    """Return the centre of *pixels* as a square, where torchvision has it; black lies outside."""
+    if side is None:
+        return pixels
+    margins = [side - length for length in (pixels.shape[2], pixels.shape[1])]
+    padding = [m for margin in margins for m in (max(margin, 0) // 2, (max(margin, 0) + 1) // 2)]
+    pixels = F.pad(pixels, padding)
+    top, left = (round((length - side) / 2) for length in pixels.shape[1:])
+    return pixels[:, top : top + side, left : left + side].contiguous()
+
+
+def _interpolated(image: Image.Image, size: tuple[int, int], how: str) -> Tensor:
+    """Return *image* resized without antialiasing, as torchvision resizes tensors."""
+    pixels = _tensor(image)[None].float()
+    made = F.interpolate(pixels, size, mode=how, align_corners=None if how == "nearest" else False)
+    return made[0].round().clamp(0, 255).to(torch.uint8)
 
 
 def _tensor(image: Image.Image) -> Tensor:
