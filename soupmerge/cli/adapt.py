@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,6 +38,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Step between coefficients; must divide 1.",
 )
+@click.option(
+    "--beside",
+    multiple=True,
+    metavar="RUN",
+    help="An earlier run of adapt, whose rows are shown beside where its images are the same; "
+    "may be repeated.",
+)
 @output.run()
 @network
 @machine(256)
@@ -46,6 +54,7 @@ def command(
     data: DataSets,
     shots: int,
     step: str,
+    beside: tuple[str, ...],
     output: RunOutput,
     network: Network,
     machine: Machine,
@@ -76,28 +85,38 @@ def command(
             net,
             loaded,
             sets,
+            names=data.names(),
             shots=shots,
             step=step,
             seed=machine.seed,
             batch_size=machine.batch_size,
             run=output.run(device, progress),
         )
+    earlier = [
+        {**row, "name": f"{row['name']} ({run})"}
+        for run in beside
+        for row in adaptation.beside(run)
+    ]
     judged = [report for row in adaptation.rows for report in row.reports]
     cost = results.cost([report for reports in adaptation.choosing for report in reports] + judged)
     if as_json:
-        show.dump({**adaptation.summary(), "cost": cost})
+        others = {"beside": earlier} if beside else {}
+        show.dump({**adaptation.summary(), **others, "cost": cost})
     else:
-        _print(adaptation, loaded.names)
+        _print(adaptation, earlier, loaded.names)
         results.print_cost(cost)
     out = output.out
     show.note(f"the single soup is in {out}/soup.safetensors, the recipes of others in {out}/best")
 
 
-def _print(adaptation: Adaptation, names: tuple[str, ...]) -> None:
-    rows = [
-        [row.name, f"×{row.passes}", *(f"{100 * a:.1f}" for a in (*row.accuracies, row.mean))]
-        for row in adaptation.rows
-    ]
+def _print(
+    adaptation: Adaptation, earlier: Sequence[Mapping[str, Any]], names: tuple[str, ...]
+) -> None:
+    sets = adaptation.sets
+    rows = []
+    for row in [*(row.to_json(sets) for row in adaptation.rows), *earlier]:
+        cells = [row["sets"].get(name, {}).get("accuracy") for name in sets]
+        rows.append([row["name"], f"×{row['passes']}", *map(_percent, [*cells, row["mean"]])])
     show.table(["network", "#FP", *adaptation.sets, "MEAN"], rows, "accuracy, %")
     reports = [report for row in adaptation.rows for report in row.reports]
     widest = max(high - low for low, high in (report.interval("clean") for report in reports))
@@ -112,3 +131,7 @@ def _print(adaptation: Adaptation, names: tuple[str, ...]) -> None:
         for name, recipe in [("all sets", adaptation.single), *specific]
     ]
     show.table(["chosen on", f"coefficients of {', '.join(names)}"], soups, "soups")
+
+
+def _percent(accuracy: float | None) -> str:
+    return "–" if accuracy is None else f"{100 * accuracy:.1f}"

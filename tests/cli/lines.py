@@ -255,7 +255,8 @@ LINES: dict[str, Line] = {
         f"adapt {{a}} {{b}} {FEW} --shots 2 -o run",
         ("soupmerge.adapt",),
         {
-            "--data blur-1:digits": {"sets.len": 2, "sets.1.*": SOME},
+            "--data blur-1:digits": {"sets.len": 2, "sets.1.*": SOME, "names.*": SOME},
+            "--column C=blur-1:digits": {"sets.len": 2, "sets.1.*": SOME, "names.*": SOME},
             "--split val": {"sets.0.split": "val, 8 of it"},
             "--limit 9": {"sets.0.n": 9, "sets.0.split": "test, 9 of it"},
             **READING,
@@ -416,6 +417,7 @@ LINES: dict[str, Line] = {
         ("soupmerge.soups.judge.comparison.compare",),
         {
             "--data blur-1:digits": {"benchmarks.len": 2, "benchmarks.1.*": SOME},
+            "--column C=blur-1:digits": {"benchmarks.len": 2, "benchmarks.1.*": SOME},
             "--split val": {"benchmarks.0.data.split": "val, 8 of it"},
             "--limit 9": {"benchmarks.0.data.n": 9, "benchmarks.0.data.split": "test, 9 of it"},
             **READING,
@@ -570,7 +572,9 @@ LINES: dict[str, Line] = {
 
 ELSEWHERE = {
     "": {"as_json", "dry_run", "verbose", "debug", "quiet", "help"},
-    "eval": {"strict"},
+    "eval": {"strict", "beside"},
+    "adapt": {"beside"},
     "pull": {"out", "force"},
 }
-"""Options that change what is said or how it ends, by command: see ``test_notes``."""
+"""Options that change what is said or how it ends, by command: see ``test_notes``, and for those
+of ``--beside`` ``tests/soups/test_columns``."""

@@ -38,12 +38,16 @@ JUDGING = (
 )
 NEW_OPTIONS: dict[str, tuple[str, ...]] = {
     "mix": ("--at",),
-    "eval": ("--at",),
+    "eval": ("--at", "--column", "--beside"),
+    "adapt": ("--column", "--beside"),
     "export": ("--at",),
     "select": (*JUDGING, *READING),
     "learn": ("--as-paper", "--optimiser"),
 }
 """Command → options that were added: points of fronts, and the optimiser of coefficients."""
+
+NO_LONGER_REQUIRED = {("eval", "--data"), ("adapt", "--data")}
+"""Command and option: --column names data sets, too."""
 
 NEW_DEFAULTS: dict[tuple[str, str], Any] = {
     ("learn", "--lr"): None,  # the optimiser's usual
@@ -91,6 +95,8 @@ def test_commands_and_options_are_those_on_record() -> None:
                 described = {**described, "opts": [new, name]}
             if (command, name) in NEW_DEFAULTS:
                 described = {**described, "default": NEW_DEFAULTS[command, name]}
+            if (command, name) in NO_LONGER_REQUIRED:
+                described = {**described, "required": False}
             wanted[command][new or name] = described
     found = {name: command for name, command in options().items() if name not in NEW_COMMANDS}
     for name, added in NEW_OPTIONS.items():

@@ -13,7 +13,7 @@ import soupmerge as sm
 from soupmerge.choices import FINGERPRINTS
 from soupmerge.cli import show
 from soupmerge.cli.options.option_groups import Decorator, F, grouped
-from soupmerge.cli.options.parameter_types import Whole
+from soupmerge.cli.options.parameter_types import Named, Whole
 from soupmerge.errors import UsageError
 
 DATA = (
@@ -87,12 +87,36 @@ class Data:
 
 @dataclass(frozen=True)
 class DataSets:
-    """Several data sets, of which the same part is used."""
+    """Several data sets, of which the same part is used.
+
+    Raises:
+        UsageError: there is none, or a column has no name, or two have the same.
+    """
 
     sets: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...]
     split: str
     limit: int | None
     reading: Reading
+
+    def __post_init__(self) -> None:
+        if not self.refs:
+            fix = "give --data DATA, or --column NAME=DATA"
+            raise UsageError("no data set is given", where="--data", fix=fix)
+        names = [name for name, _ in self.columns]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"two columns are called {twice[0]}", where="--column")
+
+    @property
+    def refs(self) -> tuple[str, ...]:
+        """The references of all sets: those of --data, then those of --column."""
+        return (*self.sets, *(ref for _, ref in self.columns))
+
+    def names(self) -> tuple[str, ...]:
+        """Return a short name for each set: that of its column, or one made of its reference."""
+        from soupmerge.soups.search.shots import short_names
+
+        return (*short_names(self.refs)[: len(self.sets)], *(name for name, _ in self.columns))
 
     def seen_by(self, net: Any) -> list[sm.Images]:
         """Return the images of each set, as *net* will see them, after notes on them.
@@ -102,7 +126,7 @@ class DataSets:
         from soupmerge.sources.images.reading import data_sets
 
         how = self.reading.keywords()
-        sets = data_sets(self.sets, split=self.split, limit=self.limit, like=net, **how)
+        sets = data_sets(self.refs, split=self.split, limit=self.limit, like=net, **how)
         for images in sets:
             print_notes(images)
         return sets
@@ -206,9 +230,17 @@ def data_sets(command: F) -> F:
             "--data",
             "sets",
             multiple=True,
-            required=True,
             metavar="DATA",
             help=f"{DATA}; may be repeated.",
+        ),
+        click.option(
+            "--column",
+            "columns",
+            multiple=True,
+            type=Named(),
+            metavar="NAME=DATA",
+            help="A data set with a name, for a table with a column for each set and their mean; "
+            "may be repeated.",
         ),
         click.option(
             "--split", default="test", show_default=True, help=f"Part of each data set: {PARTS}."

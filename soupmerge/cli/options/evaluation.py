@@ -25,6 +25,7 @@ class Evaluation:
     examine: bool
     compiled: bool
     strict: bool
+    beside: tuple[str, ...]
 
     def __post_init__(self) -> None:
         self.sizes()
@@ -73,6 +74,13 @@ def evaluation(command: F) -> F:
             "compiled",
             is_flag=True,
             help="Compile networks with torch.compile, for GPUs.",
+        ),
+        click.option(
+            "--beside",
+            multiple=True,
+            metavar="RUN",
+            help="An earlier run of eval: its networks are shown beside, and nothing that it "
+            "judged is judged again; may be repeated.",
         ),
         click.option("--strict", is_flag=True, help="Exit with status 1 if there are doubts."),
     )(command)

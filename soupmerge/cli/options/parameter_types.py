@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -51,6 +52,23 @@ class OneOf(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         if value not in self.names():
             self.fail(f"{value!r} is unknown; {near_miss(value, self.names())}.", param, ctx)
         return str(value)
+
+
+class Named(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A value with a name that may be part of a file's name, written ``NAME=VALUE``."""
+
+    name = "named"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return the name and the value."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\w[\w.+-]*)=(.+)", value)
+        if match is None:
+            self.fail(f"{value!r} is not NAME=VALUE, with a name of letters and digits", param, ctx)
+        return match[1], match[2]
 
 
 class Whole(click.IntRange):

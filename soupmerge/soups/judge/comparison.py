@@ -20,6 +20,7 @@ from soupmerge.robustness.report import CLEAN, Report, told_apart_by
 from soupmerge.run import Run
 from soupmerge.sketch import Sketch
 from soupmerge.soups.judge import verdicts
+from soupmerge.soups.judge.earlier import Earlier
 from soupmerge.soups.judge.entries import AnyEntry
 from soupmerge.soups.judge.trials import report_from
 from soupmerge.soups.judge.verdicts import Verdicts
@@ -40,6 +41,7 @@ def compare(
     *,
     examine: bool = False,
     compiled: bool = False,
+    beside: Sequence[Earlier] = (),
     run: Run = Run(),
 ) -> list[Report]:
     """Judge each of *entries* by each of *benchmarks*, and return a report for each pair.
@@ -50,6 +52,8 @@ def compare(
             the networks are set to the size of the images.
         examine: look for reasons to doubt each report; its notes list them as ``doubts``.
         compiled: compile the networks with ``torch.compile``, which takes a minute for each.
+        beside: reports of earlier evaluations; a network is not judged again by a benchmark that
+            has judged it there.
         run: run folder, which journals every verdict and receives ``flags.csv`` (one row for each
             pair and example, one column for each threat), and device.
 
@@ -86,6 +90,8 @@ def compare(
         def make() -> Report:
             i = len(reports)
             run.progress("networks", i, len(due))
+            if (report := _found(beside, *due[i])) is not None:
+                return report
             return report_on(
                 *due[i],
                 device=run.device,
@@ -107,6 +113,14 @@ def compare(
             verdicts.clear(folder)
             commit.write_text(folder.file(FLAGS), _flags(due, reports), force=True)
     return reports
+
+
+def _found(beside: Sequence[Earlier], entry: AnyEntry, benchmark: Benchmark) -> Report | None:
+    """Return the report of *benchmark* on *entry* among those of earlier evaluations, if any."""
+    network, judge = entry.describe(), benchmark.describe()
+    found = (earlier.report for earlier in beside if earlier.is_of(network, judge))
+    report = next(found, None)
+    return None if report is None else replace(report, data=benchmark.data.fingerprint())
 
 
 def pairs(

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from soupmerge.errors import UsageError
 from soupmerge.robustness.report import CLEAN, Report
+from soupmerge.storage.names import ADAPTED
+from soupmerge.storage.reading import read_json
+from soupmerge.storage.run_folder import read_manifest
 from soupmerge.weights.recipe import Recipe
 
 
@@ -60,6 +65,32 @@ class Adaptation:
     single: Recipe
     specific: tuple[Recipe, ...]
     rows: tuple[Row, ...]
+
+    def beside(self, run: Path | str) -> list[dict[str, Any]]:
+        """Return the rows of an earlier adaptation, as `Row.to_json`, for the same judging images.
+
+        Data sets have the names that they have here. A set that the earlier run did not judge on
+        the same images is missing from a row, and then its mean is None.
+
+        Raises:
+            UsageError: the run folder is not one of an adaptation.
+            InputError: it is damaged or unfinished.
+        """
+        file = Path(run) / ADAPTED
+        if read_manifest(run).get("command") != "adapt" or not file.exists():
+            fix = "give a finished run of soupmerge adapt"
+            raise UsageError("is no adaptation", where=run, fix=fix)
+        earlier = read_json(file)
+        theirs = {s["judged on"]["sha256"]: name for name, s in earlier["sets"].items()}
+        ours = zip(self.sets, self.rows[0].reports, strict=True)
+        renamed = {n: theirs[r.data["sha256"]] for n, r in ours if r.data["sha256"] in theirs}
+        rows = []
+        for row in earlier["rows"] if renamed else ():
+            sets = {name: row["sets"][their] for name, their in renamed.items()}
+            accuracies = [metric["accuracy"] for metric in sets.values()]
+            mean = sum(accuracies) / len(self.sets) if len(sets) == len(self.sets) else None
+            rows.append({"name": row["name"], "passes": row["passes"], "sets": sets, "mean": mean})
+        return rows
 
     def summary(self) -> dict[str, Any]:
         """Return the result as JSON values."""
