@@ -84,8 +84,7 @@ def command(
         adaptation = sm.adapt(
             net,
             loaded,
-            sets,
-            names=data.names(),
+            dict(zip(data.names(), sets, strict=True)),
             shots=shots,
             step=step,
             seed=machine.seed,

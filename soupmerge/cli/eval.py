@@ -23,8 +23,7 @@ from soupmerge.cli.options.output import OptionalRunOutput
 from soupmerge.errors import NumericsError, UsageError
 
 if TYPE_CHECKING:
-    from soupmerge.soups.judge.earlier import Earlier
-    from soupmerge.soups.judge.entries import AnyEntry, Entry
+    from soupmerge.soups.judge.entries import Entry
 
 
 @click.command(cls=Command)
@@ -59,6 +58,7 @@ def command(
     if evaluation.ensemble and len(refs) < 2:
         fix = "give another REF, or leave it out"
         raise UsageError("needs several networks", where="--ensemble", fix=fix)
+    from soupmerge.soups.judge.columns import rows_of
     from soupmerge.soups.judge.comparison import compare, pairs
     from soupmerge.soups.judge.earlier import reports_in
     from soupmerge.soups.judge.entries import EnsembleEntry
@@ -85,15 +85,14 @@ def command(
         )
     names = [entry.ref for entry, _ in due]
     passes = len(refs) if evaluation.ensemble else 1
-    columns = data.names() if data.columns or beside else ()
-    rows = _rows(entries, benchmarks, reports, beside) if columns else []
+    columns = data.names(evaluation.sizes()) if data.columns or beside else ()
+    rows = rows_of(entries, benchmarks, reports, beside) if columns else []
     if as_json:
         table = {"rows": [row.to_json(columns) for row in rows]} if rows else {}
         show.dump(results.to_json([entry for entry, _ in due], reports, passes) | table)
     else:
-        if rows:
-            results.print_columns(rows, columns)
-        else:
+        results.print_columns(rows, columns)
+        if not rows:
             results.print_reports(names, reports, "accuracy", passes=passes)
         results.print_doubts(names, reports)
     if not output.out and not as_json:
@@ -101,31 +100,6 @@ def command(
     _require_finite_logits(names, reports)
     if evaluation.strict and any(report.notes.get("doubts") for report in reports):
         raise click.exceptions.Exit(1)
-
-
-def _rows(
-    entries: Sequence[AnyEntry],
-    benchmarks: Sequence[sm.Benchmark],
-    reports: Sequence[sm.Report],
-    beside: Sequence[Earlier],
-) -> list[results.Row]:
-    """Return a row for each of *entries*, and for each other network *beside*."""
-    from soupmerge.soups.judge.earlier import others
-
-    described = [entry.describe() for entry in entries]
-    width, judges = len(benchmarks), [benchmark.describe() for benchmark in benchmarks]
-    rows = [
-        results.Row(e.ref, len(e.checkpoints), reports[i * width : (i + 1) * width])
-        for i, e in enumerate(entries)
-    ]
-    for other in others(beside, described):
-        network = other.network
-        found = [
-            next((e.report for e in beside if e.is_of(network, judge)), None) for judge in judges
-        ]
-        if any(report is not None for report in found):
-            rows.append(results.Row(network["ref"], network.get("forward_passes", 1), found))
-    return rows
 
 
 def _require_finite_logits(names: Sequence[str], reports: Sequence[sm.Report]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import soupmerge as sm
 from soupmerge.cli import show
 
 if TYPE_CHECKING:
+    from soupmerge.soups.judge.columns import Row
     from soupmerge.soups.judge.entries import AnyEntry
     from soupmerge.soups.judge.trials import Trial
     from soupmerge.soups.learn.front import LearnedFront
@@ -43,45 +43,15 @@ def print_reports(
     show.line(caption(reports))
 
 
-@dataclass(frozen=True)
-class Row:
-    """A network in a table with a column for each data set.
-
-    Attributes:
-        name: the name of the network.
-        passes: forward passes per image.
-        reports: one for each data set, or None where the network was not judged on it.
-    """
-
-    name: str
-    passes: int
-    reports: Sequence[sm.Report | None]
-
-    def accuracies(self, metric: str) -> list[float | None]:
-        """Return the accuracy in *metric* on each data set, and the mean, from 0 to 1."""
-        cells = [None if r is None else r.accuracy(metric) for r in self.reports]
-        known = [cell for cell in cells if cell is not None]
-        return [*cells, sum(known) / len(cells) if len(known) == len(cells) else None]
-
-    def to_json(self, sets: Sequence[str]) -> dict[str, Any]:
-        """Return the row as JSON values; *sets* are the names of the data sets."""
-        found = dict(zip(sets, self.reports, strict=True))
-        metrics = next((report.metrics for report in self.reports if report), ())
-        return {
-            "name": self.name,
-            "passes": self.passes,
-            "sets": {name: r and r.to_metrics() for name, r in found.items()},
-            "mean": {metric: self.accuracies(metric)[-1] for metric in metrics},
-        }
-
-
 def print_columns(rows: Sequence[Row], sets: Sequence[str]) -> None:
     """Print a table for each metric, with a column for each of *sets*, and a caption.
 
     Args:
-        rows: the networks.
+        rows: the networks; nothing is printed if there are none.
         sets: names of the data sets.
     """
+    if not rows:
+        return
     reports = [report for row in rows for report in row.reports if report is not None]
     names = _without_common_folder([row.name for row in rows])
     for metric in reports[0].metrics:

@@ -43,6 +43,7 @@ ROWS: list[Row] = [
     ("grid", "transfer", False, (sm.Benchmark, "transfer"), ""),
     ("grid", "only_union", False, (sm.Benchmark, "only_union"), ""),
     ("grid", "thorough", False, None, ""),
+    ("eval", "fingerprint", "content", (sm.data, "by"), ""),
     ("grid", "split", "val", None, "images that choose may not judge"),
     ("greedy", "metric", None, (sm.greedy, "metric"), ""),
     ("greedy", "orders", 0, (sm.greedy, "orders"), "Wortsman 2022: one pass, best first"),
@@ -134,6 +135,7 @@ STATED: list[tuple[str, str, str]] = [
 COUNTED_FROM_1 = "base"
 SHARED = {
     "ref", "at", "sets", "threats", "limit", "model", "mean", "std", "weights_key", "name",
+    "columns", "beside", "scan", "skip_broken", "fingerprint",
     "workers", "out", "exclude", "only", "head", "licence", "folder", "resolution", "compiled",
     "strict", "judged", "conditions", "refs", "weights", "recipe", "origin", "trades_kl",
     "mart", "y", "lr", "force", "dry_run", "as_json", "quiet", "verbose", "debug", "help",

@@ -72,6 +72,12 @@ def test_a_table_has_a_column_for_each_set_and_their_mean(
     assert first.split() == ["a.safetensors", "×1", *wanted]
 
 
+def test_every_set_has_a_column_at_each_resolution(soupmerge: Typed, nets: list[Path]) -> None:
+    done = soupmerge("eval", nets[0], *COLUMNS, *FEW, "--resolution", "8,10", "--json")
+    [row] = rows(done).values()
+    assert list(row["sets"]) == ["IN at 8", "IN at 10", "IN-C at 8", "IN-C at 10"]
+
+
 def test_an_ensemble_is_a_row_with_its_passes(soupmerge: Typed, nets: list[Path]) -> None:
     done = soupmerge("eval", *nets, *COLUMNS, *FEW, "--ensemble", "prob", "--json")
     [row] = rows(done).values()

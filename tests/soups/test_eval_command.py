@@ -118,7 +118,7 @@ WRONG = [
     (EVAL + "--resolution " + "9" * 5000, "is not a number of pixels"),
     (EVAL + "--resolution 8,16,8", "digits at resolution 8 is given more than once; give each"),
     (EVAL + "--data digits", "digits is given more than once; give each data set once"),
-    ("eval {good}", "Missing option '--data'"),
+    ("eval {good}", "no data set is given"),
 ]
 
 

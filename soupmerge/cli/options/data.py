@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,11 +112,18 @@ class DataSets:
         """The references of all sets: those of --data, then those of --column."""
         return (*self.sets, *(ref for _, ref in self.columns))
 
-    def names(self) -> tuple[str, ...]:
-        """Return a short name for each set: that of its column, or one made of its reference."""
+    def names(self, sizes: Sequence[int] = ()) -> tuple[str, ...]:
+        """Return a short name for each set, at each of *sizes* if there are several.
+
+        It is that of its column, or one made of its reference.
+        """
         from soupmerge.soups.search.shots import short_names
 
-        return (*short_names(self.refs)[: len(self.sets)], *(name for name, _ in self.columns))
+        short = short_names(self.refs)[: len(self.sets)]
+        names = (*short, *(name for name, _ in self.columns))
+        if len(sizes) < 2:
+            return names
+        return tuple(f"{name} at {size}" for name in names for size in sizes)
 
     def seen_by(self, net: Any) -> list[sm.Images]:
         """Return the images of each set, as *net* will see them, after notes on them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -37,9 +37,8 @@ SINGLE, SPECIFIC = "single soup", "a soup for each set"
 def adapt(
     net: nn.Module,
     ingredients: Ingredients,
-    sets: Sequence[Examples],
+    sets: Sequence[Examples] | Mapping[str, Examples],
     *,
-    names: Sequence[str] | None = None,
     shots: int = 1000,
     step: float | str = 0.2,
     seed: int = 0,
@@ -57,8 +56,8 @@ def adapt(
     Args:
         net: the network of the ingredients.
         ingredients: K ≥ 2 ingredients.
-        sets: data sets; corruptions of the same images share their choosing images.
-        names: a name for each set, usable as a file name; default made of its reference.
+        sets: data sets, with or without a name for each that is usable as a file name; corruptions
+            of the same images share their choosing images.
         shots: number of choosing images in each set.
         step: spacing of the coefficients; must divide 1.
         seed: seed for the draw of the choosing images.
@@ -79,9 +78,12 @@ def adapt(
     """
     rows = plan(ingredients, step)[1]
     recipes = tuple(Recipe.of(ingredients, row, origin="adapt") for row in rows)
+    if isinstance(sets, Mapping):
+        names, sets = tuple(sets), tuple(sets.values())
+    else:
+        names = short_names([data.ref for data in sets])
     _require_distinct(sets)
     splits = [draw(data, shots, seed) for data in sets]
-    named = tuple(names or short_names([data.ref for data in sets]))
     candidates = Candidates(net, ingredients, recipes, run)
     for data in sets:
         probe(candidates.bound, data, torch.device(run.device))
@@ -98,12 +100,12 @@ def adapt(
     }
     with run.opened(manifest, inputs=ingredients.files, room=ingredients.bytes) as folder:
         if folder is not None:
-            commit.write_text(folder.file(IMAGES), _roles_table(named, splits), force=True)
-        result = _choose_and_judge(candidates, named, splits, batch_size, folder)
+            commit.write_text(folder.file(IMAGES), _roles_table(names, splits), force=True)
+        result = _choose_and_judge(candidates, names, splits, batch_size, folder)
         if folder is not None:
             commit.write_json(folder.file(ADAPTED), result.summary(), force=True)
             seen = tuple(ledger.entry("adapt", part, ledger.CHOSEN) for part, _ in splits)
-            for name, recipe, entry in zip(named, result.specific, seen, strict=True):
+            for name, recipe, entry in zip(names, result.specific, seen, strict=True):
                 specific = replace(recipe, seen=(entry,))
                 commit.write_json(folder.best(name), specific.to_json(), force=True)
             write_choice(folder, ingredients, replace(result.single, seen=seen), ref_of(net))
