@@ -187,14 +187,20 @@ class Examples(Protocol):
 class SupportsExpectation(Protocol):
     """Examples that prepare images before they are asked for, because that takes long."""
 
-    def expect(self, indices: Tensor) -> None:
-        """Prepare for `Examples.batch` being asked for *indices*, in this order."""
+    def expect(self, indices: Tensor, draw: object = None) -> None:
+        """Prepare for `Examples.batch` being asked for *indices*, in this order.
+
+        With *draw*, images may be changed at random, as a function of *draw* and their ids.
+        """
 
 
-def expect(examples: Examples, indices: Tensor) -> None:
-    """Tell *examples* that the images at *indices* are asked for next, if that helps them."""
+def expect(examples: Examples, indices: Tensor, draw: object = None) -> None:
+    """Tell *examples* that the images at *indices* are asked for next, if that helps them.
+
+    Training gives the key of its randomness as *draw*, so that images may be changed at random.
+    """
     if isinstance(examples, SupportsExpectation):
-        examples.expect(indices)
+        examples.expect(indices, draw)
 
 
 class Progress(Protocol):

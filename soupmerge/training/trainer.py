@@ -150,7 +150,8 @@ class Trainer:
     def _epoch(self, snapshot: Snapshot, progress: Progress) -> None:
         visited = order(len(self.data), self.seed, self.at.epoch)
         indices = visited.split(self.schedule.batch_size)
-        expect(self.data, visited[self.at.step * self.schedule.batch_size :])
+        draw = (self.seed, self.at.epoch)
+        expect(self.data, visited[self.at.step * self.schedule.batch_size :], draw)
         while self.at.step < self.steps:
             if snapshot.due():
                 snapshot.save(*self._state())

@@ -136,6 +136,8 @@ def test_a_network_s_own_preprocessing_is_that_of_timm() -> None:
         ("antialias=yes", "antialias=yes is not 0 or 1"),
         ("antialias=0&interpolation=lanczos", "lanczos is always antialiased"),
         ("channels=2", "2 channels"),
+        ("crop=8&mode=centre", "unknown mode 'centre'; did you mean 'center'"),
+        ("mode=random-resized", "mode=random-resized: needs a crop"),
         ("preprocessing=Res256Crop22", "did you mean 'Res256Crop224'"),
     ],
 )
@@ -296,6 +298,73 @@ def test_of_large_sets_a_sample_is_read_that_does_not_depend_on_names(
     for i, file in enumerate(sorted(photos.rglob("*.jpg"))):
         file.rename(file.with_name(f"x{9 - i}.jpg"))
     assert Sketch.of(sm.data(f"folder:{photos}{SMALL}")) == one
+
+
+# ---- Random parts, in training
+
+
+def test_training_sees_random_parts_of_images_and_everything_else_their_centres(
+    photos: Path, no_memory: None
+) -> None:
+    images = sm.data(f"folder:{photos}{SMALL}&mode=random-resized")
+    centres = sm.data(f"folder:{photos}{SMALL}").batch(torch.arange(10))[0]
+    assert torch.equal(images.batch(torch.arange(10))[0], centres)
+    images.expect(torch.arange(10), (0, 1))
+    one = images.batch(torch.arange(10))[0]
+    assert one.shape == centres.shape
+    assert not any(torch.equal(a, b) for a, b in zip(one, centres, strict=True))
+    again = images.take(torch.tensor([7, 2]), "two")  # by its id, whatever the batch
+    again.expect(torch.tensor([1, 0]), (0, 1))
+    assert torch.equal(again.batch(torch.tensor([1, 0]))[0], one[[2, 7]])
+    images.expect(torch.arange(10), (0, 2))
+    assert not torch.equal(images.batch(torch.arange(10))[0], one)
+    images.expect(torch.arange(10))
+    assert torch.equal(images.batch(torch.arange(10))[0], centres)
+
+
+def test_random_parts_are_spread_as_those_of_torchvision() -> None:
+    from soupmerge.schedule import stream
+    from soupmerge.sources.images.preprocessing import AREA, RATIO, _random_box
+
+    size, image = (500, 375), Image.new("L", (500, 375))
+    torch.manual_seed(0)
+    rows: tuple[list[Any], list[Any]] = ([], [])
+    for i in range(2000):
+        left, top, right, bottom = _random_box(*size, stream(i))
+        rows[0].append((left, top, right - left, bottom - top))
+        y, x, h, w = transforms.RandomResizedCrop.get_params(image, list(AREA), list(RATIO))
+        rows[1].append((x, y, w, h))
+    ours, theirs = np.array(rows[0], float), np.array(rows[1], float)
+    assert (ours[:, 0] + ours[:, 2] <= 500).all()
+    assert (ours[:, 1] + ours[:, 3] <= 375).all()
+    assert np.allclose(ours.mean(0), theirs.mean(0), atol=9)
+    assert np.allclose(ours.std(0), theirs.std(0), atol=6)
+    thin = _random_box(1000, 3, stream(0))  # no draw fits
+    assert thin == (498, 0, 502, 3)
+
+
+@pytest.mark.parametrize("kill", [1, 2])
+def test_training_on_random_parts_resumes_to_the_same_bytes(
+    photos: Path, tmp_path: Path, kill: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = sm.data(f"folder:{photos}{SMALL}&mode=random-resized")
+    net = sm.model("digits-cnn?width=2&in_channels=3&num_classes=2", seed=0)
+    plan = sm.Schedule(epochs=3, batch_size=4, augment="none")
+    goal = sm.clean()
+    sm.finetune(net, data, goal, tmp_path / "whole.safetensors", schedule=plan)
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(what: str, done: int, total: int, note: str = "") -> None:
+        if done == 3 * kill + 1:
+            raise Stopped
+
+    out = tmp_path / "resumed.safetensors"
+    with pytest.raises(Stopped):
+        sm.finetune(net, data, goal, out, schedule=plan, progress=stop)
+    sm.finetune(net, data, goal, out, schedule=plan)
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
 # ---- Broken images

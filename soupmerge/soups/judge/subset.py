@@ -48,9 +48,9 @@ class Subset:
         """Return float32 images and labels at *indices* of the subset."""
         return self.data.batch(self.indices[indices])
 
-    def expect(self, indices: Tensor) -> None:
+    def expect(self, indices: Tensor, draw: object = None) -> None:
         """Prepare for `batch` being asked for *indices*, in this order."""
-        expect(self.data, self.indices[indices])
+        expect(self.data, self.indices[indices], draw)
 
     @cached_property
     def sha256(self) -> str:

@@ -118,7 +118,7 @@ class Learner:
             epoch, step = divmod(self.state["step"], self.steps)
             visited, size = order(len(self.data), self.seed, epoch), self.settings.batch_size
             if expected != epoch:
-                expect(self.data, visited[step * size :])
+                expect(self.data, visited[step * size :], (self.seed, epoch))
                 expected = epoch
             self.step(visited[step * size :][:size])
             ends_epoch = step + 1 == self.steps

@@ -48,9 +48,9 @@ class CorruptedPixels(Pixels):
         ids = [self.ids[i] for i in indices.tolist()]
         return corruptions.corrupt(self.pixels[indices], ids, self.name, self.strength)
 
-    def expect(self, indices: Tensor) -> None:
+    def expect(self, indices: Tensor, draw: object = None) -> None:
         """Prepare for being asked for *indices*, in this order."""
-        self.pixels.expect(indices)
+        self.pixels.expect(indices, draw)
 
     def take(self, indices: Tensor) -> CorruptedPixels:
         """Return the pixels at *indices* as a set of their own."""

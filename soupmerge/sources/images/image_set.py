@@ -90,10 +90,10 @@ class Images:
         x = self.pixels[indices]
         return (x.float() / 255 if x.dtype == torch.uint8 else x), self.labels[indices]
 
-    def expect(self, indices: Tensor) -> None:
-        """Prepare for `batch` being asked for *indices*, in this order."""
+    def expect(self, indices: Tensor, draw: object = None) -> None:
+        """Prepare for `batch` being asked for *indices*, in this order; see `Pixels.expect`."""
         if isinstance(self.pixels, Pixels):
-            self.pixels.expect(indices)
+            self.pixels.expect(indices, draw)
 
     def take(self, indices: Tensor, split: str) -> Images:
         """Return the examples at *indices* as a set of their own, whose part is called *split*."""

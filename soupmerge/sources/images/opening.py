@@ -57,6 +57,7 @@ def pixels_of(
     chosen: Tensor,
     *,
     ref: str,
+    ids: Sequence[str],
     preprocessing: Preprocessing | None,
     like: Any = None,
 ) -> Tensor | StoredPixels:
@@ -79,7 +80,7 @@ def pixels_of(
         if len(sizes) == 1:
             height, width = min(sizes)
             if len(chosen) * 3 * height * width > KEPT:
-                return StoredPixels(Decoder(stored, Preprocessing(channels=channels)), chosen)
+                return StoredPixels(Decoder(stored, Preprocessing(channels=channels), ids), chosen)
             pixels = _decode_all(stored, chosen.tolist(), channels, ref)
             if len({image.shape for image in pixels}) == 1:
                 return torch.stack(pixels)
@@ -88,7 +89,7 @@ def pixels_of(
         if preprocessing is None:
             some = " and ".join(f"{width}×{height}" for height, width in sorted(sizes)[:2])
             raise InputError(f"images of several sizes, such as {some}", where=ref, fix=RESIZE)
-    return StoredPixels(Decoder(stored, preprocessing), chosen)
+    return StoredPixels(Decoder(stored, preprocessing, ids), chosen)
 
 
 def stated_by(net: Any) -> Preprocessing | None:

@@ -34,8 +34,11 @@ class Pixels(ABC):
         """
 
     @abstractmethod
-    def expect(self, indices: Tensor) -> None:
-        """Prepare for being asked for *indices*, in this order."""
+    def expect(self, indices: Tensor, draw: object = None) -> None:
+        """Prepare for being asked for *indices*, in this order.
+
+        With *draw*, which keys their randomness, preprocessing may show random parts of images.
+        """
 
     @abstractmethod
     def take(self, indices: Tensor) -> Pixels:

@@ -26,6 +26,11 @@ MOST = 4096
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "box", "hamming", "lanczos")
 """Pillow's, by the names that torchvision and timm give them."""
 
+MODES = ("center", "random-resized")
+"""Which part of an image training sees."""
+AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
+"""Share of the area, and aspect ratio, of random parts."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -42,9 +47,12 @@ class Preprocessing:
         interpolation: one of `INTERPOLATIONS`.
         antialias: whether the interpolation averages over all pixels that it skips.
         channels: 3, or 1 for grey.
+        mode: ``center``, or ``random-resized`` to cut out a part of random place, size and aspect
+            ratio in training, which is resized to the crop (Szegedy et al. 2015, as torchvision
+            draws it); everything else still sees the centre.
 
     Raises:
-        UsageError: a value is out of range.
+        UsageError: a value is out of range, or a random part has no size.
 
     Example:
         >>> str(Preprocessing(256, 224, "bicubic"))
@@ -58,6 +66,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     antialias: bool = True
     channels: int = 3
+    mode: str = "center"
 
     def __post_init__(self) -> None:
         sides = self.resize if isinstance(self.resize, tuple) else (self.resize,)
@@ -75,6 +84,18 @@ class Preprocessing:
         if self.channels not in (1, 3):
             fix = "give 3, or 1 for grey"
             raise UsageError(f"{self.channels} channels", where="channels", fix=fix)
+
+        if self.mode not in MODES:
+            what, fix = f"unknown mode {self.mode!r}", near_miss(self.mode, MODES)
+            raise UsageError(what, where="mode", fix=fix)
+        if self.is_random and self.crop is None:
+            fix = "give its size, such as crop=224"
+            raise UsageError("needs a crop", where="mode=random-resized", fix=fix)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether training sees parts of images that are drawn at random."""
+        return self.mode == "random-resized"
 
     def __str__(self) -> str:
         """Return the query that `parse` reads, without what is usual."""
@@ -103,6 +124,14 @@ class Preprocessing:
         side = self.resize or short
         longer = int(side * long / short)
         return (side, longer) if height <= width else (longer, side)
+
+    def drawn(self, image: Image.Image, generator: torch.Generator) -> Tensor:
+        """Return a random part of *image* ``(C_in, crop, crop)``, uint8, for training."""
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        side = self.crop or min(image.size)
+        how = Image.Resampling[self.interpolation.upper()]
+        part = image.crop(_random_box(*image.size, generator))
+        return _tensor(part.resize((side, side), how))
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Preprocessing:
@@ -197,7 +226,7 @@ def split_query(ref: str) -> tuple[str, Preprocessing | None]:
 
 def _value(key: str, text: str) -> Any:
     """Return the value of *key* that is written *text*."""
-    if key == "interpolation":
+    if key in ("interpolation", "mode"):
         return text
     if key == "antialias" and text in ("0", "1"):
         return text == "1"
@@ -214,6 +243,26 @@ def _text(value: object) -> str:
     if isinstance(value, tuple):
         return "x".join(map(str, value))
     return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _random_box(width: int, height: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of a random part, as torchvision draws it.
+
+    It covers 8% to 100% of the area, at an aspect ratio of 3/4 to 4/3. If ten draws do not fit into
+    the image, it is the largest part in the centre with an allowed ratio.
+    """
+    for _ in range(10):
+        share, ratio, across, down = torch.rand(4, generator=generator).tolist()
+        area = width * height * (AREA[0] + share * (1 - AREA[0]))
+        aspect = RATIO[0] * (RATIO[1] / RATIO[0]) ** ratio
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(across * (width - w + 1)), int(down * (height - h + 1))
+            return left, top, left + w, top + h
+    w = min(width, round(height * RATIO[1]))
+    h = min(height, round(width / RATIO[0]))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
 
 
 def _cropped(pixels: Tensor, side: int | None) -> Tensor:

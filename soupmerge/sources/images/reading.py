@@ -83,7 +83,7 @@ def data(
     chosen = _chosen(len(ids), slice(start, stop), limit, f"{ref} {split}")
     if limit is not None and len(chosen) < len(ids):
         split = f"{split}, {limit} of it"
-    pixels = pixels_of(stored, chosen, ref=ref, preprocessing=preprocessing, like=like)
+    pixels = pixels_of(stored, chosen, ref=ref, ids=ids, preprocessing=preprocessing, like=like)
     if isinstance(pixels, StoredPixels):
         pixels = replace(pixels, by=by)
     ids = tuple(ids[i] for i in chosen.tolist())

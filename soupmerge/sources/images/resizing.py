@@ -75,9 +75,9 @@ class Resized:
         x, y = self.data.batch(indices)
         return resize(x, self.resolution), y
 
-    def expect(self, indices: Tensor) -> None:
+    def expect(self, indices: Tensor, draw: object = None) -> None:
         """Prepare for `batch` being asked for *indices*, in this order."""
-        expect(self.data, indices)
+        expect(self.data, indices, draw)
 
     def marks(self) -> tuple[Sequence[str], bool]:
         """Return the marks of *data*: its images are the same at any resolution."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from soupmerge.errors import InputError
+from soupmerge.schedule import stream
 from soupmerge.sources.images import fingerprints
 from soupmerge.sources.images.contents import Source
 from soupmerge.sources.images.decoding import decoded, opened
@@ -39,30 +40,35 @@ class Decoder:
     Attributes:
         source: where the images are stored.
         preprocessing: what is done to them.
+        ids: one name per image, which seeds its random parts.
         kept: index → pixels of images that are kept, up to `KEPT` bytes in all.
         ahead: index → pixels that are being decoded before they are asked for.
         coming: indices that will be asked for, in this order.
         free: bytes that may still be kept.
+        draw: key of the random parts of images that training sees, or None for their centres.
     """
 
     source: Source
     preprocessing: Preprocessing
+    ids: Sequence[str] = ()
     kept: dict[int, Tensor] = field(default_factory=dict)
     ahead: dict[int, Future[Tensor]] = field(default_factory=dict)
     coming: deque[int] = field(default_factory=deque)
     free: int = field(default_factory=lambda: KEPT)
+    draw: object = None
 
     @cached_property
     def pool(self) -> ThreadPoolExecutor:
         """The threads that decode."""
         return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
-    def expect(self, indices: Sequence[int]) -> None:
+    def expect(self, indices: Sequence[int], draw: object) -> None:
         """Decode *indices* ahead, a batch at a time, as they will be asked for in this order."""
+        self.draw = draw if self.preprocessing.is_random else None
         for future in self.ahead.values():
             future.cancel()
         self.ahead.clear()
-        self.coming = deque(i for i in indices if i not in self.kept)
+        self.coming = deque(indices)
 
     def decode(self, indices: Sequence[int]) -> list[Tensor]:
         """Return the pixels ``(C_in, H, W)``, uint8, of the images at *indices*.
@@ -70,21 +76,27 @@ class Decoder:
         Raises:
             InputError: an image cannot be read or decoded.
         """
+        kept = self.kept if self.draw is None else {}
         asked = {
             i: self.ahead.pop(i) if i in self.ahead else self._submit(i)
             for i in indices
-            if i not in self.kept
+            if i not in kept
         }
         while self.coming and len(self.ahead) < len(indices):
-            if (i := self.coming.popleft()) not in asked:
+            i = self.coming.popleft()
+            if i not in asked and i not in kept:
                 self.ahead[i] = self._submit(i)
         found = {i: future.result() for i, future in asked.items()}
-        images = [found[i] if i in found else self.kept[i] for i in indices]
+        images = [found[i] if i in found else kept[i] for i in indices]
+        if self.draw is None:
+            self._keep(found)
+        return images
+
+    def _keep(self, found: Mapping[int, Tensor]) -> None:
         for i, pixels in found.items():
             if pixels.nbytes <= self.free:
                 self.kept[i] = pixels
                 self.free -= pixels.nbytes
-        return images
 
     def attempt(self, indices: Sequence[int]) -> list[Tensor | InputError]:
         """Return the pixels of each image, or why it cannot be read; nothing is kept."""
@@ -100,7 +112,10 @@ class Decoder:
         return self.pool.submit(self._decode, index)
 
     def _decode(self, index: int) -> Tensor:
-        return self.preprocessing(decoded(self.source.read(index), self.source.where(index)))
+        image = decoded(self.source.read(index), self.source.where(index))
+        if self.draw is None:
+            return self.preprocessing(image)
+        return self.preprocessing.drawn(image, stream("crop", self.draw, self.ids[index]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +152,9 @@ class StoredPixels(Pixels):
                 raise InputError(f"has {sizes}", where=where, fix=RESIZE)
         return torch.stack(images) if images else torch.empty(0, *self.shape, dtype=torch.uint8)
 
-    def expect(self, indices: Tensor) -> None:
+    def expect(self, indices: Tensor, draw: object = None) -> None:
         """Prepare for being asked for *indices*, in this order."""
-        self.decoder.expect(self.indices[indices].tolist())
+        self.decoder.expect(self.indices[indices].tolist(), draw)
 
     def take(self, indices: Tensor) -> StoredPixels:
         """Return the pixels at *indices* as a set of their own."""
