@@ -20,7 +20,13 @@ from soupmerge.errors import InputError, UsageError
 from soupmerge.sketch import Sketch
 from soupmerge.sources import cache
 from soupmerge.sources.images import fingerprints, opening, stored
-from soupmerge.sources.images.preprocessing import Preprocessing, named, split_query
+from soupmerge.sources.images.preprocessing import (
+    PREPROCESSINGS,
+    Preprocessing,
+    named,
+    split_query,
+)
+from soupmerge.sources.robustbench import zoo
 from soupmerge.types import SupportsExpectation
 
 SMALL = "?resize=12&crop=8"
@@ -99,6 +105,8 @@ def test_without_antialiasing_a_tensor_is_resized(photos: Path) -> None:
     [
         ("Res256Crop224", Preprocessing(256, 224)),
         ("Res224", Preprocessing((224, 224))),
+        ("rb:imagenet/Linf/Salman2020Do_R50", Preprocessing(256, 224)),
+        ("rb:imagenet/Linf/Wong2020Fast", Preprocessing(None, 288)),
         ("timm:resnet18.a1_in1k", Preprocessing(288, 288, "bicubic")),
         ("timm:resnet18.tv_in1k", Preprocessing(256, 224)),
     ],
@@ -109,6 +117,11 @@ def test_preprocessings_have_the_names_that_libraries_give_them(
     assert named(name) == wanted
     assert split_query(f"folder:a?preprocessing={name}") == ("folder:a", wanted)
     assert Preprocessing.parse(dict([p.split("=") for p in str(wanted).split("&")])) == wanted
+
+
+def test_every_preprocessing_of_the_zoo_is_known() -> None:
+    names = {entry.preprocessing for entry in zoo.entries().values()}
+    assert names == {"", *PREPROCESSINGS}
 
 
 def test_a_network_s_own_preprocessing_is_that_of_timm() -> None:
@@ -138,6 +151,7 @@ def test_a_network_s_own_preprocessing_is_that_of_timm() -> None:
         ("channels=2", "2 channels"),
         ("crop=8&mode=centre", "unknown mode 'centre'; did you mean 'center'"),
         ("mode=random-resized", "mode=random-resized: needs a crop"),
+        ("preprocessing=rb:cifar10/Linf/Standard", "unknown preprocessing 'rb:cifar10/Linf/Sta"),
         ("preprocessing=Res256Crop22", "did you mean 'Res256Crop224'"),
     ],
 )

@@ -108,6 +108,7 @@ def row(**other: str) -> dict[str, str]:
         "files": "gdrive:a",
         "clean": "90",
         "robust": "50",
+        "preprocessing": "",
         **found,
         **other,
     }

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from soupmerge.errors import UsageError, near_miss
+from soupmerge.sources.robustbench import zoo
 
 MOST = 4096
 """Of the length of a side, in pixels."""
@@ -175,7 +176,11 @@ PREPROCESSINGS: dict[str, Preprocessing] = {
 
 
 def named(name: str) -> Preprocessing:
-    """Return the preprocessing called *name*: RobustBench's, or ``timm:NAME`` of a network.
+    """Return the preprocessing called *name*.
+
+    Args:
+        name: one of `PREPROCESSINGS`; ``timm:NAME`` for what timm states of that network; or
+            ``rb:imagenet/Linf/NAME`` for what RobustBench does for that entry.
 
     Raises:
         UsageError: there is none.
@@ -186,6 +191,10 @@ def named(name: str) -> Preprocessing:
     """
     if name in PREPROCESSINGS:
         return PREPROCESSINGS[name]
+    if name.startswith(zoo.PREFIX):
+        entry = zoo.entry(name)
+        if entry.preprocessing:
+            return PREPROCESSINGS[entry.preprocessing]
     if name.startswith("timm:"):
         import timm
 
@@ -193,7 +202,7 @@ def named(name: str) -> Preprocessing:
         found = None if config is None else Preprocessing.stated_by(config.to_dict())
         if found is not None:
             return found
-    fix = near_miss(name, [*PREPROCESSINGS, "timm:NAME"])
+    fix = near_miss(name, [*PREPROCESSINGS, "timm:NAME", "rb:imagenet/Linf/NAME"])
     raise UsageError(f"unknown preprocessing {name!r}", where="preprocessing", fix=fix)
 
 

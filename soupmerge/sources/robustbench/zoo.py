@@ -32,6 +32,8 @@ class ZooEntry:
         start: what training started from: `SCRATCH`, `UNKNOWN` or another entry's name.
         eps: radius of the threat, as RobustBench lists it, for images in ``[0, 1]``.
         clean, robust: accuracies in percent, as RobustBench lists them.
+        preprocessing: RobustBench's name for what it does to ImageNet's images before they are
+            attacked; empty if it does nothing, or what timm states for the network.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ZooEntry:
     eps: str
     clean: str
     robust: str
+    preprocessing: str
 
     @property
     def ref(self) -> str:
