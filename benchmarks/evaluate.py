@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from watching import NORMS, Case, Recorded, Watched, clock, some, tell, timed, unbound
 
 import soupmerge as sm
-from soupmerge.robustness.judge import answers_right
+from soupmerge.robustness.meter import answers_right
 
 THREATS = ("linf:8/255", "l2:0.5", "l1:12")
 FOR_DIGITS = ("linf:0.19", "l2:0.75", "l1:1.5")

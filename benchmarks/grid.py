@@ -24,7 +24,7 @@ import torch
 from watching import Case, Watched, some, tell, timed, unbound
 
 import soupmerge as sm
-from soupmerge.robustness.judge import Meter
+from soupmerge.robustness.meter import Meter
 from soupmerge.soups.judge.evaluator import evaluating
 from soupmerge.soups.judge.metrics import Metric, paired
 from soupmerge.soups.search.betting import BettingTest

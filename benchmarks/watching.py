@@ -16,7 +16,7 @@ from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor, nn
 
 import soupmerge as sm
-from soupmerge.robustness.judge import answers_right
+from soupmerge.robustness.meter import answers_right
 
 NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 

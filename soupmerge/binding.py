@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from soupmerge.choices import PRECISIONS
-from soupmerge.errors import InputError, NumericsError, SoupmergeError, UsageError
-from soupmerge.types import Classifier, Examples, State
+from soupmerge.errors import InputError, NumericsError, UsageError
+from soupmerge.types import Classifier, State
 from soupmerge.wrappers import PREFIXES
 
 
@@ -74,7 +74,7 @@ def set_size(bound: nn.Module, size: tuple[int, int], *, where: str = "model") -
         for module in _outermost(bound, "set_input_size"):
             module.set_input_size(img_size=size)  # type: ignore[operator]
     except Exception as error:  # foreign code may raise anything
-        what = f"cannot be set to images of {size[0]}×{size[1]}: {_first_line(error)}"
+        what = f"cannot be set to images of {size[0]}×{size[1]}: {first_line(error)}"
         raise InputError(what, where=where, fix="choose another resolution") from error
     bound.eval().requires_grad_(False)  # interpolated parameters are new ones
 
@@ -154,64 +154,8 @@ def _renamed(state: State, wanted: set[str]) -> State:
     return state
 
 
-def probe(
-    classifier: Classifier,
-    data: Examples,
-    device: torch.device,
-    *,
-    where: str = "model",
-    fix: str = "choose data of the kind it was trained on",
-) -> None:
-    """Run *classifier* on one image of *data*, so that a mismatch is reported before any work.
-
-    *where* names the classifier in errors; *fix* says what to do if it rejects the image.
-
-    Raises:
-        InputError: it rejects the image, does not return a row of logits, or has other classes.
-    """
-    x, _ = data.batch(torch.zeros(1, dtype=torch.long))
-    try:
-        with torch.no_grad():
-            logits: object = classifier(x.to(device))
-    except SoupmergeError:
-        raise
-    except Exception as error:  # foreign code may raise anything
-        what = f"cannot take images of shape {tuple(x.shape[1:])}: {_first_line(error)}"
-        raise InputError(what, where=where, fix=fix) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        output = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"returns {output}, not logits (1, classes)", where=where)
-    if not logits.is_floating_point():
-        raise InputError(f"returns logits of {logits.dtype}, not floating point", where=where)
-    _require_classes(logits.shape[1], data, where)
-
-
-def _require_classes(outputs: int, data: Examples, where: str) -> None:
-    """Reject *data* whose classes are not those of a network with so many *outputs*.
-
-    A set without class names may lack the network's last classes by chance. It is rejected if it
-    has a label too many; a warning is given if the missing labels are unlikely to be chance.
-    """
-    names, top = data.fingerprint().get("classes"), int(data.labels.max())
-    if names is not None and len(names) != outputs:
-        raise InputError(
-            f"has {outputs} outputs, but {data.ref} has {len(names)} classes",
-            where=where,
-            fix=f"use data with its {outputs} classes, or a network for these {len(names)}",
-        )
-    if top >= outputs:
-        raise InputError(
-            f"has {outputs} classes, but the data have a label {top}",
-            where=where,
-            fix="choose data with the classes it was trained on",
-        )
-    if names is None and min(data.classes / outputs, 1) ** len(data) < UNLIKELY:
-        what = f"{where}: has {outputs} outputs, but {data.ref} has no label above"
-        fix = "check that its classes are numbered as the network's are"
-        warnings.warn(f"{what} {data.classes - 1}; {fix}", stacklevel=4)
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of the message of *error*, or its type if it has none."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
@@ -235,10 +179,6 @@ def device_of(name: str) -> torch.device:
         fix = "choose auto or one of " + ", ".join(present)
         raise UsageError(f"no device {name!r} here", where="--device", fix=fix)
     return torch.device(wanted)
-
-
-UNLIKELY = 1e-3
-"""Probability below which missing labels are not put down to chance."""
 
 
 def cast(classifier: Classifier, precision: str, device: torch.device) -> Classifier:

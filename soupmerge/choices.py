@@ -272,6 +272,18 @@ NETWORKS: dict[str, Network] = {
 }
 """Built-in networks, in all sizes in which their families are published."""
 
+_SPACES = "soupmerge.label_spaces.known"
+LABEL_SPACES: dict[str, str] = {
+    "imagenet": f"{_SPACES}:imagenet",
+    "imagenet-a": f"{_SPACES}:imagenet_a",
+    "imagenet-r": f"{_SPACES}:imagenet_r",
+    "imagenet-real": f"{_SPACES}:imagenet_real",
+    "conflict": f"{_SPACES}:conflict",
+    "cifar10": f"{_SPACES}:cifar10",
+    "cifar100": f"{_SPACES}:cifar100",
+}
+"""What the outputs of networks stand for, and the classes that known data sets have of them."""
+
 
 # ---- Names alone.
 

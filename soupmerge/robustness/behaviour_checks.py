@@ -91,7 +91,7 @@ def _others(names: Sequence[str], what: str) -> str:
 
 def probabilities(case: Case) -> Iterator[str]:
     """Yield a finding if the classifier returns probabilities instead of logits."""
-    z = case.logits(case.images[0])
+    z = case.outputs(case.images[0])
     off = (z.sum(1) - 1).abs().max()
     if z.min() > -PROBABILITY and z.max() < 1 + PROBABILITY and off < PROBABILITY:
         yield f"each row of outputs is in [0, 1] and sums to 1, within {PROBABILITY:g}"

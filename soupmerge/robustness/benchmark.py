@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from soupmerge.binding import probe
+from soupmerge.asking import probe
 from soupmerge.choices import PRECISIONS
 from soupmerge.errors import InputError, UsageError, near_miss
+from soupmerge.label_spaces.outputs import require_one_label
 from soupmerge.robustness.adversarial_cache import AdversarialCache
 from soupmerge.robustness.cascade import stages_of
-from soupmerge.robustness.judge import Judge, Ledger, Meter, NullLedger
+from soupmerge.robustness.judge import Judge, Ledger, NullLedger
+from soupmerge.robustness.meter import Meter
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.types import (
     Attack,
@@ -56,8 +58,8 @@ class Benchmark:
             on those soups.
 
     Raises:
-        UsageError: two attacks have the same threat, or the precision is unknown or does not go
-            with the attacks.
+        UsageError: two attacks have the same threat, the precision is unknown or does not go with
+            the attacks, or images that may have several right labels are attacked.
         InputError: the data set is empty.
 
     Example:
@@ -91,6 +93,8 @@ class Benchmark:
             raise UsageError("AutoAttack computes in float32", where="precision", fix=fix)
         if not len(self.data):
             raise InputError("holds no images", where=self.data.ref)
+        if self.attacks:
+            require_one_label(self.data, "an attack")
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -145,7 +149,7 @@ class Benchmark:
         """
         if isinstance(classifier, nn.Module):
             _require_evaluation(classifier)
-        began, meter = time.perf_counter(), Meter(classifier)
+        began, meter = time.perf_counter(), Meter(classifier, self.data)
         probe(classifier, self.data, meter.device)
         judge = Judge(
             meter,

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from soupmerge.asking import answering
 from soupmerge.errors import InputError
+from soupmerge.label_spaces.outputs import right_classes
 from soupmerge.robustness.attacks import APGD
 from soupmerge.robustness.benchmark import Benchmark
-from soupmerge.robustness.judge import device_of
 from soupmerge.robustness.losses import cross_entropy, is_right
+from soupmerge.robustness.meter import device_of
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.robustness.threats import Threat
 from soupmerge.schedule import stream
@@ -82,6 +84,10 @@ class Case:
         x, y = self.benchmark.data.batch(self.indices)
         return x.to(device), y.to(device)
 
+    def answering(self, classifier: Classifier) -> Classifier:
+        """Return *classifier* with the logits of the classes of the data, as it was judged."""
+        return answering(classifier, self.benchmark.data)
+
     @cached_property
     def reported(self) -> dict[Threat, Tensor]:
         """Threat → ``(n,)`` bool: whether each image is robust by the report.
@@ -106,14 +112,22 @@ class Case:
         yield from zip(x, y, (ids[i : i + size] for i in starts), strict=True)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the classifier's logits ``(B, C)``, without gradient."""
+        """Return the logits ``(B, C)`` of the classes of the data, without gradient."""
+        return self._asked(self.answering(self.classifier), x)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the logits ``(B, N)`` of all outputs of the classifier, without gradient."""
+        return self._asked(self.classifier, x)
+
+    def _asked(self, classifier: Classifier, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.cat([self.classifier(p) for p in x.split(self.benchmark.batch_size)])
+            return torch.cat([classifier(part) for part in x.split(self.benchmark.batch_size)])
 
     @cached_property
     def clean(self) -> Tensor:
         """``(n,)`` bool: whether each image is right without attack, asked again."""
-        return is_right(self.logits(self.images[0]), self.images[1])
+        x, y = self.images
+        return is_right(self.logits(x), right_classes(self.benchmark.data, self.indices, y))
 
     def robust(self, logits: Tensor) -> Tensor:
         """Return ``(n,)`` bool: whether each image is right without attack and by *logits*."""
@@ -121,7 +135,8 @@ class Case:
 
     def gradient_norms(self) -> Tensor:
         """Return ``(n,)``: Σ |∂ cross-entropy / ∂ pixel| at each image."""
-        return torch.cat([_gradient_norms(self.classifier, x, y) for x, y, _ in self.batches])
+        asked = self.answering(self.classifier)
+        return torch.cat([_gradient_norms(asked, x, y) for x, y, _ in self.batches])
 
     def under(self, attack: APGD, made_on: Classifier | None = None) -> Tensor:
         """Return the logits ``(n, C)`` under *attack*, made on this classifier or another.
@@ -139,7 +154,8 @@ class Case:
         self, attack: APGD, made_on: Classifier, x: Tensor, y: Tensor, ids: list[str]
     ) -> Tensor:
         generators = [stream(self.benchmark.seed, "doubts", id) for id in ids]
-        x_adv = attack(_differentiable(made_on), x, y, generator=generators)
+        asked = _differentiable(self.answering(made_on))
+        x_adv = attack(asked, x, y, generator=generators)
         return attack.threat.project(x_adv, x)
 
 

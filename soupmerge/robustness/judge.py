@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from soupmerge.binding import cast, fused
 from soupmerge.errors import InputError
+from soupmerge.label_spaces.outputs import right_classes
 from soupmerge.robustness.adversarial_cache import AdversarialCache
 from soupmerge.robustness.cascade import stages_of
-from soupmerge.robustness.losses import is_right
-from soupmerge.robustness.memory import halving
+from soupmerge.robustness.meter import Meter, answers_right
 from soupmerge.schedule import stream
 from soupmerge.types import (
     Attack,
@@ -53,21 +53,6 @@ class NullLedger:
 
     def add(self, key: str, verdicts: Mapping[int, bool]) -> None:
         """Keep nothing."""
-
-
-class Meter:
-    """A classifier that counts its gradient and forward evaluations, image by image."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
-        self.counts = {"gradient_evaluations": 0, "forward_evaluations": 0}
-        self.device = device_of(classifier)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the logits of *x*, and count its images."""
-        kind = "gradient" if torch.is_grad_enabled() and x.requires_grad else "forward"
-        self.counts[f"{kind}_evaluations"] += len(x)
-        return self.classifier(x)
 
 
 class _Verdict(NamedTuple):
@@ -109,7 +94,8 @@ class Judge:
         todo = [i for i in range(len(self.data)) if i not in verdicts]
         expect(self.data, torch.tensor(todo, dtype=torch.long))
         for indices in _split(todo, self.width):
-            right = answers_right(self.meter, *self.load(indices)).tolist()
+            x, y = self.load(indices)
+            right = answers_right(self.meter, x, right_classes(self.data, indices, y)).tolist()
             new = dict(zip(indices.tolist(), right, strict=True))
             verdicts |= new
             self.ledger.add("clean", new)
@@ -199,7 +185,7 @@ class Judge:
         if isinstance(net, nn.Module):
             x, _ = self.load(torch.arange(min(4, len(self.data))))
             net = fused(net, x)
-        meter = Meter(net)
+        meter = Meter(net, self.data)
         meter.device, meter.counts = self.meter.device, self.meter.counts
         return meter
 
@@ -271,22 +257,6 @@ class Judge:
         flags = torch.zeros(len(self.data), dtype=torch.bool)
         flags[list(indices)] = True
         return flags
-
-
-def device_of(classifier: Classifier) -> torch.device:
-    """Return the device of the parameters of *classifier*; the CPU if it has none."""
-    parameters = classifier.parameters() if isinstance(classifier, nn.Module) else ()
-    return next((p.device for p in parameters), torch.device("cpu"))
-
-
-def answers_right(classifier: Classifier, x: Tensor, y: Tensor) -> Tensor:
-    """Return ``(B,)`` bool: whether *classifier* answers each image right, with finite logits."""
-
-    def query(x: Tensor, y: Tensor) -> list[Tensor]:
-        with torch.no_grad():
-            return [is_right(classifier(x), y)]
-
-    return halving(query, x, y)[0]
 
 
 def _split(indices: Sequence[int], size: int) -> tuple[Tensor, ...]:

@@ -73,8 +73,15 @@ def loss_of(name: str) -> Loss:
 
 
 def is_right(logits: Tensor, y: Tensor) -> Tensor:
-    """Return ``(B,)`` bool: whether each answer is right, and all its logits are finite."""
-    return (logits.argmax(1) == y) & torch.isfinite(logits).all(1)
+    """Return ``(B,)`` bool: whether each answer is right, and all its logits are finite.
+
+    Args:
+        logits: ``(B, C)``.
+        y: labels ``(B,)``, or all right classes, ``(B, C)`` bool.
+    """
+    answers = logits.argmax(1)
+    right = _at(y, answers) if y.ndim == 2 else answers == y
+    return right & torch.isfinite(logits).all(1)
 
 
 def _at(z: Tensor, index: Tensor) -> Tensor:

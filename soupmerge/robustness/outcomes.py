@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from soupmerge.asking import answering
+from soupmerge.label_spaces.outputs import require_one_label
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.losses import cross_entropy, is_right
 from soupmerge.robustness.report import CLEAN
@@ -26,19 +28,23 @@ def outcomes(net: nn.Module, benchmark: Benchmark) -> dict[str, Outcome]:
 
     Unlike in `Benchmark`, images that are wrong without attack are attacked too, as their loss
     counts. For the highest loss found, the attacks should not stop at the first wrong answer.
+
+    Raises:
+        UsageError: the images may have several right labels.
     """
-    device = next(net.parameters()).device
+    require_one_label(benchmark.data, "a loss")
+    device, asked = next(net.parameters()).device, answering(net, benchmark.data)
     rows: dict[str, list[Outcome]] = {}
     for indices in torch.arange(len(benchmark.data)).split(benchmark.batch_size):
         x, y = benchmark.data.batch(indices)
         x, y = x.to(device), y.to(device)
-        clean = _outcome(net, x, y)
+        clean = _outcome(asked, x, y)
         rows.setdefault(CLEAN, []).append(clean)
         for attack in benchmark.attacks:
             ids = [benchmark.data.ids[i] for i in indices.tolist()]
             generators = [stream(benchmark.seed, attack, id) for id in ids]
-            x_adv = attack(net, x, y, generator=generators)
-            loss, error = _outcome(net, attack.threat.project(x_adv, x), y)
+            x_adv = attack(asked, x, y, generator=generators)
+            loss, error = _outcome(asked, attack.threat.project(x_adv, x), y)
             robust = Outcome(loss, torch.maximum(error, clean.error))
             rows.setdefault(str(attack.threat), []).append(robust)
     return {

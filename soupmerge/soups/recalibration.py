@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from soupmerge.asking import answering
 from soupmerge.binding import align, bind
 from soupmerge.errors import InputError, UsageError
 from soupmerge.schedule import order, stream
@@ -137,7 +138,8 @@ def _images(
         return x
     ids = [calibration.data.ids[i] for i in indices.tolist()]
     generators = [stream("recalibrate", calibration.seed, id) for id in ids]
-    return calibration.attack(network, x, y, generator=generators)
+    asked = answering(network, calibration.data)
+    return calibration.attack(asked, x, y, generator=generators)
 
 
 def _with_statistics(state: State, net: nn.Module, norms: Mapping[str, Any]) -> dict[str, Tensor]:

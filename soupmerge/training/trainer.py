@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from soupmerge.binding import cast, frozen, load_into, probe, ref_of
+from soupmerge.asking import answering, probe
+from soupmerge.binding import cast, frozen, load_into, ref_of
 from soupmerge.choices import AUGMENTATIONS, implementation
 from soupmerge.errors import NumericsError
+from soupmerge.label_spaces.outputs import require_one_label
 from soupmerge.references import without_folders
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.storage import run_folder
@@ -72,9 +74,11 @@ class Trainer:
             weight_decay=self.schedule.weight_decay,
         )
         self.augment: Augment = implementation(AUGMENTATIONS, self.schedule.augment, "augment")
-        self.classifier = cast(self.net, self.schedule.precision, self.device)
+        classifier = cast(self.net, self.schedule.precision, self.device)
+        require_one_label(self.data, "training")
         with frozen(self.net):
-            probe(self.classifier, self.data, self.device)
+            probe(classifier, self.data, self.device)
+        self.classifier = answering(classifier, self.data)
         self.steps = -(-len(self.data) // self.schedule.batch_size)
 
     @property

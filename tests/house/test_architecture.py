@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
     "errors",
     "choices",
+    "label_spaces",
     "types",
     "numbers",
     "references",
@@ -24,6 +25,7 @@ GROUND = {
     "pareto",
     "schedule",
     "binding",
+    "asking",
     "sketch",
     "storage",
     "wrappers",

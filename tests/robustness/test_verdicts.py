@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import soupmerge as sm
-from soupmerge.robustness.judge import Meter
+from soupmerge.robustness.meter import Meter
 from soupmerge.soups.judge.verdicts import Verdicts
 from tests.robustness import cases
 from tests.shared import files_of

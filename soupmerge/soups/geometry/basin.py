@@ -9,7 +9,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor, nn
 
-from soupmerge.binding import bind, load_into, probe, ref_of
+from soupmerge.asking import probe
+from soupmerge.binding import bind, load_into, ref_of
 from soupmerge.errors import InputError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.outcomes import Outcome, outcomes

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from soupmerge.binding import bind, load_into, probe, ref_of
+from soupmerge.asking import probe
+from soupmerge.binding import bind, load_into, ref_of
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.outcomes import outcomes

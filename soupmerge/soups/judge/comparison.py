@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from soupmerge.binding import probe
+from soupmerge.asking import answering, probe
 from soupmerge.errors import NumericsError, UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import doubts
@@ -160,12 +160,13 @@ def _not_finite(bound: nn.Module, benchmark: Benchmark, report: Report) -> int:
     Logits of images that are right are finite, so only the others are computed.
     """
     device = next((p.device for p in bound.parameters()), torch.device("cpu"))
+    asked = answering(bound, benchmark.data)
     wrong = (~report.right(CLEAN)).nonzero().squeeze(1)
     bad = 0
     with torch.no_grad():
         for indices in wrong.split(benchmark.batch_size) if len(wrong) else ():
             x, _ = benchmark.data.batch(indices)
-            bad += int((~torch.isfinite(bound(x.to(device))).all(1)).sum())
+            bad += int((~torch.isfinite(asked(x.to(device))).all(1)).sum())
     return bad
 
 

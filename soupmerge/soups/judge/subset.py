@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from soupmerge.label_spaces.outputs import Outputs, also_right, outputs_of
 from soupmerge.types import Examples, expect
 from soupmerge.weights.files import sha256_of
 
@@ -43,6 +44,17 @@ class Subset:
     def classes(self) -> int:
         """Number of classes C."""
         return self.data.classes
+
+    @property
+    def outputs(self) -> Outputs | None:
+        """How the logits of a network become those of the classes; see `Images`."""
+        return outputs_of(self.data)
+
+    @property
+    def also_right(self) -> Tensor | None:
+        """``(N, C)`` bool: classes that are right as well, if there are such; see `Images`."""
+        also = also_right(self.data)
+        return None if also is None else also[self.indices]
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return float32 images and labels at *indices* of the subset."""

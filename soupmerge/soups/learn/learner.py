@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from soupmerge.binding import cast, probe
+from soupmerge.asking import answering, probe
+from soupmerge.binding import cast
 from soupmerge.errors import NumericsError
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.soups.learn import preferences, stacks
@@ -181,8 +182,8 @@ class Learner:
         generator: torch.Generator,
     ) -> Tensor:
         """Return the losses ``(T,)`` of the objectives, 0 for those that do not count *at* all."""
-        attacked = self._cast(mixed)
-        learned = self._cast(self.soup.substitute(leaves, mixed))
+        attacked = self._asked(mixed, self.data)
+        learned = self._asked(self.soup.substitute(leaves, mixed), self.data)
         losses = [torch.zeros((), device=self.device)] * len(at)
         for t in preferences.used(at):
             objective = [*self.objectives.values()][t]
@@ -227,6 +228,9 @@ class Learner:
         rows = self.coefficients.parameters["rows"]
         for t, at in enumerate(torch.eye(len(rows)).tolist()):
             rows[t] = self.soup.with_positive_variances(self.alpha(at))
+
+    def _asked(self, theta: dict[str, Tensor], examples: Examples) -> Classifier:
+        return answering(self._cast(theta), examples)
 
     def _cast(self, theta: dict[str, Tensor]) -> Classifier:
         return cast(self.soup.classifier(theta), self.settings.precision, self.device)
@@ -287,7 +291,7 @@ class Learner:
         Args:
             examples: the images; with *most*, only the first so many of them.
         """
-        classifier, total = self._cast(self.soup.mix(alpha)), 0.0
+        classifier, total = self._asked(self.soup.mix(alpha), examples), 0.0
         n = min(len(examples), most or len(examples))
         expect(examples, torch.arange(n))
         for indices in torch.arange(n).split(self.settings.batch_size):

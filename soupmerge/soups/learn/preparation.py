@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from soupmerge.errors import UsageError
+from soupmerge.label_spaces.outputs import require_one_label
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.sketch import Sketch
 from soupmerge.soups.learn.learner import Learner
@@ -33,8 +34,9 @@ def checked(
     """Return *settings* with the number of epochs, after checking that learning can begin.
 
     Raises:
-        UsageError: K < 2, there is patience without a stopping split, or a network was trained on
-            images that stop the learning or judge the soup.
+        UsageError: K < 2, there is patience without a stopping split, images to learn from may have
+            several right labels, or a network was trained on images that stop the learning or judge
+            the soup.
         NumericsError: an ingredient holds NaN, Inf or a variance below 0.
     """
     if len(ingredients) < 2:
@@ -43,6 +45,7 @@ def checked(
     if settings.patience and stop_on is None:
         what = "patience needs a stopping split"
         raise UsageError(what, where="patience", fix="give a split to stop on")
+    require_one_label(data, "learning")
     ingredients.require_sound()
     for used in (data, stop_on, None if benchmark is None else benchmark.data):
         if used is not None:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from soupmerge.binding import probe, ref_of
+from soupmerge.asking import probe
+from soupmerge.binding import ref_of
 from soupmerge.choices import AVERAGES
 from soupmerge.errors import UsageError
 from soupmerge.numbers import exact

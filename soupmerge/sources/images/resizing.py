@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from soupmerge.errors import UsageError
 from soupmerge.sketch import Sketch
+from soupmerge.label_spaces.outputs import Outputs, also_right, outputs_of
 from soupmerge.types import Examples, expect
 
 METHOD = "bicubic, antialiased"
@@ -66,6 +67,16 @@ class Resized:
     def classes(self) -> int:
         """Number of classes C."""
         return self.data.classes
+
+    @property
+    def outputs(self) -> Outputs | None:
+        """How the logits of a network become those of the classes; see `Images`."""
+        return outputs_of(self.data)
+
+    @property
+    def also_right(self) -> Tensor | None:
+        """``(N, C)`` bool: classes that are right as well, if there are such; see `Images`."""
+        return also_right(self.data)
 
     def __len__(self) -> int:
         return len(self.data)
