@@ -152,7 +152,12 @@ class Scalarisation(Protocol):
 
 
 class Examples(Protocol):
-    """A labelled set of images; every batch is float32 in ``[0, 1]``."""
+    """A labelled set of images; every batch is float32 in ``[0, 1]``.
+
+    Two attributes need not be there. ``outputs`` (`label_spaces.outputs.Outputs`) says how the
+    logits of a network become those of the classes. ``also_right``, ``(N, C)`` bool, marks classes
+    that are right besides that of the label.
+    """
 
     @property
     def ref(self) -> str:
@@ -179,7 +184,8 @@ class Examples(Protocol):
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the set: ref, split, number of examples, sha256.
 
-        A set that knows the names of its classes lists them under ``classes``, in label order.
+        A set that knows the names of its classes lists them under ``classes``, in label order. A
+        set with `outputs` adds their fingerprint.
         """
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import soupmerge as sm
 from soupmerge.cli import show
+from soupmerge.label_spaces.outputs import in_words
 
 if TYPE_CHECKING:
     from soupmerge.soups.judge.entries import AnyEntry
@@ -62,5 +63,7 @@ def print_eval(due: Sequence[tuple[AnyEntry, sm.Benchmark]]) -> None:
     if "resolution" in data[0]:
         columns["resolution"] = [each["resolution"] for each in data]
     columns["images"] = [each["n"] for each in data]
+    if any(outputs := [in_words(each) for each in data]):
+        columns["outputs"] = [words or "all" for words in outputs]
     columns["threats"] = [len(benchmark.attacks) for _, benchmark in due]
     show.table(list(columns), list(zip(*columns.values(), strict=True)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import soupmerge as sm
 from soupmerge.cli import show
+from soupmerge.label_spaces.outputs import in_words
 
 if TYPE_CHECKING:
     from soupmerge.soups.judge.columns import Row
@@ -151,7 +152,9 @@ def _remarks(reports: Sequence[sm.Report]) -> Iterator[str]:
 
 def _describe_images(data: Any) -> str:
     resized = f" resized before the attack ({data['resize']})" if "resolution" in data else ""
-    return f"{show.counted(data['n'], 'image')} of {data['ref']} ({data['split']}){resized}"
+    outputs = f", {words}" if (words := in_words(data)) else ""
+    images = f"{show.counted(data['n'], 'image')} of {data['ref']} ({data['split']})"
+    return images + resized + outputs
 
 
 def cost(reports: Sequence[sm.Report]) -> dict[str, float]:

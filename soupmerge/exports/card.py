@@ -12,6 +12,7 @@ import soupmerge
 from soupmerge.choices import ORIGINS
 from soupmerge.errors import printable
 from soupmerge.exports.evaluations import Evaluation, attack_in
+from soupmerge.label_spaces.outputs import in_words
 from soupmerge.weights.files import Checkpoint
 from soupmerge.weights.lineage import family_of
 from soupmerge.weights.recipe import Recipe
@@ -163,11 +164,13 @@ def _evaluations(facts: Facts) -> list[str]:
         return [*lines, "It was not judged, or no results were given to the export."]
     rows, doubts = [], []
     for evaluation in facts.evaluations:
+        data = evaluation.data
+        images = [data["ref"], data.get("split", ""), in_words(data)]
         for metric, result in evaluation.metrics.items():
             low, high = result["ci95"]
             rows.append(
                 [
-                    f"{plain(evaluation.data['ref'])}, {plain(evaluation.data.get('split', ''))}",
+                    ", ".join(plain(part) for part in images if part),
                     plain(metric),
                     f"{result['accuracy']:.1%}",
                     f"{100 * low:.1f}–{100 * high:.1f}",
@@ -249,6 +252,8 @@ def _calibration_options(recipe: Recipe) -> Iterator[str]:
         return
     split, _, limit = str(data.get("split", "")).partition(", ")
     yield from ("--data", str(data.get("ref")), "--split", split)
+    if space := (data.get("mapping") or {}).get("ref"):
+        yield from ("--classes", str(space))
     if limit:
         yield from ("--limit", limit.partition(" ")[0])
     if calibration.get("attack"):

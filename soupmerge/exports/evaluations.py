@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError
+from soupmerge.label_spaces.outputs import in_words
 from soupmerge.references import without_folders
 from soupmerge.robustness.report import CLEAN, UNION, Report
 from soupmerge.storage import journal
@@ -57,7 +58,8 @@ class Evaluation:
         """Return the arguments of the Hub's ``EvalResult`` for each metric."""
         kind = str(self.data["ref"]).partition(":")[0]
         split = str(self.data.get("split", "")).partition(",")[0]
-        name = f"{self.data['ref']} ({self.data.get('split', '')}, n = {self.data.get('n')})"
+        details = [self.data.get("split", ""), f"n = {self.data.get('n')}", in_words(self.data)]
+        name = f"{self.data['ref']} ({', '.join(filter(None, details))})"
         return [
             {
                 "task_type": "image-classification",

@@ -54,6 +54,8 @@ def draw(run: Path | str | RunRecord, formats: Sequence[str] = ("png",)) -> list
         what = f"no results to draw yet from {record.manifest.get('command')}"
         fix = "draw it after it has judged or learned something"
         raise InputError(what, where=record.path, fix=fix)
+    for figure in figures.values():
+        style.say_outputs(figure, record.outputs)
     folder = record.path / FIGURES
     with commit.writing(folder):
         folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a reader of a run should know first: that it is unfinished, or a journal is damaged."""
+"""What a reader of a run should know first: which outputs count, and what is not complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ ENDS = (RECIPE, BARRIERS, "flags.csv", f"{JUDGED}/flags.csv")
 
 
 def remarks(run: RunRecord) -> Iterator[str]:
-    """Yield remarks for the reader: that the run is unfinished, or a journal has a torn line."""
+    """Yield remarks: which outputs count, that the run is unfinished, or a journal is torn."""
+    if run.outputs:
+        yield f"Accuracies are those of {'; '.join(run.outputs)}."
     if not _is_finished(run):
         yield "The run is not finished: run its command again to resume it."
     trials = journal_folder(run.path, run.manifest) / TRIALS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,13 @@ def new_figure(
     """Return an empty figure of *width* × *height* inches, without touching global state."""
     with matplotlib.rc_context(SETTINGS):
         return Figure(figsize=(width, height), layout=layout)
+
+
+def say_outputs(figure: Figure, outputs: Sequence[str]) -> None:
+    """Write above *figure* which *outputs* its accuracies are of, if they are not all."""
+    if outputs:
+        text = textwrap.fill("; ".join(outputs), width=16 * int(figure.get_figwidth()))
+        figure.suptitle(text.replace("$", r"\$"), fontsize=7, color="#444444")
 
 
 def save(figure: Figure, path: Path, formats: Sequence[str] = ("png",)) -> list[str]:

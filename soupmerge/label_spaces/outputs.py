@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class Outputs:
         groups: the outputs of each of the C classes, as indices from 0 to N − 1.
         of: the number N of outputs that the network has.
         names: what the N outputs stand for, in their order; empty if unknown.
-        ref: the reference of the label space, for people.
+        ref: the name of the label space, or of its file; empty if it is what networks record.
 
     Example:
         >>> import torch
@@ -79,8 +79,9 @@ class Outputs:
             InputError: it is; *where* names the network.
         """
         if outputs != self.of:
-            what = f"has {outputs:,} outputs, but {self.ref or 'the label space'} names {self.of:,}"
-            fix = "name the outputs that the network has with --classes, or choose another network"
+            by = self.ref or "what it records"
+            what = f"has {outputs:,} outputs, but {self.of:,} are named by {by}"
+            fix = "name those that it has with --classes, or choose another network"
             raise InputError(what, where=where, fix=fix)
 
     def describe(self) -> str:
@@ -97,7 +98,8 @@ class Outputs:
     def fingerprint(self) -> dict[str, Any]:
         """Return what is recorded of the mapping in the fingerprint of a data set."""
         digest = hashlib.sha256(json.dumps([self.groups, self.of]).encode()).hexdigest()
-        return {"outputs": self.describe(), "mapping": {"ref": self.ref, "sha256": digest}}
+        ref = {"ref": self.ref} if self.ref else {}
+        return {"outputs": self.describe(), "mapping": {**ref, "sha256": digest}}
 
 
 def _at(z: Tensor, outputs: Sequence[int]) -> Tensor:
@@ -111,6 +113,17 @@ def outputs_of(data: Examples) -> Outputs | None:
     """Return how logits become those of the classes of *data*; None if they are so already."""
     outputs: Outputs | None = getattr(data, "outputs", None)
     return outputs
+
+
+def in_words(fingerprint: Mapping[str, Any]) -> str:
+    """Return what an accuracy on the data of *fingerprint* counts as right; "" if it is usual.
+
+    Example:
+        >>> in_words({"ref": "folder:imagenet-r", "outputs": "200 of 1,000 outputs"})
+        '200 of 1,000 outputs'
+    """
+    parts = [fingerprint.get("outputs"), fingerprint.get("labels")]
+    return ", ".join(str(part) for part in parts if part)
 
 
 def also_right(data: Examples) -> Tensor | None:

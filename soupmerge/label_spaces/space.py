@@ -36,7 +36,7 @@ class LabelSpace:
     underscores; where no class has such a name, by the number of the class, from 0.
 
     Attributes:
-        ref: its name, or its file.
+        ref: its name, or that of its file; empty if it is what networks record.
         outputs: the names of each of the N outputs, in their order.
         classes: the classes that data may have.
         whole: whether data always have all *classes*, as the known subsets of ImageNet do. If not,
@@ -105,7 +105,7 @@ class LabelSpace:
 
     def __str__(self) -> str:
         some = enumerated([entry.names[0] for entry in self.classes])
-        return f"{self.ref} ({some})"
+        return f"{self.ref or 'the networks'} ({some})"
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soupmerge.errors import InputError
+from soupmerge.label_spaces.outputs import in_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,16 +121,18 @@ class Report:
         return wilson(self.correct(metric), self.n, level)
 
     def to_metrics(self) -> dict[str, dict[str, Any]]:
-        """Return each metric's accuracy, counts, interval and attack, as JSON values."""
+        """Return each metric's accuracy, counts, interval, outputs and attack, as JSON values."""
         return {metric: self._metric(metric) for metric in self.metrics}
 
     def _metric(self, metric: str) -> dict[str, Any]:
         low, high = self.interval(metric)
+        outputs = in_words(self.data)
         return {
             "accuracy": self.accuracy(metric),
             "correct": self.correct(metric),
             "n": self.n,
             "ci95": [round(low, 4), round(high, 4)],
+            **({"outputs": outputs} if outputs else {}),
             **self.attacks.get(metric, {}),
         }
 

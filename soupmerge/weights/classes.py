@@ -8,6 +8,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from soupmerge.errors import InputError
+from soupmerge.label_spaces.outputs import outputs_of
+from soupmerge.label_spaces.space import LabelSpace
 from soupmerge.weights.files import Checkpoint
 from soupmerge.weights.ledger import ledger_of
 
@@ -24,22 +26,62 @@ def orders_of(checkpoint: Checkpoint) -> list[list[str]]:
     return [n for n in classes if isinstance(n, list) and n and all(isinstance(x, str) for x in n)]
 
 
+def space_of(checkpoints: Iterable[Checkpoint], names: Sequence[str]) -> LabelSpace | None:
+    """Return what the outputs of *checkpoints* stand for, by the classes that they record.
+
+    A network that was trained on several sets in turn may go by any of them: by the set whose
+    classes are *names*, if there is one, or else by the last that has them all.
+
+    Args:
+        checkpoints: networks that are asked about the same images.
+        names: the classes of the images.
+
+    Returns:
+        The label space; None if no network records its classes.
+
+    Raises:
+        InputError: no order of classes is that of all networks.
+    """
+    recorded = [(c, orders) for c in checkpoints if (orders := orders_of(c))]
+    if not recorded:
+        return None
+    due = [order for _, orders in recorded for order in reversed(orders)]
+    fitting = [o for o in due if all(_agrees(o, orders) for _, orders in recorded)]
+    if not fitting:
+        problems = [f"{c.ref}: trained on {listed(orders[-1])}" for c, orders in recorded]
+        what, fix = "their outputs stand for different classes", "judge them one by one"
+        raise InputError(what, problems=problems, where="networks", fix=fix)
+    wanted = [name.casefold() for name in names]
+
+    def rank(order: Sequence[str]) -> int:
+        folded = [name.casefold() for name in order]
+        return 0 if folded == wanted else 1 if set(wanted) <= set(folded) else 2
+
+    order = min(fitting, key=rank)
+    return LabelSpace.of("", [(name,) for name in order])
+
+
+def _agrees(order: Sequence[str], orders: Sequence[Sequence[str]]) -> bool:
+    return not all(_contradict(order, other) for other in orders)
+
+
 def require_same(checkpoints: Iterable[Checkpoint], data: Examples) -> None:
-    """Reject *data* whose classes are in another order than those of *checkpoints*.
+    """Reject *data* by which outputs stand for other classes than *checkpoints* were trained on.
 
     Classes that only one side names are not compared. A network that was trained on several sets
     in turn may match any of them.
 
     Raises:
-        InputError: for some class, the label in *data* is not the index of the network's output.
+        InputError: for some class, another output than the network's stands for it.
     """
-    names = data.fingerprint().get("classes")
+    outputs = outputs_of(data)
+    names = outputs.names if outputs else data.fingerprint().get("classes")
     if not names:
         return
     problems = []
     for checkpoint in checkpoints:
         orders = orders_of(checkpoint)
-        if orders and all(_contradict(order, names) for order in orders):
+        if orders and not _agrees(names, orders):
             problems.append(f"{checkpoint.ref}: trained on {listed(orders[-1])}")
         elif orders and not any(_share(order, names) for order in orders):
             what = (
@@ -48,7 +90,7 @@ def require_same(checkpoints: Iterable[Checkpoint], data: Examples) -> None:
             warnings.warn(f"{what} are {listed(names)}: no name in common", stacklevel=3)
     if problems:
         what = f"has the classes {listed(names)}, in a different order than the networks"
-        fix = "rename its class folders so that they sort like the network's classes"
+        fix = "read it with classes=, the networks whose classes it has: labels are then by name"
         raise InputError(what, problems=problems, where=data.ref, fix=fix)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from soupmerge.label_spaces.outputs import outputs_of
 from soupmerge.references import without_folders
 from soupmerge.sketch import Sketch
 from soupmerge.weights.files import Checkpoint
@@ -35,8 +36,13 @@ no network may have been trained on it. Images used for judging must not have be
 
 
 def entry(by: str, examples: Examples, purpose: str) -> dict[str, Any]:
-    """Return an entry: the command *by* used *examples* for *purpose*."""
+    """Return an entry: the command *by* used *examples* for *purpose*.
+
+    Its ``classes`` are in order of the outputs of the network, of which *examples* may use a few.
+    """
     fingerprint = {**examples.fingerprint(), "ref": without_folders(examples.ref)}
+    if (outputs := outputs_of(examples)) and outputs.names:
+        fingerprint["classes"] = list(outputs.names)
     return {"by": by, "purpose": purpose, **fingerprint, "sketch": Sketch.of(examples).to_text()}
 
 

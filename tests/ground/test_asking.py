@@ -131,6 +131,6 @@ def test_a_network_answers_by_the_outputs_of_the_classes() -> None:
 def test_a_network_with_other_outputs_than_the_space_is_refused_before_any_work() -> None:
     probe(lambda x: torch.zeros(1, 3), Restricted(top=1), CPU)
     for count in (2, 4):
-        words = f"mine.pt: has {count} outputs, but pets names 3; name the outputs"
+        words = f"mine.pt: has {count} outputs, but 3 are named by pets; name those"
         with pytest.raises(InputError, match=words):
             probe(lambda x, k=count: torch.zeros(1, k), Restricted(top=1), CPU, where="mine.pt")

@@ -12,6 +12,7 @@ from soupmerge.figures.page.commands import mix_command
 from soupmerge.figures.page.front_section import front_data, names_of_soups
 from soupmerge.figures.page.panels import panels
 from soupmerge.figures.reading import RunRecord, name_of
+from soupmerge.label_spaces.outputs import in_words
 
 
 def contents(runs: Sequence[RunRecord]) -> dict[str, Any]:
@@ -68,7 +69,8 @@ def judge(record: dict[str, Any], run: RunRecord) -> str:
     size = f" at {data['resolution']}" if "resolution" in data else ""
     digest = str(data.get("sha256", "unknown"))[:12]
     n = next(iter(record["metrics"].values()))["n"]
-    images = f"{n} images of {data.get('ref', 'unknown')} ({data.get('split', '')}){size}"
+    outputs = f", {words}" if (words := in_words(data)) else ""
+    images = f"{n} images of {data.get('ref', 'unknown')} ({data.get('split', '')}){size}{outputs}"
     attacks = [
         f"{metric} by {measured['attack']}, {measured.get('steps', '?')} steps"
         for metric, measured in record["metrics"].items()

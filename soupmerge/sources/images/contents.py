@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -52,12 +52,15 @@ class Contents(NamedTuple):
         labels: ``(N,)`` int64.
         classes: the names of the classes in the order of their labels, or the number of classes if
             they have no names.
+        check_ranks: refuses labels, or warns of them, that may be others than networks mean; called
+            unless labels are found by name.
     """
 
     ids: Sequence[str]
     pixels: Tensor | Source
     labels: Tensor
     classes: Sequence[str] | int
+    check_ranks: Callable[[], None] = lambda: None
 
 
 def part(parts: Mapping[str, T], split: str, where: str) -> T:

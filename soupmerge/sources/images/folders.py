@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,16 +65,16 @@ def folder(rest: str, split: str) -> Contents:
     root = Path(rest)
     if not root.is_dir():
         raise InputError("there is no such folder", where=f"folder:{rest}")
+    train = root / "train"
     if _is_split(root / split):
-        _require_same_classes(root, split)
         root = root / split
     elif splits := [s for s in SPLITS if _is_split(root / s)]:
         part(dict.fromkeys(splits), split, f"folder:{rest}")
     classes = _classes_in(root)
     files, labels = _images_in(root, classes)
-    _warn_of_order(root, classes)
     ids = [os.fsencode(name).decode(errors="backslashreplace") for name in files.names]
-    return Contents(ids, files, torch.tensor(labels), classes)
+    check = partial(_check_ranks, root, classes, train)
+    return Contents(ids, files, torch.tensor(labels), classes, check)
 
 
 def _is_split(folder: Path) -> bool:
@@ -94,17 +95,23 @@ def _natural(name: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
-def _require_same_classes(root: Path, split: str) -> None:
-    """Refuse a split whose classes would have other labels than those of ``train``."""
-    if split == "train" or not _is_split(root / "train"):
-        return
-    train, other = _classes_in(root / "train"), _classes_in(root / split)
-    if other != train:
-        problems = [f"{name}: only in train" for name in train if name not in other]
-        problems += [f"{name}: only in {split}" for name in other if name not in train]
+def _check_ranks(root: Path, names: Sequence[str], train: Path) -> None:
+    """Refuse a split in which classes would have other labels than in *train*; warn of others.
+
+    Such labels are the ranks of the folders *names* in *root*.
+    """
+    is_split = root.parent == train.parent and _is_split(train)
+    known = _classes_in(train) if is_split else names
+    if known != names:
+        problems = [f"{name}: only in train" for name in known if name not in names]
+        problems += [f"{name}: only in {root.name}" for name in names if name not in known]
         what = "its class folders are not those of train, so that labels would differ"
-        fix = "give both the same class folders; a class without images is an empty folder"
-        raise InputError(what, problems=problems, where=root / split, fix=fix)
+        fix = (
+            "give both the same class folders (a class without images is an empty folder), or say "
+            "with --classes what the outputs of the network stand for"
+        )
+        raise InputError(what, problems=problems, where=root, fix=fix)
+    _warn_of_order(root, names)
 
 
 def _warn_of_order(root: Path, names: Sequence[str]) -> None:

@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 from soupmerge.errors import InputError
+from soupmerge.label_spaces.outputs import Outputs
 from soupmerge.sketch import marks_of
 from soupmerge.sources.images.arrays import from_arrays
 from soupmerge.sources.images.pixels import Pixels
+
+SEVERAL = "any of several labels is right"
+"""What a fingerprint says of labels if an image may have several right classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,9 @@ class Images:
         labels: ``(N,)`` int64, from 0 to C − 1.
         classes: number of classes C.
         class_names: their names in the order of the labels; empty if unknown.
+        outputs: how the logits of a network become those of the classes; None if they are so.
+        also_right: ``(N, C)`` bool: classes that are right besides that of the label; None if none
+            is. Only clean accuracy can then be judged.
 
     Raises:
         InputError: shapes, pixels or labels are not as above.
@@ -48,6 +55,8 @@ class Images:
     labels: Tensor
     classes: int
     class_names: tuple[str, ...] = ()
+    outputs: Outputs | None = None
+    also_right: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.pixels, Tensor | Pixels) or not isinstance(self.labels, Tensor):
@@ -101,13 +110,18 @@ class Images:
         in_memory = isinstance(self.pixels, Tensor)
         pixels = self.pixels[indices] if in_memory else self.pixels.take(indices)
         labels = self.labels[indices]
-        return dataclasses.replace(self, split=split, ids=ids, pixels=pixels, labels=labels)
+        also = None if self.also_right is None else self.also_right[indices]
+        return dataclasses.replace(
+            self, split=split, ids=ids, pixels=pixels, labels=labels, also_right=also
+        )
 
     @cached_property
     def sha256(self) -> str:
         """Hash of ids, labels and pixels; of stored images, of what is stored."""
         digest = hashlib.sha256("\n".join(self.ids).encode())
-        digest.update(self.labels.contiguous().numpy().data)
+        for tensor in (self.labels, self.also_right):
+            if tensor is not None:
+                digest.update(tensor.contiguous().numpy().data)
         if isinstance(self.pixels, Tensor):
             digest.update(self.pixels.contiguous().numpy().data)
         else:
@@ -124,6 +138,8 @@ class Images:
     def fingerprint(self) -> dict[str, Any]:
         """Return what identifies the set, with the names of its classes if they are known."""
         named = {"classes": list(self.class_names)} if self.class_names else {}
+        outputs = self.outputs.fingerprint() if self.outputs else {}
+        several = {"labels": SEVERAL} if self.also_right is not None else {}
         stored = {} if isinstance(self.pixels, Tensor) else self.pixels.describe()
         return {
             "ref": self.ref,
@@ -132,6 +148,8 @@ class Images:
             "sha256": self.sha256,
             **stored,
             **named,
+            **outputs,
+            **several,
         }
 
 

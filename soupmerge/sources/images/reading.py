@@ -25,6 +25,7 @@ from soupmerge.sources.images import arrays, corruptions, fingerprints
 from soupmerge.sources.images.contents import Contents
 from soupmerge.sources.images.corrupted import CorruptedPixels
 from soupmerge.sources.images.image_set import Images, require_images, require_labels
+from soupmerge.sources.images.labelling import Classes, labelled, meant
 from soupmerge.sources.images.opening import pixels_of, refuse
 from soupmerge.sources.images.preprocessing import split_query
 from soupmerge.sources.images.readers import READERS
@@ -39,6 +40,7 @@ def data(
     *,
     split: str = "test",
     limit: int | None = None,
+    classes: Classes | None = None,
     like: Any = None,
     broken: str = "refuse",
     by: str = fingerprints.CONTENT,
@@ -53,6 +55,10 @@ def data(
             images are brought to one size, such as ``?resize=256&crop=224``; see `Preprocessing`.
         split: ``train``, ``val`` or ``test``, or a part: ``train[:45000]``, ``train[45000:]``.
         limit: number of images to keep, drawn with a fixed seed; default all.
+        classes: what the outputs of the networks stand for, so that classes are found among them
+            by name: a name or file of `label_space`, such as ``imagenet-r``; a `LabelSpace`; or
+            the networks, if they record what they were trained on. By default, label i is output
+            i.
         like: a network, whose own preprocessing brings images of several sizes to one size if the
             reference does not say how.
         broken: what to do about images that cannot be decoded: ``refuse`` them when they are asked
@@ -60,8 +66,9 @@ def data(
         by: what the fingerprint of stored images is made of, ``content`` or ``ids``.
 
     Raises:
-        UsageError: there is no such set or split, or *limit* is out of range.
-        InputError: the data are not labelled images in ``[0, 1]``, or have several sizes.
+        UsageError: there is no such set, split or label space, or *limit* is out of range.
+        InputError: the data are not labelled images in ``[0, 1]``, have several sizes, or have
+            classes that *classes* does not name.
         NetworkError: a set must be downloaded, and cannot be.
         UnsafeError: reading the data would run code or fill the memory.
 
@@ -71,12 +78,16 @@ def data(
     """
     _require_text(ref)
     if corruptions.parse(ref) is not None:
-        return data_sets([ref], split=split, limit=limit, like=like, broken=broken, by=by)[0]
+        options: Any = {"classes": classes, "like": like, "broken": broken, "by": by}
+        return data_sets([ref], split=split, limit=limit, **options)[0]
     name, start, stop = _parse_split(VAL_OF.get(ref, split) if split == "val" else split)
     place, preprocessing = split_query(ref)
-    ids, stored, labels, classes = _read(place, name)
-    names = () if isinstance(classes, int) else tuple(classes)
-    count = classes if isinstance(classes, int) else len(classes)
+    ids, stored, labels, named, check_ranks = _read(place, name)
+    names = () if isinstance(named, int) else tuple(named)
+    count = named if isinstance(named, int) else len(named)
+    space = meant(classes, names)
+    if space is None:
+        check_ranks()
     if isinstance(stored, Tensor):
         require_images(ref, stored)
     require_labels(ref, len(stored), labels, count)
@@ -88,7 +99,9 @@ def data(
         pixels = replace(pixels, by=by)
     ids = tuple(ids[i] for i in chosen.tolist())
     images = Images(ref, split, ids, pixels, labels[chosen], count, names)
-    return images if broken == "refuse" else _without_broken(images, broken)
+    if broken != "refuse":
+        images = _without_broken(images, broken)
+    return images if space is None else labelled(images, space)
 
 
 def _chosen(n: int, part: slice, limit: int | None, where: str) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from soupmerge.errors import UsageError
-from soupmerge.sketch import Sketch
 from soupmerge.label_spaces.outputs import Outputs, also_right, outputs_of
+from soupmerge.sketch import Sketch
 from soupmerge.types import Examples, expect
 
 METHOD = "bicubic, antialiased"
