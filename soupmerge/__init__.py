@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from soupmerge.binding import bind as bind
     from soupmerge.exports.folder import Exported as Exported
     from soupmerge.exports.folder import export as export
+    from soupmerge.label_spaces.known import label_space as label_space
+    from soupmerge.label_spaces.outputs import Outputs as Outputs
+    from soupmerge.label_spaces.space import LabelClass as LabelClass
+    from soupmerge.label_spaces.space import LabelSpace as LabelSpace
     from soupmerge.robustness.attacks import APGD as APGD
     from soupmerge.robustness.attacks import FGSM as FGSM
     from soupmerge.robustness.attacks import PGD as PGD
@@ -129,11 +133,14 @@ _HOMES = {
     "Ingredients": "weights.ingredients",
     "L1": "robustness.threats",
     "L2": "robustness.threats",
+    "LabelClass": "label_spaces.space",
+    "LabelSpace": "label_spaces.space",
     "Landscape": "soups.geometry.landscape",
     "LearnedFront": "soups.learn.front",
     "Line": "soups.search.path",
     "Linf": "robustness.threats",
     "Objective": "types",
+    "Outputs": "label_spaces.outputs",
     "PGD": "robustness.attacks",
     "Patience": "robustness.engine",
     "Pixels": "sources.images.pixels",
@@ -171,6 +178,7 @@ _HOMES = {
     "front": "soups.learn.front",
     "greedy": "soups.search.greedy",
     "grid": "soups.search.grid",
+    "label_space": "label_spaces.known",
     "landscape": "soups.geometry.landscape",
     "learn": "soups.learn.run",
     "load": "sources.refs",

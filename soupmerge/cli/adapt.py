@@ -72,7 +72,7 @@ def command(
     loaded = ingredients.load()
     size, _ = plan(loaded, step)
     net = network.make(like=loaded)
-    sets = data.seen_by(net)
+    sets = data.seen_by(net, loaded)
     most = max(map(len, sets))
     show.note(
         f"{show.counted(size, 'soup')}, {show.counted(len(sets), 'data set')} of up to "
@@ -124,6 +124,7 @@ def _print(
         f"judged on {' to '.join(map(str, counts))} images of each set, which chose nothing; "
         f"95% intervals of single cells within ±{50 * widest:.1f} points; #FP: forward passes"
     )
+    results.print_outputs(report.data for report in adaptation.rows[0].reports)
     specific = zip(adaptation.sets, adaptation.specific, strict=True)
     soups = [
         [name, " ".join(f"{w:.3g}" for w in recipe.weights[0])]

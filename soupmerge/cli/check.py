@@ -15,6 +15,7 @@ from soupmerge.cli.options.compatibility import Compatibility, compatibility
 from soupmerge.cli.options.data import OptionalData, optional_data
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.option_groups import Command
+from soupmerge.label_spaces.outputs import in_words
 
 if TYPE_CHECKING:
     from soupmerge.soups.geometry.barriers import Barriers
@@ -56,10 +57,12 @@ def command(
 
     distances = geometry_of(ingredients, compatibility.open_origin(ingredients))
     apart = trained_apart(tuple(ingredients))
-    measured = None
+    measured, outputs = None, ""
     if data.given is not None:
         net = compatibility.network.make(like=ingredients)
-        measured = barriers.measure(net, ingredients, data.given, machine)
+        images = data.given.seen_by(net, ingredients).images()
+        measured = barriers.measure(net, ingredients, images, machine)
+        outputs = in_words(images.fingerprint())
     verdict = measured.verdict if measured else "unknown"
     if apart and verdict == "unknown":
         verdict = "separate"
@@ -67,6 +70,7 @@ def command(
     if as_json:
         basin = _unknown() if measured is None else measured.to_json()
         basin |= {"verdict": verdict, "reasons": apart}
+        basin |= {"outputs": outputs} if outputs else {}
         summary: dict[str, Any] = {"compatible": True, "problems": [], "basin": basin}
         summary |= {"remarks": [remark] if remark else [], "family": _family(ingredients)}
         show.dump({**summary, "signs": dataclasses.asdict(distances)})
@@ -74,6 +78,8 @@ def command(
         reasons = "; ".join([*apart, *([] if measured else ["not measured (give --data)"])])
         verdict_cell = f"{verdict}: {reasons}" if reasons else verdict
         _print(ingredients, distances, measured, verdict_cell)
+        if outputs:
+            show.line(f"barriers by {outputs}")
         if remark:
             show.line(remark)
     return int(verdict == "separate")

@@ -68,7 +68,9 @@ def command(
     nets = [entry.net for entry in networks]
     ensemble = evaluation.ensemble
     entries = [EnsembleEntry(networks, ensemble)] if ensemble else networks
-    benchmarks = _benchmarks(data, attack, machine, evaluation.sizes(), nets)
+    checkpoints = [checkpoint for entry in networks for checkpoint in entry.checkpoints]
+    sets = data.seen_by(nets[0], checkpoints)
+    benchmarks = _benchmarks(sets, attack, machine, evaluation.sizes(), nets)
     due = pairs(entries, benchmarks)
     if output.dry_run:
         dry_run.print_eval(due)
@@ -131,16 +133,15 @@ def _networks(refs: Sequence[str], weights_key: str | None, network: Network) ->
 
 
 def _benchmarks(
-    data: DataSets,
+    sets: Sequence[sm.Images],
     attack: Attack,
     machine: Machine,
     sizes: Sequence[int],
     nets: Sequence[Any],
 ) -> list[sm.Benchmark]:
-    """Return a benchmark for each data set, at each of *sizes* if there are any."""
+    """Return a benchmark for each of *sets*, at each of *sizes* if there are any."""
     from soupmerge.sources.images.resizing import Resized
 
-    sets = data.seen_by(nets[0])
     plain = [attack.benchmark(images, "test", machine) for images in sets]
     if not sizes:
         for images in sets:

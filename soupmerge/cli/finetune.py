@@ -10,7 +10,7 @@ import click
 import soupmerge as sm
 from soupmerge.cli import show
 from soupmerge.cli.options import ingredients, output
-from soupmerge.cli.options.data import Data, data
+from soupmerge.cli.options.data import Data, data, print_notes
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
 from soupmerge.cli.options.option_groups import Command
@@ -81,7 +81,7 @@ def command(
         net = network.make_new(machine.seed, _shape(network.model, images))
     else:
         net = network.make(like=checkpoint)
-        images = data.seen_by(net).images()
+        images = _by_name(data.seen_by(net).images(), checkpoint)
     schedule = training_schedule.schedule(training, machine.batch_size, is_new=checkpoint is None)
     objective = loss.against(attacked, loss.trades)
     steps = -(-len(images) // schedule.batch_size) * schedule.epochs
@@ -114,6 +114,22 @@ def _check_output(out: str, *, dry_run: bool) -> None:
         require_free(Path(out).with_suffix(".run"))
 
 
+def _by_name(images: sm.Images, base: sm.Checkpoint) -> sm.Images:
+    """Return *images* with the labels that *base* gives their classes, unless some are new to it.
+
+    A network that learns new classes learns them in the order of their folders.
+    """
+    from soupmerge.sources.images.labelling import labelled
+    from soupmerge.weights.classes import space_of
+
+    space = None if images.outputs else space_of([base], images.class_names)
+    if space is None or not space.knows(images.class_names):
+        return images
+    by_name = labelled(images, space)
+    print_notes(by_name)
+    return by_name
+
+
 def _attacked(threats: Sequence[sm.Threat | None]) -> list[sm.Threat]:
     """Return the threats to train against, none for clean training."""
     if None in threats and len(threats) > 1:
@@ -129,5 +145,6 @@ def _shape(model: str | None, images: sm.Images) -> dict[str, int]:
     name, _, query = (model or "").partition("?")
     if name not in NETWORKS:
         return {}
-    shape = {"num_classes": images.classes, "in_channels": images.shape[0]}
+    classes = images.outputs.of if images.outputs else images.classes
+    shape = {"num_classes": classes, "in_channels": images.shape[0]}
     return {key: value for key, value in shape.items() if f"{key}=" not in query}

@@ -52,7 +52,7 @@ def command(
     device = machine.device()
     loaded = ingredients.load(learning.policy.base)
     net = network.make(like=loaded)
-    data = data.seen_by(net)
+    data = data.seen_by(net, loaded)
     images = data.images()
     note_image_size(net, images)
     settings = replace(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import show
+from soupmerge.cli import results, show
 from soupmerge.cli.notes import note_image_size
 from soupmerge.cli.options import output
 from soupmerge.cli.options.data import Data, data
@@ -19,6 +19,7 @@ from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
 from soupmerge.cli.options.option_groups import Command
 from soupmerge.cli.options.output import RunOutput
+from soupmerge.label_spaces.outputs import in_words
 
 if TYPE_CHECKING:
     from soupmerge.soups.geometry.landscape import Landscape
@@ -55,7 +56,7 @@ def command(
     loaded = ingredients.load(settings.base)
     plane = plane_through(loaded)
     net = network.make(like=loaded)
-    data = data.seen_by(net)
+    data = data.seen_by(net, loaded)
     images = _images(data)
     note_image_size(net, images)
     benchmark = sm.Benchmark(
@@ -85,10 +86,13 @@ def command(
             calibration=calibration,
             run=output.run(device, progress),
         )
+    fingerprint = images.fingerprint()
     if as_json:
-        show.dump(landscape.summary())
+        outputs = {"outputs": words} if (words := in_words(fingerprint)) else {}
+        show.dump({**landscape.summary(), **outputs})
     else:
         _print(landscape)
+        results.print_outputs([fingerprint])
     if landscape.holes:
         holes = show.counted(len(landscape.holes), "point")
         show.note(f"not measured: {holes}; the first: {landscape.holes[0].hole}")

@@ -66,7 +66,7 @@ def command(
     loaded = ingredients.load(learning.policy.base)
     export.check(loaded.bytes)
     net = network.make(like=loaded)
-    data = data.seen_by(net)
+    data = data.seen_by(net, loaded)
     images = data.images()
     note_image_size(net, images)
     settings = learning.settings(len(loaded), machine.batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import soupmerge as sm
@@ -101,6 +101,13 @@ def print_doubts(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
         for doubt in report.notes.get("doubts", ()):
             section = f"(docs/flags.md#{doubt['name']})"
             show.line(f"doubt: {name}: {doubt['name']}: {doubt['what']}; {doubt['fix']} {section}")
+
+
+def print_outputs(sets: Iterable[Mapping[str, Any]]) -> None:
+    """Print what counts as right on the data *sets*, given by their fingerprints, if unusual."""
+    for data in sets:
+        if words := in_words(data):
+            show.line(f"{data['ref']}: {words}")
 
 
 def print_race(race: Mapping[str, Any], size: int, images: int) -> None:

@@ -41,7 +41,7 @@ class Search:
         device = self.machine.device()
         ingredients = self.ingredients.load(self.policy.base)
         net = self.network.make(like=ingredients)
-        images = self.data.seen_by(net).images()
+        images = self.data.seen_by(net, ingredients).images()
         note_image_size(net, images)
         benchmark = self.attack.benchmark(images, "val", self.machine)
         self.data.warn_of_test("chooses the soup")

@@ -73,20 +73,18 @@ class LabelSpace:
             InputError: a name is of no class or of several, or two are of the same; all such names
                 are listed.
         """
-        found = {name: self._found(name) for name in names}
-        problems = [
-            self._problem(name, places) for name, places in found.items() if len(places) != 1
-        ]
-        places = [found[name][0] for name in names if len(found[name]) == 1]
-        problems += self._shared(names, found)
-        if problems:
+        if problems := self._problems(names):
             what = f"its classes ({enumerated(names)}) are not those of {self}"
             fix = (
                 "rename its class folders, or name the outputs with --classes FILE: one line for "
                 "each output, in order, with names separated by tabs"
             )
             raise InputError(what, problems=problems, where=where, fix=fix)
-        return places
+        return [self._found(name)[0] for name in names]
+
+    def knows(self, names: Sequence[str]) -> bool:
+        """Return whether `places` finds a class for each of *names*."""
+        return not self._problems(names)
 
     def restricted(self, places: Sequence[int]) -> Outputs | None:
         """Return how logits become those of the classes at *places*; None if they are so already.
@@ -126,6 +124,12 @@ class LabelSpace:
     def _has_numbers(self) -> bool:
         """Whether some class is called by a number, so that a number is no place."""
         return any(name.isdecimal() for name in self._by_name)
+
+    def _problems(self, names: Sequence[str]) -> list[str]:
+        """Return why *names* do not have a class each."""
+        found = {name: self._found(name) for name in names}
+        problems = [self._problem(n, places) for n, places in found.items() if len(places) != 1]
+        return [*problems, *self._shared(names, found)]
 
     def _problem(self, name: str, places: Sequence[int]) -> str:
         if places:

@@ -54,6 +54,7 @@ OUT: Options = {"-o elsewhere": {"out": "elsewhere"}}
 
 
 READING: Options = {
+    "--classes cifar10": {"reading.classes": "cifar10"},
     "--scan": {"reading.broken": "scan"},
     "--skip-broken": {"reading.broken": "skip"},
     "--fingerprint ids": {"reading.by": "ids"},

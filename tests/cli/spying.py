@@ -104,6 +104,8 @@ class Spy:
 
             def noted(*args: Any, real: Any = real, **settings: Any) -> Any:
                 reading = {key: settings[key] for key in ("broken", "by") if key in settings}
+                if isinstance(settings.get("classes"), str):
+                    reading["classes"] = settings["classes"]
                 self._note("reading", reading)
                 return real(*args, **settings)
 

@@ -28,8 +28,8 @@ RENAMED = {
 NEW_COMMANDS = {"front"}
 """Commands that were added."""
 
-READING = ("--scan", "--skip-broken", "--fingerprint")
-"""Options that every command with --data has: how stored images are read."""
+READING = ("--classes", "--scan", "--skip-broken", "--fingerprint")
+"""Options that every command with --data has: its classes, and how stored images are read."""
 
 JUDGING = (
     *("--data", "--split", "--limit", "--threat", "--attack", "--steps", "--only-union"),

@@ -11,7 +11,6 @@ import soupmerge as sm
 from soupmerge.cli import show
 from soupmerge.cli.options import output
 from soupmerge.cli.options.attack import threats
-from soupmerge.cli.options.data import Data
 from soupmerge.cli.options.ingredients import WITHOUT_IMAGES
 from soupmerge.cli.options.machine import Machine
 from soupmerge.cli.options.option_groups import F, grouped
@@ -34,12 +33,14 @@ class BarrierSettings:
     buffers: str
     output: OptionalRunOutput
 
-    def measure(self, net: Any, loaded: sm.Ingredients, data: Data, machine: Machine) -> Barriers:
+    def measure(
+        self, net: Any, loaded: sm.Ingredients, images: sm.Images, machine: Machine
+    ) -> Barriers:
         """Return the barriers between each pair of *loaded*, clean and under each threat."""
         device = machine.device()
         attacks = [sm.APGD.training(threat, steps=self.steps) for threat in self.threats]
         benchmark = sm.Benchmark(
-            data.seen_by(net).images(),
+            images,
             attacks,
             name="basin",
             seed=machine.seed,

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import soupmerge as sm
-from soupmerge.choices import FINGERPRINTS
+from soupmerge.choices import FINGERPRINTS, LABEL_SPACES
 from soupmerge.cli import show
 from soupmerge.cli.options.option_groups import Decorator, F, grouped
 from soupmerge.cli.options.parameter_types import Named, Whole
 from soupmerge.errors import UsageError
+from soupmerge.label_spaces.known import label_space
+from soupmerge.label_spaces.outputs import in_words
+
+if TYPE_CHECKING:
+    from soupmerge.weights.files import Checkpoint
 
 DATA = (
     "digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; blur-3:DATA "
@@ -28,12 +33,15 @@ PARTS = "train, val, test, or a slice such as train[:45000]"
 
 @dataclass(frozen=True)
 class Reading:
-    """What is done about images that cannot be decoded, and what fingerprints are made of.
+    """What classes are, what is done about broken images, and what fingerprints are made of.
 
     Raises:
-        UsageError: broken images are both to be refused and to be left out.
+        UsageError: there is no such label space, or broken images are both to be refused and to be
+            left out.
+        InputError: the file of a label space does not name outputs.
     """
 
+    classes: str | None
     scan: bool
     skip_broken: bool
     fingerprint: str
@@ -41,11 +49,18 @@ class Reading:
     def __post_init__(self) -> None:
         if self.scan and self.skip_broken:
             raise UsageError("give one of the two", where="--scan and --skip-broken")
+        if self.classes is not None:
+            label_space(self.classes)
 
-    def keywords(self) -> dict[str, str]:
-        """Return the arguments of `soupmerge.data` that say the same."""
+    def keywords(self, networks: Iterable[Checkpoint]) -> dict[str, Any]:
+        """Return the arguments of `soupmerge.data` that say the same.
+
+        Args:
+            networks: those that will see the images, for what they record of their classes.
+        """
         broken = "scan" if self.scan else "skip" if self.skip_broken else "refuse"
-        return {"broken": broken, "by": self.fingerprint}
+        classes = networks if self.classes is None else self.classes
+        return {"classes": classes, "broken": broken, "by": self.fingerprint}
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,8 @@ class Data:
     Attributes:
         like: the network that will see the images, whose preprocessing is used if they have
             several sizes.
+        networks: its weights, by whose record of classes labels are found unless --classes is
+            given.
     """
 
     ref: str
@@ -62,10 +79,11 @@ class Data:
     limit: int | None
     reading: Reading
     like: Any = None
+    networks: Iterable[Checkpoint] = ()
 
-    def seen_by(self, net: Any) -> Data:
-        """Return the data set as *net* will see it."""
-        return replace(self, like=net)
+    def seen_by(self, net: Any, networks: Iterable[Checkpoint] = ()) -> Data:
+        """Return the data set as *net* will see it, with the weights of *networks*."""
+        return replace(self, like=net, networks=networks)
 
     def images(self) -> sm.Images:
         """Return the images, after notes on what is worth knowing about them."""
@@ -73,7 +91,7 @@ class Data:
 
     def part(self, split: str, limit: int | None = None) -> sm.Images:
         """Return images of another part of the same set."""
-        how = self.reading.keywords()
+        how = self.reading.keywords(self.networks)
         images = sm.data(self.ref, split=split, limit=limit, like=self.like, **how)
         print_notes(images)
         return images
@@ -125,14 +143,14 @@ class DataSets:
             return names
         return tuple(f"{name} at {size}" for name in names for size in sizes)
 
-    def seen_by(self, net: Any) -> list[sm.Images]:
+    def seen_by(self, net: Any, networks: Iterable[Checkpoint]) -> list[sm.Images]:
         """Return the images of each set, as *net* will see them, after notes on them.
 
         Images that several sets corrupt are read once.
         """
         from soupmerge.sources.images.reading import data_sets
 
-        how = self.reading.keywords()
+        how = self.reading.keywords(networks)
         sets = data_sets(self.refs, split=self.split, limit=self.limit, like=net, **how)
         for images in sets:
             print_notes(images)
@@ -155,13 +173,15 @@ class OptionalData:
 
 
 def print_notes(images: sm.Images) -> None:
-    """Print, once each, the order of named classes, the preprocessing, and that images are grey."""
+    """Print, once each, classes and outputs, the preprocessing, and that images are grey."""
     from soupmerge.weights.classes import listed
 
     printed = click.get_current_context().meta.setdefault("soupmerge.data", set())
     notes: dict[object, str] = {}
     if images.class_names:
         notes[images.class_names] = f"classes in order: {listed(images.class_names)}"
+    if outputs := in_words(images.fingerprint()):
+        notes[images.ref, outputs] = outputs
     if how := images.fingerprint().get("preprocessing"):
         notes[images.ref, how] = f"preprocessing: {how}"
     if _is_grey(images):
@@ -181,10 +201,15 @@ def _is_grey(images: sm.Images) -> bool:
 
 
 def reading(command: F) -> F:
-    """Add the options that say how stored images are read."""
+    """Add the options that say what classes are, and how stored images are read."""
     return grouped(
         "reading",
         Reading,
+        click.option(
+            "--classes",
+            metavar="SPACE",
+            help=f"Names of the networks' outputs: {', '.join(LABEL_SPACES)}, or a file.",
+        ),
         click.option(
             "--scan",
             is_flag=True,

@@ -66,7 +66,7 @@ class FrontChoice:
         )
         judging = self.attack.under(threats)
         net = self.network.make(like=loaded)
-        benchmark = judging.benchmark(given.seen_by(net).images(), "val", self.machine)
+        benchmark = judging.benchmark(given.seen_by(net, loaded).images(), "val", self.machine)
         show.note(f"{len(benchmark.data):,} images of {given.ref} ({given.split}) choose")
         out = Path(runs[0], CHOSEN)
         with show.Progress() as progress:

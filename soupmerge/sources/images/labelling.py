@@ -18,7 +18,7 @@ from soupmerge.sources.images.image_set import Images
 from soupmerge.weights.classes import space_of
 from soupmerge.weights.files import Checkpoint
 
-Classes: TypeAlias = str | LabelSpace | Iterable[Checkpoint]
+Classes: TypeAlias = str | LabelSpace | Checkpoint | Iterable[Checkpoint]
 """What outputs stand for: the reference of a label space, the space, or networks that record it."""
 
 
@@ -33,7 +33,8 @@ def meant(classes: Classes | None, names: Sequence[str]) -> LabelSpace | None:
         return classes
     if isinstance(classes, str):
         return label_space(classes)
-    return space_of(classes, names) if names else None
+    networks = [classes] if isinstance(classes, Checkpoint) else classes
+    return space_of(networks, names) if names else None
 
 
 def labelled(images: Images, space: LabelSpace) -> Images:
