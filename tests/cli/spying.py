@@ -105,7 +105,7 @@ class Spy:
             def noted(*args: Any, real: Any = real, **settings: Any) -> Any:
                 reading = {key: settings[key] for key in ("broken", "by") if key in settings}
                 if isinstance(settings.get("classes"), str):
-                    reading["classes"] = settings["classes"]
+                    reading["classes"] = settings.pop("classes")
                 self._note("reading", reading)
                 return real(*args, **settings)
 

@@ -135,7 +135,7 @@ STATED: list[tuple[str, str, str]] = [
 COUNTED_FROM_1 = "base"
 SHARED = {
     "ref", "at", "sets", "threats", "limit", "model", "mean", "std", "weights_key", "name",
-    "columns", "beside", "scan", "skip_broken", "fingerprint",
+    "columns", "beside", "classes", "scan", "skip_broken", "fingerprint",
     "workers", "out", "exclude", "only", "head", "licence", "folder", "resolution", "compiled",
     "strict", "judged", "conditions", "refs", "weights", "recipe", "origin", "trades_kl",
     "mart", "y", "lr", "force", "dry_run", "as_json", "quiet", "verbose", "debug", "help",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,9 +17,6 @@ from soupmerge.cli.options.parameter_types import Named, Whole
 from soupmerge.errors import UsageError
 from soupmerge.label_spaces.known import label_space
 from soupmerge.label_spaces.outputs import in_words
-
-if TYPE_CHECKING:
-    from soupmerge.weights.files import Checkpoint
 
 DATA = (
     "digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; blur-3:DATA "
@@ -52,7 +49,7 @@ class Reading:
         if self.classes is not None:
             label_space(self.classes)
 
-    def keywords(self, networks: Iterable[Checkpoint]) -> dict[str, Any]:
+    def keywords(self, networks: Iterable[sm.Checkpoint]) -> dict[str, Any]:
         """Return the arguments of `soupmerge.data` that say the same.
 
         Args:
@@ -79,9 +76,9 @@ class Data:
     limit: int | None
     reading: Reading
     like: Any = None
-    networks: Iterable[Checkpoint] = ()
+    networks: Iterable[sm.Checkpoint] = ()
 
-    def seen_by(self, net: Any, networks: Iterable[Checkpoint] = ()) -> Data:
+    def seen_by(self, net: Any, networks: Iterable[sm.Checkpoint] = ()) -> Data:
         """Return the data set as *net* will see it, with the weights of *networks*."""
         return replace(self, like=net, networks=networks)
 
@@ -143,7 +140,7 @@ class DataSets:
             return names
         return tuple(f"{name} at {size}" for name in names for size in sizes)
 
-    def seen_by(self, net: Any, networks: Iterable[Checkpoint]) -> list[sm.Images]:
+    def seen_by(self, net: Any, networks: Iterable[sm.Checkpoint]) -> list[sm.Images]:
         """Return the images of each set, as *net* will see them, after notes on them.
 
         Images that several sets corrupt are read once.
