@@ -20,6 +20,7 @@ from soupmerge.figures import (
     trade_off,
 )
 from soupmerge.figures.reading import RunRecord, read_run, records_of
+from soupmerge.figures.remarks import outputs_that_count
 from soupmerge.storage import commit
 from soupmerge.storage.names import FIGURES
 
@@ -54,8 +55,9 @@ def draw(run: Path | str | RunRecord, formats: Sequence[str] = ("png",)) -> list
         what = f"no results to draw yet from {record.manifest.get('command')}"
         fix = "draw it after it has judged or learned something"
         raise InputError(what, where=record.path, fix=fix)
+    outputs = outputs_that_count(record)
     for figure in figures.values():
-        style.say_outputs(figure, record.outputs)
+        style.say_outputs(figure, outputs)
     folder = record.path / FIGURES
     with commit.writing(folder):
         folder.mkdir(exist_ok=True)

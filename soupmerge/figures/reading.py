@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soupmerge.errors import InputError, printable, short_repr
-from soupmerge.label_spaces.outputs import in_words
 from soupmerge.references import short_name
 from soupmerge.storage import journal, reading
 from soupmerge.storage.names import DOUBTS
@@ -87,19 +86,6 @@ class RunRecord:
     def judged(self) -> list[dict[str, Any]]:
         """The judged networks of an evaluation or a sweep."""
         return [r for r in self.trials if r.get("metrics") and "ref" in r]
-
-    @cached_property
-    def outputs(self) -> list[str]:
-        """What counts as right where that is unusual, such as "200 of 1,000 outputs", by data set.
-
-        The name of the set is left out if there is one only.
-        """
-        sets = {str(data["ref"]): in_words(data) for data in _fingerprints(self.manifest)}
-        return [
-            printable(f"{_short(ref)}: {words}" if len(sets) > 1 else words)
-            for ref, words in sets.items()
-            if words
-        ]
 
     @property
     def title(self) -> str:
@@ -266,18 +252,6 @@ def plotted_metrics(record: dict[str, Any]) -> list[str]:
     threats = [metric for metric in record["metrics"] if metric not in ("clean", "union")]
     union = ["union"] if "union" in record["metrics"] and len(threats) != 1 else []
     return threats + union or ["clean"]
-
-
-def _fingerprints(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield the fingerprints of data sets in *value*, part of a manifest."""
-    if isinstance(value, list):
-        for part in value:
-            yield from _fingerprints(part)
-    elif isinstance(value, dict):
-        if {"ref", "split", "n"} <= value.keys():
-            yield value
-        for part in value.values():
-            yield from _fingerprints(part)
 
 
 def _short(ref: str) -> str:

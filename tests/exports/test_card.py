@@ -324,6 +324,23 @@ def test_the_hub_s_metadata_have_the_same_numbers(tmp_path: Path) -> None:
     assert text.partition("---\n\n")[2].startswith("# my soup\n")
 
 
+def test_the_outputs_that_count_stand_with_the_accuracy(tmp_path: Path) -> None:
+    report = report_on("folder:/home/x/imagenet-r")
+    outputs = {"outputs": "200 of 1,000 outputs", "mapping": {"sha256": "f" * 64}}
+    report = dataclasses.replace(report, data={**report.data, **outputs})
+    text = exported(tmp_path, soup_of("digits-cnn?width=2", tmp_path), reports=[report])
+    rows = table(text, "How it was judged")
+    assert {row["images"] for row in rows} == {
+        "folder:imagenet-r, test, 8 of it, 200 of 1,000 outputs"
+    }
+    results = ModelCard(text).data.eval_results or []
+    name = "folder:imagenet-r (test, 8 of it, n = 8, 200 of 1,000 outputs)"
+    assert {result.dataset_name for result in results} == {name}
+    assert all((r.metric_args or {})["outputs"] == "200 of 1,000 outputs" for r in results)
+    (evaluation,) = json.loads((tmp_path / "out" / "evaluation.json").read_text())["evaluations"]
+    assert evaluation["data"]["mapping"] == {"sha256": "f" * 64}
+
+
 def test_accuracies_are_given_to_six_digits(tmp_path: Path) -> None:
     flags = {"clean": torch.tensor([True, False, True])}
     report = sm.Report({"ref": "digits", "split": "test", "n": 3, "sha256": "d" * 64}, flags, {})
@@ -377,6 +394,9 @@ def test_the_command_says_on_what_statistics_were_estimated(tmp_path: Path, name
     recipe = dataclasses.replace(recipe, calibration=found)
     words = list(card._calibration_options(recipe.portable()))
     threat = [] if attack is None else ["--threat", "linf:0.1"]
+    data |= {"mapping": {"ref": "imagenet-r", "sha256": "f" * 64}}
+    by_name = list(card._calibration_options(recipe))
+    assert by_name[4:6] == ["--classes", "imagenet-r"]
     assert words == [
         *("--data", "folder:photos", "--split", "train", "--limit", "64"),
         *threat,
