@@ -104,10 +104,11 @@ def _soups_of(run: Path) -> list[sm.Recipe]:
 
     if not (run / PLAN).exists() or not journal.read(run / TRIALS):
         return [read_recipe(run / RECIPE)]
-    trials = tried([run]).trials
+    found = tried([run])
+    trials = found.trials
     robust = [metric for metric in trials.metrics if metric != "clean"] or ["clean"]
     best = {i for metric in robust for i in trials.front("clean", metric)}
-    return [trials[i].recipe for i in sorted(best)]
+    return [found.recipe(trials[i]) for i in sorted(best)]
 
 
 def front(command: F) -> F:

@@ -17,6 +17,7 @@ from soupmerge.soups.judge.metrics import Condition, Metric, paired
 from soupmerge.soups.judge.trials import Trial, Trials
 from soupmerge.soups.search.checks import metric_of
 from soupmerge.storage.names import TRIALS
+from soupmerge.weights import ledger
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.front import Front
 from soupmerge.weights.ingredients import Ingredients
@@ -83,8 +84,8 @@ def refine(
         InputError: the ingredients are not those of the front.
 
     Warns:
-        UserWarning: an accuracy turns along the front by more than noise, so that another stretch
-            may meet the conditions as well.
+        UserWarning: the images have taught the front or an ingredient; or an accuracy turns along
+            the front by more than noise, so that another stretch may meet the conditions as well.
 
     Example:
         >>> settings = sm.Settings(by="model", batch_size=20, epochs=1)
@@ -102,6 +103,8 @@ def refine(
     tests = [Condition.parse(text) for text in conditions]
     for each in [*(test.metric for test in tests), *map(Metric.parse, knee or ())]:
         each.require(benchmark.metrics, "--where, --x, --y")
+    taught = [("this front", front.recipe.seen)]
+    ledger.warn_of_leaks(taught, benchmark.data, ledger.CHOSEN, stacklevel=3)
     buffers = Buffers(front.recipe.buffers, front.recipe.base)
     settings = {"front": front.sha256}
     with evaluating(
