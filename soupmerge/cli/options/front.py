@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -43,6 +43,15 @@ class FrontOptions:
     def threats(self) -> tuple[sm.Threat, ...]:
         """The threat models among the objectives."""
         return tuple(threat for threat in self.objectives if threat is not None)
+
+    def added_to(self, settings: sm.Settings) -> sm.Settings:
+        """Return *settings* with those that only a front has."""
+        return replace(
+            settings,
+            family=self.family,
+            scalarisation=self.scalarisation,
+            corners=self.corners,
+        )
 
     def losses(self) -> list[sm.Adversarial]:
         """Return the objectives as the library takes them."""
