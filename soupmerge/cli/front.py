@@ -9,12 +9,13 @@ from soupmerge.cli import results, show
 from soupmerge.cli.learners import LearnOptions, Task, learn_options
 from soupmerge.cli.options.front import FrontOptions, PointEvaluation, front, point_evaluation
 from soupmerge.cli.options.option_groups import Command
+from soupmerge.soups.learn.settings import FRONT_STEPS
 
 
 @click.command(cls=Command)
 @front
 @point_evaluation
-@learn_options
+@learn_options(f"as many as take about {FRONT_STEPS} steps")
 def command(front: FrontOptions, point_evaluation: PointEvaluation, options: LearnOptions) -> None:
     """Learn a soup for every trade-off between objectives, in one run, and judge some.
 
@@ -25,7 +26,7 @@ def command(front: FrontOptions, point_evaluation: PointEvaluation, options: Lea
     losses = front.losses()
     task = options.task()
     settings = front.added_to(task.settings)
-    task.print_plan([loss.name for loss in losses])
+    task.print_plan([loss.name for loss in losses], objectives=len(losses))
     task.data.warn_of_test("teaches the front")
     benchmark = point_evaluation.benchmark(task.data, front.threats, options.machine)
     compared = point_evaluation.compared()

@@ -24,7 +24,7 @@ from soupmerge.errors import UsageError
 @ending
 @final_evaluation
 @output.export
-@learn_options
+@learn_options("30 for up to 3 ingredients, 40 for 4, 50 for more")
 def command(
     objectives: Objectives,
     ending: Ending,
@@ -48,7 +48,7 @@ def command(
     settings = replace(task.settings, patience=ending.patience)
     stop_on = ending.stop_on(task.data)
     calibration = ending.calibration(list(by_name.values()), task.images, options.machine)
-    task.print_plan(by_name, soups)
+    task.print_plan(by_name, soups=soups)
     task.data.warn_of_test("teaches the soup")
     benchmark = final_evaluation.benchmark(task.data, options.machine)
     compared = final_evaluation.compared(task.ingredients, settings.buffers)

@@ -15,7 +15,7 @@ from soupmerge.cli.options.ingredients import Ingredients, ingredients
 from soupmerge.cli.options.learning import Learning, learning
 from soupmerge.cli.options.machine import Machine, machine
 from soupmerge.cli.options.network import Network, network
-from soupmerge.cli.options.option_groups import F, grouped
+from soupmerge.cli.options.option_groups import Decorator, grouped
 from soupmerge.cli.options.output import RunOutput
 
 
@@ -43,19 +43,23 @@ class LearnOptions:
         return Task(net, loaded, data, images, settings, device, self)
 
 
-def learn_options(command: F) -> F:
-    """Add the options that all commands that learn coefficients have."""
+def learn_options(epochs: str) -> Decorator:
+    """Return the options that all commands that learn coefficients have.
+
+    Args:
+        epochs: the usual number of epochs, in words.
+    """
     return grouped(
         "options",
         LearnOptions,
         ingredients,
         data("train"),
-        learning,
+        learning(epochs),
         output.run(),
         network,
         machine(128),
         output.as_json,
-    )(command)
+    )
 
 
 @dataclass(frozen=True)
@@ -84,23 +88,25 @@ class Task:
         """Return the run folder and the device, as the library takes them."""
         return self.options.output.run(self.device, progress)
 
-    def print_plan(self, objectives: Collection[str], soups: int = 1) -> None:
-        """Print how many steps will be taken, for each of *soups*, and, in a dry run, the memory.
+    def print_plan(self, names: Collection[str], *, soups: int = 1, objectives: int = 1) -> None:
+        """Print how many steps will be taken and, in a dry run, how much memory they need.
+
+        Args:
+            names: what is learned for: the names of objectives.
+            soups: the number of soups that are learned; a front counts as one.
+            objectives: the number of objectives of each.
 
         Raises:
             UsageError: the ingredients cannot be kept where and how they are to be.
         """
         from soupmerge.soups.learn import stacks
 
-        learning, settings = self.options.learning, self.settings
-        steps = -(-len(self.images) // settings.batch_size) * (settings.epochs or 0)
-        each = show.counted(steps, "step")
-        counts = [
-            show.counted(len(self.ingredients), "ingredient"),
-            show.counted(len(self.images), "image"),
-            f"{show.counted(soups, 'soup')}, {each} each" if soups > 1 else each,
-        ]
-        show.note(f"{', '.join(counts)}: {', '.join(objectives)}")
+        learning, k, n = self.options.learning, len(self.ingredients), len(self.images)
+        epochs = self.settings.epochs_for(k, n, objectives)
+        each = show.counted(epochs * self.settings.steps_per_epoch(n), "step")
+        steps = f"{show.counted(soups, 'soup')}, {each} each" if soups > 1 else each
+        what = f"{show.counted(k, 'ingredient')}, {show.counted(n, 'image')}, {steps}"
+        show.note(f"{what}: {', '.join(names)}")
         plan = stacks.plan(
             self.ingredients, place=learning.place, store=learning.store, device=self.device
         )

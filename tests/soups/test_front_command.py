@@ -36,6 +36,8 @@ def test_a_front_is_planned_learned_judged_and_chosen_from(
     assert planned.status == 0, planned.err
     assert "2 ingredients, 64 images, 1 step: clean, linf:0.1" in planned.err
     assert not home.exists()
+    usual = [word for word in line if word not in ("--epochs", 1)]
+    assert "2 ingredients, 64 images, 600 steps: clean" in soupmerge(*usual, "--dry-run").err
     result = soupmerge(*line, "--json")
     assert result.status == 0, result.err
     parsed = json.loads(result.out)

@@ -16,6 +16,7 @@ import soupmerge as sm
 from soupmerge.choices import FAMILIES, SCALARISATIONS
 from soupmerge.errors import InputError, NumericsError, UsageError
 from soupmerge.soups.learn.front import LearnedFront
+from soupmerge.soups.learn.learner import Learner
 from soupmerge.soups.search.choice import tried
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.snapshot import Snapshot
@@ -116,6 +117,14 @@ def test_affine_fronts_keep_every_variance_positive(tmp_path: Path) -> None:
     for n in range(11):
         state = sm.mix(ingredients, found.front.at(n / 10))
         assert float(state["norm.running_var"].min()) > 0
+
+
+def test_the_usual_length_is_that_of_a_front_or_of_the_paper(tmp_path: Path) -> None:
+    given = (Tiny(), tiny.make_ingredients(tmp_path / "in"), tiny.images(40))
+    named = {goal.name: goal for goal in GOALS}
+    for objectives, epochs in ((named, 200), ({"clean": GOALS[0]}, 30)):
+        learner = Learner(*given, objectives, sm.Settings(batch_size=16))
+        assert (learner.epochs, learner.settings.epochs) == (epochs, epochs)
 
 
 # ---- what is written and judged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from soupmerge.schedule import cosine, order, stream
 from soupmerge.soups.learn import preferences, stacks
 from soupmerge.soups.learn.convergence import Convergence
 from soupmerge.soups.learn.optimisers import Coefficients
-from soupmerge.soups.learn.settings import Settings, usual_epochs
+from soupmerge.soups.learn.settings import Settings
 from soupmerge.soups.learn.soup import LearnedSoup, draw_active
 from soupmerge.soups.learn.starts import BEST, corner_starts
 from soupmerge.storage import run_folder
@@ -61,6 +62,9 @@ class Learner:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
+        self.steps = settings.steps_per_epoch(len(data))
+        self.epochs = settings.epochs_for(len(ingredients), len(data), len(objectives))
+        settings = replace(settings, epochs=self.epochs)
         self.data, self.settings, self.augment = data, settings, augment
         self.objectives = dict(objectives)
         self.stop_on, self.seed, self.device = stop_on, seed, torch.device(device)
@@ -85,8 +89,6 @@ class Learner:
         self.coefficients = Coefficients(
             settings.family, self.start, settings.optimiser, self.device
         )
-        self.steps = -(-len(data) // settings.batch_size)
-        self.epochs = settings.epochs or usual_epochs(self.k)
         self.convergence = Convergence([*self.objectives], self.groups, self.k)
         self.best = {n: p.detach().clone() for n, p in self.coefficients.parameters.items()}
         self.state: dict[str, Any] = {"step": 0, "best": None, "epoch": 0}

@@ -13,7 +13,7 @@ from soupmerge.errors import UsageError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.sketch import Sketch
 from soupmerge.soups.learn.learner import Learner
-from soupmerge.soups.learn.settings import Settings, decisions, usual_epochs
+from soupmerge.soups.learn.settings import Settings, decisions
 from soupmerge.soups.recalibration import Calibration
 from soupmerge.types import Examples
 from soupmerge.weights import classes, ledger
@@ -30,7 +30,7 @@ def checked(
     stop_on: Examples | None = None,
     benchmark: Benchmark | None = None,
 ) -> Settings:
-    """Return *settings* with the number of epochs, after checking that learning can begin.
+    """Return *settings*, with *epochs* if they are given, after checking that learning can begin.
 
     Raises:
         UsageError: K < 2, there is patience without a stopping split, or a network was trained on
@@ -54,8 +54,7 @@ def checked(
     if benchmark is not None:
         behind = ledger.behind(ingredients)
         ledger.warn_of_leaks(behind, benchmark.data, ledger.JUDGED, stacklevel=4)
-    length = epochs or settings.epochs or usual_epochs(len(ingredients))
-    return dataclasses.replace(settings, epochs=length)
+    return dataclasses.replace(settings, epochs=epochs or settings.epochs)
 
 
 def _require_unseen(

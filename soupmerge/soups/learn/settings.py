@@ -28,6 +28,13 @@ PAPER: Mapping[str, Any] = {
 }
 """The settings of Huang 2023 that differ from the defaults here."""
 
+FRONT_STEPS = 600
+"""About how many steps a front takes by default.
+
+On real images, fronts of 282 and of 846 steps were equally good (docs/results.md, "Fronts"). This
+is between the two.
+"""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -35,7 +42,8 @@ class Settings:
 
     Attributes:
         by: grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
-        epochs: passes over the data; None takes `usual_epochs`.
+        epochs: passes over the data; None takes those of the paper for a learned soup, and about
+            `FRONT_STEPS` steps for a front (`epochs_for`).
         optimiser: one of `soupmerge.choices.OPTIMISERS`.
         lr: initial learning rate, decaying to 0 along a cosine; None takes the optimiser's usual.
         dropout: probability that a group is detached in a step.
@@ -99,6 +107,27 @@ class Settings:
         """The initial learning rate."""
         return OPTIMISERS[self.optimiser].lr if self.lr is None else self.lr
 
+    def steps_per_epoch(self, images: int) -> int:
+        """Return the number of steps of a pass over so many *images*; the last may be smaller."""
+        return -(-images // self.batch_size)
+
+    def epochs_for(self, k: int, images: int, objectives: int = 1) -> int:
+        """Return the number of passes over so many *images* that learning takes.
+
+        It is `epochs`, if that is given. Otherwise a soup of *k* ingredients, which has a single
+        objective, takes `paper_epochs`, and a front takes about `FRONT_STEPS` steps.
+
+        Example:
+            >>> settings = Settings(batch_size=128)
+            >>> settings.epochs_for(3, 45_000), settings.epochs_for(3, 45_000, objectives=2)
+            (30, 2)
+        """
+        if self.epochs is not None:
+            return self.epochs
+        if objectives == 1:
+            return paper_epochs(k)
+        return max(1, round(FRONT_STEPS / self.steps_per_epoch(images)))
+
     def __post_init__(self) -> None:
         counts = {"epochs": self.epochs, "batch size": self.batch_size, "patience": self.patience}
         for name, count in counts.items():
@@ -131,7 +160,7 @@ class Settings:
         return {**affecting, "lr": self.rate}
 
 
-def usual_epochs(k: int) -> int:
+def paper_epochs(k: int) -> int:
     """Return the paper's epochs for *k* ingredients: 30 for 3, 50 for 5, "roughly proportional".
 
     It is 30 below 3 ingredients and 50 above 5, as the paper tried no larger soup.
