@@ -231,7 +231,7 @@ def optimised(bench: Bench, variant: str) -> dict[str, Any]:
         last = json.loads(Path(home, "history.jsonl").read_text().splitlines()[-1])
     return {
         "seconds": watch.ended["steps"],
-        "gaps": last["gaps"],
+        "gaps": last.get("gaps", {}),
         "losses": held_out(bench, learned.front),
         "points": [point(trial, bench.metrics) for trial in learned.points],
         "hypervolume": learned.hypervolume(["uniform"], bench.metrics).ours,
@@ -412,7 +412,7 @@ def print_optimisers(found: dict[str, Any]) -> None:
         gaps = np.mean([[g or np.nan for g in r["gaps"].values()] for r in each], axis=0)
         volume = 1000 * np.mean([r["hypervolume"] for r in each])
         seconds = np.mean([r["seconds"] for r in each])
-        cells = [" ".join(f"{x:.3f}" for x in losses), " ".join(f"{x:.2f}" for x in gaps)]
+        cells = [" ".join(f"{x:.3f}" for x in losses), " ".join(f"{x:.2f}" for x in gaps) or "–"]
         print(f"| {name} | {' | '.join(cells)} | {volume:.1f} | {seconds:.0f} |")
 
 

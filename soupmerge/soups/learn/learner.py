@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from soupmerge.binding import cast, probe
 from soupmerge.errors import NumericsError
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.soups.learn import preferences, stacks
+from soupmerge.soups.learn.batch_norms import statistics_of_batch
 from soupmerge.soups.learn.convergence import Convergence
 from soupmerge.soups.learn.optimisers import Coefficients
 from soupmerge.soups.learn.settings import Settings
@@ -89,7 +89,10 @@ class Learner:
         self.coefficients = Coefficients(
             settings.family, self.start, settings.optimiser, self.device
         )
-        self.convergence = Convergence([*self.objectives], self.groups, self.k)
+        on_simplex = not self.coefficients.family.affine
+        self.convergence = Convergence(
+            [*self.objectives], self.groups, self.k, on_simplex=on_simplex
+        )
         self.best = {n: p.detach().clone() for n, p in self.coefficients.parameters.items()}
         self.state: dict[str, Any] = {"step": 0, "best": None, "epoch": 0}
 
@@ -186,10 +189,11 @@ class Learner:
         attacked = self._cast(mixed)
         learned = self._cast(self.soup.substitute(leaves, mixed))
         losses = [torch.zeros((), device=self.device)] * len(at)
+        in_batch = self.settings.batch_norm == "batch"
         for t in preferences.used(at):
             objective = [*self.objectives.values()][t]
             x_adv = objective.craft(attacked, x, y, generator=generator)
-            with self._batch_norm_mode():
+            with statistics_of_batch(self.soup.net) if in_batch else nullcontext():
                 losses[t] = objective.loss(learned, x, x_adv, y)
         return torch.stack([loss.float() for loss in losses])
 
@@ -232,20 +236,6 @@ class Learner:
 
     def _cast(self, theta: dict[str, Tensor]) -> Classifier:
         return cast(self.soup.classifier(theta), self.settings.precision, self.device)
-
-    @contextlib.contextmanager
-    def _batch_norm_mode(self) -> Iterator[None]:
-        """Let batch norms use the statistics of the batch if the settings say so, updating none."""
-        batch = self.settings.batch_norm == "batch"
-        norms = [m for m in self.soup.net.modules() if isinstance(m, _BatchNorm)] if batch else []
-        before = [norm.track_running_stats for norm in norms]
-        for norm in norms:
-            norm.training, norm.track_running_stats = True, False
-        try:
-            yield
-        finally:
-            for norm, tracked in zip(norms, before, strict=True):
-                norm.training, norm.track_running_stats = False, tracked
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """Return the record of *epoch*, counted from 0, and forget its sums for the next."""
