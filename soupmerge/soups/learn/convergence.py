@@ -111,3 +111,24 @@ class Convergence:
         """Restore what `state` returned."""
         for name, sums in self.state().items():
             sums.copy_(state[name])
+
+
+def described(middle: Tensor, corners: Tensor, start: Tensor) -> dict[str, Any]:
+    """Return what coefficients are like, as JSON values.
+
+    Args:
+        middle: coefficients ``(G, K)`` where all objectives count alike.
+        corners: coefficients ``(T, G, K)`` where one of them counts alone.
+        start: the logits ``(T, G, K)`` from which the corners came.
+
+    Returns:
+        ``entropy``, the mean over the rows of *middle*, in nats; ``moved``, by how much a row of
+        *corners* has changed on average, from 0 to 1 on the simplex; and ``weights``, the mean
+        coefficient of each ingredient in *middle*.
+    """
+    alpha, ends, before = (tensor.cpu().double() for tensor in (middle, corners, start))
+    return {
+        "entropy": -(alpha * alpha.abs().clamp(min=1e-30).log()).sum(1).mean().item(),
+        "moved": ((ends - before.softmax(2)).abs().sum(2).mean() / 2).item(),
+        "weights": [round(w, 6) for w in alpha.mean(0).tolist()],
+    }

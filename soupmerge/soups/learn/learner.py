@@ -16,7 +16,7 @@ from soupmerge.errors import NumericsError
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.soups.learn import preferences, stacks
 from soupmerge.soups.learn.batch_norms import statistics_of_batch
-from soupmerge.soups.learn.convergence import Convergence
+from soupmerge.soups.learn.convergence import Convergence, described
 from soupmerge.soups.learn.optimisers import Coefficients
 from soupmerge.soups.learn.settings import Settings
 from soupmerge.soups.learn.soup import LearnedSoup, draw_active
@@ -89,10 +89,8 @@ class Learner:
         self.coefficients = Coefficients(
             settings.family, self.start, settings.optimiser, self.device
         )
-        on_simplex = not self.coefficients.family.affine
-        self.convergence = Convergence(
-            [*self.objectives], self.groups, self.k, on_simplex=on_simplex
-        )
+        affine = self.coefficients.family.affine
+        self.convergence = Convergence([*objectives], self.groups, self.k, on_simplex=not affine)
         self.best = {n: p.detach().clone() for n, p in self.coefficients.parameters.items()}
         self.state: dict[str, Any] = {"step": 0, "best": None, "epoch": 0}
 
@@ -221,18 +219,9 @@ class Learner:
         lr = cosine(settings.rate, step, self.epochs * self.steps)
         self.coefficients.step(rows, alpha, gradient.to(alpha), lr)
         if self.coefficients.family.affine:
-            self._keep_variances_positive()
+            # Rows and variances change linearly between the corners: none is negative there either.
+            self.coefficients.replace_corners(self.soup.with_positive_variances)
         self.state["step"] = step + 1
-
-    @torch.no_grad()
-    def _keep_variances_positive(self) -> None:
-        """Move the rows of each corner towards the uniform row until no variance is negative.
-
-        Rows and variances change linearly between the corners, so none is negative there either.
-        """
-        rows = self.coefficients.parameters["rows"]
-        for t, at in enumerate(torch.eye(len(rows)).tolist()):
-            rows[t] = self.soup.with_positive_variances(self.alpha(at))
 
     def _cast(self, theta: dict[str, Tensor]) -> Classifier:
         return cast(self.soup.classifier(theta), self.settings.precision, self.device)
@@ -240,16 +229,10 @@ class Learner:
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """Return the record of *epoch*, counted from 0, and forget its sums for the next."""
         count = len(self.objectives)
-        alpha = self.alpha([1 / count] * count).cpu().double()
-        corners = torch.stack([self.alpha(at) for at in torch.eye(count).tolist()]).cpu().double()
-        moved = (corners - self.start.double().softmax(2)).abs().sum(2).mean() / 2
-        record = {
-            "epoch": epoch + 1,
-            **self.convergence.record(),
-            "entropy": -(alpha * alpha.abs().clamp(min=1e-30).log()).sum(1).mean().item(),
-            "moved": moved.item(),
-            "weights": [round(w, 6) for w in alpha.mean(0).tolist()],
-        }
+        middle = self.alpha([1 / count] * count)
+        corners = torch.stack([self.alpha(at) for at in torch.eye(count).tolist()])
+        about = described(middle, corners, self.start)
+        record = {"epoch": epoch + 1, **self.convergence.record(), **about}
         self.convergence.reset()
         if self.stop_on is not None:
             record["val"] = self.loss_on(self.stop_on)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,13 @@ class Coefficients:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.optimiser.step()
+
+    @torch.no_grad()
+    def replace_corners(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Let *change* replace the coefficients ``(G, K)`` at each corner of an affine family."""
+        rows = self.parameters["rows"]
+        for t, at in enumerate(torch.eye(len(rows)).tolist()):
+            rows[t] = change(self.rows(at))
 
     def arrays(self) -> Parameters:
         """Return the parameters as arrays in float32."""
