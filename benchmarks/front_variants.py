@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "vector": {"by": "model"},
     "block": {"by": "block"},
     "base-statistics": {"buffers": "base"},
+    "two-preferences": {"preferences": 2},
 }
 """Name → settings that differ from the default: another start, optimiser, form or grouping."""
 

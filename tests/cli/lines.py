@@ -354,6 +354,7 @@ LINES: dict[str, Line] = {
             "--family affine": {"settings.family": "affine"},
             "--scalarisation tchebycheff": {"settings.scalarisation": "tchebycheff"},
             "--corners 0.5": {"settings.corners": 0.5},
+            "--preferences 2": {"settings.preferences": 2},
             "--attack-steps 3": {"objectives.1.attacks.0": sm.APGD.training(sm.Linf(0.1), steps=3)},
             "--label-smoothing 0.1": {
                 "objectives.0.smoothing": 0.1,

@@ -123,6 +123,7 @@ WRONG = [
     ("--objective clean --objective line:0.1", "linf"),
     (f"{' '.join(ENDS)} --beside grid", "--beside: nothing is judged"),
     (f"{' '.join(ENDS)} --threat linf:0.1", "--threat: nothing is judged"),
+    (f"{' '.join(ENDS)} --preferences 0", "--preferences"),
     (f"{' '.join(ENDS)} --corners 1.5", "corners: 1.5 is not a probability"),
     (f"{' '.join(ENDS)} --judge-split train --judge-limit 9", "judge split: at least 9"),
     (f"{' '.join(ENDS)} --objective l2:0.5 --judge-split test --points 2", "--points: 2 points"),

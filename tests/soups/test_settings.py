@@ -53,7 +53,12 @@ OURS: dict[str, Any] = {
 }
 """Defaults that are other than the paper's, on purpose; lr None is the optimiser's usual."""
 
-OF_FRONTS: dict[str, Any] = {"family": "softmax-linear", "scalarisation": "sum", "corners": 0.3}
+OF_FRONTS: dict[str, Any] = {
+    "family": "softmax-linear",
+    "scalarisation": "sum",
+    "corners": 0.3,
+    "preferences": 1,
+}
 """Settings that the paper does not have, because it learns a single soup."""
 
 ONLY_IN_PYTHON = {"patience"}

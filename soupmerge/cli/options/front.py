@@ -31,6 +31,7 @@ class FrontOptions:
     family: str
     scalarisation: str
     corners: float
+    preferences: int
     attack_steps: int
     label_smoothing: float
 
@@ -51,6 +52,7 @@ class FrontOptions:
             family=self.family,
             scalarisation=self.scalarisation,
             corners=self.corners,
+            preferences=self.preferences,
         )
 
     def losses(self) -> list[sm.Adversarial]:
@@ -156,6 +158,14 @@ def front(command: F) -> F:
             default=0.3,
             show_default=True,
             help="Share of the steps that learn a single objective, an end of the front.",
+        ),
+        click.option(
+            "--preferences",
+            type=Whole(1, 1000),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Preferences that share the images of a step.",
         ),
         attack_steps,
         label_smoothing,

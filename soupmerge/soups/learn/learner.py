@@ -153,8 +153,15 @@ class Learner:
             return self.coefficients.alpha(self.coefficients.rows(at))
 
     def step(self, indices: Tensor) -> None:
-        """Take a step on the examples at *indices*."""
-        key = (self.seed, self.state["step"])
+        """Take a step on the examples at *indices*; each of its preferences has a part of them."""
+        parts = indices.tensor_split(min(self.settings.preferences, len(indices)))
+        shares = [len(part) / len(indices) for part in parts]
+        found = map(self._gradient, range(len(parts)), parts, shares)
+        self._descend(*map(torch.cat, zip(*found, strict=True)))
+
+    def _gradient(self, part: int, indices: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows, α and *share* · ∂L/∂α ``(G, K)`` at the preference of a part of a step."""
+        key = (self.seed, self.state["step"], *([part] if part else []))
         x, y = self.data.batch(indices)
         if self.augment:
             x = self.augment(x, stream("augment", *key))
@@ -172,7 +179,7 @@ class Learner:
         gradient = self.soup.gradient(dict(zip(leaves, grads, strict=True)), active, mixed)
         self._require_finite(gradient, "gradient")
         self.convergence.add_gradient(at, alpha.detach(), gradient, active)
-        self._descend(rows, alpha, gradient)
+        return rows, alpha, share * gradient
 
     def _losses(
         self,
@@ -212,7 +219,10 @@ class Learner:
             raise NumericsError(f"the {what} is not finite", where=where, fix=fix)
 
     def _descend(self, rows: Tensor, alpha: Tensor, gradient: Tensor) -> None:
-        """Take a step down *gradient*, by the chain rule through α."""
+        """Take a step down *gradient*, by the chain rule through α.
+
+        All are ``(n · G, K)`` for n preferences, one below the other.
+        """
         settings, step = self.settings, self.state["step"]
         if settings.rescale:
             gradient = gradient / (1 - settings.dropout)

@@ -53,6 +53,8 @@ class Coefficients:
     def step(self, rows: Tensor, alpha: Tensor, gradient: Tensor, lr: float) -> None:
         """Take a step down the *gradient* ∂L/∂α ``(G, K)`` at *alpha*, the coefficients of *rows*.
 
+        Those of n preferences, one below the other ``(n · G, K)``, are added up.
+
         A mirrored optimiser takes ∂L/∂α, made to sum to 0 over each row, for the gradient of the
         logits. With plain descent, that multiplies coefficients by exp(−lr · ∂L/∂α): exponentiated
         gradient descent (Kivinen & Warmuth 1997). The softmax's own gradient is α times as large,

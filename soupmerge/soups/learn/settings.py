@@ -64,7 +64,9 @@ class Settings:
             one of `soupmerge.choices.FAMILIES`.
         scalarisation: how a step of a front weighs its objectives, one of
             `soupmerge.choices.SCALARISATIONS`.
-        corners: the share of a front's steps that learn a single objective.
+        corners: the share of a front's preferences that learn a single objective.
+        preferences: into how many parts a front divides the images of a step; each part has a
+            preference of its own.
 
     Raises:
         UsageError: a setting is out of range or unknown.
@@ -92,6 +94,7 @@ class Settings:
     family: str = "softmax-linear"
     scalarisation: str = "sum"
     corners: float = 0.3
+    preferences: int = 1
 
     @classmethod
     def paper(cls, **others: Any) -> Settings:
@@ -129,7 +132,12 @@ class Settings:
         return max(1, round(FRONT_STEPS / self.steps_per_epoch(images)))
 
     def __post_init__(self) -> None:
-        counts = {"epochs": self.epochs, "batch size": self.batch_size, "patience": self.patience}
+        counts = {
+            "epochs": self.epochs,
+            "batch size": self.batch_size,
+            "patience": self.patience,
+            "preferences": self.preferences,
+        }
         for name, count in counts.items():
             if count is not None and count < 1:
                 what = f"{name} must be at least 1, not {count}"
