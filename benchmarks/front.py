@@ -6,8 +6,12 @@ For each family of ingredients and each seed: a grid (step 0.2) is judged on ima
 its Pareto front is kept; a front of clean accuracy and Linf is learned on training images. Eleven
 points of the front, the kept soups, the ingredients, the uniform soup and one learned soup for each
 objective are then judged by APGD with cross-entropy on other images, and their hypervolumes above
-the worst ingredient are compared by a paired bootstrap. --optimisers compares optimisers instead:
-losses on images that taught nothing, the Frank-Wolfe gap and the hypervolume after equal steps.
+the worst ingredient are compared by a paired bootstrap. As a set of more soups has a higher
+hypervolume by chance alone, the larger set is also thinned to the size of the other: the grid's
+soups evenly in clean accuracy on the images that chose, the front's points evenly in λ.
+
+--optimisers compares optimisers instead: losses on images that taught nothing, the Frank-Wolfe gap
+and the hypervolume after equal steps.
 
 Each family and seed is kept in DIR, so that parts may run as separate processes (--only
 NAME:SEED); a run without --only collects them. Without --family, digits networks are trained.
@@ -16,12 +20,11 @@ NAME:SEED); a run without --only collects them. Without --family, digits network
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,91 +32,21 @@ from typing import Any
 import common
 import numpy as np
 import torch
+from front_bench import Bench, Stopwatch, bench_of, point, trained
+from front_variants import VARIANTS, optimised, print_optimisers
 
 import soupmerge as sm
 from soupmerge.soups.learn.learner import Learner
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "adam": {},
-    "adam-uniform": {"init": "uniform"},
-    "adam-xavier": {"init": "xavier"},
-    "eg": {"optimiser": "eg"},
-    "sgd": {"optimiser": "sgd"},
-    "paper": {"optimiser": "sgd", "dropout": 0.8, "init": "xavier"},
-    "curved": {"family": "softmax-curved"},
-    "affine": {"family": "affine", "lr": 0.01},
-    "tchebycheff": {"scalarisation": "tchebycheff"},
-    "vector": {"by": "model"},
-    "block": {"by": "block"},
-    "base-statistics": {"buffers": "base"},
-}
-"""Name → settings that differ from the default: another start, optimiser, form or grouping."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Ingredients, images, threat and length, from which both sides work."""
-
-    files: tuple[str, ...]
-    train: sm.Images
-    choose: sm.Images
-    test: sm.Images
-    threat: sm.Threat
-    taught: sm.Threat
-    steps: int
-    settings: sm.Settings
-    device: str
-    seed: int
-    grid: Path
-
-    @cached_property
-    def ingredients(self) -> sm.Ingredients:
-        return sm.load(*self.files)
-
-    @cached_property
-    def net(self) -> Any:
-        return sm.model(like=self.ingredients)
-
-    @property
-    def metrics(self) -> tuple[str, str]:
-        return "clean", str(self.threat)
-
-    def goals(self) -> list[sm.Adversarial]:
-        return [sm.clean(), sm.against(self.taught)]
-
-    def benchmark(self, images: sm.Images, name: str, steps: int) -> sm.Benchmark:
-        batch = 1024 if self.device == "cuda" else 256
-        attack = sm.APGD(self.threat, steps=steps)
-        return sm.Benchmark(images, [attack], name=name, batch_size=batch)
-
-    def learned(self, benchmark: sm.Benchmark, run: sm.Run, **options: Any) -> sm.LearnedFront:
-        return sm.front(
-            *(self.net, self.ingredients, self.train, self.goals()),
-            benchmark=benchmark,
-            seed=self.seed,
-            run=run,
-            **{"settings": self.settings, **options},
-        )
-
-
-class Stopwatch:
-    """A progress callback that notes when a stage of the work ends."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.ended: dict[str, float] = {}
-
-    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        if done == total:
-            self.ended.setdefault(what, time.perf_counter() - self.began)
 
 
 def compared(bench: Bench) -> dict[str, Any]:
     """Return the result of one family and seed: both hypervolumes, the points, and the costs."""
     judge = bench.benchmark(bench.test, "test", bench.steps)
     grid, cost = judged_grid(bench)
-    beside = {f"grid {i}": grid[i].recipe for i in grid.front(*bench.metrics)}
+    front = grid.front(*bench.metrics)
+    beside = {f"grid {i}": grid[i].recipe for i in front}
     kept = list(beside)
+    chosen = {name: grid[i].judged().accuracy("clean") for name, i in zip(kept, front, strict=True)}
     seconds: dict[str, float] = {}
     for goal in bench.goals() if bench.seed == 0 else ():
         watch = Stopwatch()
@@ -132,6 +65,7 @@ def compared(bench: Bench) -> dict[str, Any]:
         "at": [list((t.recipe.front or {})["at"].values()) for t in learned.points],
         "beside": {n: point(t, bench.metrics) for n, t in learned.beside.items()},
         "hypervolume": learned.hypervolume(kept, bench.metrics).to_json(),
+        "as many": as_many(learned, chosen, bench.metrics),
         "uniform": learned.hypervolume(["uniform"], bench.metrics).to_json(),
         "seconds": {"front": watch.ended["steps"], **seconds},
         "share of at": at_share(bench, learned.front),
@@ -142,6 +76,38 @@ def compared(bench: Bench) -> dict[str, Any]:
         },
         "device": bench.device,
     }
+
+
+def as_many(
+    learned: sm.LearnedFront, grid: Mapping[str, float], metrics: Sequence[str]
+) -> dict[str, Any]:
+    """Return the comparison of equally many points of the front and soups of the grid.
+
+    Args:
+        grid: the soups of the grid, and their clean accuracy on the images that chose.
+    """
+    numbers = {n: float(n) for n in range(len(learned.points))}  # points are evenly spaced in λ
+    size = max(2, min(len(numbers), len(grid)))
+    some = tuple(learned.points[n] for n in spread_evenly(numbers, size))
+    few = dataclasses.replace(learned, points=sm.Trials(some))
+    return {"soups": size, **few.hypervolume(spread_evenly(grid, size), metrics).to_json()}
+
+
+def spread_evenly(places: Mapping[Any, float], count: int) -> list[Any]:
+    """Return *count* things that lie evenly on a line, from one end of it to the other.
+
+    Again and again, the one whose neighbours are closest together is left out.
+
+    Args:
+        places: thing → its place on the line.
+        count: 2 or more.
+    """
+    kept = sorted(places, key=lambda thing: places[thing])
+    while len(kept) > count:
+        around = zip(kept, kept[2:], strict=False)
+        gaps = [places[after] - places[before] for before, after in around]
+        del kept[1 + gaps.index(min(gaps))]
+    return kept
 
 
 def at_share(bench: Bench, front: sm.Front) -> float:
@@ -167,10 +133,6 @@ def judged_grid(bench: Bench) -> tuple[sm.Trials, int]:
     if not file.exists():
         file.write_text(json.dumps(gradients_of(trials)))
     return trials, json.loads(file.read_text())
-
-
-def point(trial: sm.Trial, metrics: Sequence[str]) -> list[float]:
-    return [trial.judged().accuracy(metric) for metric in metrics]
 
 
 def gradients_of(trials: sm.Trials) -> int:
@@ -218,48 +180,6 @@ class Counter:
                 return goal.loss(classifier, x, x_adv, y)
 
         return Counted()
-
-
-def optimised(bench: Bench, variant: str) -> dict[str, Any]:
-    """Return what *variant* reaches: losses at the ends and the middle, gaps, hypervolume."""
-    judge = bench.benchmark(bench.test, "test", bench.steps)
-    settings = replace(bench.settings, **VARIANTS[variant])
-    with tempfile.TemporaryDirectory() as home:
-        watch = Stopwatch()
-        run = sm.Run(home, device=bench.device, progress=watch)
-        learned = bench.learned(judge, run, settings=settings, points=5)
-        last = json.loads(Path(home, "history.jsonl").read_text().splitlines()[-1])
-    return {
-        "seconds": watch.ended["steps"],
-        "gaps": last["gaps"],
-        "losses": held_out(bench, learned.front),
-        "points": [point(trial, bench.metrics) for trial in learned.points],
-        "hypervolume": learned.hypervolume(["uniform"], bench.metrics).ours,
-    }
-
-
-def held_out(bench: Bench, front: sm.Front) -> list[float]:
-    """Return λ-weighted losses at λ = 0, ½ and 1 on the images that choose."""
-    losses = []
-    for share in (0.0, 0.5, 1.0):
-        soup = sm.bind(bench.net, sm.mix(bench.ingredients, front.at(share)), device=bench.device)
-        total = 0.0
-        for weight, goal in zip((1 - share, share), bench.goals(), strict=True):
-            if weight:
-                total += weight * mean_loss(bench, soup, goal)
-        losses.append(round(total, 4))
-    return losses
-
-
-def mean_loss(bench: Bench, soup: Any, goal: sm.Adversarial) -> float:
-    total = 0.0
-    for indices in torch.arange(len(bench.choose)).split(250):
-        x, y = (t.to(bench.device) for t in bench.choose.batch(indices))
-        generator = torch.Generator().manual_seed(int(indices[0]))
-        x_adv = goal.craft(soup, x, y, generator=generator)
-        with torch.no_grad():
-            total += float(goal.loss(soup, x, x_adv, y)) * len(y)
-    return total / len(bench.choose)
 
 
 def ahead(points: Sequence[Sequence[float]], grid: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -322,46 +242,6 @@ def main() -> None:
         common.answer(ratios(found), as_json=given.json)
 
 
-def bench_of(given: argparse.Namespace, files: Sequence[str], seed: int, grid: Path) -> Bench:
-    limits = given.limits or (None, None, None)
-    splits = (given.train, given.choose, "test")
-    train, choose, test = (
-        sm.data(given.data, split=s, limit=n) for s, n in zip(splits, limits, strict=True)
-    )
-    threat = given.threat or sm.Linf(0.15 if given.data == "digits" else 8 / 255)
-    settings = sm.Settings(epochs=given.epochs, batch_size=given.batch_size)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Bench(
-        files=tuple(files),
-        train=train,
-        choose=choose,
-        test=test,
-        threat=threat,
-        taught=given.taught or threat,
-        steps=given.steps,
-        settings=settings,
-        device=device,
-        seed=seed,
-        grid=grid,
-    )
-
-
-def trained(home: Path) -> dict[str, str]:
-    """Train three networks of digits from one base, and return them as a family."""
-    train = sm.data("digits", split="train")
-    paths = {n: home / f"{n}.safetensors" for n in ("base", "linf", "l2", "clean")}
-    plan = sm.Schedule(epochs=20, lr=0.1, augment="none")
-    goals = {"linf": sm.against(sm.Linf(0.15)), "l2": sm.against(sm.L2(1.0)), "clean": sm.clean()}
-    if not paths["base"].exists():
-        net = sm.model("digits-cnn", seed=0)
-        sm.finetune(net, train, sm.against(sm.Linf(0.1)), paths["base"], schedule=plan)
-        base = sm.load(paths["base"])[0]
-        for name, goal in goals.items():
-            schedule = replace(plan, lr=0.05, epochs=15)
-            sm.finetune(net, train, goal, paths[name], base=base, schedule=schedule)
-    return {"digits": ",".join(str(paths[name]) for name in goals)}
-
-
 def ratios(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the measured figures with their goals."""
     rows: dict[str, dict[str, Any]] = {}
@@ -372,6 +252,11 @@ def ratios(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         print(f"{part}: hypervolume {volume['ours']:.4f}, grid {volume['theirs']:.4f}, {gap}")
         rows[f"{part}: hypervolume over the grid's, lower end"] = common.ratio(
             1000 * gap["low"], ">= 0"
+        )
+        fair = result["as many"]
+        print(f"{part}: with {fair['soups']} soups each {fair['ours']:.4f}, {fair['theirs']:.4f}")
+        rows[f"{part}: the same, with equally many soups each"] = common.ratio(
+            1000 * fair["gap"]["low"], ">= 0"
         )
         for metric, lead in ahead(result["points"], _grid(result)).items():
             what = f"{part}: {metric} accuracy over the grid's other end, points"
@@ -399,21 +284,6 @@ def _grid(result: dict[str, Any]) -> list[list[float]]:
 
 def _points(points: Sequence[Sequence[float]]) -> str:
     return " ".join("/".join(f"{100 * x:.1f}" for x in point) for point in points)
-
-
-def print_optimisers(found: dict[str, Any]) -> None:
-    """Print the mean over families and seeds of what each variant reached."""
-    print("| variant | losses at 0, ½, 1 | gaps | hypervolume | seconds |\n|---|---|---|---|---|")
-    for name in VARIANTS:
-        each = [result for part, result in found.items() if part.split(":")[2] == name]
-        if not each:
-            continue
-        losses = np.mean([r["losses"] for r in each], axis=0)
-        gaps = np.mean([[g or np.nan for g in r["gaps"].values()] for r in each], axis=0)
-        volume = 1000 * np.mean([r["hypervolume"] for r in each])
-        seconds = np.mean([r["seconds"] for r in each])
-        cells = [" ".join(f"{x:.3f}" for x in losses), " ".join(f"{x:.2f}" for x in gaps)]
-        print(f"| {name} | {' | '.join(cells)} | {volume:.1f} | {seconds:.0f} |")
 
 
 if __name__ == "__main__":

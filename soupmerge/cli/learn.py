@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import click
@@ -10,44 +9,28 @@ import click
 import soupmerge as sm
 from soupmerge.cli import results, show
 from soupmerge.cli.export import print_export
-from soupmerge.cli.notes import note_image_size
+from soupmerge.cli.learners import LearnOptions, learn_options
 from soupmerge.cli.options import output
-from soupmerge.cli.options.data import Data, data
 from soupmerge.cli.options.final_evaluation import FinalEvaluation, final_evaluation
-from soupmerge.cli.options.ingredients import Ingredients, ingredients
-from soupmerge.cli.options.learning import Ending, Learning, ending, learning
-from soupmerge.cli.options.machine import Machine, machine
-from soupmerge.cli.options.network import Network, network
+from soupmerge.cli.options.learning import Ending, ending
 from soupmerge.cli.options.objectives import Objectives, objectives
 from soupmerge.cli.options.option_groups import Command
-from soupmerge.cli.options.output import Export, RunOutput
+from soupmerge.cli.options.output import Export
 from soupmerge.errors import UsageError
 
 
 @click.command(cls=Command)
-@ingredients
-@data("train")
 @objectives
-@learning
 @ending
-@output.run()
 @final_evaluation
 @output.export
-@network
-@machine(128)
-@output.as_json
+@learn_options("30 for up to 3 ingredients, 40 for 4, 50 for more")
 def command(
-    ingredients: Ingredients,
-    data: Data,
     objectives: Objectives,
-    learning: Learning,
     ending: Ending,
-    output: RunOutput,
     final_evaluation: FinalEvaluation,
     export: Export,
-    network: Network,
-    machine: Machine,
-    as_json: bool,
+    options: LearnOptions,
 ) -> None:
     """Learn the coefficients of a soup by adversarial training; the ingredients stay fixed.
 
@@ -59,40 +42,29 @@ def command(
     if export.folder and (soups > 1 or final_evaluation.beside):
         raise UsageError("takes one soup", where="--export", fix="export one of them afterwards")
     export.check()
-    from soupmerge.soups.learn import stacks
-
     by_name = objectives.by_name()
-    device = machine.device()
-    loaded = ingredients.load(learning.policy.base)
-    export.check(loaded.bytes)
-    net = network.make(like=loaded)
-    data = data.seen_by(net, loaded)
-    images = data.images()
-    note_image_size(net, images)
-    settings = learning.settings(len(loaded), machine.batch_size)
-    settings = replace(settings, patience=ending.patience)
-    stop_on = ending.stop_on(data)
-    calibration = ending.calibration(list(by_name.values()), images, machine)
-    plan = stacks.plan(loaded, place=learning.place, store=learning.store, device=device)
-    _print_plan(by_name, soups, len(images), len(loaded), settings)
-    if output.dry_run or show.is_verbose():
-        show.note(plan.describe())
-    data.warn_of_test("teaches the soup")
-    benchmark = final_evaluation.benchmark(data, machine)
-    compared = final_evaluation.compared(loaded, learning.policy.buffers)
-    if output.dry_run:
+    task = options.task()
+    export.check(task.ingredients.bytes)
+    settings = replace(task.settings, patience=ending.patience)
+    stop_on = ending.stop_on(task.data)
+    calibration = ending.calibration(list(by_name.values()), task.images, options.machine)
+    task.print_plan(by_name, soups=soups)
+    task.data.warn_of_test("teaches the soup")
+    benchmark = final_evaluation.benchmark(task.data, options.machine)
+    compared = final_evaluation.compared(task.ingredients, settings.buffers)
+    if options.output.dry_run:
         return
-    augment = learning.augment()
+    augment, out = options.learning.augment(), options.output.out
     with show.Progress() as progress:
-        run = output.run(device, progress)
+        run = task.run(progress)
         if soups > 1 or compared:
             sweep = sm.sweep(
-                net,
-                loaded,
-                images,
+                task.net,
+                task.ingredients,
+                task.images,
                 by_name,
                 run=run,
-                seeds=objectives.seeds_from(machine.seed),
+                seeds=objectives.seeds_from(options.machine.seed),
                 beside=compared,
                 settings=settings,
                 augment=augment,
@@ -100,33 +72,24 @@ def command(
                 calibration=calibration,
                 benchmark=benchmark,
             )
-            results.print_sweep(sweep, loaded, output.out, as_json=as_json)
+            results.print_sweep(sweep, task.ingredients, out, as_json=options.as_json)
             return
         (objective,) = by_name.values()
         trial = sm.learn(
-            net,
-            loaded,
-            images,
+            task.net,
+            task.ingredients,
+            task.images,
             objective,
             settings=settings,
             augment=augment,
             stop_on=stop_on,
             calibration=calibration,
             benchmark=benchmark,
-            seed=machine.seed,
+            seed=options.machine.seed,
             run=run,
         )
     reports = [trial.report] if trial.report else []
-    exported = export.write(f"{output.out}/soup.safetensors", net=net, reports=reports)
-    results.print_learned(trial, loaded, output.out, as_json=as_json)
-    if exported and not as_json:
+    exported = export.write(f"{out}/soup.safetensors", net=task.net, reports=reports)
+    results.print_learned(trial, task.ingredients, out, as_json=options.as_json)
+    if exported and not options.as_json:
         print_export(exported, as_json=False)
-
-
-def _print_plan(
-    objectives: Mapping[str, sm.Adversarial], soups: int, n: int, k: int, settings: sm.Settings
-) -> None:
-    steps = show.counted(-(-n // settings.batch_size) * (settings.epochs or 0), "step")
-    each = f"{show.counted(soups, 'soup')}, {steps} each" if soups > 1 else steps
-    counts = f"{show.counted(k, 'ingredient')}, {show.counted(n, 'image')}, {each}"
-    show.note(f"{counts}: {', '.join(objectives)}")

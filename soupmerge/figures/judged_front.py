@@ -29,14 +29,12 @@ class JudgedFront:
         beside: name → record of another soup: the ingredients, by their short names, the uniform
             soup, and those that were given.
         ingredients: the names of the ingredients.
-        is_complete: whether all soups beside the points have been judged; they are the last.
     """
 
     front: Front
     points: list[dict[str, Any]]
     beside: dict[str, dict[str, Any]]
     ingredients: list[str]
-    is_complete: bool
 
     @property
     def count(self) -> int:
@@ -75,13 +73,11 @@ def judged_front(run: RunRecord) -> JudgedFront | None:
     others: dict[str, list[dict[str, Any]]] = {}
     for record in (record for record in run.soups if record not in points):
         others.setdefault(_key(record["recipe"]["weights"]), []).append(record)
-    judged = {_key(record["recipe"]["weights"]) for record in run.soups}
     beside, named = {}, {name: _key(rows) for name, rows in _rows_beside(run).items()}
     for name, key in named.items():
         if others.get(key):  # several, if they differ in their statistics
             beside[name] = others[key].pop(0)
-    is_complete = judged >= {*named.values()}
-    return JudgedFront(run.front, points, beside, run.names, is_complete)
+    return JudgedFront(run.front, points, beside, run.names)
 
 
 def is_trade_off(run: RunRecord) -> bool:

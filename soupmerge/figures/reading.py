@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from soupmerge.errors import InputError, printable, short_repr
 from soupmerge.references import short_name
 from soupmerge.storage import journal, reading
-from soupmerge.storage.names import DOUBTS
+from soupmerge.storage.names import DOUBTS, PLAN
 from soupmerge.storage.names import FRONT as FRONT
 from soupmerge.storage.names import RECIPE as RECIPE
 from soupmerge.storage.run_folder import read_manifest
@@ -55,6 +55,7 @@ class RunRecord:
         adapted: the table of soups for shifted images, as `Adaptation.summary` writes it.
         doubts: doubts about the robust accuracy of the chosen soup; None if it was not checked.
         front: the learned front.
+        planned: how many soups the run judges, if that was known when it began.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class RunRecord:
     adapted: dict[str, Any] | None = None
     doubts: Sequence[dict[str, Any]] | None = None
     front: Front | None = None
+    planned: int | None = None
 
     @cached_property
     def names(self) -> list[str]:
@@ -100,7 +102,7 @@ def read_run(path: Path | str) -> RunRecord:
         InputError: *path* is not a run folder, or one of its files is damaged.
     """
     path = Path(path)
-    manifest = read_manifest(path)
+    manifest, planned = read_manifest(path), _read_object(path / PLAN).get("soups")
     return RunRecord(
         path,
         manifest,
@@ -111,6 +113,7 @@ def read_run(path: Path | str) -> RunRecord:
         _read_object(path / ADAPTED) or None,
         _read_list(path / DOUBTS),
         _read_front(path) if os.path.lexists(path / FRONT) else None,
+        planned if isinstance(planned, int) else None,
     )
 
 

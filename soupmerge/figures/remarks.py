@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from soupmerge.errors import printable
-from soupmerge.figures.judged_front import judged_front
 from soupmerge.figures.reading import (
     BARRIERS,
     HISTORY,
@@ -65,9 +64,8 @@ def _is_finished(run: RunRecord) -> bool:
         points: int = run.manifest["settings"]["points"]
         return len(run.trials) == len(run.names) + points**2
     if run.manifest["command"] == "front":
-        judged = judged_front(run)
-        is_judged = run.manifest["benchmark"] is None or (judged and judged.is_complete)
-        return run.front is not None and bool(is_judged)
+        is_judged = run.planned is not None and len(run.soups) >= run.planned
+        return run.front is not None and (run.manifest["benchmark"] is None or is_judged)
     if run.manifest["command"] == "finetune":
         return len(run.history) == int(run.manifest["schedule"]["epochs"])
     return any((run.path / name).exists() for name in ENDS)

@@ -7,9 +7,11 @@ fingerprint of the set, and its `Sketch`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from soupmerge.errors import itemised
 from soupmerge.label_spaces.outputs import outputs_of
 from soupmerge.references import without_folders
 from soupmerge.sketch import Sketch
@@ -66,6 +68,11 @@ def ledger_of(checkpoint: Checkpoint) -> list[dict[str, Any]]:
     return [e for e in entries if isinstance(e, dict) and Sketch.from_text(e.get("sketch"))]
 
 
+def behind(checkpoints: Iterable[Checkpoint]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the reference of each checkpoint, and its ledger."""
+    return [(checkpoint.ref, ledger_of(checkpoint)) for checkpoint in checkpoints]
+
+
 def merge(checkpoints: Iterable[Checkpoint]) -> list[dict[str, Any]]:
     """Return the ledger of a soup of *checkpoints*, each set of images once per use."""
     entries: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -88,6 +95,31 @@ def leaks(entries: Sequence[Mapping[str, Any]], sketch: Sketch, purpose: str) ->
             images = "image" if common == 1 else "images"
             lines.append(f"{in_words(entry)}: {at_least}{common} {images} in common")
     return lines
+
+
+def warn_of_leaks(
+    networks: Iterable[tuple[str, Sequence[Mapping[str, Any]]]],
+    examples: Examples,
+    purpose: str,
+    *,
+    stacklevel: int,
+) -> None:
+    """Warn of *networks* that *examples* have made, because they look too good on these.
+
+    Args:
+        networks: the name of each network or soup, and the entries of its ledger.
+        examples: images that choose or judge.
+        purpose: `CHOSEN` or `JUDGED`, what the images are to be used for now.
+        stacklevel: the caller that the warning names, as `warnings.warn` counts from here.
+    """
+    sketch = Sketch.of(examples)
+    problems = [
+        f"{name} was {line}" for name, seen in networks for line in leaks(seen, sketch, purpose)
+    ]
+    if problems:
+        use = "choose" if purpose == CHOSEN else "judge"
+        what = f"images that {use} have made networks, which look better on them than they are"
+        warnings.warn(f"{what}: {itemised(problems)}", stacklevel=stacklevel)
 
 
 def in_words(entry: Mapping[str, Any]) -> str:

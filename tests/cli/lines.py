@@ -33,7 +33,7 @@ COEFFICIENTS: Options = {
     "--rescale": {"settings.rescale": True},
     "--init uniform": {"settings.init": "uniform"},
     "--batch-norm batch": {"settings.batch_norm": "batch"},
-    "--store bf16": {"settings.store": "bf16"},
+    "--store bf16": {"settings.store": "bf16", "plan.store": "bf16"},
     "--precision bf16": {"settings.precision": "bf16"},
     "--batch-size 5": {"settings.batch_size": 5},
     "--buffers base": {"settings.buffers": "base"},
@@ -48,14 +48,12 @@ COEFFICIENTS: Options = {
         "settings.buffers": "base",
     },
     "--augment none": {"augment": None},
-    "--ingredients host": {"settings.place": "host"},
+    "--ingredients host": {"settings.place": "host", "plan.place": "host"},
     **WITH_NETWORK, **KEY, **MACHINE, **FORCE, **OUT,
+    "--device cuda:1": {"device": "cuda:1", "plan.device": "cuda:1"},
 }  # fmt: skip
 LEARNING: Options = {
     **COEFFICIENTS,
-    "--store bf16": {"settings.store": "bf16", "plan.store": "bf16"},
-    "--ingredients host": {"settings.place": "host", "plan.place": "host"},
-    "--device cuda:1": {"device": "cuda:1", "plan.device": "cuda:1"},
     "--stop-split val": {"stop_on.*": SOME},
     "--stop-split test --patience 3": {"stop_on.*": SOME, "settings.patience": 3},
 }
@@ -356,6 +354,7 @@ LINES: dict[str, Line] = {
             "--family affine": {"settings.family": "affine"},
             "--scalarisation tchebycheff": {"settings.scalarisation": "tchebycheff"},
             "--corners 0.5": {"settings.corners": 0.5},
+            "--preferences 2": {"settings.preferences": 2},
             "--attack-steps 3": {"objectives.1.attacks.0": sm.APGD.training(sm.Linf(0.1), steps=3)},
             "--label-smoothing 0.1": {
                 "objectives.0.smoothing": 0.1,

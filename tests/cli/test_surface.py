@@ -68,7 +68,7 @@ NEW_ATTACKS = {
 """Attacks that were added: PGD and APGD with any loss."""
 
 COST = (".cost", ".cost.gradient_evaluations", ".cost.forward_evaluations", ".cost.seconds")
-NEW_SETTINGS = ("optimiser", "family", "scalarisation", "corners")
+NEW_SETTINGS = ("optimiser", "family", "scalarisation", "corners", "preferences")
 NEW_KEYS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("grid", "greedy", "path", "search", "adapt"), COST),
     "learn": tuple(f"manifest.settings.{name}" for name in NEW_SETTINGS),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import soupmerge as sm
 from soupmerge.figures import reading
 from soupmerge.figures.judged_front import (
     JudgedFront,
@@ -20,8 +22,11 @@ from soupmerge.figures.judged_front import (
 )
 from soupmerge.figures.reading import RunRecord
 from soupmerge.figures.remarks import remarks
+from soupmerge.types import Progress, quiet
 from soupmerge.weights.front import Front
-from tests.figures.planted import THREE, Runs
+from tests.figures.planted import FIRST_GOALS, THREE, Runs
+from tests.shared import Stop, stop_at
+from tests.soups import tiny
 
 UNFINISHED = "The run is not finished: run its command again to resume it."
 
@@ -52,7 +57,6 @@ def test_a_soup_that_has_two_names_is_listed_under_the_first(runs: Runs) -> None
     beside = {"thirds": {"model": [1 / 3] * 3}, "apple again": {"model": [1, 0, 0]}}
     found = judged(dataclasses.replace(run, manifest={**run.manifest, "beside": beside}))
     assert list(found.beside) == [*THREE, "uniform"]
-    assert found.is_complete
 
 
 def test_soups_that_differ_in_their_statistics_alone_have_a_name_each(runs: Runs) -> None:
@@ -66,6 +70,32 @@ def test_soups_that_differ_in_their_statistics_alone_have_a_name_each(runs: Runs
     assert found.beside["thirds"] is trials[12]
 
 
+def test_a_run_that_lacks_a_soup_of_other_statistics_is_unfinished(tmp_path: Path) -> None:
+    """The two soups of equal coefficients are told apart: one of them is judged, and one is not."""
+    ingredients = tiny.make_ingredients(tmp_path / "in")
+    beside = {f"thirds {i}": sm.Recipe.uniform(ingredients, base=i, buffers="base") for i in (0, 1)}
+
+    def learn(progress: Progress) -> None:
+        sm.front(
+            *(tiny.Tiny(), ingredients, tiny.images(40), FIRST_GOALS),
+            settings=sm.Settings(epochs=1),
+            benchmark=sm.Benchmark(tiny.images(9, seed=5)),
+            points=2,
+            beside=beside,
+            run=sm.Run(tmp_path / "run", progress=progress),
+        )
+
+    with pytest.raises(Stop):
+        learn(stop_at(8, "soups"))
+    part = reading.read_run(tmp_path / "run")
+    assert (len(part.trials), list(judged(part).beside)[3:]) == (7, ["uniform", "thirds 0"])
+    assert UNFINISHED in remarks(part)
+    learn(quiet)
+    whole = reading.read_run(tmp_path / "run")
+    assert (len(whole.trials), UNFINISHED in remarks(whole)) == (8, False)
+    assert list(judged(whole).beside)[3:] == ["uniform", "thirds 0", "thirds 1"]
+
+
 @pytest.mark.parametrize("count", range(13))
 def test_an_unfinished_run_says_so_and_shows_what_it_has(runs: Runs, count: int) -> None:
     run, _ = runs.front
@@ -75,7 +105,6 @@ def test_an_unfinished_run_says_so_and_shows_what_it_has(runs: Runs, count: int)
     assert (found is None) == (count == 0)
     if found is not None:
         assert (len(found.points), len(found.beside)) == (min(count, 6), max(0, count - 6))
-        assert found.is_complete == (count == 12)
     assert (UNFINISHED in remarks(part)) == (count < 12)
 
 

@@ -106,6 +106,8 @@ RUNS = {
     "transfer": "grid {x} {y} --step 0.2 --threat linf:0.1 --steps 3 --transfer",
     "search": "search {x} {y} --method cma -n 8 --threat linf:0.1 --steps 3",
     "learn": "learn {x} {y} --eps 0.1 --epochs 4 --augment none --batch-size 4",
+    "front": "front {x} {y} --objective clean --objective linf:0.1 --epochs 4 --augment none "
+    "--batch-size 4 --judge-split test --judge-limit 4 --steps 3 --points 3",
     "adapt": "adapt {x} {y} --step 0.2 --shots 4 --data noise-5:digits",
     "landscape": "landscape {x} {y} {z} --points 3 --threat linf:0.1 --steps 3",
     "finetune": "finetune {x} --threat linf:0.1 --epochs 3 --every 1 --augment none",
@@ -125,14 +127,33 @@ def test_a_run_killed_five_times_over_ends_as_if_it_had_not_been(
     out = "soup.safetensors" if given[0] == "finetune" else "run"
     (tmp_path / "whole").mkdir()
     calls = forker.calls(tmp_path / "whole", *words, tmp_path / "whole" / out)
-    for i in range(KILLS):
-        left = max(calls * (i + 1) // (KILLS + 2), 2)
-        status = forker.killed(home, left, *words, home / out)
-        assert status in (-signal.SIGKILL, 0), forker.said.read_text()
-        assert i > 1 or status, "it was done before it could be killed"
-    assert forker.run(*words, home / out) == 0
+    kill_five_times(forker, home, calls, *words, home / out)
     assert files(home) == files(tmp_path / "whole")
     assert list(home.rglob("*.tmp")) == []
+
+
+def kill_five_times(forker: Forker, home: Path, calls: int, *words: object) -> None:
+    """Type a command of so many *calls* until it is done, each time to be killed a little later."""
+    for i in range(KILLS):
+        left = max(calls * (i + 1) // (KILLS + 2), 2)
+        status = forker.killed(home, left, *words)
+        assert status in (-signal.SIGKILL, 0), forker.said.read_text()
+        assert i > 1 or status, "it was done before it could be killed"
+    assert forker.run(*words) == 0
+
+
+def test_a_search_of_a_front_killed_five_times_over_ends_as_if_it_had_not_been(
+    forker: Forker, tmp_path: Path, home: Path
+) -> None:
+    x, z = two(tmp_path), network(tmp_path, logit=1.0, name="z.safetensors")
+    learned = ("front", x, z, "--objective", "clean", "--objective", "linf:0.1", "--epochs", 1)
+    assert forker.run(*learned, *FEW.split(), "-q", "-o", home / "run") == 0
+    shutil.copytree(home, tmp_path / "whole")
+    judged = ("--data", "digits", "--limit", 30, "--steps", 2, "-j", 1, "-q")
+    words = ("select", *judged, "--knee")
+    calls = forker.calls(tmp_path / "whole", *words, tmp_path / "whole" / "run")
+    kill_five_times(forker, home, calls, *words, home / "run")
+    assert files(home) == files(tmp_path / "whole")
 
 
 def started(forker: Forker, tmp_path: Path) -> Job:

@@ -283,9 +283,10 @@ def test_a_network_that_images_have_made_is_named(
     recipe = replace(sm.Recipe.of(ingredients, [1.0, 0.0, 0.0]), seen=(found,))
     mix_to_file(tmp_path / "soup.safetensors", ingredients, recipe)
     soup = Entry(sm.load(tmp_path / "soup.safetensors")[0], entries[0].net)
-    with pytest.warns(UserWarning, match=f"soup.safetensors is judged on .*{purpose} planted"):
+    made = f"judge have made .*soup.safetensors was {purpose} planted"
+    with pytest.warns(UserWarning, match=made):
         compare([soup, entries[1]], benchmark(N))
-    with pytest.warns(UserWarning, match="prob ensemble of .* is judged on"):
+    with pytest.warns(UserWarning, match=f"prob ensemble of .* was {purpose}"):
         compare([EnsembleEntry((soup, entries[1]), "prob")], benchmark(N))
     other = images(N)
     other.pixels[:, 0, 0, 2] = 2

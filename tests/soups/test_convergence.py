@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import soupmerge as sm
+from soupmerge.choices import FAMILIES
 from soupmerge.schedule import stream
 from soupmerge.soups.learn import preferences
 from soupmerge.soups.learn.convergence import Convergence
@@ -122,6 +123,22 @@ def test_what_lies_between_corners_has_no_gap_but_losses() -> None:
         "losses": {"clean": 1.75, "linf:0.1": 8.0},
         "gaps": {"clean": None, "linf:0.1": 1.0},
     }
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_coefficients_that_may_leave_the_simplex_have_no_gap(tmp_path: Path, count: int) -> None:
+    """Their loss may fall further than to any ingredient."""
+    ingredients, data = tiny.make_ingredients(tmp_path / "in"), tiny.images(16)
+    goals = dict([*GOALS.items()][:count])
+    found = {}
+    for family in FAMILIES:
+        settings = Settings(epochs=1, batch_size=8, corners=1.0, init="uniform", family=family)
+        learner = Learner(Tiny(), ingredients, data, goals, settings)
+        for indices in torch.arange(16).split(8):
+            learner.step(indices)
+        found[family] = ("gap" in learner.convergence.note(), {*learner.end_epoch(0)})
+    assert found["affine"] == (False, found["softmax-linear"][1] - {"gap", "gaps"})
+    assert [shown for shown, _ in found.values()].count(True) == len(FAMILIES) - 1
 
 
 def test_sums_are_restored() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def test_a_front_is_planned_learned_judged_and_chosen_from(
     assert planned.status == 0, planned.err
     assert "2 ingredients, 64 images, 1 step: clean, linf:0.1" in planned.err
     assert not home.exists()
+    usual = [word for word in line if word not in ("--epochs", 1)]
+    assert "2 ingredients, 64 images, 600 steps: clean" in soupmerge(*usual, "--dry-run").err
     result = soupmerge(*line, "--json")
     assert result.status == 0, result.err
     parsed = json.loads(result.out)
@@ -73,6 +76,32 @@ def test_a_front_is_planned_learned_judged_and_chosen_from(
     assert json.loads(knee.out)["tried"] >= json.loads(chosen.out)["tried"]
 
 
+def test_images_that_made_what_they_judge_are_warned_of(
+    soupmerge: Typed, trained: list[Path], tmp_path: Path
+) -> None:
+    """Ingredients are fine-tunes on all of train, and the grid chooses on val."""
+    grid, refs = tmp_path / "grid", trained[:2]
+    few = ("--data", "digits", "--limit", 20, "--step", 1, "-o", grid)
+    assert soupmerge("grid", *refs, *few).status == 0
+
+    def judged_on(split: str) -> str:
+        line = ("front", *refs, *LEARN, "--beside", grid, "--steps", 1, "--points", 2)
+        home = tmp_path / split.partition("[")[0]
+        result = soupmerge(*line, "--judge-split", split, "--judge-limit", 20, "-o", home)
+        assert result.status == 0, result.err
+        return str(result.err)
+
+    assert "look better" not in judged_on("test")
+    for split, names, use in (
+        ("train[100:]", [f"{path} was" for path in refs], "trained on digits, train (by finetune)"),
+        ("val", ["grid 1 0 was", "grid 0 1 was"], "chosen on digits, val, 20 of it (by grid)"),
+    ):
+        said = judged_on(split)
+        assert "images that judge have made networks, which look better on them" in said
+        for name in names:
+            assert any(name in line and use in line for line in said.splitlines()), said
+
+
 def test_as_paper_sets_what_the_paper_says(
     soupmerge: Typed, trained: list[Path], tmp_path: Path
 ) -> None:
@@ -94,6 +123,7 @@ WRONG = [
     ("--objective clean --objective line:0.1", "linf"),
     (f"{' '.join(ENDS)} --beside grid", "--beside: nothing is judged"),
     (f"{' '.join(ENDS)} --threat linf:0.1", "--threat: nothing is judged"),
+    (f"{' '.join(ENDS)} --preferences 0", "--preferences"),
     (f"{' '.join(ENDS)} --corners 1.5", "corners: 1.5 is not a probability"),
     (f"{' '.join(ENDS)} --judge-split train --judge-limit 9", "judge split: at least 9"),
     (f"{' '.join(ENDS)} --objective l2:0.5 --judge-split test --points 2", "--points: 2 points"),
@@ -123,3 +153,15 @@ def test_select_refuses_data_where_nothing_can_be_searched(
     ):
         result = soupmerge("select", *words)
         assert (result.status, says in result.err) == (2, True), result.err
+
+
+def test_select_warns_of_images_that_taught_the_front(
+    soupmerge: Typed, trained: list[Path], tmp_path: Path
+) -> None:
+    home, data = tmp_path / "run", ("--data", "digits", "--limit", 10, "--steps", 1, "--split")
+    assert soupmerge("front", *trained[:2], *LEARN, "-o", home).status == 0
+    for split, warned in (("val", False), ("train", True)):
+        chosen = soupmerge("select", home, *data, split)
+        shutil.rmtree(home / "chosen")
+        assert chosen.status == 0, chosen.err
+        assert ("this front was trained on digits, train" in chosen.err) is warned

@@ -15,11 +15,15 @@ from torch.nn import functional as F
 import soupmerge as sm
 from soupmerge.choices import FAMILIES, SCALARISATIONS
 from soupmerge.errors import InputError, NumericsError, UsageError
+from soupmerge.schedule import stream
 from soupmerge.soups.learn.front import LearnedFront
+from soupmerge.soups.learn.learner import Learner
+from soupmerge.soups.learn.preferences import draw
 from soupmerge.soups.search.choice import tried
 from soupmerge.storage.journal import Journal
 from soupmerge.storage.snapshot import Snapshot
 from soupmerge.weights import ledger
+from soupmerge.weights.families import coefficients
 from soupmerge.weights.recipe_files import read_front
 from tests.shared import Stop, files_of, in_folder, stop_at
 from tests.soups import tiny
@@ -118,6 +122,59 @@ def test_affine_fronts_keep_every_variance_positive(tmp_path: Path) -> None:
         assert float(state["norm.running_var"].min()) > 0
 
 
+def test_the_usual_length_is_that_of_a_front_or_of_the_paper(tmp_path: Path) -> None:
+    given = (Tiny(), tiny.make_ingredients(tmp_path / "in"), tiny.images(40))
+    named = {goal.name: goal for goal in GOALS}
+    for objectives, epochs in ((named, 200), ({"clean": GOALS[0]}, 30)):
+        learner = Learner(*given, objectives, sm.Settings(batch_size=16))
+        assert (learner.epochs, learner.settings.epochs) == (epochs, epochs)
+
+
+@pytest.mark.parametrize("preferences", [1, 2, 3, 99])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_preferences_share_the_images_of_a_step(
+    tmp_path: Path, preferences: int, family: str
+) -> None:
+    """By autograd on the mean loss of ten images, each at the preference of its part."""
+    n, rate, ingredients = 10, 0.2, tiny.make_ingredients(tmp_path / "in")
+    settings = sm.Settings(
+        batch_size=n,
+        optimiser="sgd",
+        lr=rate,
+        family=family,
+        init="xavier",
+        preferences=preferences,
+    )
+    goals, images = {"plain": Rotated(0), "pushed": tiny.Pushed()}, tiny.images(n)
+    learner = Learner(Tiny(), ingredients, images, goals, settings)
+    form, soup = learner.coefficients.family, learner.soup
+    before = {
+        name: parameter.detach().clone().requires_grad_()
+        for name, parameter in learner.coefficients.parameters.items()
+    }
+    drawn, total = set(), torch.zeros(())
+    for part, indices in enumerate(torch.arange(n).tensor_split(min(preferences, n))):
+        key = (0, 0, part) if part else (0, 0)
+        at, noise = draw(2, settings.corners, stream("preference", *key)), stream("attack", *key)
+        alpha = coefficients(form, form.rows(before, at, torch), torch)
+        attacked, learned = map(soup.classifier, (soup.mix(alpha.detach()), soup.weights(alpha)))
+        x, y = images.batch(indices)
+        for share, goal in zip(at, goals.values(), strict=True):
+            if share:
+                x_adv = goal.craft(attacked, x, y, generator=noise)
+                total = total + len(y) / n * share * goal.loss(learned, x, x_adv, y)
+        drawn.add(at)
+    assert (len(drawn) > 1) == (preferences > 1)
+    gradients = torch.autograd.grad(total, [*before.values()], materialize_grads=True)
+    learner.step(torch.arange(n))
+    assert learner.convergence.loss == pytest.approx(total.item(), rel=1e-5)
+    for (name, parameter), gradient in zip(before.items(), gradients, strict=True):
+        found = learner.coefficients.parameters[name].detach()
+        torch.testing.assert_close(
+            found, parameter.detach() - rate * gradient, rtol=1e-4, atol=1e-5
+        )
+
+
 # ---- what is written and judged
 
 
@@ -181,14 +238,14 @@ def test_points_that_are_one_soup_are_told_apart(tmp_path: Path) -> None:
 # ---- resuming
 
 
-@pytest.mark.parametrize("often", [False, True])
+@pytest.mark.parametrize(("often", "preferences"), [(False, 1), (True, 2)])
 def test_a_killed_front_resumes_to_the_same_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, often: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, often: bool, preferences: int
 ) -> None:
     """Killed at steps, before and after a snapshot, while points are judged, and between."""
     monkeypatch.setattr(Snapshot, "due", lambda self: often)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    settings = replace(SETTINGS, dropout=0.3)
+    settings = replace(SETTINGS, dropout=0.3, preferences=preferences)
     expected = learn(tmp_path, sm.Run(whole), settings=settings).summary()
 
     def killed(progress: Any) -> None:

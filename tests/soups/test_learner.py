@@ -20,6 +20,7 @@ from soupmerge.binding import cast
 from soupmerge.choices import OPTIMISERS, PRECISIONS
 from soupmerge.errors import NumericsError, UsageError
 from soupmerge.schedule import order, stream
+from soupmerge.soups.learn.batch_norms import statistics_of_batch
 from soupmerge.soups.learn.learner import Learner
 from soupmerge.soups.learn.settings import Settings
 from soupmerge.soups.learn.soup import draw_active
@@ -245,7 +246,7 @@ def test_learning_leaves_network_statistics_and_random_state_alone(
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
     assert not any(module.training for module in learner.soup.net.modules())
     assert learner.soup.net.norm.track_running_stats
-    with pytest.raises(ZeroDivisionError), learner._batch_norm_mode():
+    with pytest.raises(ZeroDivisionError), statistics_of_batch(learner.soup.net):
         raise ZeroDivisionError
     assert not learner.soup.net.norm.training
 

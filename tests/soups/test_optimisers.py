@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from soupmerge.choices import FAMILIES, OPTIMISERS, implementation
+from soupmerge.choices import FAMILIES, OPTIMISERS, Optimiser, implementation
 from soupmerge.soups.learn.optimisers import Coefficients
 from soupmerge.weights.families import Family, coefficients
 
@@ -78,6 +79,10 @@ def test_exponentiated_gradient_multiplies_coefficients_by_exponentials() -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_every_optimiser_learns_and_is_restored_to_the_bit(family: str, optimiser: str) -> None:
+    learns_and_is_restored(family, optimiser)
+
+
+def learns_and_is_restored(family: str, optimiser: str) -> None:
     middle = [(0.5, 0.5)] * 40
     learned = Coefficients(family, drawn(T, G, K).float(), optimiser, "cpu")
     losses = [float(loss_of(alpha.double())) for alpha in _single(learned, middle)]
@@ -89,6 +94,31 @@ def test_every_optimiser_learns_and_is_restored_to_the_bit(family: str, optimise
     assert all(torch.equal(*pair) for pair in pairs)
     assert learned.state().keys() == again.state().keys()
     assert all(torch.equal(t, again.state()[name]) for name, t in learned.state().items())
+
+
+@pytest.fixture
+def averaged(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An optimiser that is not part of the library: that of `benchmarks/averaging.py`."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    entry = Optimiser("averaging:PrimalAveraging", lr=20.0)
+    monkeypatch.setitem(OPTIMISERS, "averaged", entry)
+    return "averaged"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_averaged_iterates_are_restored(family: str, averaged: str) -> None:
+    learns_and_is_restored(family, averaged)
+
+
+def test_averaged_iterates_are_the_mean_of_a_descent(averaged: str) -> None:
+    """Whose gradients are taken at the mean so far; the start is not part of it."""
+    learned = Coefficients("softmax-linear", drawn(1, G, K), averaged, "cpu")
+    iterates = [drawn(1, G, K)[0]]
+    for step, alpha in enumerate(descend(learned, [(1.0,)] * 5)):
+        mean = torch.stack(iterates[1:] or iterates).mean(0).requires_grad_()
+        torch.testing.assert_close(alpha, mean.detach().softmax(1), rtol=1e-9, atol=1e-12)
+        (gradient,) = torch.autograd.grad(loss_of(mean.softmax(1)), mean)
+        iterates.append(iterates[-1] - 0.1 / (1 + step) * gradient)
 
 
 def test_the_state_of_other_groups_is_refused() -> None:

@@ -15,6 +15,7 @@ from soupmerge.soups.judge.metrics import Condition
 from soupmerge.soups.search.refine import FINEST
 from soupmerge.storage.journal import Journal
 from soupmerge.weights.front import Front
+from tests.shared import Stop, files_of, stop_at
 from tests.soups.planted import Planted, asked, benchmark, first, judged, make_ingredients
 
 pytestmark = pytest.mark.usefixtures("unexamined")
@@ -123,6 +124,38 @@ def test_points_are_kept_for_other_conditions(tmp_path: Path) -> None:
     again = benchmark(N)
     sm.refine(*planted(tmp_path), again, metric=ROBUST, conditions=conditions[1], run=run)
     assert asked(again) == 0
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"knee": ("clean", ROBUST)},
+        {"metric": ROBUST, "conditions": ["clean>=0.8"]},
+        {"metric": ROBUST, "conditions": ["clean>=0.85", f"{ROBUST}>=0.5"]},
+    ],
+)
+def test_a_search_that_is_killed_judges_the_same_points(
+    tmp_path: Path, search: dict[str, Any]
+) -> None:
+    """Killed between two points and within a pair of them: what it knows is not what it asked."""
+
+    def clean(share: float) -> float:
+        return 0.9 - 0.2 * share**3
+
+    def robust(share: float) -> float:
+        return 0.6 - 0.4 * (1 - share) ** 2
+
+    n = 400
+    front = planted(tmp_path, clean, robust, n)
+    whole = sm.refine(*front, benchmark(n), run=sm.Run(tmp_path / "whole"), **search)
+    for killed_at in range(4, 8):
+        home = tmp_path / f"killed at {killed_at}"
+        run = sm.Run(home, progress=stop_at(killed_at, "soups"))
+        with pytest.raises(Stop):
+            sm.refine(*front, benchmark(n), run=run, **search)
+        found = sm.refine(*front, benchmark(n), run=sm.Run(home), **search)
+        assert [t.recipe for t in found] == [t.recipe for t in whole]
+        assert files_of(home) == files_of(tmp_path / "whole")
 
 
 def test_an_accuracy_that_turns_is_warned_of(tmp_path: Path) -> None:

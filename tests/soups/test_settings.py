@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import soupmerge as sm
-from soupmerge.soups.learn.settings import Settings, decisions, usual_epochs
+from soupmerge.soups.learn.settings import FRONT_STEPS, Settings, decisions, paper_epochs
 from soupmerge.types import quiet
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -53,7 +53,12 @@ OURS: dict[str, Any] = {
 }
 """Defaults that are other than the paper's, on purpose; lr None is the optimiser's usual."""
 
-OF_FRONTS: dict[str, Any] = {"family": "softmax-linear", "scalarisation": "sum", "corners": 0.3}
+OF_FRONTS: dict[str, Any] = {
+    "family": "softmax-linear",
+    "scalarisation": "sum",
+    "corners": 0.3,
+    "preferences": 1,
+}
 """Settings that the paper does not have, because it learns a single soup."""
 
 ONLY_IN_PYTHON = {"patience"}
@@ -95,10 +100,23 @@ def test_images_are_crafted_by_two_steps_and_judged_by_a_hundred() -> None:
 )
 def test_the_usual_length_is_proportional_to_the_ingredients(k: int, epochs: int) -> None:
     """Section 4: 30 epochs for three ingredients and 50 for five; it tried no more."""
-    assert usual_epochs(k) == epochs
+    assert paper_epochs(k) == epochs
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 64, 128, 1000])
+@pytest.mark.parametrize("images", [1, 500, 9_000, 45_000, 10**6])
+def test_a_front_takes_whole_epochs_of_about_600_steps(images: int, batch_size: int) -> None:
+    settings = Settings(batch_size=batch_size)
+    each, epochs = settings.steps_per_epoch(images), settings.epochs_for(3, images, objectives=2)
+    assert (each - 1) * batch_size < images <= each * batch_size
+    assert abs(epochs * each - FRONT_STEPS) <= each / 2 or (epochs, each > FRONT_STEPS) == (1, True)
+    assert settings.epochs_for(3, images) == paper_epochs(3)
+    given = replace(settings, epochs=7)
+    assert {given.epochs_for(3, images, objectives=n) for n in (1, 2, 3)} == {7}
 
 
 def test_the_documents_tell_the_defaults() -> None:
+    assert f"make about {FRONT_STEPS} steps" in (DOCS / "fronts.md").read_text()
     text = (DOCS / "learned-soups.md").read_text()
     table = dict(re.findall(r"^\| ([a-z -]+) \| (.+) \|$", text, re.M))
     assert "`--groups tensor`" in table["coefficients"]

@@ -156,6 +156,8 @@ def test_images_that_trained_something_may_not_stop_or_judge(trained: list[Path]
     with pytest.raises(UsageError, match="also train the coefficients"):
         learn(benchmark=sm.Benchmark(val, []))
     learn(stop_on=sm.data("digits", split="test", limit=32))
+    with pytest.warns(UserWarning, match=r"judge have made (?s:.*) trained on digits, train"):
+        learn(benchmark=sm.Benchmark(train, []))
 
 
 def test_who_does_not_say_what_it_saw_is_named(ingredients: sm.Ingredients) -> None:

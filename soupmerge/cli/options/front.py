@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -31,6 +31,7 @@ class FrontOptions:
     family: str
     scalarisation: str
     corners: float
+    preferences: int
     attack_steps: int
     label_smoothing: float
 
@@ -43,6 +44,16 @@ class FrontOptions:
     def threats(self) -> tuple[sm.Threat, ...]:
         """The threat models among the objectives."""
         return tuple(threat for threat in self.objectives if threat is not None)
+
+    def added_to(self, settings: sm.Settings) -> sm.Settings:
+        """Return *settings* with those that only a front has."""
+        return replace(
+            settings,
+            family=self.family,
+            scalarisation=self.scalarisation,
+            corners=self.corners,
+            preferences=self.preferences,
+        )
 
     def losses(self) -> list[sm.Adversarial]:
         """Return the objectives as the library takes them."""
@@ -104,10 +115,11 @@ def _soups_of(run: Path) -> list[sm.Recipe]:
 
     if not (run / PLAN).exists() or not journal.read(run / TRIALS):
         return [read_recipe(run / RECIPE)]
-    trials = tried([run]).trials
+    found = tried([run])
+    trials = found.trials
     robust = [metric for metric in trials.metrics if metric != "clean"] or ["clean"]
     best = {i for metric in robust for i in trials.front("clean", metric)}
-    return [trials[i].recipe for i in sorted(best)]
+    return [found.recipe(trials[i]) for i in sorted(best)]
 
 
 def front(command: F) -> F:
@@ -146,6 +158,14 @@ def front(command: F) -> F:
             default=0.3,
             show_default=True,
             help="Share of the steps that learn a single objective, an end of the front.",
+        ),
+        click.option(
+            "--preferences",
+            type=Whole(1, 1000),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="Preferences that share the images of a step.",
         ),
         attack_steps,
         label_smoothing,

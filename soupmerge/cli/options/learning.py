@@ -21,7 +21,7 @@ from soupmerge.cli.options import ingredients
 from soupmerge.cli.options.data import Data
 from soupmerge.cli.options.ingredients import BufferPolicy
 from soupmerge.cli.options.machine import Machine
-from soupmerge.cli.options.option_groups import F, grouped
+from soupmerge.cli.options.option_groups import Decorator, F, grouped
 from soupmerge.cli.options.parameter_types import Real, Whole
 from soupmerge.cli.options.training import Training, training
 from soupmerge.errors import UsageError
@@ -64,12 +64,12 @@ class Learning:
 
     def settings(self, k: int, batch_size: int) -> sm.Settings:
         """Return the settings of the library for *k* ingredients."""
-        from soupmerge.soups.learn.settings import PAPER, usual_epochs
+        from soupmerge.soups.learn.settings import PAPER
 
         buffers = self.policy.of(k)
         settings = sm.Settings(
             by=self.groups,
-            epochs=self.epochs or usual_epochs(k),
+            epochs=self.epochs,
             optimiser=self.optimiser,
             lr=self.lr,
             dropout=self.dropout,
@@ -130,8 +130,8 @@ class Ending:
         return sm.Calibration(images, attack, machine.batch_size, machine.seed)
 
 
-def learning(command: F) -> F:
-    """Add the options that say how coefficients are learned."""
+def learning(epochs: str) -> Decorator:
+    """Return the options that say how coefficients are learned; *epochs* is their usual number."""
     return grouped(
         "learning",
         Learning,
@@ -144,8 +144,7 @@ def learning(command: F) -> F:
         ),
         click.option(
             "--epochs",
-            help="Passes over the data [default: 30 for up to 3 ingredients, 40 for 4, 50 for "
-            "more].",
+            help=f"Passes over the data [default: {epochs}].",
             type=Whole(1, 1_000_000),
         ),
         click.option(
@@ -207,7 +206,7 @@ def learning(command: F) -> F:
         ),
         training,
         ingredients.policy,
-    )(command)
+    )
 
 
 def ending(command: F) -> F:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -18,7 +17,6 @@ from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import doubts
 from soupmerge.robustness.report import CLEAN, Report, told_apart_by
 from soupmerge.run import Run
-from soupmerge.sketch import Sketch
 from soupmerge.soups.judge import verdicts
 from soupmerge.soups.judge.earlier import Earlier
 from soupmerge.soups.judge.entries import AnyEntry
@@ -80,11 +78,13 @@ def compare(
     manifest = _manifest(entries, judges, run) | {"doubts": examine}
     manifest |= {"compiled": True} if compiled else {}
     files = [file for entry in entries for c in entry.checkpoints for file in c.files]
+    behind = [(e.ref, sum(map(ledger.ledger_of, e.checkpoints), [])) for e in entries]
     with run.opened(manifest, inputs=files) as folder:
         replay = Replay(folder.journal(TRIALS) if folder else None)
         replay.require_at_most(len(due), "networks")
         _require_fit(due[replay.known :], torch.device(run.device))
-        _warn_of_overlap(due)
+        for judge in judges:
+            ledger.warn_of_leaks(behind, judge.data, ledger.JUDGED, stacklevel=3)
         reports: list[Report] = []
 
         def make() -> Report:
@@ -220,15 +220,6 @@ def _require_fit(due: Sequence[tuple[AnyEntry, Benchmark]], device: torch.device
         fix = "choose data of the kind it was trained on" if size is None else RESOLUTION_FIX
         probe(bound, benchmark.data, device, where=entry.ref, fix=fix)
         classes.require_same(entry.checkpoints, benchmark.data)
-
-
-def _warn_of_overlap(due: Sequence[tuple[AnyEntry, Benchmark]]) -> None:
-    """Warn of networks trained or chosen on their test images, which flatter them."""
-    sketches = {id(judge): Sketch.of(judge.data) for _, judge in due}
-    for entry, judge in due:
-        seen = [e for c in entry.checkpoints for e in ledger.ledger_of(c)]
-        for line in ledger.leaks(seen, sketches[id(judge)], ledger.JUDGED):
-            warnings.warn(f"{entry.ref} is judged on images that it was {line}", stacklevel=3)
 
 
 RESOLUTION_FIX = (

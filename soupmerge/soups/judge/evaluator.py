@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,13 +11,12 @@ from typing import Any
 from torch import nn
 
 from soupmerge.binding import bind, load_into, ref_of
-from soupmerge.errors import OutputError, itemised
+from soupmerge.errors import OutputError
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.robustness.doubts import CHEAP, doubts
 from soupmerge.robustness.judge import Ledger
 from soupmerge.robustness.report import Report
 from soupmerge.run import Run
-from soupmerge.sketch import Sketch
 from soupmerge.soups.judge import verdicts
 from soupmerge.soups.judge.estimate import Estimate
 from soupmerge.soups.judge.kept_adversarials import KeptAdversarials
@@ -206,7 +204,8 @@ def evaluating(
         soups: the number of soups that the search will ask for, if known.
     """
     classes.require_same(ingredients, benchmark.data)
-    _warn_of_overlap(ingredients, benchmark)
+    behind = ledger.behind(ingredients)
+    ledger.warn_of_leaks(behind, benchmark.data, ledger.CHOSEN, stacklevel=5)
     manifest = {
         "command": command,
         "model": ref_of(net),
@@ -232,19 +231,6 @@ def evaluating(
             plan = {"soups": soups, "seen": [seen]}
             commit.write_json(folder.file(PLAN), plan, force=True)
         yield Evaluator(net, ingredients, benchmark, make_recipe, folder, seen, soups, run)
-
-
-def _warn_of_overlap(ingredients: Ingredients, benchmark: Benchmark) -> None:
-    """Warn of ingredients that were trained on the images that will choose a soup of them."""
-    sketch = Sketch.of(benchmark.data)
-    problems = [
-        f"{ingredient.ref} was {line}"
-        for ingredient in ingredients
-        for line in ledger.leaks(ledger.ledger_of(ingredient), sketch, ledger.CHOSEN)
-    ]
-    if problems:
-        what = "ingredients that were trained on images that choose look better than they are"
-        warnings.warn(f"{what}: {itemised(problems)}", stacklevel=4)
 
 
 def write_choice(

@@ -1,11 +1,12 @@
-"""Gradients with respect to batch-norm statistics, which torch does not compute.
+"""Batch norms in a step: whose statistics they use, and the gradients with respect to these.
 
 With the policy ``average``, statistics are mixed like weights, so the loss depends on coefficients
-through them, too.
+through them, too. Torch does not compute these gradients.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,20 @@ def norms_of(net: nn.Module) -> Iterator[Norm]:
             prefix = f"{name}." if name else ""
             gamma, beta = f"{prefix}weight", f"{prefix}bias"
             yield Norm(gamma, beta, f"{prefix}running_mean", f"{prefix}running_var", module.eps)
+
+
+@contextlib.contextmanager
+def statistics_of_batch(net: nn.Module) -> Iterator[None]:
+    """Let the batch norms of *net* use the statistics of the batch, updating none."""
+    norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    before = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.training, norm.track_running_stats = True, False
+    try:
+        yield
+    finally:
+        for norm, tracked in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = False, tracked
 
 
 class ThroughStatistics(TorchFunctionMode):

@@ -20,14 +20,20 @@ class Convergence:
     The gradient of a batch is noisy, and the largest of noisy numbers is too large. So gradients
     are averaged over an epoch before the maximum is taken.
 
+    Coefficients that may leave the simplex have no gap: out there, the loss can fall further than
+    on the way to any ingredient.
+
     Args:
         objectives: names of the T objectives.
         groups: number of groups G.
         k: number of ingredients K.
+        on_simplex: whether the coefficients stay on the simplex.
     """
 
-    def __init__(self, objectives: Sequence[str], groups: int, k: int) -> None:
-        self.objectives, count = tuple(objectives), len(objectives)
+    def __init__(
+        self, objectives: Sequence[str], groups: int, k: int, *, on_simplex: bool = True
+    ) -> None:
+        self.objectives, self.on_simplex, count = tuple(objectives), on_simplex, len(objectives)
         self._sums = {
             "total": torch.zeros(2, dtype=torch.float64),  # sum of losses, images
             "losses": torch.zeros(2, count, dtype=torch.float64),
@@ -50,7 +56,7 @@ class Convergence:
 
         Groups that are not *active* ``(G,)`` have no gradient, and are not counted.
         """
-        if max(shares) == 1:
+        if self.on_simplex and max(shares) == 1:
             t, gradient = shares.index(1), gradient.cpu().float()
             self._sums["steps"][t] += active.float()
             self._sums["gradients"][t] += gradient
@@ -86,9 +92,11 @@ class Convergence:
 
     def record(self) -> dict[str, Any]:
         """Return losses and gaps as JSON values."""
-        if len(self.objectives) == 1:
-            return {"loss": self.loss, "gap": self.gaps()[self.objectives[0]]}
-        return {"loss": self.loss, "losses": self.losses(), "gaps": self.gaps()}
+        several, gaps = len(self.objectives) > 1, self.gaps()
+        record = {"loss": self.loss, **({"losses": self.losses()} if several else {})}
+        if self.on_simplex:
+            record |= {"gaps": gaps} if several else {"gap": gaps[self.objectives[0]]}
+        return record
 
     def reset(self) -> None:
         """Forget all steps, for the next epoch."""
@@ -103,3 +111,24 @@ class Convergence:
         """Restore what `state` returned."""
         for name, sums in self.state().items():
             sums.copy_(state[name])
+
+
+def described(middle: Tensor, corners: Tensor, start: Tensor) -> dict[str, Any]:
+    """Return what coefficients are like, as JSON values.
+
+    Args:
+        middle: coefficients ``(G, K)`` where all objectives count alike.
+        corners: coefficients ``(T, G, K)`` where one of them counts alone.
+        start: the logits ``(T, G, K)`` from which the corners came.
+
+    Returns:
+        ``entropy``, the mean over the rows of *middle*, in nats; ``moved``, by how much a row of
+        *corners* has changed on average, from 0 to 1 on the simplex; and ``weights``, the mean
+        coefficient of each ingredient in *middle*.
+    """
+    alpha, ends, before = (tensor.cpu().double() for tensor in (middle, corners, start))
+    return {
+        "entropy": -(alpha * alpha.abs().clamp(min=1e-30).log()).sum(1).mean().item(),
+        "moved": ((ends - before.softmax(2)).abs().sum(2).mean() / 2).item(),
+        "weights": [round(w, 6) for w in alpha.mean(0).tolist()],
+    }

@@ -139,6 +139,10 @@ def front(  # what is learned and from what, and what is judged beside it
         NumericsError: the loss is not finite; the last good state stays in the run folder.
         InputError: a recipe is of other ingredients.
 
+    Warns:
+        UserWarning: the images that judge have trained, stopped or chosen an ingredient, or a soup
+            in *beside*.
+
     Example:
         >>> goals = [sm.clean(), sm.against(sm.Linf(0.1))]
         >>> settings = sm.Settings(by="model", batch_size=20, epochs=1)
@@ -152,6 +156,9 @@ def front(  # what is learned and from what, and what is judged beside it
     others = dict(beside or {})
     for name, recipe in others.items():
         recipe.require_made_of(ingredients, where=name)
+    if benchmark is not None:
+        behind = ((name, recipe.seen) for name, recipe in others.items())
+        ledger.warn_of_leaks(behind, benchmark.data, ledger.JUDGED, stacklevel=3)
     learner = Learner(
         net, ingredients, data, named, settings, augment=augment, seed=seed, device=run.device
     )

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from soupmerge.asking import answering, probe
 from soupmerge.binding import cast
 from soupmerge.errors import NumericsError
 from soupmerge.schedule import cosine, order, stream
 from soupmerge.soups.learn import preferences, stacks
-from soupmerge.soups.learn.convergence import Convergence
+from soupmerge.soups.learn.batch_norms import statistics_of_batch
+from soupmerge.soups.learn.convergence import Convergence, described
 from soupmerge.soups.learn.optimisers import Coefficients
-from soupmerge.soups.learn.settings import Settings, usual_epochs
+from soupmerge.soups.learn.settings import Settings
 from soupmerge.soups.learn.soup import LearnedSoup, draw_active
 from soupmerge.soups.learn.starts import BEST, corner_starts
 from soupmerge.storage import run_folder
@@ -62,6 +63,9 @@ class Learner:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
+        self.steps = settings.steps_per_epoch(len(data))
+        self.epochs = settings.epochs_for(len(ingredients), len(data), len(objectives))
+        settings = replace(settings, epochs=self.epochs)
         self.data, self.settings, self.augment = data, settings, augment
         self.objectives = dict(objectives)
         self.stop_on, self.seed, self.device = stop_on, seed, torch.device(device)
@@ -86,9 +90,8 @@ class Learner:
         self.coefficients = Coefficients(
             settings.family, self.start, settings.optimiser, self.device
         )
-        self.steps = -(-len(data) // settings.batch_size)
-        self.epochs = settings.epochs or usual_epochs(self.k)
-        self.convergence = Convergence([*self.objectives], self.groups, self.k)
+        affine = self.coefficients.family.affine
+        self.convergence = Convergence([*objectives], self.groups, self.k, on_simplex=not affine)
         self.best = {n: p.detach().clone() for n, p in self.coefficients.parameters.items()}
         self.state: dict[str, Any] = {"step": 0, "best": None, "epoch": 0}
 
@@ -151,8 +154,15 @@ class Learner:
             return self.coefficients.alpha(self.coefficients.rows(at))
 
     def step(self, indices: Tensor) -> None:
-        """Take a step on the examples at *indices*."""
-        key = (self.seed, self.state["step"])
+        """Take a step on the examples at *indices*; each of its preferences has a part of them."""
+        parts = indices.tensor_split(min(self.settings.preferences, len(indices)))
+        shares = [len(part) / len(indices) for part in parts]
+        found = map(self._gradient, range(len(parts)), parts, shares)
+        self._descend(*map(torch.cat, zip(*found, strict=True)))
+
+    def _gradient(self, part: int, indices: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return rows, α and *share* · ∂L/∂α ``(G, K)`` at the preference of a part of a step."""
+        key = (self.seed, self.state["step"], *([part] if part else []))
         x, y = self.data.batch(indices)
         if self.augment:
             x = self.augment(x, stream("augment", *key))
@@ -170,7 +180,7 @@ class Learner:
         gradient = self.soup.gradient(dict(zip(leaves, grads, strict=True)), active, mixed)
         self._require_finite(gradient, "gradient")
         self.convergence.add_gradient(at, alpha.detach(), gradient, active)
-        self._descend(rows, alpha, gradient)
+        return rows, alpha, share * gradient
 
     def _losses(
         self,
@@ -185,10 +195,11 @@ class Learner:
         attacked = self._asked(mixed, self.data)
         learned = self._asked(self.soup.substitute(leaves, mixed), self.data)
         losses = [torch.zeros((), device=self.device)] * len(at)
+        in_batch = self.settings.batch_norm == "batch"
         for t in preferences.used(at):
             objective = [*self.objectives.values()][t]
             x_adv = objective.craft(attacked, x, y, generator=generator)
-            with self._batch_norm_mode():
+            with statistics_of_batch(self.soup.net) if in_batch else nullcontext():
                 losses[t] = objective.loss(learned, x, x_adv, y)
         return torch.stack([loss.float() for loss in losses])
 
@@ -209,25 +220,19 @@ class Learner:
             raise NumericsError(f"the {what} is not finite", where=where, fix=fix)
 
     def _descend(self, rows: Tensor, alpha: Tensor, gradient: Tensor) -> None:
-        """Take a step down *gradient*, by the chain rule through α."""
+        """Take a step down *gradient*, by the chain rule through α.
+
+        All are ``(n · G, K)`` for n preferences, one below the other.
+        """
         settings, step = self.settings, self.state["step"]
         if settings.rescale:
             gradient = gradient / (1 - settings.dropout)
         lr = cosine(settings.rate, step, self.epochs * self.steps)
         self.coefficients.step(rows, alpha, gradient.to(alpha), lr)
         if self.coefficients.family.affine:
-            self._keep_variances_positive()
+            # Rows and variances change linearly between the corners: none is negative there either.
+            self.coefficients.replace_corners(self.soup.with_positive_variances)
         self.state["step"] = step + 1
-
-    @torch.no_grad()
-    def _keep_variances_positive(self) -> None:
-        """Move the rows of each corner towards the uniform row until no variance is negative.
-
-        Rows and variances change linearly between the corners, so none is negative there either.
-        """
-        rows = self.coefficients.parameters["rows"]
-        for t, at in enumerate(torch.eye(len(rows)).tolist()):
-            rows[t] = self.soup.with_positive_variances(self.alpha(at))
 
     def _asked(self, theta: dict[str, Tensor], examples: Examples) -> Classifier:
         return answering(self._cast(theta), examples)
@@ -235,33 +240,13 @@ class Learner:
     def _cast(self, theta: dict[str, Tensor]) -> Classifier:
         return cast(self.soup.classifier(theta), self.settings.precision, self.device)
 
-    @contextlib.contextmanager
-    def _batch_norm_mode(self) -> Iterator[None]:
-        """Let batch norms use the statistics of the batch if the settings say so, updating none."""
-        batch = self.settings.batch_norm == "batch"
-        norms = [m for m in self.soup.net.modules() if isinstance(m, _BatchNorm)] if batch else []
-        before = [norm.track_running_stats for norm in norms]
-        for norm in norms:
-            norm.training, norm.track_running_stats = True, False
-        try:
-            yield
-        finally:
-            for norm, tracked in zip(norms, before, strict=True):
-                norm.training, norm.track_running_stats = False, tracked
-
     def end_epoch(self, epoch: int) -> dict[str, Any]:
         """Return the record of *epoch*, counted from 0, and forget its sums for the next."""
         count = len(self.objectives)
-        alpha = self.alpha([1 / count] * count).cpu().double()
-        corners = torch.stack([self.alpha(at) for at in torch.eye(count).tolist()]).cpu().double()
-        moved = (corners - self.start.double().softmax(2)).abs().sum(2).mean() / 2
-        record = {
-            "epoch": epoch + 1,
-            **self.convergence.record(),
-            "entropy": -(alpha * alpha.abs().clamp(min=1e-30).log()).sum(1).mean().item(),
-            "moved": moved.item(),
-            "weights": [round(w, 6) for w in alpha.mean(0).tolist()],
-        }
+        middle = self.alpha([1 / count] * count)
+        corners = torch.stack([self.alpha(at) for at in torch.eye(count).tolist()])
+        about = described(middle, corners, self.start)
+        record = {"epoch": epoch + 1, **self.convergence.record(), **about}
         self.convergence.reset()
         if self.stop_on is not None:
             record["val"] = self.loss_on(self.stop_on)

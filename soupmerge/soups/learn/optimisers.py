@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,8 @@ class Coefficients:
     def step(self, rows: Tensor, alpha: Tensor, gradient: Tensor, lr: float) -> None:
         """Take a step down the *gradient* ∂L/∂α ``(G, K)`` at *alpha*, the coefficients of *rows*.
 
+        Those of n preferences, one below the other ``(n · G, K)``, are added up.
+
         A mirrored optimiser takes ∂L/∂α, made to sum to 0 over each row, for the gradient of the
         logits. With plain descent, that multiplies coefficients by exp(−lr · ∂L/∂α): exponentiated
         gradient descent (Kivinen & Warmuth 1997). The softmax's own gradient is α times as large,
@@ -69,6 +71,13 @@ class Coefficients:
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.optimiser.step()
+
+    @torch.no_grad()
+    def replace_corners(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Let *change* replace the coefficients ``(G, K)`` at each corner of an affine family."""
+        rows = self.parameters["rows"]
+        for t, at in enumerate(torch.eye(len(rows)).tolist()):
+            rows[t] = change(self.rows(at))
 
     def arrays(self) -> Parameters:
         """Return the parameters as arrays in float32."""

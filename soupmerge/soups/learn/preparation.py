@@ -14,7 +14,7 @@ from soupmerge.label_spaces.outputs import require_one_label
 from soupmerge.robustness.benchmark import Benchmark
 from soupmerge.sketch import Sketch
 from soupmerge.soups.learn.learner import Learner
-from soupmerge.soups.learn.settings import Settings, decisions, usual_epochs
+from soupmerge.soups.learn.settings import Settings, decisions
 from soupmerge.soups.recalibration import Calibration
 from soupmerge.types import Examples
 from soupmerge.weights import classes, ledger
@@ -31,13 +31,16 @@ def checked(
     stop_on: Examples | None = None,
     benchmark: Benchmark | None = None,
 ) -> Settings:
-    """Return *settings* with the number of epochs, after checking that learning can begin.
+    """Return *settings*, with *epochs* if they are given, after checking that learning can begin.
 
     Raises:
         UsageError: K < 2, there is patience without a stopping split, images to learn from may have
             several right labels, or a network was trained on images that stop the learning or judge
             the soup.
         NumericsError: an ingredient holds NaN, Inf or a variance below 0.
+
+    Warns:
+        UserWarning: the images that judge have trained, stopped or chosen an ingredient.
     """
     if len(ingredients) < 2:
         what = f"learning needs two or more ingredients, not {len(ingredients)}"
@@ -51,8 +54,10 @@ def checked(
         if used is not None:
             classes.require_same(ingredients, used)
     _require_unseen(ingredients, data, stop_on, benchmark)
-    length = epochs or settings.epochs or usual_epochs(len(ingredients))
-    return dataclasses.replace(settings, epochs=length)
+    if benchmark is not None:
+        behind = ledger.behind(ingredients)
+        ledger.warn_of_leaks(behind, benchmark.data, ledger.JUDGED, stacklevel=4)
+    return dataclasses.replace(settings, epochs=epochs or settings.epochs)
 
 
 def _require_unseen(
@@ -73,12 +78,11 @@ def _require_unseen(
     problems = []
     if n := stopping.common(training):
         problems.append(f"at least {n} of them also train the coefficients")
-    for ingredient in ingredients:
-        entries = ledger.ledger_of(ingredient)
+    for ref, entries in ledger.behind(ingredients):
         lines = ledger.leaks(entries, stopping, ledger.STOPPED)
-        problems += [f"{ingredient.ref} was {line}" for line in lines]
+        problems += [f"{ref} was {line}" for line in lines]
         if not entries:
-            what = f"{ingredient.ref} does not say what it was trained on"
+            what = f"{ref} does not say what it was trained on"
             warnings.warn(f"{what}: that may include the stopping split", stacklevel=3)
     if problems:
         what = "networks were trained on images of the stopping split"

@@ -75,6 +75,9 @@ def learn(  # several data sets take part: they train, stop, calibrate and judge
             trained on images that stop the learning or judge the soup.
         NumericsError: the loss is not finite; the last good state stays in the run folder.
 
+    Warns:
+        UserWarning: the images that judge have trained, stopped or chosen an ingredient.
+
     Example:
         >>> settings = sm.Settings(by="model", init="uniform", batch_size=20)
         >>> trial = sm.learn(net, ingredients, train, sm.against(None), epochs=1, settings=settings)

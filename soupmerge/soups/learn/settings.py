@@ -28,6 +28,13 @@ PAPER: Mapping[str, Any] = {
 }
 """The settings of Huang 2023 that differ from the defaults here."""
 
+FRONT_STEPS = 600
+"""About how many steps a front takes by default.
+
+On real images, fronts of 282 and of 846 steps were equally good (docs/results.md, "Fronts"). This
+is between the two.
+"""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -35,7 +42,8 @@ class Settings:
 
     Attributes:
         by: grouping: ``model``, ``block``, ``module``, ``tensor`` or ``glob=A,B``.
-        epochs: passes over the data; None takes `usual_epochs`.
+        epochs: passes over the data; None takes those of the paper for a learned soup, and about
+            `FRONT_STEPS` steps for a front (`epochs_for`).
         optimiser: one of `soupmerge.choices.OPTIMISERS`.
         lr: initial learning rate, decaying to 0 along a cosine; None takes the optimiser's usual.
         dropout: probability that a group is detached in a step.
@@ -56,7 +64,9 @@ class Settings:
             one of `soupmerge.choices.FAMILIES`.
         scalarisation: how a step of a front weighs its objectives, one of
             `soupmerge.choices.SCALARISATIONS`.
-        corners: the share of a front's steps that learn a single objective.
+        corners: the share of a front's preferences that learn a single objective.
+        preferences: into how many parts a front divides the images of a step; each part has a
+            preference of its own.
 
     Raises:
         UsageError: a setting is out of range or unknown.
@@ -84,6 +94,7 @@ class Settings:
     family: str = "softmax-linear"
     scalarisation: str = "sum"
     corners: float = 0.3
+    preferences: int = 1
 
     @classmethod
     def paper(cls, **others: Any) -> Settings:
@@ -99,8 +110,34 @@ class Settings:
         """The initial learning rate."""
         return OPTIMISERS[self.optimiser].lr if self.lr is None else self.lr
 
+    def steps_per_epoch(self, images: int) -> int:
+        """Return the number of steps of a pass over so many *images*; the last may be smaller."""
+        return -(-images // self.batch_size)
+
+    def epochs_for(self, k: int, images: int, objectives: int = 1) -> int:
+        """Return the number of passes over so many *images* that learning takes.
+
+        It is `epochs`, if that is given. Otherwise a soup of *k* ingredients, which has a single
+        objective, takes `paper_epochs`, and a front takes about `FRONT_STEPS` steps.
+
+        Example:
+            >>> settings = Settings(batch_size=128)
+            >>> settings.epochs_for(3, 45_000), settings.epochs_for(3, 45_000, objectives=2)
+            (30, 2)
+        """
+        if self.epochs is not None:
+            return self.epochs
+        if objectives == 1:
+            return paper_epochs(k)
+        return max(1, round(FRONT_STEPS / self.steps_per_epoch(images)))
+
     def __post_init__(self) -> None:
-        counts = {"epochs": self.epochs, "batch size": self.batch_size, "patience": self.patience}
+        counts = {
+            "epochs": self.epochs,
+            "batch size": self.batch_size,
+            "patience": self.patience,
+            "preferences": self.preferences,
+        }
         for name, count in counts.items():
             if count is not None and count < 1:
                 what = f"{name} must be at least 1, not {count}"
@@ -131,7 +168,7 @@ class Settings:
         return {**affecting, "lr": self.rate}
 
 
-def usual_epochs(k: int) -> int:
+def paper_epochs(k: int) -> int:
     """Return the paper's epochs for *k* ingredients: 30 for 3, 50 for 5, "roughly proportional".
 
     It is 30 below 3 ingredients and 50 above 5, as the paper tried no larger soup.

@@ -43,6 +43,11 @@ class Tried:
         """Return the run folder of *trial*."""
         return next(h for t, h in zip(self.trials, self.homes, strict=True) if t is trial)
 
+    def recipe(self, trial: Trial) -> Recipe:
+        """Return the recipe of *trial*, whose ledger names the images that choose in its run."""
+        known, chose = trial.recipe.seen, _seen(self.home(trial))
+        return replace(trial.recipe, seen=(*known, *(e for e in chose if e not in known)))
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -124,10 +129,8 @@ def choose(seen: Tried, metric: str | None, conditions: Sequence[str], x: str, y
     gaps = ((other, paired(trial.judged(), other.judged(), goal)) for other in near)
     rivals = [(o, gap) for o, gap in gaps if o is not trial and gap.low <= 0 <= gap.high]
     closest = sorted(rivals, key=lambda rival: rival[1].mean)
-    home = seen.home(trial)
-    known = trial.recipe.seen
-    recipe = replace(trial.recipe, seen=(*known, *(e for e in _seen(home) if e not in known)))
-    return Choice(replace(trial, recipe=recipe), home, tuple(closest))
+    chosen = replace(trial, recipe=seen.recipe(trial))
+    return Choice(chosen, seen.home(trial), tuple(closest))
 
 
 def _near(trial: Trial, others: Trials, metric: Metric) -> list[Trial]:

@@ -17,6 +17,7 @@ from soupmerge.soups.judge.metrics import Condition, Metric, paired
 from soupmerge.soups.judge.trials import Trial, Trials
 from soupmerge.soups.search.checks import metric_of
 from soupmerge.storage.names import TRIALS
+from soupmerge.weights import ledger
 from soupmerge.weights.buffers import Buffers
 from soupmerge.weights.front import Front
 from soupmerge.weights.ingredients import Ingredients
@@ -26,24 +27,42 @@ FINEST = Fraction(1, 64)
 
 
 class Points:
-    """Judged points of a front of two objectives, by the share of the second."""
+    """Judged points of a front of two objectives, by the share of the second.
+
+    A search may only decide by the points that it has asked for. Others may lie in the run folder:
+    those of earlier searches, and its own if it was killed. If it took notice of them, it would go
+    on from a kill in another way than it would have without one.
+
+    Attributes:
+        asked: share → trial, of the points that this search has asked for.
+    """
 
     def __init__(self, front: Front, evaluator: Evaluator) -> None:
         self.front, self.evaluator = front, evaluator
-        self.judged: dict[Fraction, Trial] = {}
+        self.asked: dict[Fraction, Trial] = {}
         folder = evaluator.folder
-        for record in folder.journal(TRIALS).records if folder else ():
-            share = list(record["recipe"]["front"]["at"].values())[1]
-            self.at(Fraction(share))
+        records = folder.journal(TRIALS).records if folder else ()
+        shares = [list(record["recipe"]["front"]["at"].values())[1] for record in records]
+        self._before = {Fraction(share): self._judged(Fraction(share)) for share in shares}
+
+    def _judged(self, share: Fraction) -> Trial:
+        recipe = self.front.at(float(share))
+        return replace(self.evaluator.trial(recipe), recipe=recipe)
 
     def at(self, share: Fraction) -> Trial:
         """Return the soup at *share*, judged now or before."""
-        recipe = self.front.at(float(share))
-        return self.judged.setdefault(share, replace(self.evaluator.trial(recipe), recipe=recipe))
+        if share not in self.asked:
+            self.asked[share] = self._judged(share)
+        return self.asked[share]
 
     def in_order(self) -> list[tuple[Fraction, Trial]]:
-        """Return all judged points, by rising share."""
-        return sorted(self.judged.items(), key=lambda point: point[0])
+        """Return the points that this search has asked for, by rising share."""
+        return sorted(self.asked.items(), key=lambda point: point[0])
+
+    def all(self) -> Trials:
+        """Return all points that are judged, by rising share."""
+        judged = {**self._before, **self.asked}
+        return Trials(tuple(judged[share] for share in sorted(judged)))
 
 
 def refine(
@@ -83,8 +102,8 @@ def refine(
         InputError: the ingredients are not those of the front.
 
     Warns:
-        UserWarning: an accuracy turns along the front by more than noise, so that another stretch
-            may meet the conditions as well.
+        UserWarning: the images have taught the front or an ingredient; or an accuracy turns along
+            the front by more than noise, so that another stretch may meet the conditions as well.
 
     Example:
         >>> settings = sm.Settings(by="model", batch_size=20, epochs=1)
@@ -102,6 +121,8 @@ def refine(
     tests = [Condition.parse(text) for text in conditions]
     for each in [*(test.metric for test in tests), *map(Metric.parse, knee or ())]:
         each.require(benchmark.metrics, "--where, --x, --y")
+    taught = [("this front", front.recipe.seen)]
+    ledger.warn_of_leaks(taught, benchmark.data, ledger.CHOSEN, stacklevel=3)
     buffers = Buffers(front.recipe.buffers, front.recipe.base)
     settings = {"front": front.sha256}
     with evaluating(
@@ -115,8 +136,9 @@ def refine(
         else:
             _bisect(points, goal, tests)
         evaluator.all()
-    _warn_of_turns(points, [goal, *(test.metric for test in tests)])
-    return Trials(tuple(trial for _, trial in points.in_order()))
+    trials = points.all()
+    _warn_of_turns(trials, [goal, *(test.metric for test in tests)])
+    return trials
 
 
 def _bisect(points: Points, goal: Metric, tests: Sequence[Condition]) -> None:
@@ -159,9 +181,9 @@ def _halve_around(points: Points, choose: Callable[[Trials], Trial]) -> None:
             points.at((a + b) / 2)
 
 
-def _warn_of_turns(points: Points, metrics: Sequence[Metric]) -> None:
+def _warn_of_turns(trials: Trials, metrics: Sequence[Metric]) -> None:
     """Warn of accuracies that both rise and fall along the front, by more than noise."""
-    reports = [trial.judged() for _, trial in points.in_order()]
+    reports = [trial.judged() for trial in trials]
     for metric in {metric.terms: metric for metric in metrics}.values():
         steps = [paired(b, a, metric) for a, b in zip(reports, reports[1:], strict=False)]
         if any(step.low > 0 for step in steps) and any(step.high < 0 for step in steps):
