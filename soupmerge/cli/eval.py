@@ -65,11 +65,9 @@ def command(
 
     device = machine.device()
     networks = _networks(refs, weights_key, network)
-    nets = [entry.net for entry in networks]
-    ensemble = evaluation.ensemble
+    nets, ensemble = [entry.net for entry in networks], evaluation.ensemble
     entries = [EnsembleEntry(networks, ensemble)] if ensemble else networks
-    checkpoints = [checkpoint for entry in networks for checkpoint in entry.checkpoints]
-    sets = data.seen_by(nets[0], checkpoints)
+    sets = data.seen_by(nets[0], [entry.checkpoint for entry in networks])
     benchmarks = _benchmarks(sets, attack, machine, evaluation.sizes(), nets)
     due = pairs(entries, benchmarks)
     if output.dry_run:
