@@ -81,7 +81,8 @@ def command(
         net = network.make_new(machine.seed, _shape(network.model, images))
     else:
         net = network.make(like=checkpoint)
-        images = _by_name(data.seen_by(net).images(), checkpoint)
+        images = data.seen_by(net).images()
+        images = images if data.reading.classes else _by_name(images, checkpoint)
     schedule = training_schedule.schedule(training, machine.batch_size, is_new=checkpoint is None)
     objective = loss.against(attacked, loss.trades)
     steps = -(-len(images) // schedule.batch_size) * schedule.epochs
@@ -119,10 +120,9 @@ def _by_name(images: sm.Images, base: sm.Checkpoint) -> sm.Images:
 
     A network that learns new classes learns them in the order of their folders.
     """
-    from soupmerge.sources.images.labelling import labelled
-    from soupmerge.weights.classes import space_of
+    from soupmerge.sources.images.labelling import labelled, meant
 
-    space = None if images.outputs else space_of([base], images.class_names)
+    space = meant(base, images.class_names)
     if space is None or not space.knows(images.class_names):
         return images
     by_name = labelled(images, space)

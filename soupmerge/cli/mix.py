@@ -59,7 +59,7 @@ def command(
 
     shard = output.shard_bytes()
     ingredients, recipe = coefficients.load()
-    calibration = recalibration.calibration(recipe, machine, coefficients.recipe)
+    calibration = recalibration.calibration(recipe, ingredients, machine, coefficients.recipe)
     recipe = recipe if calibration is None else with_calibration(recipe, calibration)
     _note_statistics(ingredients, recipe)
     if calibration is not None:

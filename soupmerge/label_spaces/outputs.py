@@ -34,6 +34,9 @@ class Outputs:
         names: what the N outputs stand for, in their order; empty if unknown.
         ref: the name of the label space, or of its file; empty if it is what networks record.
 
+    Raises:
+        UsageError: a class has no output, or one that the network lacks.
+
     Example:
         >>> import torch
         >>> outputs = Outputs(groups=((2,), (0,)), of=3)
@@ -45,6 +48,13 @@ class Outputs:
     of: int
     names: tuple[str, ...] = ()
     ref: str = ""
+
+    def __post_init__(self) -> None:
+        for place, group in enumerate(self.groups):
+            if not group or min(group) < 0 or max(group) >= self.of:
+                what = f"class {place} has the outputs {list(group)}"
+                fix = f"give each class one or more of 0 to {self.of - 1}"
+                raise UsageError(what, where="outputs", fix=fix)
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Return the logits ``(B, C)`` of the classes for logits ``(B, N)``; differentiable.
@@ -92,8 +102,13 @@ class Outputs:
             '2 groups of 3 of 1,000 outputs'
         """
         used = len({i for group in self.groups for i in group})
-        groups = "" if self._is_restriction else f"{len(self.groups):,} groups of "
-        return f"{groups}{used:,} of {self.of:,} outputs"
+        if not self._is_restriction:
+            return f"{len(self.groups):,} groups of {used:,} of {self.of:,} outputs"
+        return (
+            f"{used:,} of {self.of:,} outputs"
+            if used < self.of
+            else f"all {used:,} outputs by name"
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what is recorded of the mapping in the fingerprint of a data set."""

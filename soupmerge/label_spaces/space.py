@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, TypeAlias
@@ -107,15 +107,23 @@ class LabelSpace:
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
+        """Name, as it is compared → the classes that have it."""
+        return self._places_by(_folded)
+
+    @cached_property
+    def _as_written(self) -> dict[str, list[int]]:
+        return self._places_by(str)
+
+    def _places_by(self, form: Callable[[str], str]) -> dict[str, list[int]]:
         found = defaultdict(list)
         for place, entry in enumerate(self.classes):
-            for name in dict.fromkeys(map(_folded, entry.names)):
+            for name in dict.fromkeys(map(form, entry.names)):
                 found[name].append(place)
         return dict(found)
 
     def _found(self, name: str) -> list[int]:
         """Return the classes called *name*, or else the one of that number."""
-        if places := self._by_name.get(_folded(name), []):
+        if places := self._as_written.get(name) or self._by_name.get(_folded(name)):
             return places
         numbered = name.isascii() and name.isdecimal() and len(name) < 10 and not self._has_numbers
         return [int(name)] if numbered and int(name) < len(self.classes) else []

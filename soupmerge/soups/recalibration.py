@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from soupmerge.asking import answering
 from soupmerge.binding import align, bind
 from soupmerge.errors import InputError, UsageError
+from soupmerge.label_spaces.outputs import require_one_label
 from soupmerge.schedule import order, stream
 from soupmerge.types import Attack, Examples, Progress, State, quiet
 
@@ -30,7 +31,8 @@ class Calibration:
         seed: seed for the order and the random starts of the attack.
 
     Raises:
-        UsageError: fewer than two images in all or per batch.
+        UsageError: fewer than two images in all or per batch, or images that may have several right
+            labels are attacked.
 
     Example:
         >>> Calibration(train, batch_size=20).describe()["batch_size"]
@@ -46,6 +48,8 @@ class Calibration:
         if self.batch_size < 2 or len(self.data) < 2:
             what = "statistics need batches of at least two images"
             raise UsageError(what, where="recalibrate", fix="give more images, or a larger batch")
+        if self.attack is not None:
+            require_one_label(self.data, "an attack")
 
     def describe(self) -> dict[str, Any]:
         """Return everything that affects the statistics, for a recipe."""

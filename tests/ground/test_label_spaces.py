@@ -259,4 +259,16 @@ def test_all_outputs_in_order_are_no_restriction() -> None:
     assert PETS.restricted([0, 1, 2, 3]) is None
     permuted = PETS.restricted([1, 0, 2, 3])
     assert permuted is not None
-    assert permuted.describe() == "4 of 4 outputs"
+    assert permuted.describe() == "all 4 outputs by name"
+
+
+@pytest.mark.parametrize("groups", [((0,), ()), ((0,), (3,)), ((-1,), (1,)), ((0, 3), (1,))])
+def test_every_class_has_outputs_that_the_network_has(groups: tuple[tuple[int, ...], ...]) -> None:
+    place = next(i for i, group in enumerate(groups) if not set(group) <= {0, 1, 2} or not group)
+    with pytest.raises(UsageError, match=rf"class {place} has .*; give each class .* of 0 to 2"):
+        Outputs(groups, of=3)
+
+
+def test_classes_that_differ_in_case_alone_are_told_apart_as_they_are_written() -> None:
+    letters = LabelSpace.of("", [("A",), ("a",), ("b",)])
+    assert letters.places(["a", "B", "A"], where="x") == [1, 2, 0]

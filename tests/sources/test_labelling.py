@@ -130,7 +130,7 @@ def test_a_corrupted_part_of_a_set_has_its_outputs(tmp_path: Path) -> None:
     root = few(tmp_path)
     for ref in (f"folder:{root}", f"contrast-1:folder:{root}"):
         images = sm.data(ref, classes="cifar10", limit=3)
-        assert (images.outputs or sm.Outputs((), 0)).groups == ((3,), (8,))
+        assert (images.outputs or sm.Outputs((), of=0)).groups == ((3,), (8,))
     part = Subset(images, torch.tensor([2, 0]), "choose")
     assert part.outputs is images.outputs
     assert sm.Resized(part, 8).outputs is images.outputs
@@ -169,7 +169,7 @@ def test_labels_without_names_are_numbers_of_classes(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=x, y=[2, 0, 2])
     images = sm.data(f"npz:{tmp_path}/x.npz", classes="birds")
     assert images.labels.tolist() == [2, 0, 2]
-    assert (images.outputs or sm.Outputs((), 0)).groups == ((1,), (2,), (4,))
+    assert (images.outputs or sm.Outputs((), of=0)).groups == ((1,), (2,), (4,))
     np.savez(tmp_path / "y.npz", x=x, y=[3, 0, 2])
     with pytest.raises(InputError, match="has a label 3, but birds has 3 classes"):
         sm.data(f"npz:{tmp_path}/y.npz", classes="birds")
@@ -264,9 +264,8 @@ def test_images_that_nobody_relabelled_are_refused() -> None:
 
 def test_only_clean_accuracy_can_be_judged_with_several_labels(tmp_path: Path) -> None:
     pixels = torch.rand(20, 1, 4, 4)
-    several = replace(
-        sm.Images.of(pixels, torch.arange(20) % 10), also_right=torch.eye(10, dtype=torch.bool)[0:1]
-    )
+    plain = sm.Images.of(pixels, torch.arange(20) % 10)
+    several = replace(plain, also_right=torch.zeros(20, 10, dtype=torch.bool))
     attack, objective = sm.FGSM(sm.Linf(0.1)), sm.against(sm.Linf(0.1))
     nets = sm.load(*(saved(tmp_path / f"{s}.safetensors", s) for s in (1.0, 2.0)))
     out = tmp_path / "out.safetensors"
@@ -275,11 +274,20 @@ def test_only_clean_accuracy_can_be_judged_with_several_labels(tmp_path: Path) -
         lambda: sm.learn(Levels(), nets, several, objective),
         lambda: sm.finetune(Levels(), several, objective, out),
         lambda: sm.barrier(Levels(), nets, sm.Benchmark(several), points=3),
+        lambda: sm.Calibration(several, attack),
     ]
     for use in uses:
         with pytest.raises(UsageError, match="several right labels, but .* needs one"):
             use()
     assert not out.exists()
+
+
+def test_outputs_are_those_of_the_classes() -> None:
+    plain = sm.Images.of(torch.rand(4, 1, 4, 4), torch.arange(4) % 3)
+    with pytest.raises(InputError, match="has 3 classes, but outputs for 2"):
+        replace(plain, outputs=sm.Outputs(((0,), (1,)), of=9))
+    with pytest.raises(InputError, match=r"also_right of shape \(4, 2\), not \(4, 3\)"):
+        replace(plain, also_right=torch.zeros(4, 2, dtype=torch.bool))
 
 
 # ---- typed
@@ -379,6 +387,25 @@ def test_new_classes_are_learned_in_the_order_of_their_folders(
         ended = soupmerge(*line, "-o", out, "--threat", "clean", "--epochs", 1)
         assert ended.status == 0, ended.err
         assert classes.orders_of(sm.load(out)[0])[-1] == (order or ["cat", "dog"])
+
+
+def test_images_without_names_say_nothing_of_the_classes_of_a_network(
+    soupmerge: Typed, tmp_path: Path
+) -> None:
+    base, out = recorded(tmp_path / "a.safetensors", AIR), tmp_path / "b.safetensors"
+    line = ["finetune", base, "--model", NET, "--data", "digits", "--limit", 20, "-o", out]
+    ended = soupmerge(*line, "--threat", "clean", "--epochs", 1, "--augment", "none")
+    assert ended.status == 0, ended.err
+    assert classes.orders_of(sm.load(out)[0]) == [AIR], "only what the base was trained on"
+
+
+def test_classes_that_differ_in_case_alone_are_their_own(soupmerge: Typed, tmp_path: Path) -> None:
+    names = ["A", "a", *AIR[2:]]
+    net = recorded(tmp_path / "a.safetensors", names)
+    root = folders(tmp_path / "letters", names)
+    ended = soupmerge("eval", net, "--model", NET, "--data", f"folder:{root}", "--json")
+    assert ended.status == 0, ended.err
+    assert "outputs" not in json.loads(ended.out)["data"]
 
 
 def test_what_the_network_records_is_not_contradicted(soupmerge: Typed, tmp_path: Path) -> None:

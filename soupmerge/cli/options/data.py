@@ -177,9 +177,10 @@ def print_notes(images: sm.Images) -> None:
     notes: dict[object, str] = {}
     if images.class_names:
         notes[images.class_names] = f"classes in order: {listed(images.class_names)}"
-    if outputs := in_words(images.fingerprint()):
+    fingerprint = images.fingerprint()
+    if outputs := in_words(fingerprint):
         notes[images.ref, outputs] = outputs
-    if how := images.fingerprint().get("preprocessing"):
+    if how := fingerprint.get("preprocessing"):
         notes[images.ref, how] = f"preprocessing: {how}"
     if _is_grey(images):
         notes[images.ref] = "the images are grey: their colour channels are equal"

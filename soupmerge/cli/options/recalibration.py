@@ -34,12 +34,13 @@ class Recalibration:
             raise UsageError("give at most one", where=f"--threat with {RECALIBRATE}")
 
     def calibration(
-        self, recipe: sm.Recipe, machine: Machine, where: str | None
+        self, recipe: sm.Recipe, loaded: sm.Ingredients, machine: Machine, where: str | None
     ) -> sm.Calibration | None:
         """Return what to re-estimate the statistics of the soup of *recipe* on; None if nothing.
 
         Args:
             recipe: the recipe of the soup.
+            loaded: its ingredients; only attacks ask about the classes that they record.
             machine: batch size and seed.
             where: the file of the recipe, for messages.
 
@@ -56,7 +57,8 @@ class Recalibration:
         if data is None:
             raise UsageError("needs images", where=RECALIBRATE, fix="give --data")
         attack = sm.APGD.training(self.threats[0], steps=10) if self.threats else None
-        calibration = sm.Calibration(data.images(), attack, machine.batch_size, machine.seed)
+        images = data.seen_by(None, loaded if attack else ()).images()
+        calibration = sm.Calibration(images, attack, machine.batch_size, machine.seed)
         _require_same(recipe, calibration, where)
         return calibration
 

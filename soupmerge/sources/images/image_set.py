@@ -65,6 +65,7 @@ class Images:
         if isinstance(self.pixels, Tensor):
             require_images(self.ref, self.pixels)
         require_labels(self.ref, len(self.pixels), self.labels, self.classes)
+        _require_classes(self)
 
     @classmethod
     def of(cls, x: Any, y: Any, *, ref: str = "arrays", classes: int | None = None) -> Images:
@@ -195,3 +196,15 @@ def require_labels(ref: str, images: int, labels: Tensor, classes: int) -> None:
             where=ref,
             fix="number the classes from 0",
         )
+
+
+def _require_classes(images: Images) -> None:
+    """Refuse `outputs` and `also_right` that are not those of the classes of *images*."""
+    count = images.classes if images.outputs is None else len(images.outputs.groups)
+    if count != images.classes:
+        what = f"has {images.classes} classes, but outputs for {count}"
+        raise InputError(what, where=images.ref, fix="give outputs for each class")
+    shape = None if images.also_right is None else tuple(images.also_right.shape)
+    if shape not in (None, (len(images.labels), images.classes)):
+        what = f"has also_right of shape {shape}, not {(len(images.labels), images.classes)}"
+        raise InputError(what, where=images.ref, fix="give a row for each image")
