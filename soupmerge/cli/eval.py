@@ -66,10 +66,8 @@ def command(
     device = machine.device()
     networks = _networks(refs, weights_key, network)
     nets = [entry.net for entry in networks]
-    ensemble = evaluation.ensemble
-    entries = [EnsembleEntry(networks, ensemble)] if ensemble else networks
-    checkpoints = [checkpoint for entry in networks for checkpoint in entry.checkpoints]
-    sets = data.seen_by(nets[0], checkpoints)
+    entries = [EnsembleEntry(networks, evaluation.ensemble)] if evaluation.ensemble else networks
+    sets = data.seen_by(nets[0], [entry.checkpoint for entry in networks])
     benchmarks = _benchmarks(sets, attack, machine, evaluation.sizes(), nets)
     due = pairs(entries, benchmarks)
     if output.dry_run:
@@ -96,6 +94,7 @@ def command(
         results.print_columns(rows, columns)
         if not rows:
             results.print_reports(names, reports, "accuracy", passes=passes)
+        results.print_corruptions(names, reports)
         results.print_doubts(names, reports)
     if not output.out and not as_json:
         show.note("the verdicts on single images were not kept; -o RUN keeps them")
