@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from soupmerge.soups.geometry.landscape import Point as Point
     from soupmerge.soups.geometry.landscape import landscape as landscape
     from soupmerge.soups.judge.comparison import compare as compare
+    from soupmerge.soups.judge.corruption_errors import CorruptionErrors as CorruptionErrors
+    from soupmerge.soups.judge.corruption_errors import corruption_errors as corruption_errors
     from soupmerge.soups.judge.entries import EnsembleEntry as EnsembleEntry
     from soupmerge.soups.judge.entries import Entry as Entry
     from soupmerge.soups.judge.hypervolume import HypervolumeGap as HypervolumeGap
@@ -79,6 +81,8 @@ if TYPE_CHECKING:
     from soupmerge.sources.images.preprocessing import Preprocessing as Preprocessing
     from soupmerge.sources.images.reading import data as data
     from soupmerge.sources.images.resizing import Resized as Resized
+    from soupmerge.sources.images.summary import Summary as Summary
+    from soupmerge.sources.images.summary import summarise as summarise
     from soupmerge.sources.models import model as model
     from soupmerge.sources.refs import load as load
     from soupmerge.training.finetuning import finetune as finetune
@@ -117,6 +121,7 @@ _HOMES = {
     "Cascade": "robustness.cascade",
     "Checkpoint": "weights.files",
     "Classifier": "types",
+    "CorruptionErrors": "soups.judge.corruption_errors",
     "Decision": "soups.search.greedy",
     "Doubt": "robustness.doubts",
     "Ensemble": "robustness.ensembles",
@@ -158,6 +163,7 @@ _HOMES = {
     "Selection": "weights.selection",
     "Settings": "soups.learn.settings",
     "Source": "weights.recipe",
+    "Summary": "sources.images.summary",
     "Sweep": "soups.learn.sweep",
     "Threat": "robustness.threats",
     "ThreatModel": "types",
@@ -170,6 +176,7 @@ _HOMES = {
     "clean": "robustness.objectives",
     "compare": "soups.judge.comparison",
     "compare_hypervolumes": "soups.judge.hypervolume",
+    "corruption_errors": "soups.judge.corruption_errors",
     "data": "sources.images.reading",
     "doubts": "robustness.doubts",
     "evaluate": "robustness.benchmark",
@@ -192,6 +199,7 @@ _HOMES = {
     "refine": "soups.search.refine",
     "save": "weights.saving",
     "search": "soups.search.simplex",
+    "summarise": "sources.images.summary",
     "sweep": "soups.learn.sweep",
 }
 

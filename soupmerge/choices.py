@@ -175,6 +175,47 @@ class SearchMethod(NamedTuple):
     aim: str = "metric"
 
 
+_CORRUPTIONS = "soupmerge.sources.images.corruptions"
+CORRUPTIONS: dict[str, str] = {
+    "blur": f"{_CORRUPTIONS}:blur",
+    "noise": f"{_CORRUPTIONS}:add_noise",
+    "low_contrast": f"{_CORRUPTIONS}:lower_contrast",
+    "jpeg": f"{_CORRUPTIONS}:compress",
+}
+"""Corruption → function of images, a strength and ids; see `sources.images.corruptions`. These need
+no further package, and images of any size."""
+
+IMAGENET_C = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+"""Corruptions of ImageNet-C, which the mean corruption error is the mean over."""
+
+IMAGENET_C_EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""Further corruptions of ImageNet-C, which its authors keep for validation."""
+
+STRENGTHS = (1, 2, 3, 4, 5)
+"""Strengths of every corruption."""
+
+
+def corruption_names() -> tuple[str, ...]:
+    """Return the names of all corruptions."""
+    return (*CORRUPTIONS, *IMAGENET_C, *IMAGENET_C_EXTRA)
+
+
 _SEARCH = "soupmerge.soups.search"
 SEARCH_METHODS: dict[str, SearchMethod] = {
     "random": SearchMethod(f"{_SEARCH}.simplex:at_random", aim="none"),

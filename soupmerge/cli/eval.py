@@ -94,6 +94,7 @@ def command(
         results.print_columns(rows, columns)
         if not rows:
             results.print_reports(names, reports, "accuracy", passes=passes)
+        results.print_corruptions(names, reports)
         results.print_doubts(names, reports)
     if not output.out and not as_json:
         show.note("the verdicts on single images were not kept; -o RUN keeps them")

@@ -22,6 +22,7 @@ COMMANDS = {
     "pull": "Download the current version of each REF into the cache, and check its hash.",
     "inspect": "Show the contents of checkpoints: tensors, dtypes, NaN, removed wrappers, family "
     "tree.",
+    "data": "Show what a data set holds: classes, images per class, sizes, and its fingerprint.",
     "check": "Check that checkpoints fit together, and measure whether they share a loss basin.",
     "convert": "Write the weights of one checkpoint as safetensors, even if its pickle names code.",
     "mix": "Write one soup, by one coefficient for each REF or by a recipe.",

@@ -12,6 +12,7 @@ from soupmerge.label_spaces.outputs import in_words
 
 if TYPE_CHECKING:
     from soupmerge.soups.judge.columns import Row
+    from soupmerge.soups.judge.corruption_errors import CorruptionErrors
     from soupmerge.soups.judge.entries import AnyEntry
     from soupmerge.soups.judge.trials import Trial
     from soupmerge.soups.learn.front import LearnedFront
@@ -93,6 +94,31 @@ def _by_data_set(rows: Sequence[list[str]], reports: Sequence[sm.Report]) -> lis
     sets = list(dict.fromkeys(report.data["ref"] for report in reports))
     order = sorted(range(len(rows)), key=lambda i: sets.index(reports[i].data["ref"]))
     return [rows[i] for i in order]
+
+
+def print_corruptions(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
+    """Print a table of accuracies by kind for each data set of which corruptions were judged."""
+    found = sm.corruption_errors(names, reports)
+    for key in dict.fromkeys((each.data, each.resolution) for each in found):
+        some = [each for each in found if (each.data, each.resolution) == key]
+        kinds = [
+            [kind, *(f"{1 - each.by_kind[kind]:.1%}" for each in some)] for kind in some[0].errors
+        ]
+        rows = [*kinds, ["mean accuracy", *(f"{each.mean_accuracy:.1%}" for each in some)]]
+        if not some[0].missing:
+            rows.append(["mCE", *(f"{100 * (each.mce or 0):.1f}" for each in some)])
+        at = "" if key[1] is None else f" at {key[1]}"
+        networks = _without_common_folder([each.network for each in some])
+        show.table([f"corruptions of {key[0]}{at}", *networks], rows)
+        show.line(_about_mce(some[0]))
+
+
+def _about_mce(errors: CorruptionErrors) -> str:
+    what = "clean accuracy, mean over strengths"
+    if errors.missing:
+        return f"{what}; no mCE: {errors.missing} of its 75 corruptions were not judged"
+    unit = "in percent of AlexNet's" if errors.normalised else "in percent, not normalised"
+    return f"{what}; mCE: mean error over the fifteen kinds, {unit}"
 
 
 def print_doubts(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
@@ -255,7 +281,10 @@ def _print_spread(sweep: Sweep) -> None:
 
 
 def to_json(entries: Sequence[AnyEntry], reports: Sequence[sm.Report], passes: int) -> Any:
-    """Return *reports* as JSON values: one by itself, several as a list; and their cost."""
+    """Return *reports* as JSON values: one by itself, several as a list; and their cost.
+
+    Errors on corruptions of one data set are listed beside them, if there are any.
+    """
     values: list[dict[str, Any]] = []
     for entry, report in zip(entries, reports, strict=True):
         value: dict[str, Any] = {
@@ -269,4 +298,8 @@ def to_json(entries: Sequence[AnyEntry], reports: Sequence[sm.Report], passes: i
             value |= {"forward_passes": passes, "members": members}
         values.append(value)
     total = cost(reports)
-    return {**values[0], "cost": total} if len(values) == 1 else {"reports": values, "cost": total}
+    if len(values) == 1:
+        return {**values[0], "cost": total}
+    found = sm.corruption_errors([entry.ref for entry in entries], reports)
+    beside = {"corruptions": [each.to_json() for each in found]} if found else {}
+    return {"reports": values, **beside, "cost": total}

@@ -67,6 +67,17 @@ LINES: dict[str, Line] = {
             **DEBUG,
         },
     ),
+    "data": Line(
+        "data digits --limit 8",
+        ("soupmerge.summarise",),
+        {
+            "--split train[:99]": {"images.split": "train[:99], 8 of it"},
+            "--limit 9": {"images.n": 9, "images.split": "test, 9 of it"},
+            "--model digits-cnn?width=2": {"net": NETWORK, "model.ref": NETWORK},
+            **READING,
+            **DEBUG,
+        },
+    ),
     "check": Line(
         f"check {{a}} {{b}} {FEW} --threat linf:0.1",
         ("soupmerge.barrier",),
@@ -574,6 +585,7 @@ ELSEWHERE = {
     "eval": {"strict", "beside"},
     "adapt": {"beside"},
     "pull": {"out", "force"},
+    "data": {"out", "force", "list_sets"},
 }
 """Options that change what is said or how it ends, by command: see ``test_notes``, and for those
 of ``--beside`` ``tests/soups/test_columns``."""

@@ -25,7 +25,7 @@ RENAMED = {
 }
 """Command and option → its new name: one word for the metric. The old names are still accepted."""
 
-NEW_COMMANDS = {"front"}
+NEW_COMMANDS = {"front", "data"}
 """Commands that were added."""
 
 READING = ("--classes", "--scan", "--skip-broken", "--fingerprint")

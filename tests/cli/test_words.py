@@ -59,6 +59,9 @@ def command_of(name: str) -> click.Command:
 OPTIONAL = {"check": {"--data", "--threat"}, "eval": {"--threat"}, "mix": {"-w"}}
 """Options of the lines of the table that those commands can do without, or need another for."""
 
+WITHOUT_NEEDS = ("inspect", "data", "check", "select", "report", "push", "pull", "demo")
+"""Commands whose lines have no option that they need."""
+
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_line_does_not_go_without_what_it_needs(
@@ -76,7 +79,7 @@ def test_a_line_does_not_go_without_what_it_needs(
         needed += 1
     spy, _ = called(name, words, soupmerge)
     assert spy.call is not None
-    assert needed or name in ("inspect", "check", "select", "report", "push", "pull", "demo")
+    assert needed or name in WITHOUT_NEEDS
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if "{a}" in LINES[n].words])

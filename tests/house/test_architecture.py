@@ -18,6 +18,8 @@ GROUND = {
     "errors",
     "choices",
     "label_spaces",
+    "corruption_refs",
+    "known_sets",
     "types",
     "numbers",
     "references",

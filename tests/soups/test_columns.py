@@ -135,7 +135,7 @@ def test_rows_of_an_earlier_adaptation_stand_beside(soupmerge: Typed, nets: list
     both = soupmerge("adapt", *nets[:2], *COLUMNS, *line, "-o", "both")
     assert (Path("both/best/IN-C.json")).exists()
     theirs = {row["name"]: row for row in json.loads(both.out)["rows"]}
-    renamed = ("--column", "C=noise-2:digits", "--column", "D=contrast-2:digits")
+    renamed = ("--column", "C=noise-2:digits", "--column", "D=low_contrast-2:digits")
     done = soupmerge("adapt", *nets[1:], *renamed, *line, "-o", "other", "--beside", "both")
     assert done.status == 0, done.err
     for row in json.loads(done.out)["beside"]:

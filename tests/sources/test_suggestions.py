@@ -45,6 +45,10 @@ def test_a_path_alone_is_answered_with_its_form(
     monkeypatch.chdir(tmp_path)
     assert message(sm.data, "photos").endswith("; write folder:photos")
     assert message(sm.data, "blur-3:photos").endswith("; write folder:photos")
+    assert message(sm.data, "corruptions:photos") == (
+        "data: corruptions:photos stands for 75 data sets; name one of them, such as "
+        "gaussian_noise-1:photos, or give all of them to eval or adapt"
+    )
     assert "folder:PATH, arrays npz:PATH" in message(sm.data, "no/such/photos")
     assert "write mine:make, importable from" in message(sm.data, "mine.py:make")
     assert "x" * 300 in message(sm.data, "x" * 300)  # a name longer than any file's

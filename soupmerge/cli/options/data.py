@@ -14,14 +14,15 @@ from soupmerge.choices import FINGERPRINTS, LABEL_SPACES
 from soupmerge.cli import show
 from soupmerge.cli.options.option_groups import Decorator, F, grouped
 from soupmerge.cli.options.parameter_types import Named, Whole
+from soupmerge.corruption_refs import CorruptionRef, expanded
 from soupmerge.errors import UsageError
 from soupmerge.label_spaces.known import label_space
 from soupmerge.label_spaces.outputs import in_words
 
 DATA = (
-    "digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; blur-3:DATA "
-    "corrupts its images (blur, noise, contrast or jpeg, with strength 1 to 5); "
-    "DATA?resize=256&crop=224 brings them to one size"
+    "digits, cifar10, cifar100, folder:PATH, npz:PATH, package.module:function, or a published set "
+    "such as imagenet-a (see soupmerge data --list); fog-3:DATA corrupts its images (see soupmerge "
+    "data -h); DATA?resize=256&crop=224 brings them to one size"
 )
 SAMPLED = 16
 """Images that are looked at to find out whether all are grey."""
@@ -88,10 +89,14 @@ class Data:
 
     def part(self, split: str, limit: int | None = None) -> sm.Images:
         """Return images of another part of the same set."""
-        how = self.reading.keywords(self.networks)
-        images = sm.data(self.ref, split=split, limit=limit, like=self.like, **how)
+        images = replace(self, split=split, limit=limit).unnoted()
         print_notes(images)
         return images
+
+    def unnoted(self) -> sm.Images:
+        """Return the images without notes, for which some are decoded."""
+        how = self.reading.keywords(self.networks)
+        return sm.data(self.ref, split=self.split, limit=self.limit, like=self.like, **how)
 
     def warn_of_test(self, use: str) -> None:
         """Warn if the test images are put to *use*, such as "chooses the soup"."""
@@ -121,11 +126,15 @@ class DataSets:
         names = [name for name, _ in self.columns]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"two columns are called {twice[0]}", where="--column")
+        for name, ref in self.columns:
+            if (many := len(expanded([ref]))) > 1:
+                what = f"{ref} stands for {many} data sets"
+                raise UsageError(what, where=f"--column {name}", fix="give it as --data")
 
     @property
     def refs(self) -> tuple[str, ...]:
         """The references of all sets: those of --data, then those of --column."""
-        return (*self.sets, *(ref for _, ref in self.columns))
+        return (*expanded(self.sets), *(ref for _, ref in self.columns))
 
     def names(self, sizes: Sequence[int] = ()) -> tuple[str, ...]:
         """Return a short name for each set, at each of *sizes* if there are several.
@@ -134,7 +143,7 @@ class DataSets:
         """
         from soupmerge.soups.search.shots import short_names
 
-        short = short_names(self.refs)[: len(self.sets)]
+        short = short_names(self.refs)[: len(self.refs) - len(self.columns)]
         names = (*short, *(name for name, _ in self.columns))
         if len(sizes) < 2:
             return names
@@ -143,13 +152,17 @@ class DataSets:
     def seen_by(self, net: Any, networks: Iterable[sm.Checkpoint]) -> list[sm.Images]:
         """Return the images of each set, as *net* will see them, after notes on them.
 
-        Images that several sets corrupt are read once.
+        Images that several sets corrupt are read once, and noted once.
         """
         from soupmerge.sources.images.reading import data_sets
 
         how = self.reading.keywords(networks)
         sets = data_sets(self.refs, split=self.split, limit=self.limit, like=net, **how)
+        by_data: dict[str, sm.Images] = {}
         for images in sets:
+            corruption = CorruptionRef.of(images.ref)
+            by_data.setdefault(corruption.data if corruption else images.ref, images)
+        for images in by_data.values():
             print_notes(images)
         return sets
 
@@ -238,11 +251,19 @@ def optional_data(split: str) -> Decorator:
     return _data_set(OptionalData, split, required=False)
 
 
+def data_argument(split: str) -> Decorator:
+    """Return an argument that names a data set, and its options; *split* is the default part."""
+    ref = click.argument("ref", required=False, metavar="[DATA]")
+    return grouped("data", OptionalData, ref, *_part(split))
+
+
 def _data_set(value: Callable[..., Any], split: str, *, required: bool) -> Decorator:
-    return grouped(
-        "data",
-        value,
-        click.option("--data", "ref", required=required, metavar="DATA", help=f"{DATA}."),
+    ref = click.option("--data", "ref", required=required, metavar="DATA", help=f"{DATA}.")
+    return grouped("data", value, ref, *_part(split))
+
+
+def _part(split: str) -> tuple[Decorator, ...]:
+    return (
         click.option(
             "--split", default=split, show_default=True, help=f"Part of the data: {PARTS}."
         ),
@@ -261,7 +282,8 @@ def data_sets(command: F) -> F:
             "sets",
             multiple=True,
             metavar="DATA",
-            help=f"{DATA}; may be repeated.",
+            help=f"{DATA}; may be repeated. corruptions:DATA stands for the fifteen kinds of "
+            "ImageNet-C at all strengths, and so does imagenet-c.",
         ),
         click.option(
             "--column",

@@ -72,10 +72,10 @@ def adapt(
         InputError: the network cannot take the images of a set.
 
     Example:
-        >>> sets = [sm.data(f"{name}:digits", limit=40) for name in ("contrast-3", "noise-2")]
+        >>> sets = [sm.data(f"{name}:digits", limit=40) for name in ("low_contrast-3", "noise-2")]
         >>> result = sm.adapt(net, ingredients, sets, shots=20, step=0.5)
         >>> result.sets, [row.name for row in result.rows][-2:]
-        (('contrast-3', 'noise-2'), ['single soup', 'a soup for each set'])
+        (('low_contrast-3', 'noise-2'), ['single soup', 'a soup for each set'])
     """
     rows = plan(ingredients, step)[1]
     recipes = tuple(Recipe.of(ingredients, row, origin="adapt") for row in rows)

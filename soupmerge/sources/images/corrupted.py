@@ -20,14 +20,17 @@ class CorruptedPixels(Pixels):
     Attributes:
         pixels: the images as they are.
         ids: one name per image, which seeds its noise.
-        name: one of `corruptions.CORRUPTIONS`.
+        kind: one of `choices.corruption_names`.
         strength: 1 to 5.
     """
 
     pixels: Pixels
     ids: Sequence[str]
-    name: str
+    kind: str
     strength: int
+
+    def __post_init__(self) -> None:
+        corruptions.maker(self.kind)  # a missing package is reported before work begins
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -40,13 +43,22 @@ class CorruptedPixels(Pixels):
     @property
     def digest(self) -> str:
         """Hash of what is stored, and of the corruption."""
-        text = f"{self.name}-{self.strength} {self.pixels.digest}"
+        text = f"{self.kind}-{self.strength} {self.pixels.digest}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         """Return the pixels ``(B, C_in, H, W)``, uint8, at *indices*."""
         ids = [self.ids[i] for i in indices.tolist()]
-        return corruptions.corrupt(self.pixels[indices], ids, self.name, self.strength)
+        return corruptions.corrupt(self.pixels[indices], ids, self.kind, self.strength)
+
+    def image(self, index: int) -> Tensor:
+        """Return one image, ``(C_in, H, W)`` uint8, whatever the sizes of the others."""
+        x, ids = self.pixels.image(index)[None], [self.ids[index]]
+        return corruptions.corrupt(x, ids, self.kind, self.strength)[0]
+
+    def sizes(self, indices: Tensor) -> list[tuple[int, int]]:
+        """Return height and width of the images at *indices* as they are stored."""
+        return self.pixels.sizes(indices)
 
     def expect(self, indices: Tensor, draw: object = None) -> None:
         """Prepare for being asked for *indices*, in this order."""
@@ -55,11 +67,12 @@ class CorruptedPixels(Pixels):
     def take(self, indices: Tensor) -> CorruptedPixels:
         """Return the pixels at *indices* as a set of their own."""
         ids = [self.ids[i] for i in indices.tolist()]
-        return CorruptedPixels(self.pixels.take(indices), ids, self.name, self.strength)
+        return CorruptedPixels(self.pixels.take(indices), ids, self.kind, self.strength)
 
     def describe(self) -> dict[str, Any]:
         """Return what a fingerprint says of the pixels besides their digest."""
-        return self.pixels.describe()
+        maker = corruptions.maker(self.kind)
+        return {**self.pixels.describe(), **({"corrupted by": maker} if maker else {})}
 
     def marks(self) -> tuple[list[str], bool]:
         """Return the marks of the images as they are, so that shared images are found."""

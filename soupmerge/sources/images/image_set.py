@@ -100,6 +100,15 @@ class Images:
         x = self.pixels[indices]
         return (x.float() / 255 if x.dtype == torch.uint8 else x), self.labels[indices]
 
+    def image(self, index: int) -> Tensor:
+        """Return one image, ``(C_in, H, W)`` float32 in ``[0, 1]``, whatever the others' sizes.
+
+        Raises:
+            InputError: it is stored, and cannot be read or decoded.
+        """
+        x = self.pixels[index] if isinstance(self.pixels, Tensor) else self.pixels.image(index)
+        return x.float() / 255 if x.dtype == torch.uint8 else x
+
     def expect(self, indices: Tensor, draw: object = None) -> None:
         """Prepare for `batch` being asked for *indices*, in this order; see `Pixels.expect`."""
         if isinstance(self.pixels, Pixels):

@@ -93,7 +93,9 @@ def pixels_of(
 
 
 def stated_by(net: Any) -> Preprocessing | None:
-    """Return the preprocessing that *net* states, as networks of timm do, or None."""
+    """Return the preprocessing that *net* states, as networks of timm do, or is; or None."""
+    if isinstance(net, Preprocessing):
+        return net
     config = getattr(net, "pretrained_cfg", None)
     return Preprocessing.stated_by(config) if config else None
 

@@ -34,6 +34,21 @@ class Pixels(ABC):
         """
 
     @abstractmethod
+    def image(self, index: int) -> Tensor:
+        """Return one image, ``(C_in, H, W)`` uint8, whatever the sizes of the others.
+
+        Raises:
+            InputError: it cannot be read or decoded.
+        """
+
+    @abstractmethod
+    def sizes(self, indices: Tensor) -> list[tuple[int, int]]:
+        """Return height and width of the images at *indices* as stored, from their headers.
+
+        Images whose headers cannot be read are left out.
+        """
+
+    @abstractmethod
     def expect(self, indices: Tensor, draw: object = None) -> None:
         """Prepare for being asked for *indices*, in this order.
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from soupmerge.errors import UsageError
-from soupmerge.sources.images import cifar
+from soupmerge.known_sets import KNOWN_SETS
+from soupmerge.sources.images import cifar, known
 from soupmerge.sources.images.arrays import npz
 from soupmerge.sources.images.contents import Contents, numbered, part
 from soupmerge.sources.images.folders import folder
@@ -61,5 +62,6 @@ READERS: dict[str, Callable[[str, str], Contents]] = {
     "cifar100": cifar100,
     "folder": folder,
     "npz": npz,
+    **{name: known.reader(name) for name in KNOWN_SETS},
 }
 """The word before the colon → its reader, called with what follows the colon and the split."""

@@ -7,7 +7,6 @@ parts that do not overlap share no image.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import warnings
@@ -18,12 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from soupmerge.corruption_refs import CorruptionRef, expanded
 from soupmerge.errors import InputError, UsageError, enumerated, near_miss
 from soupmerge.schedule import stream
 from soupmerge.sources import functions
-from soupmerge.sources.images import arrays, corruptions, fingerprints
+from soupmerge.sources.images import arrays, fingerprints, known
 from soupmerge.sources.images.contents import Contents
 from soupmerge.sources.images.corrupted import CorruptedPixels
+from soupmerge.sources.images.corruptions import corrupt
 from soupmerge.sources.images.image_set import Images, require_images, require_labels
 from soupmerge.sources.images.labelling import Classes, labelled, meant
 from soupmerge.sources.images.opening import pixels_of, refuse
@@ -57,10 +58,10 @@ def data(
         limit: number of images to keep, drawn with a fixed seed; default all.
         classes: what the outputs of the networks stand for, so that classes are found among them
             by name: a name or file of `label_space`, such as ``imagenet-r``; a `LabelSpace`; or
-            the networks, if they record what they were trained on. By default, label i is output
-            i.
+            the networks, if they record what they were trained on. By default, those of a published
+            set, or else label i is output i.
         like: a network, whose own preprocessing brings images of several sizes to one size if the
-            reference does not say how.
+            reference does not say how; or a `Preprocessing`.
         broken: what to do about images that cannot be decoded: ``refuse`` them when they are asked
             for, ``scan`` for all of them now, or ``skip`` them, with a warning.
         by: what the fingerprint of stored images is made of, ``content`` or ``ids``.
@@ -77,7 +78,10 @@ def data(
         (1197, 100)
     """
     _require_text(ref)
-    if corruptions.parse(ref) is not None:
+    if len(many := expanded([ref])) > 1:
+        fix = f"name one of them, such as {many[0]}, or give all of them to eval or adapt"
+        raise UsageError(f"{ref} stands for {len(many)} data sets", where="data", fix=fix)
+    if CorruptionRef.parse(ref) is not None:
         options: Any = {"classes": classes, "like": like, "broken": broken, "by": by}
         return data_sets([ref], split=split, limit=limit, **options)[0]
     name, start, stop = _parse_split(VAL_OF.get(ref, split) if split == "val" else split)
@@ -85,7 +89,7 @@ def data(
     ids, stored, labels, named, check_ranks = _read(place, name)
     names = () if isinstance(named, int) else tuple(named)
     count = named if isinstance(named, int) else len(named)
-    space = meant(classes, names)
+    space = meant(classes, names) or known.space_of(place)
     if space is None:
         check_ranks()
     if isinstance(stored, Tensor):
@@ -138,28 +142,30 @@ def data_sets(refs: Sequence[str], **options: Any) -> list[Images]:
     """Return the images of each of *refs*; corruptions of one set read it once.
 
     Args:
-        refs: references, each as for `data`.
+        refs: references, each as for `data`; ``corruptions:DATA`` stands for many.
         options: all others are those of `data`.
     """
     clean: dict[str, Images] = {}
     sets = []
     for ref in refs:
         _require_text(ref)
-        corruption = corruptions.parse(ref)
-        plain = ref if corruption is None else corruption[2]
+    for ref in expanded(refs):
+        corruption = CorruptionRef.parse(ref)
+        plain = ref if corruption is None else corruption.data
         if plain not in clean:
             clean[plain] = data(plain, **options)
         images = clean[plain]
-        sets.append(images if corruption is None else _corrupted(images, ref, *corruption[:2]))
+        sets.append(images if corruption is None else _corrupted(images, corruption))
     return sets
 
 
-def _corrupted(images: Images, ref: str, name: str, strength: int) -> Images:
+def _corrupted(images: Images, corruption: CorruptionRef) -> Images:
+    kind, strength, _ = corruption
     if isinstance(images.pixels, Tensor):
-        pixels = corruptions.corrupt(images.pixels, images.ids, name, strength)
-        return dataclasses.replace(images, ref=ref, pixels=pixels)
-    lazy = CorruptedPixels(images.pixels, images.ids, name, strength)
-    return dataclasses.replace(images, ref=ref, pixels=lazy)
+        pixels: Tensor | CorruptedPixels = corrupt(images.pixels, images.ids, kind, strength)
+    else:
+        pixels = CorruptedPixels(images.pixels, images.ids, kind, strength)
+    return replace(images, ref=str(corruption), pixels=pixels)
 
 
 def _require_text(ref: object) -> None:

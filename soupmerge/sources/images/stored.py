@@ -152,6 +152,15 @@ class StoredPixels(Pixels):
                 raise InputError(f"has {sizes}", where=where, fix=RESIZE)
         return torch.stack(images) if images else torch.empty(0, *self.shape, dtype=torch.uint8)
 
+    def image(self, index: int) -> Tensor:
+        """Return one image, ``(C_in, H, W)`` uint8, whatever the sizes of the others."""
+        return self.decoder.decode([int(self.indices[index])])[0]
+
+    def sizes(self, indices: Tensor) -> list[tuple[int, int]]:
+        """Return height and width of the images at *indices* as they are stored."""
+        headers = self.decoder.headers(self.indices[indices].tolist())
+        return [(h.height, h.width) for h in headers if isinstance(h, Image.Image)]
+
     def expect(self, indices: Tensor, draw: object = None) -> None:
         """Prepare for being asked for *indices*, in this order."""
         self.decoder.expect(self.indices[indices].tolist(), draw)
