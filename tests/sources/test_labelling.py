@@ -128,7 +128,7 @@ def test_names_that_sort_unlike_text_are_no_matter_by_name(tmp_path: Path) -> No
 
 def test_a_corrupted_part_of_a_set_has_its_outputs(tmp_path: Path) -> None:
     root = few(tmp_path)
-    for ref in (f"folder:{root}", f"contrast-1:folder:{root}"):
+    for ref in (f"folder:{root}", f"low_contrast-1:folder:{root}"):
         images = sm.data(ref, classes="cifar10", limit=3)
         assert (images.outputs or sm.Outputs((), of=0)).groups == ((3,), (8,))
     part = Subset(images, torch.tensor([2, 0]), "choose")
