@@ -57,9 +57,9 @@ def test_one_level_too_high_names_the_sets_inside(tmp_path: Path, splits: tuple[
     (tmp_path / "third").mkdir()
     with pytest.raises(InputError, match="holds no images in class folders") as caught:
         sm.data(f"folder:{tmp_path}")
-    refs = [f"folder:{tmp_path / name}" for name in ("first", "second")]
-    assert str(caught.value).endswith(f"data sets one level below: {', '.join(refs)}")
-    assert [len(sm.data(ref)) for ref in refs] == [2, 2]
+    sets = [f"{tmp_path / name}" for name in ("first", "second")]
+    assert str(caught.value).endswith(f"data sets one level below: {', '.join(sets)}")
+    assert [len(sm.data(f"folder:{path}")) for path in sets] == [2, 2]
 
 
 def test_a_folder_without_sets_inside_is_told_what_belongs_there(tmp_path: Path) -> None:

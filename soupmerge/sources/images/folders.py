@@ -1,168 +1,192 @@
-"""Folders of images, one for each class."""
+"""Folders of images, one for each class, on a disk or in an archive."""
 
 from __future__ import annotations
 
 import os
-import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from soupmerge.errors import InputError, enumerated
+from soupmerge.errors import InputError, UsageError, enumerated
 from soupmerge.sources.images.contents import SPLITS, Contents, part
+from soupmerge.sources.images.image_files import SUFFIXES, ImageFiles, id_of, is_image, stamps_of
+from soupmerge.sources.images.lists import listed
+from soupmerge.sources.images.queries import options
+from soupmerge.sources.images.written_labels import natural, warn_of_order
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-MOST_BYTES = 1 << 28
-"""Of one image file."""
+
+class Tree(Protocol):
+    """Folders of files. Paths are relative to its root, which is the empty path."""
+
+    def folders(self, path: str) -> list[str]:
+        """Return the names of the folders in the folder *path*, without hidden ones."""
+
+    def entries(self, path: str) -> list[tuple[str, bool]]:
+        """Return what is in the folder *path*: each name, sorted, and whether it is a file.
+
+        Hidden entries are left out.
+        """
+
+    def where(self, path: str) -> str:
+        """Return where *path* is, for messages."""
 
 
 @dataclass(frozen=True)
-class ImageFiles:
-    """Image files below one folder, as a `contents.Source`.
-
-    Attributes:
-        root: the folder.
-        names: paths of the files, relative to it.
-        stamps: ``(N, 2)``: their sizes and the times of their last change, in ns.
-    """
+class Disk:
+    """The folders and files below *root*, as a `Tree`; links are followed."""
 
     root: Path
-    names: Sequence[str]
-    stamps: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def folders(self, path: str) -> list[str]:
+        """Return the names of the folders in the folder *path*, without hidden ones."""
+        return [entry.name for entry in self._scanned(path) if _holds(entry.is_dir)]
 
-    def read(self, index: int) -> bytes:
-        """Return the bytes of a file.
+    def entries(self, path: str) -> list[tuple[str, bool]]:
+        """Return what is in the folder *path*: each name, sorted, and whether it is a file."""
+        return sorted((entry.name, _holds(entry.is_file)) for entry in self._scanned(path))
 
-        Raises:
-            InputError: it cannot be read, or is too large for an image.
-        """
-        if self.stamps[index, 0] > MOST_BYTES:
-            what = f"has {self.stamps[index, 0]:,} bytes, which is too large for an image"
-            raise InputError(what, where=self.where(index))
+    def where(self, path: str) -> str:
+        """Return the path of *path*."""
+        return str(self.root / path)
+
+    def _scanned(self, path: str) -> list[os.DirEntry[str]]:
         try:
-            with open(self.root / self.names[index], "rb") as file:
-                return file.read(MOST_BYTES)
+            with os.scandir(self.root / path) as entries:
+                return [entry for entry in entries if entry.name[0] != "."]
         except OSError as error:
-            what = f"cannot be read: {error.strerror or error}"
-            raise InputError(what, where=self.where(index)) from error
+            what = f"cannot be listed: {error.strerror or error}"
+            raise InputError(what, where=self.where(path), fix="check its permissions") from error
 
-    def where(self, index: int) -> str:
-        """Return the path of a file."""
-        return str(self.root / self.names[index])
+
+def _holds(test: Callable[[], bool]) -> bool:
+    try:
+        return test()
+    except OSError:  # a loop of links
+        return False
+
+
+class ClassFolders(NamedTuple):
+    """What class folders hold.
+
+    Attributes:
+        home: the folder that they are in, such as that of a split.
+        names: ``(N,)``: paths of images, relative to *home*.
+        labels: ``(N,)``: the rank of the folder of each.
+        classes: the names of the folders in the order of their labels.
+    """
+
+    home: str
+    names: list[str]
+    labels: list[int]
+    classes: list[str]
 
 
 def folder(rest: str, split: str) -> Contents:
-    """List one folder of images per class, from ``rest/split`` if it exists, else from *rest*."""
-    root = Path(rest)
+    """List one folder of images per class, from ``PATH/split`` if it exists, else from ``PATH``.
+
+    With ``PATH?list=FILE``, the images and their labels are those of a list.
+    """
+    where = f"folder:{rest}"
+    place, asked = options(rest, ("list", "classes"), where)
+    root = Path(place)
     if not root.is_dir():
-        raise InputError("there is no such folder", where=f"folder:{rest}")
-    if _is_split(root / split):
-        _require_same_classes(root, split)
-        root = root / split
-    elif splits := [s for s in SPLITS if _is_split(root / s)]:
-        part(dict.fromkeys(splits), split, f"folder:{rest}")
-    classes = _classes_in(root)
-    files, labels = _images_in(root, classes)
-    _warn_of_order(root, classes)
-    ids = [os.fsencode(name).decode(errors="backslashreplace") for name in files.names]
-    return Contents(ids, files, torch.tensor(labels), classes)
+        raise InputError("there is no such folder", where=f"folder:{place}")
+    if "list" in asked:
+        return listed(root, asked["list"], asked.get("classes"))
+    if asked:
+        fix = "give a list, too: ?list=FILE&classes=FILE"
+        raise UsageError("names the classes of a list", where=where, fix=fix)
+    home, names, labels, classes = class_folders(Disk(root), split)
+    files = ImageFiles(root / home, names, stamps_of(root / home, names))
+    return Contents([*map(id_of, names)], files, torch.tensor(labels), classes)
 
 
-def _is_split(folder: Path) -> bool:
-    """Return whether *folder* has class folders; with images only, it may be a class "train"."""
-    return folder.is_dir() and bool(_classes_in(folder))
+def class_folders(tree: Tree, split: str) -> ClassFolders:
+    """Return the images in the class folders of *tree*, in those of *split* if it has splits.
+
+    Raises:
+        UsageError: it has other splits.
+        InputError: it holds no images in class folders, entries named as images are no files, or
+            the split has other classes than ``train``.
+
+    Warns:
+        UserWarning: entries are no images, classes have none, or are in another order than text.
+    """
+    home = ""
+    if _is_split(tree, split):
+        _require_same_classes(tree, split)
+        home = split
+    elif splits := [s for s in SPLITS if _is_split(tree, s)]:
+        part(dict.fromkeys(splits), split, tree.where(""))
+    classes = _classes_in(tree, home)
+    names, labels = _images_in(tree, home, classes)
+    warn_of_order(classes, tree.where(home))
+    return ClassFolders(home, names, labels, classes)
 
 
-def _classes_in(root: Path) -> list[str]:
-    """Return the names of the class folders in *root*, in the order of their labels."""
-    with os.scandir(root) as entries:
-        folders = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
-    return sorted(folders, key=_natural)
+def _is_split(tree: Tree, name: str) -> bool:
+    """Return whether the folder *name* has class folders; with images only, it may be a class."""
+    return name in tree.folders("") and bool(tree.folders(name))
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """Return the key that sorts as people do: case does not count, and 10 comes after 9."""
-    parts = re.split("([0-9]+)", name.casefold())
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+def _classes_in(tree: Tree, path: str) -> list[str]:
+    """Return the names of the class folders in *path*, in the order of their labels."""
+    return sorted(tree.folders(path), key=natural)
 
 
-def _require_same_classes(root: Path, split: str) -> None:
+def _require_same_classes(tree: Tree, split: str) -> None:
     """Refuse a split whose classes would have other labels than those of ``train``."""
-    if split == "train" or not _is_split(root / "train"):
+    if split == "train" or not _is_split(tree, "train"):
         return
-    train, other = _classes_in(root / "train"), _classes_in(root / split)
+    train, other = _classes_in(tree, "train"), _classes_in(tree, split)
     if other != train:
         problems = [f"{name}: only in train" for name in train if name not in other]
         problems += [f"{name}: only in {split}" for name in other if name not in train]
         what = "its class folders are not those of train, so that labels would differ"
         fix = "give both the same class folders; a class without images is an empty folder"
-        raise InputError(what, problems=problems, where=root / split, fix=fix)
+        raise InputError(what, problems=problems, where=tree.where(split), fix=fix)
 
 
-def _warn_of_order(root: Path, names: Sequence[str]) -> None:
-    if names != (by_text := sorted(names)):
-        i = next(i for i, (a, b) in enumerate(zip(names, by_text, strict=True)) if a != b)
-        what = (
-            f"{root}: label {i} is {names[i]!r}; sorted as text, as torchvision does, it would be "
-            f"{by_text[i]!r}: make sure that the network was trained with this order"
-        )
-        warnings.warn(what, stacklevel=2)
-
-
-def _images_in(root: Path, classes: Sequence[str]) -> tuple[ImageFiles, list[int]]:
+def _images_in(tree: Tree, home: str, classes: Sequence[str]) -> tuple[list[str], list[int]]:
     """Return the images in the folders *classes* and their labels; warn of other entries."""
     names: list[str] = []
-    stamps: list[tuple[int, int]] = []
     labels: list[int] = []
     broken: list[str] = []
     others: list[str] = []
-    for label, name in enumerate(classes):
-        with os.scandir(root / name) as entries:
-            listed = sorted((e for e in entries if e.name[0] != "."), key=lambda e: e.name)
-        for entry in listed:
-            path = f"{name}/{entry.name}"
-            if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
+    for label, folder in enumerate(classes):
+        for name, is_file in tree.entries(f"{home}/{folder}".lstrip("/")):
+            path = f"{folder}/{name}"
+            if not is_image(name):
                 others.append(path)
-            elif _is_file(entry):
-                status = entry.stat()
+            elif is_file:
                 names.append(path)
-                stamps.append((status.st_size, status.st_mtime_ns))
                 labels.append(label)
             else:
                 broken.append(path)
+    where = tree.where(home)
     if broken:
         what = "entries are named as images, but are not files or links to files"
-        raise InputError(what, problems=broken, where=root, fix="remove them, or repair the links")
+        fix = "remove them, or repair the links"
+        raise InputError(what, problems=broken, where=where, fix=fix)
     if not names:
-        _refuse_empty(root, classes)
+        _refuse_empty(tree, home, classes)
     if others:
-        what = f"{root}: {len(others)} entries of class folders are not images ({others[0]})"
+        what = f"{where}: {len(others)} entries of class folders are not images ({others[0]})"
         warnings.warn(f"{what}; known are {' '.join(SUFFIXES)}", stacklevel=2)
     filled = set(labels)
     if empty := [name for label, name in enumerate(classes) if label not in filled]:
-        what = f"{root}: no images of {len(empty)} of {len(classes)} classes"
+        what = f"{where}: no images of {len(empty)} of {len(classes)} classes"
         warnings.warn(f"{what}: {enumerated(empty)}", stacklevel=2)
-    return ImageFiles(root, names, np.array(stamps, np.int64)), labels
+    return names, labels
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a loop of links
-        return False
-
-
-def _refuse_empty(root: Path, classes: Sequence[str]) -> None:
+def _refuse_empty(tree: Tree, home: str, classes: Sequence[str]) -> None:
     fix = "give a folder with one folder of images per class"
-    if sets := [name for name in classes if _is_split(root / name)]:
-        shown = [f"folder:{root / name}" for name in sets]
-        fix = f"it holds data sets one level below: {enumerated(shown)}"
-    raise InputError("holds no images in class folders", where=root, fix=fix)
+    paths = [f"{home}/{name}".lstrip("/") for name in classes]
+    if sets := [tree.where(path) for path in paths if tree.folders(path)]:
+        fix = f"it holds data sets one level below: {enumerated(sets)}"
+    raise InputError("holds no images in class folders", where=tree.where(home), fix=fix)
