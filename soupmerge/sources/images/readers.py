@@ -12,6 +12,8 @@ from soupmerge.sources.images import cifar
 from soupmerge.sources.images.arrays import npz
 from soupmerge.sources.images.contents import Contents, numbered, part
 from soupmerge.sources.images.folders import folder
+from soupmerge.sources.images.tars import tar
+from soupmerge.sources.images.webdataset import wds
 
 
 def digits(rest: str, split: str) -> Contents:
@@ -61,5 +63,7 @@ READERS: dict[str, Callable[[str, str], Contents]] = {
     "cifar100": cifar100,
     "folder": folder,
     "npz": npz,
+    "tar": tar,
+    "wds": wds,
 }
 """The word before the colon → its reader, called with what follows the colon and the split."""
