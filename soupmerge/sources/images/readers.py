@@ -12,6 +12,7 @@ from soupmerge.sources.images import cifar
 from soupmerge.sources.images.arrays import npz
 from soupmerge.sources.images.contents import Contents, numbered, part
 from soupmerge.sources.images.folders import folder
+from soupmerge.sources.images.hugging_face import hf
 from soupmerge.sources.images.tars import tar
 from soupmerge.sources.images.webdataset import wds
 
@@ -62,6 +63,7 @@ READERS: dict[str, Callable[[str, str], Contents]] = {
     "cifar10": cifar10,
     "cifar100": cifar100,
     "folder": folder,
+    "hf": hf,
     "npz": npz,
     "tar": tar,
     "wds": wds,
