@@ -10,6 +10,7 @@ import torch
 from soupmerge.errors import UsageError
 from soupmerge.sources.images import cifar
 from soupmerge.sources.images.arrays import npz
+from soupmerge.sources.images.cifar_files import cifar_files
 from soupmerge.sources.images.contents import Contents, numbered, part
 from soupmerge.sources.images.folders import folder
 from soupmerge.sources.images.hugging_face import hf
@@ -62,6 +63,7 @@ READERS: dict[str, Callable[[str, str], Contents]] = {
     "digits": digits,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "cifar": cifar_files,
     "folder": folder,
     "hf": hf,
     "npz": npz,

@@ -30,8 +30,8 @@ from soupmerge.sources.images.preprocessing import split_query
 from soupmerge.sources.images.readers import READERS
 from soupmerge.sources.images.stored import StoredPixels
 
-VAL_OF = {"cifar10": "train[45000:]", "cifar100": "train[45000:]"}
-"""What ``val`` means for sets without one. To choose on it, train on ``train[:45000]`` only."""
+VAL_OF = dict.fromkeys(("cifar", "cifar10", "cifar100"), "train[45000:]")
+"""Reader → what ``val`` means. To choose on it, train on ``train[:45000]`` only."""
 
 
 def data(
@@ -72,8 +72,9 @@ def data(
     _require_text(ref)
     if corruptions.parse(ref) is not None:
         return data_sets([ref], split=split, limit=limit, like=like, broken=broken, by=by)[0]
-    name, start, stop = _parse_split(VAL_OF.get(ref, split) if split == "val" else split)
     place, preprocessing = split_query(ref)
+    held_out = VAL_OF.get(place.partition(":")[0], split)
+    name, start, stop = _parse_split(held_out if split == "val" else split)
     ids, stored, labels, classes = _read(place, name)
     names = () if isinstance(classes, int) else tuple(classes)
     count = classes if isinstance(classes, int) else len(classes)
