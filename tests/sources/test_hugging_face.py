@@ -23,7 +23,8 @@ from soupmerge.errors import (
     UsageError,
 )
 from soupmerge.sources import cache, connections
-from soupmerge.sources.images import opening, stored, tables
+from soupmerge.sources.images import opening, stored
+from soupmerge.sources.images.containers import tables
 from tests.sources import containers
 from tests.sources.containers import CLASSES, files, label_of, png
 from tests.sources.hub_server import Hub

@@ -1,4 +1,4 @@
-"""Map-style data sets of one's own: the items as they are, the same each time, with their labels."""
+"""Map-style data sets of one's own: items as they are, the same each time, with their labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from torchvision.datasets import FakeData, ImageFolder
 
 import soupmerge as sm
 from soupmerge.errors import InputError
-from soupmerge.sources.images import items, map_style, opening, stored
+from soupmerge.sources.images import opening, stored
+from soupmerge.sources.images.containers import items, map_style
 from tests.sources import containers, own
 from tests.sources.containers import CLASSES, N, files, label_of, pixels
 
@@ -129,7 +130,9 @@ def test_reading_many_items_for_their_labels_is_told(
     read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(map_style, "LARGE", N - 1)
-    with pytest.warns(UserWarning, match="reading all 9 items for their labels, which a list calle"):
+    with pytest.warns(
+        UserWarning, match="reading all 9 items for their labels, which a list calle"
+    ):
         read(Noise(FORMS["array"]))
 
 
@@ -242,7 +245,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         Noise(lambda x: transforms.Resize(5)(transforms.ToTensor()(x))),
         "item 0: its pixels are not multiples of 1/255",
     ),
-    "channels": (Noise(lambda x: x[..., :2]), r"has the shape \(8, 8, 2\), channels last, and is u"),
+    "channels": (
+        Noise(lambda x: x[..., :2]),
+        r"has the shape \(8, 8, 2\), channels last, and is u",
+    ),
     "integers": (Noise(lambda x: x.astype(int)), "item 0: its image has the shape .* and is int64"),
     "lists": (Noise(lambda x: x.tolist()), "item 0: its image is a list"),
     "names": (Noise(FORMS["array"], str), "item 0: its label is a str, not the number of a class"),

@@ -46,6 +46,8 @@ def test_a_path_alone_is_answered_with_its_form(
     assert message(sm.data, "photos").endswith("; write folder:photos")
     assert message(sm.data, "blur-3:photos").endswith("; write folder:photos")
     assert "folder:PATH, arrays npz:PATH" in message(sm.data, "no/such/photos")
+    for name, kind in {"a.tar": "tar", "gone/b.parquet": "hf", "c.arrow": "hf"}.items():
+        assert message(sm.data, name).endswith(f"; write {kind}:{name}")
     assert "write mine:make, importable from" in message(sm.data, "mine.py:make")
     assert "x" * 300 in message(sm.data, "x" * 300)  # a name longer than any file's
 

@@ -17,7 +17,8 @@ import torch
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.sources import cache
-from soupmerge.sources.images import opening, shards, stored, tars
+from soupmerge.sources.images import opening, stored
+from soupmerge.sources.images.containers import shards, tars
 from tests.sources import containers
 from tests.sources.containers import CLASSES, entry, files, png, tar
 

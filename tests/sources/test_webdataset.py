@@ -14,8 +14,9 @@ import torch
 import soupmerge as sm
 from soupmerge.errors import InputError, UsageError
 from soupmerge.sources import cache
-from soupmerge.sources.images import opening, samples, shards, stored
-from soupmerge.sources.images.braces import expanded
+from soupmerge.sources.images import opening, stored
+from soupmerge.sources.images.containers import samples, shards
+from soupmerge.sources.images.containers.braces import expanded
 from tests.sources import containers
 from tests.sources.containers import CLASSES, files, label_of, png, sample, tar
 

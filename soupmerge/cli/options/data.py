@@ -17,7 +17,8 @@ from soupmerge.cli.options.parameter_types import Named, Whole
 from soupmerge.errors import UsageError
 
 DATA = (
-    "digits, cifar10, cifar100, folder:PATH, npz:PATH or package.module:function; blur-3:DATA "
+    "digits, cifar10, cifar100, folder:PATH, tar:PATH, wds:SHARDS, hf:PATH, hf:owner/name, "
+    "cifar:PATH, npz:PATH or package.module:function (docs/images.md says more); blur-3:DATA "
     "corrupts its images (blur, noise, contrast or jpeg, with strength 1 to 5); "
     "DATA?resize=256&crop=224 brings them to one size"
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from soupmerge.errors import InputError, UnsafeError, enumerated
 from soupmerge.sources.functions import imported
-from soupmerge.sources.images import map_style
+from soupmerge.sources.images.containers import map_style
 from soupmerge.sources.images.contents import Contents, numbered
 from soupmerge.storage.reading import require_regular
 

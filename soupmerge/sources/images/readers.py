@@ -10,12 +10,12 @@ import torch
 from soupmerge.errors import UsageError
 from soupmerge.sources.images import cifar
 from soupmerge.sources.images.arrays import npz
-from soupmerge.sources.images.cifar_files import cifar_files
+from soupmerge.sources.images.containers.cifar_files import cifar_files
+from soupmerge.sources.images.containers.folders import folder
+from soupmerge.sources.images.containers.hugging_face import hf
+from soupmerge.sources.images.containers.tars import tar
+from soupmerge.sources.images.containers.webdataset import wds
 from soupmerge.sources.images.contents import Contents, numbered, part
-from soupmerge.sources.images.folders import folder
-from soupmerge.sources.images.hugging_face import hf
-from soupmerge.sources.images.tars import tar
-from soupmerge.sources.images.webdataset import wds
 
 
 def digits(rest: str, split: str) -> Contents:

@@ -1,4 +1,4 @@
-"""References to data → labelled images: ``digits``, ``folder:PATH``, ``npz:PATH``, a function.
+"""References to data → labelled images: ``digits``, ``folder:PATH``, ``wds:SHARDS``, a function.
 
 ``blur-3:DATA`` applies that corruption to DATA. A split is written ``train``, or ``train[:45000]``
 for a part of it. Parts are taken from one fixed shuffle, so that a part holds all classes, and
@@ -32,6 +32,8 @@ from soupmerge.sources.images.stored import StoredPixels
 
 VAL_OF = dict.fromkeys(("cifar", "cifar10", "cifar100"), "train[45000:]")
 """Reader → what ``val`` means. To choose on it, train on ``train[:45000]`` only."""
+SUFFIXED = {".npz": "npz", ".tar": "tar", ".parquet": "hf", ".arrow": "hf"}
+"""Suffix of a file → the reader that it is for."""
 
 
 def data(
@@ -47,10 +49,13 @@ def data(
 
     Args:
         ref: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH`` (one folder per class, below a
-            folder per split if there are splits), ``npz:PATH`` (arrays x and y), or
-            ``package.module:function``, which is called with the split and returns images and
-            labels; ``blur-3:DATA`` applies a corruption to DATA. After any of these may follow how
-            images are brought to one size, such as ``?resize=256&crop=224``; see `Preprocessing`.
+            folder per split if there are splits; ``?list=FILE`` for a list of images and labels),
+            ``tar:PATH`` (the same in a tar archive), ``wds:SHARDS`` (WebDataset), ``hf:PATH`` and
+            ``hf:owner/name`` (Parquet), ``cifar:PATH`` (CIFAR's own files), ``npz:PATH`` (arrays x
+            and y), or ``package.module:function``, which is called with the split and returns
+            images and labels, or a map-style data set; ``blur-3:DATA`` applies a corruption to
+            DATA. After any of these may follow how images are brought to one size, such as
+            ``?resize=256&crop=224``; see `Preprocessing`.
         split: ``train``, ``val`` or ``test``, or a part: ``train[:45000]``, ``train[45000:]``.
         limit: number of images to keep, drawn with a fixed seed; default all.
         like: a network, whose own preprocessing brings images of several sizes to one size if the
@@ -63,6 +68,7 @@ def data(
         UsageError: there is no such set or split, or *limit* is out of range.
         InputError: the data are not labelled images in ``[0, 1]``, or have several sizes.
         NetworkError: a set must be downloaded, and cannot be.
+        OutputError: a library that a set needs is missing, or its cache cannot be written.
         UnsafeError: reading the data would run code or fill the memory.
 
     Example:
@@ -172,8 +178,8 @@ def _how_to_write(ref: str) -> str:
     """Return how to write *ref*, which has none of the forms."""
     if os.path.isdir(ref):
         return f"write folder:{ref}"
-    if ref.endswith(".npz"):
-        return f"write npz:{ref}"
+    if (kind := SUFFIXED.get(os.path.splitext(ref)[1])) is not None:
+        return f"write {kind}:{ref}"
     if "/" in ref and ".py" not in ref:
         return "a folder of images is written folder:PATH, arrays npz:PATH; this path is neither"
     known = [*READERS, functions.FORM]

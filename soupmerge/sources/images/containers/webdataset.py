@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from soupmerge.errors import InputError, enumerated
-from soupmerge.sources.images.braces import expanded
+from soupmerge.sources.images.containers.braces import expanded
+from soupmerge.sources.images.containers.features import names_of, of_type
+from soupmerge.sources.images.containers.image_files import id_of
+from soupmerge.sources.images.containers.queries import options
+from soupmerge.sources.images.containers.samples import samples
+from soupmerge.sources.images.containers.shards import TarImages
+from soupmerge.sources.images.containers.splits import files_below, of_split
+from soupmerge.sources.images.containers.written_labels import class_names, numbered
 from soupmerge.sources.images.contents import Contents
-from soupmerge.sources.images.features import names_of, of_type
-from soupmerge.sources.images.image_files import id_of
-from soupmerge.sources.images.queries import options
-from soupmerge.sources.images.samples import samples
-from soupmerge.sources.images.shards import TarImages
-from soupmerge.sources.images.splits import files_below, of_split
-from soupmerge.sources.images.written_labels import class_names, numbered
 from soupmerge.storage.reading import StableFile, read_json
 
 SHARD = re.compile(r".*\.(tar(\.(gz|bz2|xz|zst))?|tgz)", re.DOTALL)

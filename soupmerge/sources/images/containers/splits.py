@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 
 from soupmerge.errors import InputError
+from soupmerge.sources.images.containers.written_labels import natural
 from soupmerge.sources.images.contents import SPLITS, part
-from soupmerge.sources.images.written_labels import natural
 
 WORDS = {
     **{split: split for split in SPLITS},

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from soupmerge.sources.images.containers.folders import class_folders
+from soupmerge.sources.images.containers.image_files import id_of, is_image
+from soupmerge.sources.images.containers.kept_arrays import Arrays, kept, packed, unpacked
+from soupmerge.sources.images.containers.shards import TarImages, members
 from soupmerge.sources.images.contents import SPLITS, Contents
-from soupmerge.sources.images.folders import class_folders
-from soupmerge.sources.images.image_files import id_of, is_image
-from soupmerge.sources.images.kept_arrays import Arrays, kept, packed, unpacked
-from soupmerge.sources.images.shards import TarImages, members
 from soupmerge.storage.reading import StableFile
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from soupmerge.errors import InputError
+from soupmerge.sources.images.containers.image_files import id_of
+from soupmerge.sources.images.containers.items import FORM, Items
 from soupmerge.sources.images.contents import Contents, numbered
-from soupmerge.sources.images.image_files import id_of
-from soupmerge.sources.images.items import FORM, Items
 
 LARGE = 10_000
 """Items of which reading all takes so long that it is told."""

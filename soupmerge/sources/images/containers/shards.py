@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soupmerge.errors import InputError
-from soupmerge.sources.images.slices import Slices
+from soupmerge.sources.images.containers.slices import Slices
 from soupmerge.storage.reading import StableFile
 
 BLOCK = tarfile.BLOCKSIZE

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soupmerge.errors import InputError
-from soupmerge.sources.images.image_files import require_size
+from soupmerge.sources.images.containers.image_files import require_size
 from soupmerge.storage.reading import StableFile
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from soupmerge.errors import InputError, UsageError, enumerated, near_miss
+from soupmerge.sources.images.containers.queries import options
+from soupmerge.sources.images.containers.slices import Slices
+from soupmerge.sources.images.containers.splits import files_below, of_split, split_in
+from soupmerge.sources.images.containers.tables import Table, table
+from soupmerge.sources.images.containers.written_labels import class_names, numbered
 from soupmerge.sources.images.contents import Contents
 from soupmerge.sources.images.contents import numbered as ids_of
-from soupmerge.sources.images.queries import options
-from soupmerge.sources.images.slices import Slices
-from soupmerge.sources.images.splits import files_below, of_split, split_in
-from soupmerge.sources.images.tables import Table, table
-from soupmerge.sources.images.written_labels import class_names, numbered
 from soupmerge.storage.reading import StableFile
 
 TABLE = re.compile(r"(?!(.*/)?cache-).*\.(parquet|arrow)", re.DOTALL)

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from soupmerge.errors import InputError
+from soupmerge.sources.images.containers.image_files import ImageFiles, id_of, is_image
+from soupmerge.sources.images.containers.written_labels import class_names, numbered, read_text
 from soupmerge.sources.images.contents import Contents
-from soupmerge.sources.images.image_files import ImageFiles, id_of, is_image
-from soupmerge.sources.images.written_labels import class_names, numbered, read_text
 
 FORM = "write the path of an image, a space or tab, and its label; with commas in a .csv file"
 

@@ -27,9 +27,9 @@ from soupmerge.errors import (
     short_repr,
 )
 from soupmerge.sources import cache
-from soupmerge.sources.images.features import names_of, of_type
-from soupmerge.sources.images.image_files import require_size
-from soupmerge.sources.images.kept_arrays import Arrays, kept, key_of, packed, unpacked
+from soupmerge.sources.images.containers.features import names_of, of_type
+from soupmerge.sources.images.containers.image_files import require_size
+from soupmerge.sources.images.containers.kept_arrays import Arrays, kept, key_of, packed, unpacked
 from soupmerge.storage import commit
 from soupmerge.storage.reading import StableFile, parse_json
 

@@ -12,11 +12,17 @@ from typing import NamedTuple, Protocol
 import torch
 
 from soupmerge.errors import InputError, UsageError, enumerated
+from soupmerge.sources.images.containers.image_files import (
+    SUFFIXES,
+    ImageFiles,
+    id_of,
+    is_image,
+    stamps_of,
+)
+from soupmerge.sources.images.containers.lists import listed
+from soupmerge.sources.images.containers.queries import options
+from soupmerge.sources.images.containers.written_labels import natural, warn_of_order
 from soupmerge.sources.images.contents import SPLITS, Contents, part
-from soupmerge.sources.images.image_files import SUFFIXES, ImageFiles, id_of, is_image, stamps_of
-from soupmerge.sources.images.lists import listed
-from soupmerge.sources.images.queries import options
-from soupmerge.sources.images.written_labels import natural, warn_of_order
 
 
 class Tree(Protocol):

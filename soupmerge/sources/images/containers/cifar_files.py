@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from soupmerge.errors import InputError, UnsafeError, enumerated
+from soupmerge.sources.images.containers.written_labels import read_text
 from soupmerge.sources.images.contents import Contents, numbered, part
-from soupmerge.sources.images.written_labels import read_text
 from soupmerge.storage.reading import read_bytes
 from soupmerge.weights import pickles
 from soupmerge.weights.pickles import Call

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soupmerge.errors import InputError, enumerated
-from soupmerge.sources.images.image_files import SUFFIXES
-from soupmerge.sources.images.kept_arrays import Arrays, kept, packed, unpacked
-from soupmerge.sources.images.shards import members
+from soupmerge.sources.images.containers.image_files import SUFFIXES
+from soupmerge.sources.images.containers.kept_arrays import Arrays, kept, packed, unpacked
+from soupmerge.sources.images.containers.shards import members
 from soupmerge.storage.reading import StableFile, parse_json
 
 MEMBER = re.compile(r"((?:.*/)?(?!\.|__)[^/.]+)\.([^/]+)", re.DOTALL)
