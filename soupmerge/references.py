@@ -13,14 +13,22 @@ def is_at_site(ref: str) -> bool:
 
 
 def without_folders(ref: str) -> str:
-    """Return *ref*, of a data set, with a file name in place of a path: no folder is revealed.
+    """Return *ref*, of a data set, with file names in place of paths: no folder is revealed.
 
     Example:
-        >>> without_folders("blur-3:folder:/home/me/cats"), without_folders("cifar10")
-        ('blur-3:folder:cats', 'cifar10')
+        >>> without_folders("blur-3:folder:/home/me/cats"), without_folders("hf:me/photos")
+        ('blur-3:folder:cats', 'hf:me/photos')
+        >>> without_folders("folder:/home/me/val?list=/home/me/val.txt&crop=224")
+        'folder:val?list=val.txt&crop=224'
     """
-    head, slash, tail = ref.rstrip("/").rpartition("/")
-    return head[: head.rfind(":") + 1] + tail if slash else ref
+    place, mark, query = ref.rpartition("?")
+    if "=" not in query:
+        place, mark, query = ref, "", ""
+    query = re.sub(r"((?:^|&)(?:list|classes)=)[^&]*/", r"\1", query)
+    if not re.search(r"(^|:)hf:[\w-][\w.-]*/[\w.-]+([@:].*)?$", place):
+        head, slash, tail = place.rstrip("/").rpartition("/")
+        place = head[: head.rfind(":") + 1] + tail if slash else place
+    return place + mark + query
 
 
 def portable(ref: str) -> str:

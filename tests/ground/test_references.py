@@ -38,6 +38,16 @@ def test_a_site_is_known_by_its_name(ref: str, site: bool) -> None:
         ("cifar10", "cifar10"),
         ("/home/me/a.pt", "a.pt"),
         ("package.module:function", "package.module:function"),
+        ("folder:/home/me/cats?resize=8&crop=4", "folder:cats?resize=8&crop=4"),
+        ("folder:/home/me/what?", "folder:what?"),
+        ("folder:/me/cats?list=/me/a.txt&classes=../b.txt", "folder:cats?list=a.txt&classes=b.txt"),
+        ("folder:/me/cats?preprocessing=rb:a/Linf/X", "folder:cats?preprocessing=rb:a/Linf/X"),
+        ("wds:/me/shards/{000..147}.tar?label=y", "wds:{000..147}.tar?label=y"),
+        ("hf:me/photos@main:fine?label=y", "hf:me/photos@main:fine?label=y"),
+        ("blur-3:hf:me/photos", "blur-3:hf:me/photos"),
+        ("hf:/home/me/photos.parquet", "hf:photos.parquet"),
+        ("hf:../me/photos", "hf:photos"),
+        ("hf:data/me/photos", "hf:photos"),
     ],
 )
 def test_a_published_reference_reveals_no_folder(ref: str, short: str) -> None:

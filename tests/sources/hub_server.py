@@ -23,7 +23,7 @@ import soupmerge as sm
 
 TOKEN = "hf_secretOfTheseTests"
 NET = "digits-cnn?width=2"
-LARGE = (".safetensors", ".bin", ".pt", ".pth")
+LARGE = (".safetensors", ".bin", ".pt", ".pth", ".parquet")
 """Names of files that the Hub keeps in its large file storage, behind a redirect."""
 
 
@@ -158,7 +158,7 @@ class Handler(BaseHTTPRequestHandler):
             siblings.append(sibling)
         card = {"license": repo.licence} if repo.licence else {}
         info = {
-            "id": name,
+            "id": name.removeprefix("datasets/"),
             "sha": sha,
             "siblings": siblings,
             "cardData": card,
@@ -296,8 +296,11 @@ class Handler(BaseHTTPRequestHandler):
         )
 
 
-REPO = r"([^/]+/[^/]+)"
+REPO, DATASET = r"([^/]+/[^/]+)", r"(datasets/[^/]+/[^/]+)"
 ROUTES: list[tuple[str, Callable[..., None]]] = [
+    (rf"/api/{DATASET}/revision/(.+)", Handler.info),
+    (rf"/api/{DATASET}", Handler.info),
+    (rf"/{DATASET}/resolve/([^/]+)/(.+)", Handler.resolve),
     (rf"/api/models/{REPO}/revision/(.+)", Handler.info),
     (rf"/api/models/{REPO}/preupload/(.+)", Handler.preupload),
     (rf"/api/models/{REPO}/commit/(.+)", Handler.commit),

@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,6 +183,33 @@ def test_classes_without_images_are_told_of(pets: Path) -> None:
     with pytest.warns(UserWarning, match="no images of 1 of 3 classes: emu"):
         images = sm.data(f"folder:{pets}", split="train")
     assert images.classes == 3
+
+
+def test_links_that_lead_in_circles_are_no_folders(pets: Path) -> None:
+    train = pets / "train"
+    (train / "emu").symlink_to("emu")
+    (train / "cat" / "up").symlink_to("..")
+    with pytest.warns(UserWarning, match=r"1 entries of class folders are not images \(cat/up\)"):
+        images = sm.data(f"folder:{pets}", split="train")
+    assert images.class_names == ("cat", "dog")
+    (train / "dog" / "9.png").symlink_to("9.png")
+    with pytest.raises(InputError, match="not files or links to files: dog/9.png; remove"):
+        sm.data(f"folder:{pets}", split="train")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = os.scandir
+
+    def guarded(path: Path) -> Any:
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(InputError, match="train/dog: cannot be listed: Permission denied; check"):
+        sm.data(f"folder:{pets}", split="train")
 
 
 @pytest.mark.parametrize("made", [[], ["empty"], [".hidden/cat"]])

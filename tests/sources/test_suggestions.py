@@ -50,6 +50,8 @@ def test_a_path_alone_is_answered_with_its_form(
         "gaussian_noise-1:photos, or give all of them to eval or adapt"
     )
     assert "folder:PATH, arrays npz:PATH" in message(sm.data, "no/such/photos")
+    for name, kind in {"a.tar": "tar", "gone/b.parquet": "hf", "c.arrow": "hf"}.items():
+        assert message(sm.data, name).endswith(f"; write {kind}:{name}")
     assert "write mine:make, importable from" in message(sm.data, "mine.py:make")
     assert "x" * 300 in message(sm.data, "x" * 300)  # a name longer than any file's
 
@@ -61,9 +63,9 @@ def test_one_level_too_high_names_the_sets_inside(tmp_path: Path, splits: tuple[
     (tmp_path / "third").mkdir()
     with pytest.raises(InputError, match="holds no images in class folders") as caught:
         sm.data(f"folder:{tmp_path}")
-    refs = [f"folder:{tmp_path / name}" for name in ("first", "second")]
-    assert str(caught.value).endswith(f"data sets one level below: {', '.join(refs)}")
-    assert [len(sm.data(ref)) for ref in refs] == [2, 2]
+    sets = [f"{tmp_path / name}" for name in ("first", "second")]
+    assert str(caught.value).endswith(f"data sets one level below: {', '.join(sets)}")
+    assert [len(sm.data(f"folder:{path}")) for path in sets] == [2, 2]
 
 
 def test_a_folder_without_sets_inside_is_told_what_belongs_there(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from soupmerge.label_spaces.known import label_space
 from soupmerge.label_spaces.outputs import in_words
 
 DATA = (
-    "digits, cifar10, cifar100, folder:PATH, npz:PATH, package.module:function, or a published set "
+    "digits, cifar10, cifar100, folder:PATH, tar:PATH, wds:SHARDS, hf:PATH, hf:owner/name, "
+    "cifar:PATH, npz:PATH, package.module:function (docs/images.md says more), or a published set "
     "such as imagenet-a (see soupmerge data --list); fog-3:DATA corrupts its images (see soupmerge "
     "data -h); DATA?resize=256&crop=224 brings them to one size"
 )

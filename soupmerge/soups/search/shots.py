@@ -15,7 +15,7 @@ from soupmerge.soups.judge.subset import Subset
 from soupmerge.types import Examples
 
 CHOOSE, JUDGE = "choose", "judge"
-KINDS = ("folder", "npz")
+KINDS = ("cifar", "folder", "hf", "npz", "tar", "wds")
 """Words of references that do not distinguish data sets."""
 
 

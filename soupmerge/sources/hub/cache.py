@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from soupmerge.errors import InputError, OutputError, UnsafeError
-from soupmerge.sources.hub.refs import COMMIT, HubRef
+from soupmerge.sources.hub.refs import COMMIT, HubRef, kind_of
 from soupmerge.storage import commit
 from soupmerge.storage.reading import StableFile, read_json
 
@@ -51,7 +51,8 @@ def folder_of(repo: str) -> Path:
     """Return the client's folder for *repo*, which depends on ``HF_HOME`` and similar variables."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE, f"models--{repo.replace('/', '--')}")
+    kind, name = kind_of(repo)
+    return Path(constants.HF_HUB_CACHE, f"{kind}s--{name.replace('/', '--')}")
 
 
 def known_commit(ref: HubRef) -> str | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from soupmerge.errors import InputError, NetworkError, OutputError, SoupmergeError, UnsafeError
 from soupmerge.sources import connections
 from soupmerge.sources.hub.cache import Listing, StoredFile
-from soupmerge.sources.hub.refs import COMMIT, HubRef
+from soupmerge.sources.hub.refs import COMMIT, HubRef, kind_of
 
 if TYPE_CHECKING:
     from soupmerge.types import Progress
@@ -43,8 +43,9 @@ def listing(ref: HubRef) -> Listing:
     with watched(ref):
         from huggingface_hub import HfApi, constants
 
-        info: Any = HfApi(endpoint=constants.ENDPOINT, library_name="soupmerge").model_info(
-            ref.repo, revision=ref.revision, files_metadata=True, timeout=seconds()
+        kind, name = kind_of(ref.repo)
+        info: Any = HfApi(endpoint=constants.ENDPOINT, library_name="soupmerge").repo_info(
+            name, repo_type=kind, revision=ref.revision, files_metadata=True, timeout=seconds()
         )
         files = {sibling.rfilename: _stored(sibling) for sibling in info.siblings or ()}
         licence = getattr(info.card_data, "license", None)
@@ -77,9 +78,11 @@ def download(listing: Listing, name: str, where: HubRef, progress: Progress | No
     with watched(where):
         from huggingface_hub import constants, hf_hub_download
 
+        kind, repo = kind_of(listing.repo)
         path = hf_hub_download(
-            listing.repo,
+            repo,
             name,
+            repo_type=kind,
             revision=listing.commit,
             endpoint=constants.ENDPOINT,
             cache_dir=constants.HF_HUB_CACHE,
@@ -154,7 +157,9 @@ def require_online(where: object) -> None:
     """
     from huggingface_hub import constants
 
-    fix = "run soupmerge pull where there is a network"
+    is_data = kind_of(getattr(where, "repo", ""))[0] == "dataset"
+    fix = "read it once" if is_data else "run soupmerge pull"
+    fix += " where there is a network"
     with connections.offline(constants.is_offline_mode()):
         connections.require_online(where, fix)
 

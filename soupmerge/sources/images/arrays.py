@@ -13,6 +13,7 @@ from torch import Tensor
 
 from soupmerge.errors import InputError, UnsafeError, enumerated
 from soupmerge.sources.functions import imported
+from soupmerge.sources.images.containers import map_style
 from soupmerge.sources.images.contents import Contents, numbered
 from soupmerge.storage.reading import require_regular
 
@@ -61,14 +62,21 @@ def _require_no_bomb(packed: zipfile.ZipFile, path: Path) -> None:
 
 
 def function(ref: str, split: str) -> Contents:
-    """Call ``package.module:function`` with the split; it returns images and labels."""
+    """Call ``package.module:function`` with the split.
+
+    It returns images and labels, or a map-style data set, such as torchvision's.
+    """
     called = imported(ref, "data")
     try:
         result = called(split)
     except (Exception, SystemExit) as error:  # foreign code may raise anything
         raise InputError(f"failed: {error!r}", where=ref) from error
+    if map_style.is_map_style(result):
+        return map_style.contents(result, ref)
     if not isinstance(result, tuple) or len(result) != 2:
-        raise InputError(f"returned a {type(result).__name__}, not (images, labels)", where=ref)
+        what = f"returned a {type(result).__name__}, not (images, labels)"
+        fix = "return those, or a data set with __len__ and __getitem__"
+        raise InputError(what, where=ref, fix=fix)
     return Contents(*from_arrays(*result, ref))
 
 

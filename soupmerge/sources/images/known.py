@@ -15,8 +15,9 @@ from soupmerge.label_spaces.known import label_space
 from soupmerge.label_spaces.space import LabelSpace
 from soupmerge.sources import cache
 from soupmerge.sources.images import cifar_c, tiny_imagenet
+from soupmerge.sources.images.containers.folders import folder
+from soupmerge.sources.images.containers.image_files import ImageFiles
 from soupmerge.sources.images.contents import Contents, part
-from soupmerge.sources.images.folders import ImageFiles, folder
 
 RB5000 = "rb5000"
 """The part of ImageNet's validation images on which RobustBench judges."""

@@ -11,8 +11,12 @@ from soupmerge.errors import UsageError
 from soupmerge.known_sets import KNOWN_SETS
 from soupmerge.sources.images import cifar, known
 from soupmerge.sources.images.arrays import npz
+from soupmerge.sources.images.containers.cifar_files import cifar_files
+from soupmerge.sources.images.containers.folders import folder
+from soupmerge.sources.images.containers.hugging_face import hf
+from soupmerge.sources.images.containers.tars import tar
+from soupmerge.sources.images.containers.webdataset import wds
 from soupmerge.sources.images.contents import Contents, numbered, part
-from soupmerge.sources.images.folders import folder
 
 
 def digits(rest: str, split: str) -> Contents:
@@ -60,8 +64,12 @@ READERS: dict[str, Callable[[str, str], Contents]] = {
     "digits": digits,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "cifar": cifar_files,
     "folder": folder,
+    "hf": hf,
     "npz": npz,
+    "tar": tar,
+    "wds": wds,
     **{name: known.reader(name) for name in KNOWN_SETS},
 }
 """The word before the colon → its reader, called with what follows the colon and the split."""

@@ -1,4 +1,4 @@
-"""References to data → labelled images: ``digits``, ``folder:PATH``, ``npz:PATH``, a function.
+"""References to data → labelled images: ``digits``, ``folder:PATH``, ``wds:SHARDS``, a function.
 
 ``blur-3:DATA`` applies that corruption to DATA. A split is written ``train``, or ``train[:45000]``
 for a part of it. Parts are taken from one fixed shuffle, so that a part holds all classes, and
@@ -32,8 +32,10 @@ from soupmerge.sources.images.preprocessing import split_query
 from soupmerge.sources.images.readers import READERS
 from soupmerge.sources.images.stored import StoredPixels
 
-VAL_OF = {"cifar10": "train[45000:]", "cifar100": "train[45000:]"}
-"""What ``val`` means for sets without one. To choose on it, train on ``train[:45000]`` only."""
+VAL_OF = dict.fromkeys(("cifar", "cifar10", "cifar100"), "train[45000:]")
+"""Reader → what ``val`` means. To choose on it, train on ``train[:45000]`` only."""
+SUFFIXED = {".npz": "npz", ".tar": "tar", ".parquet": "hf", ".arrow": "hf"}
+"""Suffix of a file → the reader that it is for."""
 
 
 def data(
@@ -50,10 +52,13 @@ def data(
 
     Args:
         ref: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH`` (one folder per class, below a
-            folder per split if there are splits), ``npz:PATH`` (arrays x and y), or
-            ``package.module:function``, which is called with the split and returns images and
-            labels; ``blur-3:DATA`` applies a corruption to DATA. After any of these may follow how
-            images are brought to one size, such as ``?resize=256&crop=224``; see `Preprocessing`.
+            folder per split if there are splits; ``?list=FILE`` for a list of images and labels),
+            ``tar:PATH`` (the same in a tar archive), ``wds:SHARDS`` (WebDataset), ``hf:PATH`` and
+            ``hf:owner/name`` (Parquet), ``cifar:PATH`` (CIFAR's own files), ``npz:PATH`` (arrays x
+            and y), or ``package.module:function``, which is called with the split and returns
+            images and labels, or a map-style data set; ``blur-3:DATA`` applies a corruption to
+            DATA. After any of these may follow how images are brought to one size, such as
+            ``?resize=256&crop=224``; see `Preprocessing`.
         split: ``train``, ``val`` or ``test``, or a part: ``train[:45000]``, ``train[45000:]``.
         limit: number of images to keep, drawn with a fixed seed; default all.
         classes: what the outputs of the networks stand for, so that classes are found among them
@@ -71,6 +76,7 @@ def data(
         InputError: the data are not labelled images in ``[0, 1]``, have several sizes, or have
             classes that *classes* does not name.
         NetworkError: a set must be downloaded, and cannot be.
+        OutputError: a library that a set needs is missing, or its cache cannot be written.
         UnsafeError: reading the data would run code or fill the memory.
 
     Example:
@@ -84,8 +90,9 @@ def data(
     if CorruptionRef.parse(ref) is not None:
         options: Any = {"classes": classes, "like": like, "broken": broken, "by": by}
         return data_sets([ref], split=split, limit=limit, **options)[0]
-    name, start, stop = _parse_split(VAL_OF.get(ref, split) if split == "val" else split)
     place, preprocessing = split_query(ref)
+    held_out = VAL_OF.get(place.partition(":")[0], split)
+    name, start, stop = _parse_split(held_out if split == "val" else split)
     ids, stored, labels, named, check_ranks = _read(place, name)
     names = () if isinstance(named, int) else tuple(named)
     count = named if isinstance(named, int) else len(named)
@@ -190,8 +197,8 @@ def _how_to_write(ref: str) -> str:
     """Return how to write *ref*, which has none of the forms."""
     if os.path.isdir(ref):
         return f"write folder:{ref}"
-    if ref.endswith(".npz"):
-        return f"write npz:{ref}"
+    if (kind := SUFFIXED.get(os.path.splitext(ref)[1])) is not None:
+        return f"write {kind}:{ref}"
     if "/" in ref and ".py" not in ref:
         return "a folder of images is written folder:PATH, arrays npz:PATH; this path is neither"
     known = [*READERS, functions.FORM]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from soupmerge.errors import InputError
+from soupmerge.sources.images.containers.image_files import ImageFiles
 from soupmerge.sources.images.contents import Contents
-from soupmerge.sources.images.folders import ImageFiles
 from soupmerge.storage.reading import read_bytes
 
 

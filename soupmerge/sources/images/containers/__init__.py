@@ -1,0 +1,1 @@
+"""Containers of images: what readers of each find, and where in them images are stored."""
