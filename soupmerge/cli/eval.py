@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import soupmerge as sm
-from soupmerge.cli import dry_run, results, show
+from soupmerge.cli import corruption_results, dry_run, results, show
 from soupmerge.cli.notes import note_image_size
 from soupmerge.cli.options import attack as attacks
 from soupmerge.cli.options import ingredients, output, points
@@ -94,7 +94,7 @@ def command(
         results.print_columns(rows, columns)
         if not rows:
             results.print_reports(names, reports, "accuracy", passes=passes)
-        results.print_corruptions(names, reports)
+        corruption_results.print_corruptions(names, reports)
         results.print_doubts(names, reports)
     if not output.out and not as_json:
         show.note("the verdicts on single images were not kept; -o RUN keeps them")

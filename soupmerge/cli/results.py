@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import soupmerge as sm
 from soupmerge.cli import show
+from soupmerge.corruption_refs import CorruptionRef
 from soupmerge.label_spaces.outputs import in_words
 
 if TYPE_CHECKING:
     from soupmerge.soups.judge.columns import Row
-    from soupmerge.soups.judge.corruption_errors import CorruptionErrors
     from soupmerge.soups.judge.entries import AnyEntry
     from soupmerge.soups.judge.trials import Trial
     from soupmerge.soups.learn.front import LearnedFront
@@ -32,7 +32,7 @@ def print_reports(
         title: title of the table on a terminal.
         passes: forward passes per image; shown if there are several.
     """
-    columns = {"network": _without_common_folder(names)}
+    columns = {"network": without_common_folder(names)}
     if passes > 1:
         columns["forward passes"] = [f"×{passes}"] * len(names)
     columns |= _data_columns(reports)
@@ -55,7 +55,7 @@ def print_columns(rows: Sequence[Row], sets: Sequence[str]) -> None:
     if not rows:
         return
     reports = [report for row in rows for report in row.reports if report is not None]
-    names = _without_common_folder([row.name for row in rows])
+    names = without_common_folder([row.name for row in rows])
     for metric in reports[0].metrics:
         cells = [
             [name, f"×{row.passes}", *map(_cell, row.accuracies(metric))]
@@ -69,7 +69,7 @@ def _cell(accuracy: float | None) -> str:
     return "–" if accuracy is None else f"{100 * accuracy:.2f}"
 
 
-def _without_common_folder(names: Sequence[str]) -> list[str]:
+def without_common_folder(names: Sequence[str]) -> list[str]:
     """Return *names* without the folder that all of them are in, to keep tables narrow."""
     common = os.path.commonprefix(names)
     folder = common[: common.rfind("/") + 1]
@@ -82,7 +82,7 @@ def _data_columns(reports: Sequence[sm.Report]) -> dict[str, list[str]]:
 
     keys, columns = told_apart_by(reports), {}
     if "ref" in keys:
-        columns["data"] = _without_common_folder([str(r.data["ref"]) for r in reports])
+        columns["data"] = without_common_folder([str(r.data["ref"]) for r in reports])
         columns["n"] = [str(r.n) for r in reports]
     if "resolution" in keys:
         columns["resolution"] = [str(r.data.get("resolution", "")) for r in reports]
@@ -94,31 +94,6 @@ def _by_data_set(rows: Sequence[list[str]], reports: Sequence[sm.Report]) -> lis
     sets = list(dict.fromkeys(report.data["ref"] for report in reports))
     order = sorted(range(len(rows)), key=lambda i: sets.index(reports[i].data["ref"]))
     return [rows[i] for i in order]
-
-
-def print_corruptions(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
-    """Print a table of accuracies by kind for each data set of which corruptions were judged."""
-    found = sm.corruption_errors(names, reports)
-    for key in dict.fromkeys((each.data, each.resolution) for each in found):
-        some = [each for each in found if (each.data, each.resolution) == key]
-        kinds = [
-            [kind, *(f"{1 - each.by_kind[kind]:.1%}" for each in some)] for kind in some[0].errors
-        ]
-        rows = [*kinds, ["mean accuracy", *(f"{each.mean_accuracy:.1%}" for each in some)]]
-        if not some[0].missing:
-            rows.append(["mCE", *(f"{100 * (each.mce or 0):.1f}" for each in some)])
-        at = "" if key[1] is None else f" at {key[1]}"
-        networks = _without_common_folder([each.network for each in some])
-        show.table([f"corruptions of {key[0]}{at}", *networks], rows)
-        show.line(_about_mce(some[0]))
-
-
-def _about_mce(errors: CorruptionErrors) -> str:
-    what = "clean accuracy, mean over strengths"
-    if errors.missing:
-        return f"{what}; no mCE: {errors.missing} of its 75 corruptions were not judged"
-    unit = "in percent of AlexNet's" if errors.normalised else "in percent, not normalised"
-    return f"{what}; mCE: mean error over the fifteen kinds, {unit}"
 
 
 def print_doubts(names: Sequence[str], reports: Sequence[sm.Report]) -> None:
@@ -159,8 +134,10 @@ def print_race(race: Mapping[str, Any], size: int, images: int) -> None:
 def caption(reports: Sequence[sm.Report]) -> str:
     """Return how the accuracies of *reports*, judged under the same attacks, were measured."""
     attacks = sorted({_describe_attack(attack) for attack in reports[0].attacks.values()})
-    sets = dict.fromkeys(_describe_images(report.data) for report in reports)
-    parts = [", ".join(sets), f"under {'; '.join(attacks)}" if attacks else "clean only"]
+    parts = [
+        ", ".join(_describe_sets(reports)),
+        f"under {'; '.join(attacks)}" if attacks else "clean only",
+    ]
     parts += [*dict.fromkeys(_remarks(reports)), "95% intervals"]
     parts += ["accuracies under attack are upper bounds"] if attacks else []
     return "; ".join(parts)
@@ -181,6 +158,21 @@ def _remarks(reports: Sequence[sm.Report]) -> Iterator[str]:
             yield f"attacked in {check['precision']} ({name}: {fell} in float32)"
         if "order" in report.notes:
             yield f"threats in the order {', '.join(report.notes['order'])}"
+
+
+def _describe_sets(reports: Sequence[sm.Report]) -> Iterator[str]:
+    """Yield what each data set holds; several corruptions of one set are only counted."""
+    found: dict[tuple[str, bool], dict[str, Any]] = {}
+    for report in reports:
+        ref = str(report.data["ref"])
+        corruption = CorruptionRef.of(ref)
+        plain = {**report.data, "ref": corruption.data} if corruption else report.data
+        found.setdefault((_describe_images(plain), bool(corruption)), {})[ref] = report.data
+    for (words, corrupted), sets in found.items():
+        if corrupted and len(sets) > 1:
+            yield f"{words} under {len(sets)} corruptions"
+        else:
+            yield from map(_describe_images, sets.values())
 
 
 def _describe_images(data: Any) -> str:

@@ -98,6 +98,9 @@ def test_eval_of_all_corruptions(soupmerge: Typed, tmp_path: Path) -> None:
     words = ["eval", *nets, "--data", f"corruptions:{data}", "--data", data, "-q"]
     result = soupmerge(*words, "-o", tmp_path / "run")
     assert result.status == 0
+    assert (
+        f"4 images of {data} (test) under 75 corruptions, 4 images of {data} (test);" in result.out
+    )
     lines = result.out.splitlines()
     start = lines.index(next(line for line in lines if line.startswith(f"corruptions of {data}")))
     table = [line.split() for line in lines[start + 1 : start + 18]]
