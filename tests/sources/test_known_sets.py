@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,20 @@ def test_class_folders(
     assert images.pixels[torch.tensor([3])][0, 0, 0, 0] == 11
     assert images.outputs is not None  # by name, of ImageNet's
     assert images.outputs.describe().startswith(USED.get(name, "3 of 1,000 outputs"))
+
+
+def test_an_archive_need_not_be_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shrink: Callable[..., None]
+) -> None:
+    monkeypatch.setenv("SOUPMERGE_HOME", str(tmp_path))
+    shrink("imagenet-a", 6, 3)
+    class_folders(tmp_path / "imagenet-a")
+    with tarfile.open(tmp_path / "imagenet-a.tar", "w") as archive:
+        archive.add(tmp_path / "imagenet-a", "imagenet-a")
+    images = sm.data(f"imagenet-a:{tmp_path}/imagenet-a.tar")
+    plain = sm.data(f"imagenet-a:{tmp_path}/imagenet-a")
+    assert (images.ids, images.labels.tolist()) == (plain.ids, plain.labels.tolist())
+    assert torch.equal(images.pixels[torch.arange(6)], plain.pixels[torch.arange(6)])
 
 
 def test_folders_of_imagenet_v2_are_numbers_of_outputs(

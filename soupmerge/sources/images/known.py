@@ -17,6 +17,7 @@ from soupmerge.sources import cache
 from soupmerge.sources.images import cifar_c, tiny_imagenet
 from soupmerge.sources.images.containers.folders import folder
 from soupmerge.sources.images.containers.image_files import ImageFiles
+from soupmerge.sources.images.containers.tars import tar
 from soupmerge.sources.images.contents import Contents, part
 
 RB5000 = "rb5000"
@@ -33,8 +34,9 @@ def read(name: str, rest: str, split: str) -> Contents:
 
     Args:
         name: one of `KNOWN_SETS`.
-        rest: where the set is, or "" for ``data/NAME`` in the cache; for a collection of corrupted
-            sets, the corruption comes first: ``fog-3`` or ``fog-3:PATH``.
+        rest: where the set is, or "" for ``data/NAME`` in the cache; a set of class folders alone
+            may be in a tar archive. For a collection of corrupted sets, the corruption comes first:
+            ``fog-3`` or ``fog-3:PATH``.
         split: one of the parts of the set.
 
     Raises:
@@ -81,7 +83,8 @@ def home_of(name: str, place: str = "") -> Path:
 
 
 def _folders(root: Path, asked: Part, strength: int) -> Contents:
-    return folder(str(root / asked.place), "")
+    place = root / asked.place
+    return tar(str(place), "") if place.is_file() else folder(str(place), "")
 
 
 def _arrays(root: Path, asked: Part, strength: int) -> Contents:
