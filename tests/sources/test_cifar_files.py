@@ -163,10 +163,16 @@ def test_val_is_held_out_of_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_names_may_be_missing(tmp_path: Path) -> None:
-    root = python_10(tmp_path / "cifar")
-    (root / "batches.meta").unlink()
-    found = sm.data(f"cifar:{root}")
-    assert (found.classes, found.class_names) == (10, ())
+    for make, name, classes in (
+        (python_10, "batches.meta", 10),
+        (python_100, "meta", 100),
+        (binary_10, "batches.meta.txt", 10),
+        (binary_100, "fine_label_names.txt", 100),
+    ):
+        root = make(tmp_path / make.__name__)
+        (root / name).unlink()
+        found = sm.data(f"cifar:{root}")
+        assert (found.classes, found.class_names) == (classes, ())
 
 
 # ---- what is refused

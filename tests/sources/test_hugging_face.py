@@ -6,6 +6,7 @@ import builtins
 import io
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from soupmerge.errors import (
 )
 from soupmerge.sources import cache, connections
 from soupmerge.sources.images import opening, stored
-from soupmerge.sources.images.containers import tables
+from soupmerge.sources.images.containers import image_files, tables
+from soupmerge.sources.images.containers.hugging_face import of_config
 from tests.sources import containers
 from tests.sources.containers import CLASSES, files, label_of, png
 from tests.sources.hub_server import Hub
@@ -128,6 +130,7 @@ def test_tables_of_the_library_are_read(tmp_path: Path, monkeypatch: pytest.Monk
         ({"image": 0, "label": 1}, None, "", LABELS, ()),
         ({"image": 0, "label": 2}, None, "", LABELS, CLASSES),
         ({"image": 3, "label": 1}, None, "?image=image", LABELS, ()),
+        ({"image": 0, "small": 0, "label": 1}, FEATURES, "", LABELS, CLASSES),
         ({"img": 0, "y": 1, "z": 4}, None, "?label=z", [8 - i for i in range(9)], ()),
         (
             {"image": 0, "fine": 1, "coarse": 4},
@@ -183,6 +186,16 @@ def test_a_configuration_is_a_folder(tmp_path: Path) -> None:
     assert len(sm.data(f"hf:{tmp_path}/set/fine")) == 9
     write(tmp_path / "set" / "default" / "test" / "0000.parquet", table_of().slice(0, 2))
     assert len(sm.data(f"hf:{tmp_path}/set")) == 2
+
+
+def test_a_configuration_may_be_a_folder_in_a_folder() -> None:
+    names = ["a/b/test/0.parquet", "a/c/data/test-0.parquet", "a/b/test/1.parquet"]
+    assert of_config(names, "a/b", "hf:me/photos") == [names[0], names[2]]
+    assert of_config(names, "a/c", "hf:me/photos") == [names[1]]
+    assert of_config(["data/test-0.parquet", "1.parquet"], None, "") == [
+        "data/test-0.parquet",
+        "1.parquet",
+    ]
 
 
 # ---- the copy in the cache
@@ -266,6 +279,24 @@ def cut(path: Path) -> None:
     os.truncate(write(path), 700)
 
 
+def cut_rows(path: Path) -> None:
+    """In the rows, after whose beginning the copy has begun."""
+    schema = table_of().schema
+    with pyarrow.ipc.new_stream(str(path), schema) as writer:
+        writer.write_table(table_of(), max_chunksize=2)
+    os.truncate(path, path.stat().st_size - 900)
+
+
+def bad_lengths(path: Path) -> None:
+    """Of images, which would lead out of the file."""
+    with pyarrow.ipc.new_stream(str(path), table_of().schema) as writer:
+        writer.write_table(table_of())
+    data = path.read_bytes()
+    first = len(png(0)).to_bytes(4, "little") + (len(png(0)) + len(png(1))).to_bytes(4, "little")
+    assert data.count(first) == 1
+    path.write_bytes(data.replace(first, (1 << 31).to_bytes(4, "little") + first[4:]))
+
+
 def text(path: Path) -> None:
     path.write_text("no table")
 
@@ -311,6 +342,8 @@ def bomb(path: Path) -> None:
 
 REFUSED: dict[Callable[[Path], Any], tuple[type[SoupmergeError], str]] = {
     cut: (InputError, "a.parquet: is not a table in Parquet or Arrow: .*; download or write"),
+    cut_rows: (InputError, "a.parquet: is not a table in Parquet or Arrow"),
+    bad_lengths: (InputError, "a.parquet: is not a table in Parquet or Arrow"),
     text: (InputError, "a.parquet: is not a table in Parquet or Arrow"),
     empty: (InputError, "a.parquet: is not a table in Parquet or Arrow"),
     missing_image: (InputError, r"no column that is described as images; name one with \?image=CO"),
@@ -334,6 +367,14 @@ def test_what_cannot_be_read_is_refused(
         sm.data(f"hf:{tmp_path}/a.parquet")
     if make not in (unlabelled, broken_image):
         assert not [*home.glob("tables/*")]
+
+
+def test_an_image_that_is_too_large_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_files, "MOST_BYTES", len(png(0)) - 1)
+    with pytest.raises(InputError, match="a.parquet: row 0: has .* bytes, which is too large"):
+        sm.data(f"hf:{write(tmp_path / 'a.parquet')}")
 
 
 def test_all_rows_without_image_or_label_are_named(tmp_path: Path) -> None:
@@ -360,7 +401,9 @@ def test_columns_that_are_not_there(tmp_path: Path, query: str, words: str) -> N
         sm.data(f"hf:{write(tmp_path / 'a.parquet')}{query}")
 
 
-@pytest.mark.parametrize("place", ["gone.parquet", "./gone", "/gone/set", "a/b/c", "gone"])
+@pytest.mark.parametrize(
+    "place", ["a/gone.parquet", "a/gone.arrow", "./gone", "/gone/set", "a/b/c", "x"]
+)
 def test_a_path_that_is_not_there_is_no_name_at_the_hub(
     place: str, unplug: Callable[[], list[Any]]
 ) -> None:
@@ -392,6 +435,18 @@ def test_only_the_files_of_the_split_are_downloaded_and_only_once(
         with pytest.raises(NetworkError, match="no site may be asked"):
             sm.data("hf:me/others")
     assert not touched
+
+
+def test_what_another_program_cached_is_used_offline(site: Hub) -> None:
+    from soupmerge.sources.hub.cache import NOTES, folder_of
+
+    site.add("datasets/me/photos", {"test/0000.parquet": in_bytes()})
+    first = sm.data("hf:me/photos")
+    shutil.rmtree(folder_of("datasets/me/photos") / NOTES)
+    with connections.offline():
+        assert sm.data("hf:me/photos").sha256 == first.sha256
+        with pytest.raises(UsageError, match="unknown split 'train'; it has test"):
+            sm.data("hf:me/photos", split="train")
 
 
 def test_a_branch_stands_for_its_commit_until_another_is_named(site: Hub) -> None:

@@ -61,6 +61,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "tensor": lambda x: torch.from_numpy(x).permute(2, 0, 1),
     "floats": lambda x: transforms.ToTensor()(x),
     "doubles": lambda x: x / 255,
+    "with a gradient": lambda x: transforms.ToTensor()(x).requires_grad_(),
 }
 
 
@@ -124,6 +125,12 @@ def test_labels_are_not_read_where_they_are_known(read: Read) -> None:
         before = len(asked)
         map_style.contents(Counted(FORMS["array"]), "own")
         assert len(asked) - before == before + N
+
+
+def test_labels_that_are_no_numbers_are_not_taken(read: Read) -> None:
+    named = Noise(FORMS["array"])
+    named.labels = [CLASSES[label] for label in LABELS]  # type: ignore[attr-defined]
+    assert read(named).labels.tolist() == LABELS
 
 
 def test_reading_many_items_for_their_labels_is_told(

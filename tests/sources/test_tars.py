@@ -66,6 +66,11 @@ def test_a_split_is_its_folder(tmp_path: Path) -> None:
         sm.data(f"tar:{path}")
 
 
+def test_folders_are_found_through_a_single_image(tmp_path: Path) -> None:
+    members = [("set/a/train/cat/0.png", png(0)), ("set/a/test/cat/1.png", png(1))]
+    assert sm.data(f"tar:{tar(tmp_path / 'b.tar', members)}").ids == ("cat/1.png",)
+
+
 def test_long_names_and_names_that_are_not_utf_8(tmp_path: Path) -> None:
     names = ["cat/" + "x" * 300 + ".png", b"cat/caf\xe9.png".decode("utf-8", "surrogateescape")]
     for format in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
@@ -169,7 +174,7 @@ def overwritten(archive: Path) -> None:
         place = opened.getmembers()[4].offset
     with archive.open("r+b") as file:
         file.seek(place)
-        file.write(b"\xff" * BLOCK)
+        file.write(b"\xff" * 8 + bytes(BLOCK - 8))
 
 
 def huge_header(archive: Path) -> None:

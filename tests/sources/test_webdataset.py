@@ -73,6 +73,10 @@ def test_shards_are_a_folder_or_names_with_braces(
     images = sm.data(f"wds:{place}")
     assert (images.ids, images.class_names) == (tuple(files()), CLASSES)
     assert sm.data("wds:shards/001.tar").ids == tuple(files())[4:8]
+    for name in (".hidden.tar", ".trash/009.tar"):
+        (made / name).parent.mkdir(exist_ok=True)
+        (made / name).write_bytes(b"nobody's shard")
+    assert len(sm.data("wds:shards")) == 9
 
 
 @pytest.mark.parametrize(
@@ -116,8 +120,8 @@ def test_labels_are_a_member_or_a_key_in_json(
 INFO = {
     "features": {
         "image": {"_type": "Image"},
-        "cls": {"names": list(CLASSES), "_type": "ClassLabel"},
         "kind": {"names": ["x", "y", "z"], "_type": "ClassLabel"},
+        "cls": {"names": list(CLASSES), "_type": "ClassLabel"},
     }
 }
 

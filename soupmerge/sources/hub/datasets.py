@@ -25,8 +25,8 @@ def files(ref: HubRef, choose: Callable[[Sequence[str]], Sequence[str]]) -> list
     sha = cache.known_commit(ref)
     listing = cache.read(ref.repo, sha) if sha else None
     if sha and listing is None and connections.is_offline():  # cached by another program
-        chosen = choose(cache.names_in(ref.repo, sha))
-        return [_cached(ref, sha, name, None) or Path() for name in chosen]
+        found = (_cached(ref, sha, name, None) for name in choose(cache.names_in(ref.repo, sha)))
+        return [path for path in found if path is not None]
     if listing is None:
         listing = client.listing(ref)
         cache.write(listing, ref)

@@ -86,37 +86,40 @@ def table(file: StableFile, image: str | None, label: str | None) -> Table:
 
 def _copied(file: StableFile, path: Path, image: str | None, label: str | None) -> Arrays:
     """Copy the images of *file* to *path*, and return their sizes, labels and classes."""
-    arrow = _pyarrow(file)
+    _require_pyarrow(file)
     with commit.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     if file.size > NOTED:
         warnings.warn(f"{file.path}: copying its images to {path.parent}, once", stacklevel=2)
-    try:
-        with _opened(file) as (schema, batches):
-            image, label, classes = _columns(schema, image, label, file)
-            rows = (
-                row
-                for batch in batches([image, label])
-                for row in zip(*(batch.column(c).to_pylist() for c in (image, label)), strict=True)
-            )
-            with commit.committed(path, force=True, room=file.size) as out:
-                sizes, labels = _copy(rows, out, file)
-    except SoupmergeError:
-        raise
-    except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
-        what = f"is not a table in Parquet or Arrow: {error}"
-        raise InputError(what, where=file.path, fix="download or write it again") from error
+    with _reading(file), _opened(file) as (schema, batches):
+        image, label, classes = _columns(schema, image, label, file)
+        rows = _rows(file, batches([image, label]), image, label)
+        with commit.committed(path, force=True, room=file.size) as out:
+            sizes, labels = _copy(rows, out, file)
     found = np.array(sizes, np.int64)
     return {"sizes": found, "labels": packed(labels), "classes": packed(classes)}
 
 
-def _pyarrow(file: StableFile) -> Any:
+def _require_pyarrow(file: StableFile) -> None:
     try:
-        import pyarrow
+        import pyarrow  # noqa: F401
     except ImportError as error:
         what = "is a table, for which pyarrow is needed, and it is not installed"
         raise OutputError(what, where=file.path, fix=INSTALL) from error
-    return pyarrow
+
+
+@contextlib.contextmanager
+def _reading(file: StableFile) -> Iterator[None]:
+    """Turn errors of the library in the block, which are about *file*, into soupmerge's."""
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except SoupmergeError:
+        raise
+    except (ArrowException, OSError, ValueError, KeyError) as error:
+        what = f"is not a table in Parquet or Arrow: {error}"
+        raise InputError(what, where=file.path, fix="download or write it again") from error
 
 
 @contextlib.contextmanager
@@ -142,6 +145,17 @@ def _opened(file: StableFile) -> Iterator[tuple[Any, Batches]]:
                 for start in range(0, batch.num_rows, ROWS)
             ),
         )
+
+
+def _rows(
+    file: StableFile, batches: Iterable[Any], image: str, label: str
+) -> Iterator[tuple[Any, Any]]:
+    """Yield the image and the label of each row."""
+    with _reading(file):
+        for batch in batches:
+            batch.validate(full=True)  # lengths in a file may lead out of its buffers
+            columns = (batch.column(name).to_pylist() for name in (image, label))
+            yield from zip(*columns, strict=True)
 
 
 def _columns(
