@@ -25,7 +25,7 @@ class PrimalAveraging(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": 0.0})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Take a step; the learning rate is that of the group of each parameter."""
         for group in self.param_groups:
             for parameter in group["params"]:
