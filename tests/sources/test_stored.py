@@ -231,7 +231,7 @@ def test_images_are_decoded_ahead_in_the_order_in_which_they_will_be_asked_for(
     images.expect(order)
     for i, indices in enumerate(order.split(3)):
         assert torch.equal(images.batch(indices)[0], plain[indices])
-        assert asked == order[: 3 * i + 6].tolist()  # one batch ahead, and none of them twice
+        assert asked == order[: 3 * i + 9].tolist()  # two batches ahead, none of them twice
     images.expect(order)
     assert torch.equal(images.batch(order[5:])[0], plain[order[5:]])  # an unkept promise is no harm
 

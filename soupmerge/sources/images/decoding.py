@@ -54,9 +54,15 @@ def decoded(stored: bytes | Image.Image, where: str) -> Image.Image:
     try:
         if image.mode in SIXTEEN_BITS:
             return Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-        return image.convert("L" if image.mode in GREY else "RGB")
+        return in_mode(image, "L" if image.mode in GREY else "RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(error, where) from error
+
+
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Return *image* decoded and in Pillow's *mode*, without a copy if it has it already."""
+    image.load()
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _unreadable(error: Exception, where: str) -> InputError:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from soupmerge.errors import UsageError, near_miss
+from soupmerge.sources.images.decoding import in_mode
 from soupmerge.sources.robustbench import zoo
 
 MOST = 4096
@@ -106,7 +107,7 @@ class Preprocessing:
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Return the pixels ``(C_in, H, W)``, uint8, of *image*, which is grey or RGB."""
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        image = in_mode(image, "L" if self.channels == 1 else "RGB")
         if self.resize is not None:
             height, width = self._resized(image.height, image.width)
             if not self.antialias:
@@ -128,7 +129,7 @@ class Preprocessing:
 
     def drawn(self, image: Image.Image, generator: torch.Generator) -> Tensor:
         """Return a random part of *image* ``(C_in, crop, crop)``, uint8, for training."""
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        image = in_mode(image, "L" if self.channels == 1 else "RGB")
         side = self.crop or min(image.size)
         how = Image.Resampling[self.interpolation.upper()]
         part = image.crop(_random_box(*image.size, generator))

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 KEPT = 768 << 20
 """Bytes of decoded images that a set keeps, so that small sets are decoded only once."""
+AHEAD = 2
+"""Batches that are decoded before they are asked for."""
 SAMPLED = 64
 """Images whose headers tell whether all images have one size."""
 
@@ -63,7 +65,7 @@ class Decoder:
         return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
     def expect(self, indices: Sequence[int], draw: object) -> None:
-        """Decode *indices* ahead, a batch at a time, as they will be asked for in this order."""
+        """Decode *indices* ahead, `AHEAD` batches at a time, as they will be asked for in this order."""
         self.draw = draw if self.preprocessing.is_random else None
         for future in self.ahead.values():
             future.cancel()
@@ -82,7 +84,7 @@ class Decoder:
             for i in indices
             if i not in kept
         }
-        while self.coming and len(self.ahead) < len(indices):
+        while self.coming and len(self.ahead) < AHEAD * len(indices):
             i = self.coming.popleft()
             if i not in asked and i not in kept:
                 self.ahead[i] = self._submit(i)
