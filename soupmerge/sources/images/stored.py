@@ -65,7 +65,7 @@ class Decoder:
         return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
 
     def expect(self, indices: Sequence[int], draw: object) -> None:
-        """Decode *indices* ahead, `AHEAD` batches at a time, as they will be asked for in this order."""
+        """Decode *indices*, which will be asked for in this order, `AHEAD` batches ahead."""
         self.draw = draw if self.preprocessing.is_random else None
         for future in self.ahead.values():
             future.cancel()
