@@ -235,7 +235,7 @@ class Judge:
     def load(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return images and labels at *indices*, on the classifier's device."""
         x, y = self.data.batch(indices)
-        return x.to(self.meter.device), y.to(self.meter.device)
+        return x.to(self.meter.device, non_blocking=True), y.to(self.meter.device)
 
     def _confirm(self, attack: Attack, proposed: Finished) -> Tensor:
         """Return ``(B,)`` bool: which images survive, judged in float32 and within the threat."""

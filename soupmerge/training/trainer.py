@@ -167,7 +167,7 @@ class Trainer:
         at = (self.seed, self.at.epoch, self.at.step)
         x, y = self.data.batch(indices)
         x = self.augment(x, stream("augment", *at))
-        x, y = x.to(self.device), y.to(self.device)
+        x, y = x.to(self.device, non_blocking=True), y.to(self.device)
         with frozen(self.net):
             generator = stream("attack", *at)
             x_adv = self.objective.craft(self.classifier, x, y, generator=generator)

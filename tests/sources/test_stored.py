@@ -314,6 +314,17 @@ def test_of_large_sets_a_sample_is_read_that_does_not_depend_on_names(
     assert Sketch.of(sm.data(f"folder:{photos}{SMALL}")) == one
 
 
+def test_batches_are_pinned_where_there_is_a_gpu(
+    photos: Path, equals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: list[torch.Size] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x.shape) or x)
+    sm.data(f"folder:{photos}{SMALL}").batch(torch.arange(2))
+    sm.data(f"folder:{equals}").batch(torch.arange(2))  # which is in memory, and small
+    assert pinned == [(2, 3, 8, 8)]
+
+
 # ---- Random parts, in training
 
 

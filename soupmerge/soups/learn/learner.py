@@ -166,7 +166,7 @@ class Learner:
         x, y = self.data.batch(indices)
         if self.augment:
             x = self.augment(x, stream("augment", *key))
-        x, y = x.to(self.device), y.to(self.device)
+        x, y = x.to(self.device, non_blocking=True), y.to(self.device)
         count = len(self.objectives)
         at = preferences.draw(count, self.settings.corners, stream("preference", *key))
         rows = self.coefficients.rows(at)

@@ -98,7 +98,10 @@ class Images:
             InputError: a stored image cannot be read or decoded, or has another size than others.
         """
         x = self.pixels[indices]
-        return (x.float() / 255 if x.dtype == torch.uint8 else x), self.labels[indices]
+        x = x.float() / 255 if x.dtype == torch.uint8 else x
+        if isinstance(self.pixels, Pixels) and torch.cuda.is_available():
+            x = x.pin_memory()  # so that it is copied to a GPU while that computes
+        return x, self.labels[indices]
 
     def image(self, index: int) -> Tensor:
         """Return one image, ``(C_in, H, W)`` float32 in ``[0, 1]``, whatever the others' sizes.
