@@ -225,7 +225,7 @@ def test_json_keeps_letters_as_they_are(capsys: pytest.CaptureFixture[str]) -> N
 def test_names_lose_the_folder_that_all_share_and_no_more() -> None:
     from soupmerge.cli import results
 
-    shared = results._without_common_folder
+    shared = results.without_common_folder
     assert shared(["/x/run1/a", "/x/run2/a"]) == ["run1/a", "run2/a"]
     assert shared(["/x/a.pt"]) == ["/x/a.pt"]
     assert shared(["a1", "a2"]) == ["a1", "a2"]
