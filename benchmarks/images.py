@@ -70,7 +70,7 @@ def memory(home: Path, root: Path) -> dict[str, Any]:
     """Return the peak memory of commands above that on a few images, in GiB."""
     a, b = networks(home)
     data = ["--data", f"folder:{root}{QUERY}", "--split", "test", "--batch-size", "64"]
-    attack = ["--threat", "linf:1/255", "--attack-steps", "1"]
+    attack = ["--eps", "1/255", "--attack-steps", "1"]
     commands = {
         "eval": ["eval", a, *data],
         "grid": ["grid", a, b, *data, "--step", "1"],
