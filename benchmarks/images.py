@@ -81,7 +81,8 @@ def memory(home: Path, root: Path) -> dict[str, Any]:
     for name, words in commands.items():
         peaks = []
         for limit in (["--limit", str(FEW)], []):
-            out = [] if name == "eval" else ["-o", tempfile.mktemp(dir=home)]
+            suffix = ".safetensors" if name == "finetune" else ""
+            out = [] if name == "eval" else ["-o", tempfile.mktemp(suffix, dir=home)]
             peaks.append(common.peak(MAIN, *words, *limit, *out).peak)
         ratios[f"peak memory of {name} above that on {FEW} images, GiB"] = common.ratio(
             (peaks[1] - peaks[0]) / (1 << 30), "<= 1"

@@ -25,7 +25,7 @@ from soupmerge.sources.images.preprocessing import Preprocessing
 
 T = TypeVar("T")
 
-KEPT = 768 << 20
+KEPT = 384 << 20
 """Bytes of decoded images that a set keeps, so that small sets are decoded only once."""
 AHEAD = 2
 """Batches that are decoded before they are asked for."""
