@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,12 @@ def test_small_sets_are_decoded_once(photos: Path, monkeypatch: pytest.MonkeyPat
     for file in photos.rglob("*.jpg"):
         file.unlink()
     assert torch.equal(images.batch(torch.arange(10))[0], once)
+
+
+def test_the_page_states_what_is_kept_and_sampled() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "images.md").read_text()
+    assert re.findall(r"(\d+) MiB", page) == [str(stored.KEPT >> 20)] * 2
+    assert f"more than {fingerprints.SAMPLE:,} images" in " ".join(page.split())
 
 
 def test_no_more_is_kept_than_fits(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
