@@ -136,6 +136,13 @@ def test_a_network_s_own_preprocessing_is_that_of_timm() -> None:
         made = create_transform(**resolve_data_config({**config, "crop_mode": mode}))
         plain = transforms.Compose([*made.transforms[:2], transforms.PILToTensor()])
         assert torch.equal(stated(image), plain(image))
+    usual = {"input_size": (3, 32, 32)}  # and timm's own share and interpolation
+    made = create_transform(**resolve_data_config(usual))
+    stated = Preprocessing.stated_by(usual)
+    assert stated is not None
+    assert torch.equal(
+        stated(image), transforms.Compose([*made.transforms[:2], transforms.PILToTensor()])(image)
+    )
     assert Preprocessing.stated_by({**config, "crop_mode": "border"}) is None
     assert Preprocessing.stated_by({}) is None
 

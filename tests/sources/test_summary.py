@@ -74,7 +74,18 @@ def test_of_many_images_some_are_looked_at(photos: str, monkeypatch: pytest.Monk
     found = sm.summarise(sm.data(photos, like=Preprocessing()))
     assert found.sizes == {(30, 40): 1, (9, 8): 1}  # the first and the last
     sizes = dict(found.rows())["width × height"]
-    assert sizes == "8×9 to 40×30, 2 sizes, in 2 of 4 images"
+    assert sizes == "8×9 to 40×30, 2 sizes; 2 of 4 images were looked at"
+
+
+@EMPTY
+def test_headers_that_cannot_be_read_are_counted(photos: str) -> None:
+    root = Path(photos.removeprefix("folder:").partition("?")[0])
+    first = min(root.rglob("*.png"))
+    first.write_bytes(first.read_bytes()[:10])
+    found = sm.summarise(sm.data(f"folder:{root}?resize=4x4"))
+    assert (found.unreadable, sum(found.sizes.values())) == (1, 3)
+    assert dict(found.rows())["unreadable"] == "1; --scan lists all that are broken"
+    assert found.to_json()["unreadable"] == 1
 
 
 def test_sizes_are_those_before_preprocessing_and_corruption(photos: str) -> None:

@@ -31,6 +31,7 @@ class Summary:
         images: the set.
         sizes: (height, width) → number of images, of those that were looked at, as they are
             stored.
+        unreadable: number of images whose headers could not be read, of those that were looked at.
         network: the reference of the network that was asked about the first image, if one was.
         misfit: why it cannot judge the images, or None if it can.
 
@@ -43,6 +44,7 @@ class Summary:
 
     images: Images
     sizes: Mapping[tuple[int, int], int]
+    unreadable: int = 0
     network: str | None = None
     misfit: str | None = None
 
@@ -68,6 +70,8 @@ class Summary:
             ("images per class", f"{min(counts)} to {max(counts)}, median {median(counts):g}"),
             ("width × height", self._sizes()),
         ]
+        if self.unreadable:
+            rows.append(("unreadable", f"{self.unreadable:,}; --scan lists all that are broken"))
         known = images.fingerprint()
         shown = ("outputs", "labels", "preprocessing", "corrupted by", "fingerprint")
         rows += [(key, str(known[key])) for key in shown if key in known]
@@ -82,7 +86,7 @@ class Summary:
         return f"{self.images.classes:,}{names}{missing}"
 
     def _sizes(self) -> str:
-        looked_at = sum(self.sizes.values())
+        looked_at = sum(self.sizes.values()) + self.unreadable
         by_area = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
         if len(by_area) == 1:
             text = _size(by_area[0])
@@ -91,7 +95,7 @@ class Summary:
         else:
             ends = f"{_size(by_area[0])} to {_size(by_area[-1])}"
             text = f"{ends}, {len(by_area)} sizes"
-        some = f", in {looked_at:,} of {len(self.images):,} images"
+        some = f"; {looked_at:,} of {len(self.images):,} images were looked at"
         return text + (some if looked_at < len(self.images) else "")
 
     def to_json(self) -> dict[str, Any]:
@@ -108,6 +112,7 @@ class Summary:
                 "empty": self.empty,
             },
             **({"network": self.network, "misfit": self.misfit} if self.network else {}),
+            "unreadable": self.unreadable,
             "sizes": [{"width": w, "height": h, "n": n} for (h, w), n in self.sizes.items()],
         }
 
@@ -126,9 +131,10 @@ def summarise(images: Images, net: nn.Module | None = None) -> Summary:
     network, misfit = (None, None) if net is None else _asked(net, images)
     if isinstance(images.pixels, Tensor):
         height, width = images.pixels.shape[2:]
-        return Summary(images, {(height, width): len(images)}, network, misfit)
+        return Summary(images, {(height, width): len(images)}, 0, network, misfit)
     some = torch.linspace(0, len(images) - 1, min(len(images), SIZED)).round().long().unique()
-    return Summary(images, dict(Counter(images.pixels.sizes(some))), network, misfit)
+    sizes = Counter(images.pixels.sizes(some))
+    return Summary(images, dict(sizes), len(some) - sizes.total(), network, misfit)
 
 
 def _asked(net: nn.Module, images: Images) -> tuple[str, str | None]:
